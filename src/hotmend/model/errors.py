@@ -1,0 +1,35 @@
+"""The error classes of hotmend. A refusal is not among them: a refusal is a value (`model.verdict`)."""
+
+from __future__ import annotations
+
+
+class HotmendError(Exception):
+    """Something failed; the message says what, and `hint` what a person can do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(HotmendError):
+    """The request itself makes no sense; exit code 2."""
+
+
+class InputError(HotmendError):
+    """A file is not what it should be: not ELF, truncated, hostile, another architecture."""
+
+
+class FetchError(HotmendError):
+    """A package could not be fetched from the archive."""
+
+
+class ProcessGoneError(HotmendError):
+    """The process ended while it was looked at or worked on."""
+
+
+class PermissionRefusedError(HotmendError):
+    """The kernel does not let this user look at or change the process."""
+
+
+class KernelError(HotmendError):
+    """A system call failed in a way nothing here foresees."""
