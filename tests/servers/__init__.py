@@ -1,0 +1,1 @@
+"""Stock servers from unpacked Debian packages: started, loaded, probed and stopped on loopback."""
