@@ -1,0 +1,337 @@
+"""Decode the functions of an image and collect what they refer to. The only user of the decoder.
+
+`survey` makes one pass over all code and keeps arrays, because a server has a million instructions.
+`Body` decodes a single function in detail; only changed functions need that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from iced_x86 import (
+    Decoder,
+    FlowControl,
+    Formatter,
+    FormatterSyntax,
+    Instruction,
+    InstructionInfoFactory,
+    MemorySizeExt,
+    Mnemonic,
+    OpAccess,
+    OpKind,
+    Register,
+    RegisterExt,
+)
+from numpy.typing import NDArray
+
+from hotmend.image.image import Image, Integers
+from hotmend.model.addresses import LinkAddress
+
+DATA, LEA, CALL, JUMP, ABSOLUTE, PC_IMMEDIATE = range(6)
+"""Kinds of references: memory operand, address taken, call, jump out of the function, absolute field."""
+
+_CALLS = (FlowControl.CALL,)
+_JUMPS = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH)
+_ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
+_IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
+_NOTHING = FlowControl.NEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A run of code: a function, or (`gap`) code that no frame description covers.
+
+    Attributes:
+        start, size: link address and bytes; trailing padding of gaps is cut off.
+        name: where known, else "".
+        gap: not covered by a frame description.
+        lsda: has a language specific area (C++ cleanups and handlers).
+    """
+
+    start: LinkAddress
+    size: int
+    name: str
+    gap: bool
+    lsda: bool
+
+    @property
+    def end(self) -> LinkAddress:
+        """First link address behind it."""
+        return LinkAddress(self.start + self.size)
+
+    @property
+    def label(self) -> str:
+        """Its name, or one made from the address."""
+        return self.name or f"sub_{self.start:x}"
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """All references of all code of an image, as parallel arrays sorted by `field`.
+
+    Attributes:
+        owner: index of the code.
+        field: link address of the displacement or immediate.
+        width: its bytes (1, 4 or 8).
+        kind: DATA, LEA, CALL, JUMP or ABSOLUTE.
+        target: link address referred to.
+        tail: bytes from the field's start to the end of the instruction.
+        access: bytes accessed by a DATA reference, 0 where unknown.
+        first: `owner`'s references are `first[owner]:first[owner + 1]`.
+    """
+
+    owner: NDArray[np.int32]
+    field: Integers
+    width: NDArray[np.int8]
+    kind: NDArray[np.int8]
+    target: Integers
+    tail: NDArray[np.int8]
+    access: NDArray[np.int16]
+    first: Integers
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything one pass over the code of an image finds."""
+
+    image: Image
+    codes: tuple[Code, ...]
+    references: References
+    keys: tuple[bytes, ...]
+    invalid: frozenset[int]
+
+    @cached_property
+    def starts(self) -> Integers:
+        """Start of each code, ascending."""
+        return np.array([c.start for c in self.codes], np.int64)
+
+    @cached_property
+    def ends(self) -> Integers:
+        """End of each code, ascending."""
+        return np.array([c.end for c in self.codes], np.int64)
+
+    @cached_property
+    def at(self) -> dict[int, int]:
+        """Start of code -> its index."""
+        return {c.start: i for i, c in enumerate(self.codes)}
+
+    def holder(self, address: int) -> int:
+        """Return the index of the code that holds a link address, or -1."""
+        i = int(np.searchsorted(self.starts, address, "right")) - 1
+        return i if i >= 0 and address < self.ends[i] else -1
+
+    def holders(self, addresses: Integers) -> Integers:
+        """`holder` for an array."""
+        if not len(self.codes):
+            return np.full(len(addresses), -1, np.int64)
+        i = np.searchsorted(self.starts, addresses, "right") - 1
+        inside = (i >= 0) & (addresses < self.ends[np.maximum(i, 0)])
+        return np.where(inside, i, -1).astype(np.int64)
+
+    def bytes_of(self, index: int) -> bytes:
+        """Return the bytes of a code."""
+        code = self.codes[index]
+        return self.image.read(code.start, code.size)
+
+
+def survey(image: Image) -> Survey:
+    """Decode all code of `image`."""
+    codes = _codes(image)
+    collector = _Collector(image)
+    for index, code in enumerate(codes):
+        collector.scan(index, code)
+    references = collector.references(len(codes))
+    return Survey(image, codes, references, _keys(image, codes, references), frozenset(collector.invalid))
+
+
+def plt_sections(image: Image) -> tuple[tuple[int, int], ...]:
+    """Return the extents of the procedure linkage tables."""
+    return tuple((s.address, s.address + s.size) for s in image.allocated if s.name.startswith((".plt", ".iplt")))
+
+
+def plt_stubs(image: Image) -> dict[int, int]:
+    """Return the address of each PLT stub -> the GOT slot it jumps through."""
+    result: dict[int, int] = {}
+    for low, high in plt_sections(image):
+        step = 8 if image.read(low, 2) == b"\xff\x25" and image.read(low + 6, 2) == b"\x66\x90" else 16
+        for stub in range(low, high, step):
+            text = image.read(stub, step)
+            for prefix in (b"\xff\x25", b"\xf2\xff\x25", b"\xf3\x0f\x1e\xfa\xff\x25", b"\xf3\x0f\x1e\xfa\xf2\xff\x25"):
+                if text.startswith(prefix):
+                    n = len(prefix)
+                    result[stub] = stub + n + 4 + int.from_bytes(text[n : n + 4], "little", signed=True)
+    return result
+
+
+def _codes(image: Image) -> tuple[Code, ...]:
+    plt = plt_sections(image)
+    functions = [
+        f for f in image.frames if not any(low < f.extent.end and f.extent.start < high for low, high in plt)
+    ]
+    result = [Code(f.extent.start, f.extent.size, image.names.get(f.extent.start, ""), False, f.lsda) for f in functions]
+    covered = sorted([(f.extent.start, int(f.extent.end)) for f in functions] + list(plt))
+    for s in image.allocated:
+        if not s.flags & 4:
+            continue
+        at = int(s.address)
+        for low, high in [c for c in covered if c[1] > s.address and c[0] < s.address + s.size] + [
+            (s.address + s.size, s.address + s.size)
+        ]:
+            gap = _trim(image, at, low)
+            if gap is not None:
+                result.append(Code(LinkAddress(gap[0]), gap[1], image.names.get(gap[0], ""), True, False))
+            at = max(at, high)
+    return tuple(sorted(result, key=lambda c: c.start))
+
+
+_PADDING = (
+    b"\x90", b"\xcc", b"\x00", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00",
+    b"\x66\x0f\x1f\x44\x00\x00", b"\x0f\x1f\x80\x00\x00\x00\x00", b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
+    b"\x66\x0f\x1f\x84\x00\x00\x00\x00\x00", b"\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00",
+    b"\x2e\x66\x0f\x1f\x84\x00\x00\x00\x00\x00",
+)  # fmt: skip
+
+
+def padding_length(text: bytes) -> int:
+    """Return how many of the first bytes of `text` are padding that compilers put between functions."""
+    at = 0
+    while at < len(text):
+        skip = at
+        while text[skip : skip + 1] == b"\x66":
+            skip += 1
+        for tail in (at, *range(at + 1, skip + 1)):
+            pattern = max((p for p in _PADDING if text.startswith(p, tail)), key=len, default=b"")
+            if pattern:
+                at = tail + len(pattern)
+                break
+        else:
+            return at
+    return at
+
+
+def _trim(image: Image, low: int, high: int) -> tuple[int, int] | None:
+    """Cut padding off both ends of `[low, high)`; None where nothing is left."""
+    if high <= low:
+        return None
+    text = image.read(low, high - low)
+    lead = padding_length(text)
+    text = text[lead:].rstrip(b"\x00\xcc")
+    return (low + lead, len(text)) if text else None
+
+
+class _Collector:
+    """Gathers references in lists; one instance for one image."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._low, self._high = image.extent.start, image.extent.end
+        self._fixed = image.fixed
+        self._rows: list[tuple[int, int, int, int, int, int, int]] = []
+        self.invalid: set[int] = set()
+
+    def scan(self, index: int, code: Code) -> None:
+        """Decode one code and keep the references that leave it, and those to data."""
+        start, end = code.start, code.end
+        decoder = Decoder(64, self._image.read(start, code.size), ip=start)
+        append = self._rows.append
+        nothing, fixed = _NOTHING, self._fixed
+        for instruction in decoder:
+            if instruction.is_ip_rel_memory_operand:
+                append(self._relative(index, decoder, instruction))
+            flow = instruction.flow_control
+            if flow != nothing:
+                if instruction.is_invalid:
+                    self.invalid.add(index)
+                elif instruction.op_count and instruction.op0_kind == OpKind.NEAR_BRANCH64:
+                    target = instruction.near_branch_target
+                    if not start <= target < end or (target == start and flow == FlowControl.CALL):
+                        append(self._branch(index, decoder, instruction, target, flow))
+            elif instruction.mnemonic == Mnemonic.XBEGIN:
+                self.invalid.add(index)
+            if fixed:
+                self._absolute(index, decoder, instruction)
+
+    @staticmethod
+    def _relative(index: int, decoder: Decoder, i: Instruction) -> tuple[int, int, int, int, int, int, int]:
+        offset = decoder.get_constant_offsets(i).displacement_offset
+        lea = i.mnemonic == Mnemonic.LEA
+        return (
+            index,
+            i.ip + offset,
+            4,
+            LEA if lea else DATA,
+            i.ip_rel_memory_address,
+            i.len - offset,
+            0 if lea else MemorySizeExt.size(i.memory_size),
+        )
+
+    @staticmethod
+    def _branch(
+        index: int, decoder: Decoder, i: Instruction, target: int, flow: int
+    ) -> tuple[int, int, int, int, int, int, int]:
+        offsets = decoder.get_constant_offsets(i)
+        width = offsets.immediate_size
+        kind = CALL if flow == FlowControl.CALL else JUMP
+        return (index, i.ip + offsets.immediate_offset, width, kind, target, i.len - offsets.immediate_offset, 0)
+
+    def _absolute(self, index: int, decoder: Decoder, i: Instruction) -> None:
+        """Absolute addresses in a fixed image: displacements without base, immediates that fall into a section."""
+        for operand in range(i.op_count):
+            kind = i.op_kind(operand)
+            if kind == OpKind.MEMORY and not i.is_ip_rel_memory_operand and i.memory_displ_size >= 4:
+                value = i.memory_displacement
+                if self._low <= value < self._high and self._image.section_at(value) is not None:
+                    o = decoder.get_constant_offsets(i)
+                    size = 0 if i.memory_index != Register.NONE or i.memory_base != Register.NONE else 1
+                    access = MemorySizeExt.size(i.memory_size) if size else 0
+                    self._rows.append(
+                        (index, i.ip + o.displacement_offset, o.displacement_size, ABSOLUTE, value,
+                         i.len - o.displacement_offset, access)
+                    )  # fmt: skip
+            elif kind in _IMMEDIATES and i.mnemonic in _ADDRESS_CARRIERS:
+                value = i.immediate(operand)
+                if self._low <= value < self._high and self._image.section_at(value) is not None:
+                    o = decoder.get_constant_offsets(i)
+                    self._rows.append(
+                        (index, i.ip + o.immediate_offset, o.immediate_size, ABSOLUTE, value,
+                         i.len - o.immediate_offset, 0)
+                    )  # fmt: skip
+
+    def references(self, count: int) -> References:
+        """Return what was gathered from `count` codes."""
+        rows = np.array(self._rows, np.uint64).astype(np.int64).reshape(-1, 7)
+        rows = rows[np.argsort(rows[:, 1], kind="stable")]
+        owner = rows[:, 0].astype(np.int32)
+        return References(
+            owner=owner,
+            field=rows[:, 1],
+            width=rows[:, 2].astype(np.int8),
+            kind=rows[:, 3].astype(np.int8),
+            target=rows[:, 4],
+            tail=rows[:, 5].astype(np.int8),
+            access=rows[:, 6].astype(np.int16),
+            first=np.searchsorted(owner, np.arange(count + 1)),
+        )
+
+
+def _keys(image: Image, codes: tuple[Code, ...], references: References) -> tuple[bytes, ...]:
+    """Return each code's normalised bytes: reference fields zeroed, followed by where they are.
+
+    Two codes with equal keys have the same instructions and the same references in the same places.
+    """
+    normal = image.bytes_array.copy()
+    for width in (1, 4, 8):
+        fields = references.field[references.width == width] - image.extent.start
+        for i in range(width):
+            normal[fields + i] = 0
+    memory = normal.tobytes()
+    base = image.extent.start
+    starts = np.array([c.start for c in codes], np.int64)
+    relative = (references.field - (starts[references.owner] if len(codes) else 0)).astype("<u4")
+    places = ((relative.astype(np.uint64) << np.uint64(8)) | references.width.astype(np.uint64)).tobytes()
+    first = (references.first * 8).tolist()
+    return tuple(
+        memory[c.start - base : c.end - base] + places[first[i] : first[i + 1]] for i, c in enumerate(codes)
+    )
