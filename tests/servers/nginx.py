@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .checks import Check
+from .http2 import reset_flood
 from .process import Server, ports_free, server_start
+from .wire import http_get
 
 WORKERS = 2
 
@@ -59,3 +62,74 @@ def nginx_start(tree: Path, folder: Path) -> Server:
     config.write_text(CONFIG.format(folder=folder, port=port, h2=h2, workers=WORKERS))
     command = [str(tree / "usr/sbin/nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
     return server_start("nginx", command, folder, port, workers=WORKERS, ports={"h2": h2})
+
+
+FLOOD_STREAMS = 300
+"""More than twice the eight concurrent streams of the configuration, and more than a hundred refused ones."""
+
+
+def _text(server: Server, target: str) -> str:
+    answer = http_get(server.port, target)
+    return f"{answer.status} {answer.body!r}" if answer.status == 200 else str(answer.status)
+
+
+def _mapped(server: Server) -> str:
+    answer = http_get(server.port, "/alias/file.txt")
+    path = answer.body.decode("latin-1").removeprefix("mapped ")
+    return "".join(path.partition("/aliased/")[1:])
+
+
+CHECKS = (
+    Check(
+        "map-shorter-capture",
+        "CVE-2026-42533",
+        "A map with a regex shortens a capture after the length was taken: uninitialised memory is sent.",
+        lambda server: "leak" if b"\0" in http_get(server.port, "/captures/1234abcd").body
+        else _text(server, "/captures/1234abcd"),
+        old="leak",
+        new="200 b'1:1'",
+    ),
+    Check(
+        "map-longer-capture",
+        "CVE-2026-42533",
+        "A map with a regex lengthens a capture after the length was taken: four bytes are written behind the buffer.",
+        lambda server: _text(server, "/longer/1abcd"),
+        old="200 b'1abcd:1'",
+        new="500",
+    ),
+    Check(
+        "alias-after-rewrite",
+        "CVE-2026-15176",
+        "The length of `location` is cut off a URI that a rewrite has already changed: the wrong file is meant.",
+        _mapped,
+        old="/aliased/ere/file.txt",
+        new="",
+    ),
+    Check(
+        "http2-reset-flood",
+        "CVE-2023-44487",
+        "Streams that a client opens and resets at once are not limited.",
+        lambda server: reset_flood(server.ports["h2"], FLOOD_STREAMS),
+        old="accepted",
+        new="goaway",
+    ),
+)
+
+GUARDS = (
+    Check(
+        "set-compiled-by-old-code",
+        "",
+        "`set` with two variables runs over code that the old build compiled at start; the new code must still obey it.",
+        lambda server: _text(server, "/compiled/abc"),
+        old="200 b'<abc|abc>'",
+        new="200 b'<abc|abc>'",
+    ),
+    Check(
+        "http2-request",
+        "",
+        "A few streams are served by either build.",
+        lambda server: reset_flood(server.ports["h2"], 5),
+        old="accepted",
+        new="accepted",
+    ),
+)
