@@ -1,0 +1,32 @@
+#include "harness.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static volatile int flag = 1;
+
+KEPT void *spin_forever(void *context)
+{
+    while (flag) {
+        usleep(1000);
+        *(volatile int *)context += 2 * flag;
+    }
+    return context;
+}
+
+KEPT int work(void)
+{
+    return flag + 1;
+}
+
+void setup(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, spin_forever, calloc(1, sizeof(int)));
+}
+
+void answer(char *line, size_t size)
+{
+    snprintf(line, size, "active %d", work());
+}

@@ -1,0 +1,12 @@
+#include "harness.h"
+#include <stdio.h>
+
+KEPT const char *greeting(void)
+{
+    return "howdy folks";
+}
+
+void answer(char *line, size_t size)
+{
+    snprintf(line, size, "says %s", greeting());
+}

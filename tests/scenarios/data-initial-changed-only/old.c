@@ -1,0 +1,21 @@
+#include "harness.h"
+#include <stdio.h>
+
+static int timeout = 30;
+
+KEPT int current(void)
+{
+    return timeout;
+}
+
+KEPT void configure(int value)
+{
+    if (value > 0)
+        timeout = value;
+}
+
+void answer(char *line, size_t size)
+{
+    configure(0);
+    snprintf(line, size, "timeout %d", current());
+}

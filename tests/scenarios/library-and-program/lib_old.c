@@ -1,0 +1,12 @@
+static int one = 1;
+
+int library_version(int *out)
+{
+    *out = one;
+    return 0;
+}
+
+int unchanged(void)
+{
+    return one;
+}

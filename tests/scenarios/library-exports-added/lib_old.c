@@ -1,0 +1,6 @@
+static int one = 1;
+
+int basic(int value)
+{
+    return value + one;
+}

@@ -1,0 +1,13 @@
+#include "harness.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+KEPT int parse(const char *text)
+{
+    return atoi(text);
+}
+
+void answer(char *line, size_t size)
+{
+    snprintf(line, size, "number %d", parse("12"));
+}

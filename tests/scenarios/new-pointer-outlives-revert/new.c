@@ -1,0 +1,31 @@
+#include "harness.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static int (**hook)(void);
+static volatile int one = 1;
+
+KEPT int first_hook(void)
+{
+    return one;
+}
+
+KEPT int second_hook(void)
+{
+    return one + 1;
+}
+
+KEPT void prepare(void)
+{
+    if (!hook) {
+        hook = malloc(sizeof *hook);
+        *hook = first_hook;
+    }
+    *hook = second_hook;
+}
+
+void answer(char *line, size_t size)
+{
+    prepare();
+    snprintf(line, size, "hook %d", (*hook)());
+}

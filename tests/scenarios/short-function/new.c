@@ -1,0 +1,17 @@
+#include "harness.h"
+#include <stdio.h>
+
+KEPT int enabled(void)
+{
+    return 1;
+}
+
+KEPT int flags(void)
+{
+    return 2;
+}
+
+void answer(char *line, size_t size)
+{
+    snprintf(line, size, "short %d %d", enabled(), flags());
+}
