@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 from hotmend.model.errors import InputError
 
@@ -25,7 +25,7 @@ class TarStream:
         bytes_max: most bytes of the whole stream.
     """
 
-    def __init__(self, stream: BinaryIO, *, members_max: int, bytes_max: int) -> None:
+    def __init__(self, stream: IO[bytes], *, members_max: int, bytes_max: int) -> None:
         self._stream = stream
         self._members_max = members_max
         self._bytes_left = bytes_max

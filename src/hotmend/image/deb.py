@@ -1,0 +1,248 @@
+"""Debian binary packages from untrusted sources: what is in them, their versions and their changelogs.
+
+`dpkg-deb` opens the archive and decompresses; what it writes is read as a stream with every size bounded, and
+nothing is unpacked to disk. Versions and changelogs are python-debian's.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from debian.changelog import Changelog, ChangelogParseError
+from debian.deb822 import Deb822
+from debian.debian_support import Version
+
+from hotmend.image.image import IMAGE_BYTES_MAX
+from hotmend.image.tar import TarStream
+from hotmend.model.errors import InputError
+
+DEB_BYTES_MAX: Final = 4 << 30
+UNPACKED_BYTES_MAX: Final = 16 << 30
+"""Most that a package may unpack to; it is read in pieces, not held."""
+MEMBERS_MAX: Final = 500_000
+ELF_BYTES_MAX: Final = 2 << 30
+"""Most bytes of ELF files of one package; these are held."""
+CONTROL_BYTES_MAX: Final = 64 << 20
+CONTROL_FILE_BYTES_MAX: Final = 1 << 20
+CHANGELOG_BYTES_MAX: Final = 32 << 20
+CHANGELOG_ENTRIES_MAX: Final = 2_000
+
+_AR_MAGIC = b"!<arch>\n"
+_ELF_HEAD_BYTES = 20
+_CHANGELOG = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz")
+_CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,19}\b")
+_DEBUG_FILES = "usr/lib/debug/"
+
+
+@dataclass(frozen=True, slots=True)
+class ElfFile:
+    """An x86-64 executable or shared library of a package. `path` has no leading slash."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Deb:
+    """A Debian binary package.
+
+    Attributes:
+        package, source, version, architecture: as in its control file; `source` without a version.
+        elf_files: its ELF files, sorted by path.
+        changelog: text of its Debian changelog, or "" when it has none.
+        file_bytes: size of the .deb file.
+        siblings: packages that it depends on in exactly its own version: parts of the same source.
+    """
+
+    package: str
+    source: str
+    version: str
+    architecture: str
+    elf_files: tuple[ElfFile, ...]
+    changelog: str
+    file_bytes: int
+    siblings: tuple[str, ...] = ()
+
+
+def is_deb(path: Path) -> bool:
+    """Return whether the file begins like a Debian package."""
+    with path.open("rb") as file:
+        return file.read(len(_AR_MAGIC)) == _AR_MAGIC
+
+
+def read_deb(path: Path) -> Deb:
+    """Return what is in the package at `path`.
+
+    Raises:
+        InputError: it is not a Debian package for amd64, or is damaged, or is over a limit.
+    """
+    try:
+        size = path.stat().st_size
+        if not is_deb(path):
+            raise InputError(f"{path}: not a Debian package")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if size > DEB_BYTES_MAX:
+        raise InputError(f"{path}: package of {size} bytes is longer than {DEB_BYTES_MAX}")
+    try:
+        control = _read_control(path)
+        elf_files, changelog = _read_files(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}", error.hint) from None
+    source = control.get("Source", control["Package"]).split(" ")[0]
+    return Deb(
+        package=control["Package"],
+        source=source,
+        version=control["Version"],
+        architecture=control["Architecture"],
+        elf_files=elf_files,
+        changelog=changelog,
+        file_bytes=size,
+        siblings=_siblings(control),
+    )
+
+
+def version_order(left: str, right: str) -> int:
+    """Return less than 0, 0 or more than 0 as version `left` is older than, equal to or newer than `right`.
+
+    Raises:
+        InputError: one of them is no Debian version.
+    """
+    try:
+        one, other = Version(left), Version(right)
+    except ValueError as error:
+        raise InputError(f"not a Debian version: {error}") from None
+    return int(one > other) - int(one < other)
+
+
+def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[str, ...]:
+    """Return the CVE ids in the entries above `old_version` up to `new_version`, sorted by year and number.
+
+    Raises:
+        InputError: `changelog` is no Debian changelog.
+    """
+    try:
+        entries = Changelog(
+            changelog, max_blocks=CHANGELOG_ENTRIES_MAX, allow_empty_author=True, strict=False
+        )
+    except (ChangelogParseError, ValueError) as error:
+        raise InputError(f"damaged changelog: {error}") from None
+    found: set[str] = set()
+    for entry in entries:
+        version = str(entry.version)
+        if version_order(version, new_version) <= 0 < version_order(version, old_version):
+            found.update(_CVE.findall("\n".join(entry.changes())))
+    return tuple(sorted(found, key=lambda cve: [int(number) for number in cve.split("-")[1:]]))
+
+
+def _read_control(path: Path) -> Deb822:
+    control = Deb822()
+    with _dpkg_deb("--ctrl-tarfile", path) as archive:
+        for info in archive:
+            if _clean(info.name) == "control" and info.isreg():
+                if info.size > CONTROL_FILE_BYTES_MAX:
+                    raise InputError(f"control file of {info.size} bytes")
+                control = Deb822(archive.read(info.size).decode("utf-8", "replace"))
+    if any(not control.get(field) for field in ("Package", "Version", "Architecture")):
+        raise InputError("the control file names no package, version or architecture")
+    if control["Architecture"] not in ("amd64", "all"):
+        raise InputError(f"package for {_clean(control['Architecture'])}; hotmend knows amd64")
+    version_order(control["Version"], control["Version"])
+    return control
+
+
+def _siblings(control: Deb822) -> tuple[str, ...]:
+    depends = f"{control.get('Pre-Depends', '')}, {control.get('Depends', '')}"
+    exact = re.findall(r"([a-z0-9][a-z0-9+.-]+)(?::any)? \(= ([^)\s]+)\)", depends)
+    return tuple(dict.fromkeys(name for name, version in exact if version == control["Version"]))
+
+
+def _read_files(path: Path) -> tuple[tuple[ElfFile, ...], str]:
+    """Return the ELF files and the changelog. A hard link's other name is not another image."""
+    elf_files: dict[str, ElfFile] = {}
+    changelogs: dict[str, str] = {}
+    held = 0
+    with _dpkg_deb("--fsys-tarfile", path) as archive:
+        for info in archive:
+            name = _clean(info.name)
+            if not info.isreg() or name.startswith(_DEBUG_FILES):
+                continue
+            if _CHANGELOG.fullmatch(name):
+                changelogs[name] = _gunzip(archive.read(min(info.size, CHANGELOG_BYTES_MAX)))
+                continue
+            head = archive.read(_ELF_HEAD_BYTES)
+            if not _is_image(head):
+                continue
+            held += info.size
+            if info.size > IMAGE_BYTES_MAX or held > ELF_BYTES_MAX:
+                raise InputError(f"{name}: {info.size} bytes are more than is allowed for ELF files")
+            elf_files[name] = ElfFile(name, head + archive.read(info.size))
+    # A native package has only changelog.gz; in others that one is upstream's.
+    ordered = sorted(changelogs, key=lambda name: (not name.endswith(".Debian.gz"), name))
+    changelog = changelogs[ordered[0]] if ordered else ""
+    return tuple(elf_files[name] for name in sorted(elf_files)), changelog
+
+
+def _is_image(head: bytes) -> bool:
+    """ELF, 64 bit, little endian, type EXEC or DYN, x86-64."""
+    type_, machine = head[16:18], head[18:20]
+    return head[:6] == b"\x7fELF\x02\x01" and type_ in (b"\x02\0", b"\x03\0") and machine == b"\x3e\0"
+
+
+def _clean(name: str) -> str:
+    """Return a member's name without `./`, fit for a terminal."""
+    text = name.removeprefix("./").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _gunzip(data: bytes) -> str:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            return file.read(CHANGELOG_BYTES_MAX).decode("utf-8", "replace")
+    except (OSError, EOFError, zlib.error):
+        return ""
+
+
+@contextmanager
+def _dpkg_deb(option: str, path: Path) -> Iterator[TarStream]:
+    """Give the tar stream that dpkg-deb writes; its own complaint is raised in place of a short stream's."""
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(
+                ["dpkg-deb", option, str(path.absolute())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+            )
+        except FileNotFoundError:
+            raise InputError("dpkg-deb is not installed", "it comes with dpkg") from None
+        assert process.stdout is not None  # noqa: S101 - Popen was told to make it
+        limit = CONTROL_BYTES_MAX if option == "--ctrl-tarfile" else UNPACKED_BYTES_MAX
+        failed = False
+        try:
+            yield TarStream(process.stdout, members_max=MEMBERS_MAX, bytes_max=limit)
+            # What follows the end marker is padding; reading a little more lets dpkg-deb end by itself.
+            process.stdout.read(1 << 20)
+        except InputError:
+            failed = True
+            raise
+        finally:
+            process.stdout.close()
+            if failed:
+                process.kill()
+            code = process.wait()
+            complaints.seek(0)
+            text = complaints.read(1000).decode("utf-8", "replace").strip()
+            if code > 0 and text:
+                first = "".join(c if c.isprintable() else " " for c in text.splitlines()[0])
+                raise InputError(f"damaged package: {first.removeprefix('dpkg-deb: error: ')}")

@@ -1,0 +1,1 @@
+"""The publisher's role: from two builds, wherever they are, to the hotpatches of an update."""

@@ -1,0 +1,245 @@
+"""Two builds, given as files, packages or names of packages -> the update: a result for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hotmend.diff.pipeline import compare
+from hotmend.image.deb import Deb, changelog_cves, is_deb, read_deb, version_order
+from hotmend.image.elf import read_image
+from hotmend.model.addresses import BuildId
+from hotmend.model.errors import InputError, UsageError
+from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
+from hotmend.model.verdict import Reason, Severity, Verdict, note, refusal
+from hotmend.publisher import feed
+from hotmend.publisher.pairing import FilePair, FileState, pair_files
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many steps are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two builds.
+
+    Attributes:
+        label: what the user gave.
+        package, version: of a Debian package, else "".
+        file_bytes: size of the .deb or ELF file.
+    """
+
+    label: str
+    package: str
+    version: str
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What became of one ELF file. `outcome` is there exactly for changed files; `old_path` may differ."""
+
+    path: str
+    old_path: str
+    state: FileState
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The whole update.
+
+    Attributes:
+        old, new: the two builds.
+        files: every ELF file of either, sorted by path.
+        cves: what the new package's changelog names above the old version.
+        notes: what concerns no single image.
+    """
+
+    old: Side
+    new: Side
+    files: tuple[FileReport, ...]
+    cves: tuple[str, ...]
+    notes: tuple[Reason, ...]
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The results of the files that were compared."""
+        return tuple(file.outcome for file in self.files if file.outcome is not None)
+
+    @property
+    def refused(self) -> tuple[Outcome, ...]:
+        """Changed images that got no hotpatch."""
+        return tuple(o for o in self.outcomes if o.verdict is Verdict.BASELINE_REQUIRED)
+
+    @property
+    def hotpatches(self) -> tuple[Hotpatch, ...]:
+        """The hotpatches, in the order of paths."""
+        return tuple(o.hotpatch for o in self.outcomes if o.hotpatch is not None)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of an image."""
+        verdicts = {outcome.verdict for outcome in self.outcomes}
+        order = (Verdict.BASELINE_REQUIRED, Verdict.HOTPATCH_WITH_NOTES, Verdict.HOTPATCH)
+        worst = next((verdict for verdict in order if verdict in verdicts), Verdict.NO_CHANGE)
+        if worst is Verdict.HOTPATCH and self.notes:
+            return Verdict.HOTPATCH_WITH_NOTES
+        return worst
+
+
+def build_update(old: str, new: str, progress: Progress) -> Update:
+    """Compare two builds.
+
+    Args:
+        old, new: each the path of an ELF file or .deb, or `PACKAGE=VERSION`; both of one kind.
+        progress: called before each step.
+
+    Raises:
+        UsageError: the two cannot be an old and a new build of one thing.
+        InputError: a file is not what it should be.
+        FetchError: apt does not offer a package.
+    """
+    progress("reading", 0, 1)
+    paths = [_locate(text, progress) for text in (old, new)]
+    kinds = [_is_package(path) for path in paths]
+    if kinds[0] != kinds[1]:
+        raise UsageError("one side is a Debian package and the other an ELF file", "give two of one kind")
+    if kinds[0]:
+        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress)
+    return _build_from_images((old, paths[0]), (new, paths[1]), progress)
+
+
+def _locate(text: str, progress: Progress) -> Path:
+    """Return the file that an argument means; an existing file wins over a package's name."""
+    path = Path(text)
+    if path.exists():
+        return path
+    wanted = feed.parse_spec(text)
+    if wanted is None:
+        raise InputError(f"{text}: there is no such file", "give an ELF file, a .deb or PACKAGE=VERSION")
+    progress(f"fetching {wanted}", 0, 1)
+    return feed.fetch(wanted)
+
+
+def _is_package(path: Path) -> bool:
+    try:
+        return is_deb(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: Progress) -> Update:
+    name = old[1].name
+    sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
+    progress(f"comparing {name}", 0, 1)
+    old_image, new_image = read_image(old[1], name), read_image(new[1], name)
+    path = str(new[1])
+    if old_image.build_id == new_image.build_id:
+        report = FileReport(path, str(old[1]), FileState.IDENTICAL, None)
+    else:
+        outcome = compare(old_image, new_image, path=path)
+        outcome = _complete(outcome, update_bytes=sides[1].file_bytes)
+        report = FileReport(path, str(old[1]), FileState.CHANGED, outcome)
+    progress(f"comparing {name}", 1, 1)
+    return Update(sides[0], sides[1], (report,), (), ())
+
+
+def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress) -> Update:
+    old_deb, new_deb = old[1], new[1]
+    _check_order(old_deb, new_deb)
+    cves, notes = _find_cves(old_deb, new_deb)
+    pairs = pair_files(old_deb.elf_files, new_deb.elf_files)
+    if not pairs:
+        siblings = ", ".join(new_deb.siblings)
+        hint = f"its programs may be in {siblings}" if siblings else "it may have its programs in another package"
+        raise InputError(f"{new_deb.package}: the package has no x86-64 programs or libraries", hint)
+    files = []
+    for number, pair in enumerate(pairs):
+        progress(f"comparing {pair.path}", number, len(pairs))
+        files.append(_compare_pair(pair))
+    progress("comparing", len(pairs), len(pairs))
+    versions = (old_deb.version, new_deb.version)
+    completed = tuple(
+        replace(
+            file,
+            outcome=file.outcome
+            and _complete(
+                file.outcome,
+                cves=cves,
+                versions=versions,
+                package=new_deb.package,
+                update_bytes=new_deb.file_bytes,
+            ),
+        )
+        for file in files
+    )
+    sides = [Side(label, deb.package, deb.version, deb.file_bytes) for label, deb in (old, new)]
+    return Update(sides[0], sides[1], completed, cves, notes)
+
+
+def _check_order(old: Deb, new: Deb) -> None:
+    if old.package != new.package:
+        raise UsageError(f"{old.package} and {new.package} are two different packages")
+    if version_order(old.version, new.version) > 0:
+        raise UsageError(
+            f"{old.package} {old.version} is newer than {new.version}",
+            "the old build comes first: hotmend build OLD NEW",
+        )
+
+
+def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]:
+    """Return the CVE ids between the versions, and a note where no changelog could be read."""
+    changelog = new.changelog or feed.fetch_changelog(feed.PackageVersion(new.package, new.version))
+    try:
+        if changelog:
+            return changelog_cves(changelog, old.version, new.version), ()
+        why = "The package has no changelog and the distribution's could not be fetched"
+    except InputError as error:
+        why = f"The package's changelog cannot be read ({error})"
+    return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
+
+
+def _compare_pair(pair: FilePair) -> FileReport:
+    """Return what became of one file. A file that cannot be read is refused; the others go on."""
+    if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
+        old_path = pair.old.path if pair.old else ""
+        return FileReport(pair.path, old_path, pair.state, None)
+    name = Path(pair.old.path).name
+    try:
+        old_image = read_image(pair.old.content, name)
+        new_image = read_image(pair.new.content, name)
+    except InputError as error:
+        return FileReport(pair.path, pair.old.path, FileState.CHANGED, _unreadable(name, pair.path, error))
+    if old_image.build_id == new_image.build_id:
+        return FileReport(pair.path, pair.old.path, FileState.IDENTICAL, None)
+    outcome = compare(old_image, new_image, path=pair.path)
+    return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
+
+
+def _unreadable(name: str, path: str, error: InputError) -> Outcome:
+    reason = refusal("image-unreadable", f"The image cannot be compared: {error}.", path)
+    unknown = BuildId("")
+    nothing = Statistics(0, 0, 0, 0, (), 0, 0)
+    return Outcome(name, path, unknown, unknown, Verdict.BASELINE_REQUIRED, (reason,), nothing, None)
+
+
+def _complete(
+    outcome: Outcome,
+    *,
+    update_bytes: int,
+    cves: tuple[str, ...] = (),
+    versions: tuple[str, str] = ("", ""),
+    package: str = "",
+) -> Outcome:
+    """Add what only the package knows to the hotpatch."""
+    if outcome.hotpatch is None:
+        return outcome
+    refused = [reason.code for reason in outcome.reasons if reason.severity is Severity.REFUSAL]
+    if refused:
+        raise AssertionError(f"{outcome.name} was refused for {refused} and yet has a hotpatch")
+    hotpatch = replace(
+        outcome.hotpatch, cves=cves, versions=versions, package=package, update_bytes=update_bytes
+    )
+    return replace(outcome, hotpatch=hotpatch)

@@ -1,0 +1,138 @@
+"""Packages from the distribution's archive, by apt, without installing anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hotmend.model.errors import FetchError
+
+APT_SECONDS_MAX: Final = 600
+CHANGELOG_SECONDS_MAX: Final = 30
+_SPEC = re.compile(r"(?P<package>[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?)=(?P<version>[0-9A-Za-z.+~:-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class PackageVersion:
+    """`PACKAGE=VERSION`, as apt takes it."""
+
+    package: str
+    version: str
+
+    def __str__(self) -> str:
+        """Return it as it is given on the command line."""
+        return f"{self.package}={self.version}"
+
+
+def parse_spec(text: str) -> PackageVersion | None:
+    """Return the package and version that `text` names, or None when it is something else."""
+    match = _SPEC.fullmatch(text)
+    return PackageVersion(match["package"], match["version"]) if match else None
+
+
+def cache_directory() -> Path:
+    """Return where fetched packages are kept: `$XDG_CACHE_HOME/hotmend/debs`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "hotmend" / "debs"
+
+
+def fetch(wanted: PackageVersion) -> Path:
+    """Return the .deb file of `wanted`, from the cache or downloaded into it.
+
+    apt checks the signature of its lists and the file's hash against them.
+
+    Raises:
+        FetchError: apt is missing or does not offer it; the message names the versions it offers.
+    """
+    cache = cache_directory()
+    name = f"{wanted.package.replace(':', '_')}_{wanted.version.replace(':', '%3a')}.deb"
+    target = cache / name
+    if target.exists():
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as directory:
+            # The sandbox user may not be able to reach a cache in somebody's home.
+            _apt(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", str(wanted)], wanted, directory)
+            found = list(Path(directory).glob("*.deb"))
+            if len(found) != 1:
+                raise FetchError(f"apt downloaded {len(found)} files for {wanted}")
+            found[0].replace(target)
+    except OSError as error:
+        raise FetchError(f"{cache}: {error.strerror or error}") from error
+    return target
+
+
+def offered_versions(package: str) -> tuple[str, ...]:
+    """Return the versions of `package` that apt's lists offer, newest first."""
+    try:
+        done = subprocess.run(
+            ["apt-cache", "madison", package], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()]
+    bare = package.partition(":")[0]
+    binary = (row for row in rows if len(row) == 3 and row[0] == bare and not row[2].endswith("Sources"))
+    return tuple(dict.fromkeys(row[1] for row in binary))
+
+
+def fetch_changelog(wanted: PackageVersion) -> str:
+    """Return the changelog the distribution publishes for `wanted`, or "" when it cannot be had."""
+    try:
+        done = subprocess.run(
+            ["apt-get", "-q", "-o", "Acquire::Retries=0", "changelog", str(wanted)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CHANGELOG_SECONDS_MAX,
+            env=os.environ | {"PAGER": "cat", "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    if done.returncode:
+        return ""
+    text = done.stdout.decode("utf-8", "replace")
+    start = re.search(r"^[a-z0-9][a-z0-9+.-]+ \(", text, re.MULTILINE)
+    return text[start.start() :] if start else ""
+
+
+def _apt(command: list[str], wanted: PackageVersion, directory: str) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=APT_SECONDS_MAX,
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except FileNotFoundError:
+        raise FetchError("apt-get is not installed", "give two .deb or ELF files instead") from None
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"apt did not fetch {wanted} within {APT_SECONDS_MAX} s") from None
+    if done.returncode:
+        raise _explain(wanted, done.stderr)
+
+
+def _explain(wanted: PackageVersion, complaints: str) -> FetchError:
+    offered = offered_versions(wanted.package)
+    if not offered:
+        return FetchError(
+            f"apt knows no package {wanted.package}", "run apt-get update, and check the name of the package"
+        )
+    if wanted.version not in offered:
+        return FetchError(
+            f"apt does not offer {wanted}; it offers {', '.join(offered)}",
+            "run apt-get update, or give the .deb file itself",
+        )
+    lines = [line.removeprefix("E: ") for line in complaints.splitlines() if line.startswith("E: ")]
+    reason = lines[0] if lines else "apt-get failed"
+    return FetchError(f"apt could not fetch {wanted}: {reason}", "run apt-get update and try again")
