@@ -124,7 +124,7 @@ def _status(server: Server, target: str) -> str:
 
 def _redirected(server: Server) -> str:
     body = http_get(server.port, "/cgi/redirect.cgi").body
-    return "executed" if body == b"executed\n" else "sent" if body.startswith(b"#!/bin/sh") else repr(body)
+    return "sent" if body.startswith(b"#!/bin/sh") else "executed" if b"executed\n" in body else repr(body)
 
 
 def _inflated(server: Server, extra_bytes: int) -> str:
