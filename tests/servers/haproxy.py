@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from .checks import Check
-from .http2 import ACK, PING, PREFACE, SETTINGS, frame, reset_flood
+from .http2 import PING, PREFACE, SETTINGS, frame, reset_flood
 from .process import Server, ports_free, server_start
 from .wire import http_send
 
@@ -68,7 +68,7 @@ def _chunk_line(server: Server, line_bytes: int) -> str:
 
 
 def _ping_half_closed(server: Server) -> str:
-    partial = frame(PING, ACK, 0, b"12345678")[:-1]
+    partial = frame(PING, 0, 0, b"12345678")[:-1]
     with socket.create_connection(("127.0.0.1", server.ports["h2"]), timeout=HALF_CLOSED_SECONDS) as link:
         link.sendall(PREFACE + frame(SETTINGS, 0, 0) + partial)
         link.shutdown(socket.SHUT_WR)
