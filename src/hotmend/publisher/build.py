@@ -93,7 +93,8 @@ def build_update(old: str, new: str, progress: Progress) -> Update:
     """Compare two builds.
 
     Args:
-        old, new: each the path of an ELF file or .deb, or `PACKAGE=VERSION`; both of one kind.
+        old: the path of an ELF file or .deb, or `PACKAGE=VERSION`.
+        new: the same, of the same kind.
         progress: called before each step.
 
     Raises:

@@ -1,0 +1,91 @@
+"""The `hotmend` command: its subcommands, and what happens to errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from hotmend import __version__
+from hotmend.cli.apply import apply_command
+from hotmend.cli.build import build_command
+from hotmend.cli.inspect import inspect_command
+from hotmend.cli.output import ExitCode, print_error
+from hotmend.cli.ps import ps_command
+from hotmend.cli.revert import revert_command
+from hotmend.cli.status import status_command
+from hotmend.model.errors import HotmendError, UsageError
+
+INTERRUPTED = 130
+"""Exit code after control-C, as shells have it."""
+
+DEBUG_VARIABLE = "HOTMEND_DEBUG"
+"""Environment variable: when set, unexpected errors come with a traceback."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hotmend")
+def hotmend() -> None:
+    """Change the code of running processes from two stock builds, and back.
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 usage, 3 nothing to do, 4 refused.
+    """  # noqa: D301 - \b keeps click from joining the lines
+
+
+for command in (
+    build_command,
+    inspect_command,
+    ps_command,
+    apply_command,
+    status_command,
+    revert_command,
+):
+    hotmend.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command with `arguments`, or those of the process, and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code. Every error becomes a message; nothing is raised."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        result: Any = hotmend.main(given, prog_name="hotmend", standalone_mode=False)
+        return int(result or ExitCode.DONE)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has seen enough; python would complain about it once more at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a person must not see a traceback
+        message, hint, code = _explain(error)
+        print_error(message, hint, as_json="--json" in given)
+        return code
+
+
+def _explain(error: BaseException) -> tuple[str, str, int]:
+    """Return message, hint and exit code for whatever ended the command."""
+    match error:
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx else "hotmend"
+            return error.format_message(), f"see {where} --help", ExitCode.USAGE
+        case HotmendError():
+            code = ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED
+            return str(error), error.hint, code
+        case click.ClickException():
+            return error.format_message(), "", ExitCode.FAILED
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", "", INTERRUPTED
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    hint = f"this is a defect of hotmend; {DEBUG_VARIABLE}=1 shows where"
+    return f"unexpected {type(error).__name__}: {error}", hint, ExitCode.FAILED

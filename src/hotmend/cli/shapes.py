@@ -1,0 +1,274 @@
+"""The objects that `--json` prints. Their fields are documented in docs/commands.md; a test compares both."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hotmend.model.hotpatch import (
+    GateTarget,
+    Hotpatch,
+    ImportTarget,
+    OldTarget,
+    Outcome,
+    Relocation,
+    ShadowTarget,
+    Statistics,
+)
+from hotmend.model.verdict import Reason
+
+
+class ErrorShape(msgspec.Struct, frozen=True):
+    """Any command that fails or was used wrongly."""
+
+    error: str
+    hint: str
+
+
+class ReasonShape(msgspec.Struct, frozen=True):
+    """A reason, as in docs/reasons.md."""
+
+    code: str
+    severity: str
+    sentence: str
+    subjects: tuple[str, ...]
+
+
+def reason_shapes(reasons: tuple[Reason, ...]) -> tuple[ReasonShape, ...]:
+    """Return the reasons as they are printed."""
+    return tuple(ReasonShape(r.code, r.severity.value, r.sentence, r.subjects) for r in reasons)
+
+
+class CountShape(msgspec.Struct, frozen=True):
+    """How many references were mapped by one kind of evidence."""
+
+    evidence: str
+    count: int
+
+
+class FunctionCountsShape(msgspec.Struct, frozen=True):
+    """How many functions of an image are what."""
+
+    identical: int
+    changed: int
+    added: int
+    removed: int
+    reconstructed: int
+    reconstructible: int
+
+
+def function_counts(counts: Statistics) -> FunctionCountsShape:
+    """Return the counts as they are printed."""
+    return FunctionCountsShape(
+        counts.identical,
+        counts.changed,
+        counts.added,
+        counts.removed,
+        counts.reconstructed,
+        counts.reconstructible,
+    )
+
+
+def reference_counts(counts: Statistics) -> tuple[CountShape, ...]:
+    """Return the references by evidence as they are printed."""
+    return tuple(CountShape(evidence, count) for evidence, count in counts.references)
+
+
+class SecondsShape(msgspec.Struct, frozen=True):
+    """Wall time of one step of the comparison."""
+
+    step: str
+    seconds: float
+
+
+class ImageShape(msgspec.Struct, frozen=True):
+    """`build`: one ELF file of the update. Fields from `verdict` on are there for changed files only."""
+
+    path: str
+    old_path: str
+    state: str
+    verdict: str | None = None
+    name: str | None = None
+    old_build_id: str | None = None
+    new_build_id: str | None = None
+    functions: FunctionCountsShape | None = None
+    references: tuple[CountShape, ...] = ()
+    reasons: tuple[ReasonShape, ...] = ()
+    seconds: tuple[SecondsShape, ...] = ()
+    hotpatch_file: str | None = None
+    hotpatch_bytes: int | None = None
+
+
+def outcome_fields(shape: ImageShape, outcome: Outcome) -> ImageShape:
+    """Return `shape` with what comparing the file gave."""
+    return msgspec.structs.replace(
+        shape,
+        verdict=outcome.verdict.value,
+        name=outcome.name,
+        old_build_id=str(outcome.old_build_id),
+        new_build_id=str(outcome.new_build_id),
+        functions=function_counts(outcome.statistics),
+        references=reference_counts(outcome.statistics),
+        reasons=reason_shapes(outcome.reasons),
+        seconds=tuple(SecondsShape(step, round(seconds, 4)) for step, seconds in outcome.seconds),
+    )
+
+
+class SideShape(msgspec.Struct, frozen=True):
+    """`build`: one of the two builds."""
+
+    label: str
+    package: str
+    version: str
+    bytes: int
+
+
+class BuildShape(msgspec.Struct, frozen=True):
+    """`build`: the update. `file` is what `apply` takes; None when nothing was written."""
+
+    old: SideShape
+    new: SideShape
+    verdict: str
+    cves: tuple[str, ...]
+    notes: tuple[ReasonShape, ...]
+    images: tuple[ImageShape, ...]
+    file: str | None
+    file_bytes: int
+    update_bytes: int
+
+
+class ExtentShape(msgspec.Struct, frozen=True):
+    """A range of link addresses."""
+
+    address: int
+    size: int
+
+
+class FunctionShape(msgspec.Struct, frozen=True):
+    """`inspect`: a function of the new code. `old` is None when the new build added it."""
+
+    name: str
+    new: ExtentShape
+    old: ExtentShape | None
+
+
+class ReplacedShape(msgspec.Struct, frozen=True):
+    """`inspect`: an old function that no thread may be inside when the code is switched."""
+
+    name: str
+    old: ExtentShape
+    sha256: str
+
+
+class RedirectionShape(msgspec.Struct, frozen=True):
+    """`inspect`: an old entry that will lead to new code."""
+
+    name: str
+    old: int
+    new: int
+    entry: str
+
+
+class SegmentShape(msgspec.Struct, frozen=True):
+    """`inspect`: a run of bytes of the shadow."""
+
+    section: str
+    address: int
+    size: int
+    file_bytes: int
+    permissions: str
+
+
+class RelocationShape(msgspec.Struct, frozen=True):
+    """`inspect`: a field of the shadow. `symbol` is old_image, new_image, hotmend_gate or `name@VERSION`."""
+
+    address: int
+    kind: str
+    symbol: str
+    target: int | None
+    addend: int
+    evidence: str
+    votes: int
+
+
+def relocation_shape(relocation: Relocation) -> RelocationShape:
+    """Return the relocation as it is printed."""
+    target = None
+    match relocation.target:
+        case OldTarget(address):
+            symbol, target = "old_image", int(address)
+        case ShadowTarget(address):
+            symbol, target = "new_image", int(address)
+        case ImportTarget(name, version, _):
+            symbol = f"{name}@{version}" if version else name
+        case GateTarget():
+            symbol = "hotmend_gate"
+    return RelocationShape(
+        int(relocation.address),
+        relocation.kind.value,
+        symbol,
+        target,
+        relocation.addend,
+        relocation.evidence,
+        relocation.votes,
+    )
+
+
+class InspectShape(msgspec.Struct, frozen=True):
+    """`inspect`: everything in the hotpatch of one image."""
+
+    name: str
+    path: str
+    package: str
+    old_version: str
+    new_version: str
+    old_build_id: str
+    new_build_id: str
+    verdict: str
+    cves: tuple[str, ...]
+    reasons: tuple[ReasonShape, ...]
+    update_bytes: int
+    functions: FunctionCountsShape
+    references: tuple[CountShape, ...]
+    segments: tuple[SegmentShape, ...]
+    new_functions: tuple[FunctionShape, ...]
+    replaced: tuple[ReplacedShape, ...]
+    redirections: tuple[RedirectionShape, ...]
+    relocations: tuple[RelocationShape, ...]
+
+
+def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
+    """Return the hotpatch as it is printed."""
+    return InspectShape(
+        name=hotpatch.name,
+        path=hotpatch.path,
+        package=hotpatch.package,
+        old_version=hotpatch.versions[0],
+        new_version=hotpatch.versions[1],
+        old_build_id=str(hotpatch.old_build_id),
+        new_build_id=str(hotpatch.new_build_id),
+        verdict=hotpatch.verdict.value,
+        cves=hotpatch.cves,
+        reasons=reason_shapes(hotpatch.reasons),
+        update_bytes=hotpatch.update_bytes,
+        functions=function_counts(hotpatch.statistics),
+        references=reference_counts(hotpatch.statistics),
+        segments=tuple(
+            SegmentShape(s.section, s.extent.start, s.extent.size, len(s.content), s.permissions)
+            for s in hotpatch.segments
+        ),
+        new_functions=tuple(
+            FunctionShape(
+                f.name,
+                ExtentShape(f.new.start, f.new.size),
+                ExtentShape(f.old.start, f.old.size) if f.old.size else None,
+            )
+            for f in hotpatch.functions
+        ),
+        replaced=tuple(
+            ReplacedShape(r.name, ExtentShape(r.old.start, r.old.size), r.sha256) for r in hotpatch.replaced
+        ),
+        redirections=tuple(
+            RedirectionShape(r.name, r.old, r.new, r.entry.hex()) for r in hotpatch.redirections
+        ),
+        relocations=tuple(map(relocation_shape, hotpatch.relocations)),
+    )
