@@ -113,7 +113,7 @@ def cache_key(case: Case, build: str) -> str:
 
 
 def _compile(case: Case, source: Path, target: Path, extra: list[str]) -> None:
-    compiler, driver = drivers(case, [source.name])
+    _, driver = drivers(case, [source.name])
     run_tool([driver, *common_flags(case), *extra, "-c", str(source), "-o", str(target)])
 
 
@@ -164,7 +164,7 @@ def compile_build(case: Case, build: str) -> Build:
         _link_program(case, build, made, objects)
         for stale in CACHE.glob(f"{case.label}.{build}.*"):
             shutil.rmtree(stale, ignore_errors=True)
-        os.rename(made, final)
+        made.rename(final)
     return Build(final)
 
 

@@ -1,0 +1,103 @@
+"""The engine as the scenarios use it: build, apply, revert, status. Only this file knows hotmend's API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.verdict import Reason, Severity, Verdict
+
+APPLY_SECONDS_MAX = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the build said; `patches` is empty unless it is a hotpatch."""
+
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    patches: tuple[Hotpatch, ...] = ()
+
+
+class Engine(Protocol):
+    """What a scenario asks of an engine. An empty tuple of reasons means it was done."""
+
+    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+        """Compare (old, new) images of one update."""
+
+    def apply(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
+        """Change the process to the new code."""
+
+    def revert(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
+        """Change it back."""
+
+
+def refusals(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Those that stop the work."""
+    return tuple(reason for reason in reasons if reason.severity is Severity.REFUSAL)
+
+
+class HotmendEngine:
+    """hotmend itself, in this process: several hundred cases would spend their time starting interpreters."""
+
+    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+        """Compare each pair; the first that is not a hotpatch decides."""
+        from hotmend.diff.pipeline import compare
+
+        from hotmend.image.elf import read_image
+
+        patches: list[Hotpatch] = []
+        reasons: list[Reason] = []
+        verdict = Verdict.NO_CHANGE
+        for old, new in pairs:
+            outcome = compare(read_image(old), read_image(new))
+            reasons += outcome.reasons
+            if outcome.verdict is Verdict.BASELINE_REQUIRED:
+                return Built(outcome.verdict, tuple(reasons))
+            if outcome.hotpatch is not None:
+                patches.append(through_file(outcome.hotpatch))
+                verdict = outcome.verdict
+        return Built(verdict, tuple(reasons), tuple(patches))
+
+    def apply(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
+        """Apply all images in one switch."""
+        from hotmend.live import driver
+
+        return refusals(driver.apply(built.patches, pid, deadline_seconds).reasons)
+
+    def revert(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
+        """Revert all images in one switch."""
+        from hotmend.live import driver
+
+        return refusals(driver.revert(built.patches, pid, deadline_seconds).reasons)
+
+
+def through_file(hotpatch: Hotpatch) -> Hotpatch:
+    """What comes back from the hotpatch's file: what is applied in life went through one."""
+    from hotmend.package.decode import decode
+    from hotmend.package.encode import encode
+
+    return decode(encode(hotpatch))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the command left: its exit code and the objects it printed."""
+
+    code: int
+    objects: tuple[dict[str, object], ...]
+    log: str
+
+
+def run_hotmend(*arguments: str) -> Said:
+    """Run `hotmend ARGUMENTS --json` as an operator would."""
+    command = [sys.executable, "-m", "hotmend", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=APPLY_SECONDS_MAX, check=False)
+    objects = tuple(json.loads(line) for line in done.stdout.splitlines() if line.strip())
+    return Said(done.returncode, objects, done.stderr)

@@ -1,0 +1,30 @@
+"""Every scenario, compiled by gcc and clang at -O0, -O2 and -O3, patched while it runs.
+
+A scenario is a folder with the two builds' sources and `scenario.toml` (its keys: `catalog.Scenario`): the old
+answer -> apply -> the new answer, never the old one again -> revert -> the old answer, all in one process that in
+the end leaves with status 0. What must be refused has to be refused, for one of the reasons the scenario names.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .builds import Pair
+from .catalog import Case, all_cases
+from .engine import HotmendEngine
+from .play import check_native, play
+
+pytestmark = pytest.mark.scenario
+
+CASES = [pytest.param(case, id=case.label) for case in all_cases()]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_builds_answer_as_declared(case: Case, pair: Pair) -> None:
+    check_native(case, pair)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", CASES)
+def test_scenario(case: Case, pair: Pair) -> None:
+    play(case, pair, HotmendEngine())
