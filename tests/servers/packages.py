@@ -141,7 +141,7 @@ def deb_fetch(package: str, version: str) -> Path:
 
 def _deb_cached(package: str, version: str) -> Path | None:
     for path in CACHE_DIR.glob(f"{package}_*.deb"):
-        name, found, architecture = path.stem.rsplit("_", 2)
+        name, found, architecture = [*path.stem.rsplit("_", 2), "", ""][:3]
         if name == package and unquote(found) == version and architecture in (ARCHITECTURE, "all"):
             return path
     return None
