@@ -1,0 +1,98 @@
+"""The `hotmend` command, run as a user runs it, and what it prints with `--json`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND_SECONDS_MAX = 300
+DONE, FAILED, USAGE, NOTHING, REFUSED = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run of the command.
+
+    Attributes:
+        code: exit code.
+        objects: the JSON objects on stdout, one for each line.
+        log: stderr.
+        seconds: wall time.
+    """
+
+    code: int
+    objects: list[dict[str, Any]]
+    log: str
+    seconds: float
+
+    def told(self) -> str:
+        """Return everything it said, for messages."""
+        return f"exit code {self.code}: {json.dumps(self.objects)[:4000]}\n{self.log[-4000:]}"
+
+
+def hotmend_run(*words: str) -> Ran:
+    """Run `hotmend WORDS --json`."""
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "hotmend", *words, "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        stdin=subprocess.DEVNULL,
+    )
+    seconds = time.monotonic() - start
+    objects = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    return Ran(done.returncode, objects, done.stderr, seconds)
+
+
+def pid_words(pids: Iterable[int]) -> list[str]:
+    """Return the `--pid` options for `pids`."""
+    return [word for pid in pids for word in ("--pid", str(pid))]
+
+
+def update_build(old: Path, new: Path, target: Path, *needed: str) -> Ran:
+    """Build the update from two files, and require a hotpatch for every image whose path ends in `needed`.
+
+    Other images of the package may be refused.
+    """
+    ran = hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going")
+    assert ran.code in (DONE, REFUSED), ran.told()
+    for name in needed:
+        images = [image for image in images_list(ran) if image["path"].endswith(name)]
+        assert images, f"{name} is not among the images: {ran.told()}"
+        assert images[0]["verdict"] in ("hotpatch", "hotpatch with notes"), f"{name}: {images[0]}\n{ran.log}"
+    assert target.exists(), ran.told()
+    return ran
+
+
+def images_list(ran: Ran) -> list[dict[str, Any]]:
+    """Return the changed images that `build` reported."""
+    return [image for shape in ran.objects for image in shape["images"] if image.get("verdict")]
+
+
+def patched_pids(pids: Iterable[int]) -> set[int]:
+    """Return those of `pids` that `status` says have a hotpatch in force."""
+    wanted = list(pids)
+    ran = hotmend_run("status", *pid_words(wanted))
+    assert ran.code in (DONE, NOTHING), ran.told()
+    return {shape["pid"] for shape in _with_pid(ran.objects) if _in_force(shape)} & set(wanted)
+
+
+def _with_pid(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the per-process objects, whether they stand on lines of their own or in one list."""
+    found = []
+    for shape in objects:
+        found += [shape] if "pid" in shape else [s for s in shape.get("processes", []) if "pid" in s]
+    return found
+
+
+def _in_force(shape: dict[str, Any]) -> bool:
+    updates = shape.get("updates", shape.get("hotpatches", [shape]))
+    return any(update.get("state") in ("applied", "active", "switched", "settled", "open") for update in updates)

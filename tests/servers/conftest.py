@@ -1,0 +1,69 @@
+"""What the server tests share: packages unpacked once a session, hotpatches built once a session."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers.command import update_build
+from tests.servers.packages import Pair, candidate_version, deb_fetch, deb_unpack, pair_find
+
+Trees = Callable[..., tuple[Path, Path]]
+Build = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the servers' unprivileged workers may read."""
+    folder = tmp_path_factory.mktemp("servers")
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == 0 and parent.name.startswith(("servers", "pytest-")):
+            parent.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trees(served: Path) -> Trees:
+    """Return a function (package, *libraries) -> (old tree, new tree), unpacked."""
+    known: dict[str, tuple[Path, Path]] = {}
+
+    def unpack(package: str, *libraries: str) -> tuple[Path, Path]:
+        if package not in known:
+            pair = pair_find(package)
+            known[package] = (served / package / "old", served / package / "new")
+            for deb, tree in zip((pair.old, pair.new), known[package], strict=True):
+                for library in libraries:
+                    deb_unpack(deb_fetch(library, candidate_version(library)), tree)
+                deb_unpack(deb, tree)
+        return known[package]
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def hotpatch(served: Path) -> Build:
+    """Return a function (package, *needed images) -> hotpatch file of the whole package."""
+    known: dict[str, Path] = {}
+
+    def build(package: str, *needed: str) -> Path:
+        if package not in known:
+            pair: Pair = pair_find(package)
+            target = served / f"{package}.hotmend"
+            update_build(pair.old, pair.new, target, *needed)
+            known[package] = target
+        return known[package]
+
+    return build
+
+
+@pytest.fixture
+def run_folder(served: Path, request: pytest.FixtureRequest) -> Path:
+    """A fresh folder for one server."""
+    folder = served / request.node.name.replace("[", "-").replace("]", "")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    folder.chmod(0o755)
+    return folder
