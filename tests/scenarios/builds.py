@@ -112,9 +112,23 @@ def cache_key(case: Case, build: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _compile(case: Case, source: Path, target: Path, extra: list[str]) -> None:
+def _compile(case: Case, source: Path, target: Path) -> None:
     _, driver = drivers(case, [source.name])
-    run_tool([driver, *common_flags(case), *extra, "-c", str(source), "-o", str(target)])
+    run_tool([driver, *common_flags(case), "-c", str(source), "-o", str(target)])
+
+
+def _harness_object(case: Case) -> Path:
+    """The harness, compiled once for all cases with the same options."""
+    inputs = [HARNESS.read_bytes(), HARNESS.with_suffix(".h").read_bytes()]
+    words = [*common_flags(case), compiler_version(case.configuration.compiler)]
+    digest = hashlib.sha256(b"\0".join([word.encode() for word in words] + inputs)).hexdigest()[:32]
+    final = CACHE / f"harness.{digest}.o"
+    if not final.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            made = Path(scratch) / "harness.o"
+            _compile(case, HARNESS, made)
+            made.rename(final)
+    return final
 
 
 def _strip(case: Case, image: Path) -> None:
@@ -136,10 +150,10 @@ def _link_library(case: Case, build: str, directory: Path) -> None:
 def _link_program(case: Case, build: str, directory: Path, objects: Path) -> None:
     scenario = case.scenario
     _, driver = drivers(case, scenario.program)
-    parts = []
-    for source in [*source_paths(case, scenario.program, build), HARNESS]:
+    parts = [str(_harness_object(case))]
+    for source in source_paths(case, scenario.program, build):
         part = objects / f"{source.stem}.o"
-        _compile(case, source, part, [])
+        _compile(case, source, part)
         parts.append(str(part))
     if scenario.library and not scenario.loaded:
         parts += [str(directory / LIBRARY), "-Wl,-rpath,$ORIGIN"]

@@ -66,7 +66,7 @@ def play(case: Case, pair: Pair, engine: Engine) -> None:
     built = build_case(case, pair, engine)
     stopped = refusals(built.reasons)
     if scenario.expect is Expectation.NO_CHANGE:
-        assert not (stopped or built.patches), f"expected no change, got {built.verdict}: {built.reasons}"
+        assert (stopped, built.patches) == ((), ()), f"expected no change, got {built.verdict}: {built.reasons}"
         return
     if scenario.expect is Expectation.REFUSED and scenario.stage == "build":
         assert not built.patches, f"expected a refusal, got {built.verdict}"

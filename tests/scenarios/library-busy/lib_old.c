@@ -1,0 +1,12 @@
+static volatile int base = 3;
+
+int visit(int (*callback)(int), int value)
+{
+    int result = callback(value) + base;
+    return result;
+}
+
+int unchanged(void)
+{
+    return base;
+}
