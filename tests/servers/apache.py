@@ -12,7 +12,23 @@ from .wire import http_get
 
 PACKAGE = "apache2-bin"
 CHILDREN = 2
-MODULES = tuple("mpm_event authz_core authz_host filter deflate dir mime alias cgi userdir rewrite setenvif headers".split())
+MODULES = tuple(
+    [
+        "mpm_event",
+        "authz_core",
+        "authz_host",
+        "filter",
+        "deflate",
+        "dir",
+        "mime",
+        "alias",
+        "cgi",
+        "userdir",
+        "rewrite",
+        "setenvif",
+        "headers",
+    ]
+)
 DAV_MODULES = (*MODULES, "dav", "dav_fs")
 
 CONFIG = """\
@@ -75,9 +91,7 @@ def apache_start(tree: Path, folder: Path, names: tuple[str, ...] = MODULES) -> 
     modules = tree / "usr/lib/apache2/modules"
     loads = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in names)
     config = folder / "apache.conf"
-    config.write_text(
-        CONFIG.format(folder=folder, port=port, modules=loads, children=CHILDREN, workers=8 * CHILDREN)
-    )
+    config.write_text(CONFIG.format(folder=folder, port=port, modules=loads, children=CHILDREN, workers=8 * CHILDREN))
     command = [str(tree / "usr/sbin/apache2"), "-D", "FOREGROUND", "-f", str(config)]
     return server_start("apache2", command, folder, port, workers=CHILDREN)
 

@@ -62,7 +62,7 @@ def hotpatch(served: Path) -> Build:
 @pytest.fixture
 def run_folder(served: Path, request: pytest.FixtureRequest) -> Path:
     """A fresh folder for one server."""
-    folder = served / request.node.name.replace("[", "-").replace("]", "")
+    folder: Path = served / str(request.node.name).replace("[", "-").replace("]", "")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     folder.chmod(0o755)

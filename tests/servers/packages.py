@@ -173,9 +173,7 @@ def tool_require(name: str) -> str:
 
 
 def _apt(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, check=False, capture_output=True, text=True, timeout=APT_SECONDS_MAX
-    )
+    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=APT_SECONDS_MAX)
     if done.returncode != 0:
         raise ArchiveError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.apache import CHECKS, GUARDS, PACKAGE, apache_start
 from tests.servers.checks import State, state_assert
 from tests.servers.conftest import Build, Trees
 from tests.servers.cycle import Scenario, old_new_old
-from tests.servers.apache import CHECKS, GUARDS, PACKAGE, apache_start
 from tests.servers.load import ab_start
 
 pytestmark = [pytest.mark.servers, pytest.mark.archive]

@@ -8,10 +8,10 @@ import pytest
 
 from tests.servers.checks import State, state_assert
 from tests.servers.conftest import Build, Trees
-from tests.servers.cycle import Scenario, old_new_old
 from tests.servers.crypto import PACKAGE, service_start
 from tests.servers.crypto import SERVICE_CHECKS as CHECKS
 from tests.servers.crypto import SERVICE_GUARDS as GUARDS
+from tests.servers.cycle import Scenario, old_new_old
 from tests.servers.load import wrk_start
 
 pytestmark = [pytest.mark.servers, pytest.mark.archive]
