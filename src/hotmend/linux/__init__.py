@@ -1,0 +1,1 @@
+"""The only interface to the running kernel: procfs, memory of other processes, stops, remote calls, unwinding."""

@@ -1,0 +1,102 @@
+"""Memory of another process: bulk reads, and writes that reach read-only and executable pages."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+from hotmend.linux import sys
+from hotmend.model.errors import KernelError, PermissionRefusedError, ProcessGoneError
+
+
+class MemoryWriteError(KernelError):
+    """A write did not arrive, or what was read back differs."""
+
+
+def translate(error: OSError, pid: int) -> Exception:
+    """Return the project's error for a failed access to process `pid`; the caller raises it."""
+    if error.errno in (errno.ESRCH, errno.ENOENT):
+        return ProcessGoneError(f"process {pid} is gone")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PermissionRefusedError(
+            f"not allowed to access the memory of process {pid}", "run as root or with CAP_SYS_PTRACE"
+        )
+    return KernelError(f"memory of process {pid}: {error.strerror}")
+
+
+class ProcessMemory:
+    """An open /proc/PID/mem. The descriptor stays bound to the address space, also if the pid is reused."""
+
+    def __init__(self, pid: int, *, writable: bool = False) -> None:
+        self.pid = pid
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(f"/proc/{pid}/mem", flags)
+        except OSError as error:
+            raise translate(error, pid) from error
+
+    def __enter__(self) -> ProcessMemory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read exactly `size` bytes; raise `KernelError` if they are not all mapped."""
+        parts = []
+        while size > 0:
+            try:
+                part = os.pread(self._descriptor, size, address)
+            except OSError as error:
+                raise translate(error, self.pid) from error
+            if not part:
+                raise ProcessGoneError(f"process {self.pid} is gone")
+            parts.append(part)
+            address += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def try_read(self, address: int, size: int) -> bytes | None:
+        """Read `size` bytes, or return None where any of them is not mapped."""
+        try:
+            return self.read(address, size)
+        except KernelError:
+            return None
+
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> bytearray:
+        """Read `(address, bytes)` ranges end to end in as few system calls as possible."""
+        try:
+            return sys.read_ranges(self.pid, ranges)
+        except OSError as error:
+            raise translate(error, self.pid) from error
+
+    def write(self, address: int, content: bytes) -> None:
+        """Write `content`, also to pages the process may not write, without reading back."""
+        done = 0
+        while done < len(content):
+            try:
+                count = os.pwrite(self._descriptor, content[done:], address + done)
+            except OSError as error:
+                raise translate(error, self.pid) from error
+            if count <= 0:
+                raise MemoryWriteError(f"process {self.pid}: write at {address + done:#x} did not arrive")
+            done += count
+
+    def write_checked(self, address: int, content: bytes) -> None:
+        """Write `content` and read it back; raise `MemoryWriteError` where they differ."""
+        self.write(address, content)
+        if self.read(address, len(content)) != content:
+            raise MemoryWriteError(f"process {self.pid}: memory at {address:#x} is not what was written")
+
+    def take_faults(self, addresses: Iterable[int]) -> None:
+        """Write each address's own byte back, so that its page is private before a stop begins."""
+        for address in addresses:
+            self.write(address, self.read(address, 1))

@@ -1,0 +1,229 @@
+"""Which running processes map which ELF image, at which build-id, and where.
+
+Identity is read from the memory of the mapping, never from the file at the mapped path: that file may have been
+replaced by an update, deleted, or belong to another mount namespace. The file that stands at the path *now* (seen
+through /proc/PID/root) is the second fact: where its build-id differs, the process runs older code.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from hotmend.linux import procfs
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
+from hotmend.model.addresses import BuildId, page_ceil, page_floor
+from hotmend.model.errors import HotmendError
+
+_HEADER = struct.Struct("<4sBB10xHHIQQQIHHH")
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
+_EM_X86_64 = 62
+_NT_GNU_BUILD_ID = 3
+_PROGRAM_HEADERS_MAX = 128
+_NOTE_BYTES_MAX = 1 << 16
+_CACHE_MAX = 4096
+
+Read = Callable[[int, int], bytes | None]
+"""Read `(offset or address, bytes)`; None where they are not all there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramHeader:
+    """One entry of the program header table; link addresses and sizes in bytes."""
+
+    kind: int
+    offset: int
+    address: int
+    file_size: int
+    memory_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MappedImage:
+    """An ELF image as one process has it in memory.
+
+    Attributes:
+        pid: process.
+        comm: name of the process.
+        path: as the kernel prints it for the process, without ` (deleted)`.
+        build_id: from memory; "" where the image has none.
+        bias: load address minus link address, in bytes.
+        start, end: load addresses of its first and behind its last PT_LOAD page.
+        deleted: whether the mapped file is no longer at that path.
+        disk_build_id: build-id of the file now at the path in the process's mount namespace; None where there
+            is no readable ELF file any more.
+        dynamic: load address of its dynamic section; 0 where it has none.
+    """
+
+    pid: int
+    comm: str
+    path: str
+    build_id: BuildId
+    bias: int
+    start: int
+    end: int
+    deleted: bool
+    disk_build_id: BuildId | None
+    dynamic: int
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the process runs other code than the file at the path holds now."""
+        return self.disk_build_id is not None and self.disk_build_id != self.build_id
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessImages:
+    """A process and the images it maps, lowest address first."""
+
+    pid: int
+    comm: str
+    start_time_ticks: int
+    images: tuple[MappedImage, ...]
+
+
+def read_program_headers(read: Read, base: int) -> tuple[ProgramHeader, ...]:
+    """Return the program headers of the 64-bit x86-64 ELF header at `base`; () if there is none."""
+    head = read(base, 64)
+    if head is None:
+        return ()
+    magic, bits, _, _, machine, _, _, table, _, _, _, entry_size, count = _HEADER.unpack_from(head)
+    if magic != b"\x7fELF" or bits != 2 or machine != _EM_X86_64 or entry_size != _PROGRAM_HEADER.size:
+        return ()
+    raw = read(base + table, entry_size * count) if 0 < count <= _PROGRAM_HEADERS_MAX else None
+    if raw is None:
+        return ()
+    return tuple(
+        ProgramHeader(kind, offset, address, file_size, memory_size)
+        for kind, _, offset, address, _, file_size, memory_size, _ in _PROGRAM_HEADER.iter_unpack(raw)
+    )
+
+
+def parse_build_id(notes: bytes) -> BuildId:
+    """Return the GNU build-id in the contents of a note segment, or ""."""
+    position = 0
+    while position + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, position)
+        start = position + 12 + (name_size + 3 & -4)
+        if name_size > len(notes) or size > len(notes):
+            break
+        if kind == _NT_GNU_BUILD_ID and notes[position + 12 : position + 16] == b"GNU\0":
+            return BuildId(notes[start : start + size].hex())
+        position = start + (size + 3 & -4)
+    return BuildId("")
+
+
+def _find_build_id(read: Read, headers: tuple[ProgramHeader, ...], where: Callable[[ProgramHeader], int]) -> BuildId:
+    """Return the build-id that one of the note segments holds; `where` says at which position to read one."""
+    for header in headers:
+        if header.kind != _PT_NOTE or header.file_size > _NOTE_BYTES_MAX:
+            continue
+        build_id = parse_build_id(read(where(header), header.file_size) or b"")
+        if build_id:
+            return build_id
+    return BuildId("")
+
+
+_disk_cache: dict[tuple[int, int, int, int], BuildId | None] = {}
+
+
+def disk_build_id(pid: int, path: str) -> BuildId | None:
+    """Return the build-id of the ELF file at `path` in the mount namespace of `pid`; None if there is none."""
+    try:
+        descriptor = os.open(procfs.rooted(pid, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        if key not in _disk_cache:
+            if len(_disk_cache) >= _CACHE_MAX:
+                _disk_cache.clear()
+            _disk_cache[key] = _read_file_build_id(descriptor)
+        return _disk_cache[key]
+    finally:
+        os.close(descriptor)
+
+
+def _read_file_build_id(descriptor: int) -> BuildId | None:
+    """Return the build-id of an open file; None if it is not an ELF file of ours."""
+
+    def read(offset: int, size: int) -> bytes | None:
+        try:
+            content = os.pread(descriptor, size, offset)
+        except OSError:
+            return None
+        return content if len(content) == size else None
+
+    headers = read_program_headers(read, 0)
+    return _find_build_id(read, headers, lambda header: header.offset) if headers else None
+
+
+def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str) -> MappedImage | None:
+    """Return the image whose ELF header stands at the start of `mapping`, or None if none does."""
+    headers = read_program_headers(memory.try_read, mapping.start)
+    loads = [header for header in headers if header.kind == _PT_LOAD]
+    first = next((load for load in loads if load.offset == 0), None)
+    if first is None:
+        return None
+    bias = mapping.start - page_floor(first.address)
+    end = max(page_ceil(load.address + load.memory_size) for load in loads)
+    dynamic = next((header.address + bias for header in headers if header.kind == _PT_DYNAMIC), 0)
+    path = mapping.path.removesuffix(procfs.DELETED)
+    return MappedImage(
+        pid=memory.pid,
+        comm=comm,
+        path=path,
+        build_id=_find_build_id(memory.try_read, headers, lambda header: header.address + bias),
+        bias=bias,
+        start=mapping.start,
+        end=bias + end,
+        deleted=mapping.path.endswith(procfs.DELETED),
+        disk_build_id=disk_build_id(memory.pid, path),
+        dynamic=dynamic,
+    )
+
+
+def _image_starts(maps: tuple[Mapping, ...]) -> list[Mapping]:
+    """Return the mappings that may begin an image: offset 0 of a file of which some page can run."""
+    runnable = {(m.device, m.inode) for m in maps if m.executable and m.inode}
+    return [m for m in maps if m.offset == 0 and m.readable and (m.device, m.inode) in runnable]
+
+
+def process_images(pid: int, memory: ProcessMemory | None = None) -> ProcessImages:
+    """Return what process `pid` maps.
+
+    Raises:
+        ProcessGoneError, PermissionRefusedError: as they say.
+    """
+    stat = procfs.read_stat(pid)
+    maps = procfs.read_maps(pid)
+    own = memory or ProcessMemory(pid)
+    try:
+        found = (describe_image(own, mapping, stat.comm) for mapping in _image_starts(maps))
+        images = tuple(image for image in found if image is not None)
+    finally:
+        if memory is None:
+            own.close()
+    return ProcessImages(pid, stat.comm, stat.start_time_ticks, images)
+
+
+def processes_mapping(build_ids: Container[str] | None = None) -> list[ProcessImages]:
+    """Return every process that maps an image with one of `build_ids` (None: any), with just those images.
+
+    Processes that end meanwhile, kernel threads, and processes this user may not look at are left out.
+    """
+    result = []
+    for pid in procfs.list_processes():
+        try:
+            process = process_images(pid)
+        except HotmendError:
+            continue
+        images = tuple(i for i in process.images if build_ids is None or i.build_id in build_ids)
+        if images:
+            result.append(ProcessImages(pid, process.comm, process.start_time_ticks, images))
+    return result

@@ -1,0 +1,213 @@
+"""Reading /proc/PID: maps, stat, status, tasks. Text in, frozen values out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotmend.model.errors import PermissionRefusedError, ProcessGoneError
+
+_STAT_BYTES_MAX = 4096
+_STATUS_BYTES_MAX = 1 << 16
+_MAPS_BYTES_MAX = 1 << 28
+DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One line of /proc/PID/maps.
+
+    Attributes:
+        start, end: load addresses, half open.
+        permissions: four characters, for example `r-xp`.
+        offset: file offset in bytes.
+        device: `major:minor` in hexadecimal as the kernel prints it.
+        inode: 0 for anonymous memory.
+        path: as printed, with ` (deleted)` and with `[stack]` and its like; "" for anonymous memory.
+    """
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: str
+    inode: int
+    path: str
+
+    @property
+    def executable(self) -> bool:
+        """Whether code in it can run."""
+        return self.permissions[2] == "x"
+
+    @property
+    def readable(self) -> bool:
+        """Whether the process itself can read it."""
+        return self.permissions[0] == "r"
+
+    @property
+    def private_writable(self) -> bool:
+        """Whether it is the process's own and can be written."""
+        return self.permissions[1] == "w" and self.permissions[3] == "p"
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing backs it and it has no name."""
+        return self.inode == 0 and self.path == ""
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, int) and self.start <= address < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/PID/stat that hotmend uses.
+
+    Attributes:
+        comm: name of the task.
+        state: one letter: R, S, D, T (job control), t (traced), Z, X.
+        ppid: parent's pid.
+        start_time_ticks: since boot, in clock ticks; with the pid it identifies a process.
+    """
+
+    comm: str
+    state: str
+    ppid: int
+    start_time_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The fields of /proc/PID/status that hotmend uses.
+
+    Attributes:
+        tracer: pid of the tracer, 0 for none.
+        seccomp: 0 none, 1 strict, 2 filter.
+        shadow_stack: whether user shadow stacks are on.
+        pending: signals that wait and are not blocked, as a mask.
+    """
+
+    tracer: int
+    seccomp: int
+    shadow_stack: bool
+    pending: int
+
+
+def read_text(pid: int, name: str, limit_bytes: int) -> str:
+    """Return the text of `/proc/<pid>/<name>`.
+
+    Raises:
+        ProcessGoneError: there is no such process any more.
+        PermissionRefusedError: this user may not look.
+    """
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read(limit_bytes).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessGoneError(f"process {pid} is gone") from error
+    except PermissionError as error:
+        raise PermissionRefusedError(
+            f"not allowed to look at process {pid}", "run as root or with CAP_SYS_PTRACE"
+        ) from error
+
+
+def parse_maps(text: str) -> tuple[Mapping, ...]:
+    """Parse the text of /proc/PID/maps; lines that do not parse are an error (`ValueError`)."""
+    result = []
+    for line in text.splitlines():
+        fields = line.split(None, 5)
+        low, high = fields[0].split("-")
+        path = fields[5].replace("\\012", "\n") if len(fields) > 5 else ""
+        result.append(
+            Mapping(int(low, 16), int(high, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)
+        )
+    return tuple(result)
+
+
+def read_maps(pid: int) -> tuple[Mapping, ...]:
+    """Return the mappings of a process, sorted by address."""
+    return parse_maps(read_text(pid, "maps", _MAPS_BYTES_MAX))
+
+
+def parse_stat(text: str) -> Stat:
+    """Parse /proc/PID/stat; the name may contain blanks and brackets."""
+    opening, closing = text.index("("), text.rindex(")")
+    fields = text[closing + 2 :].split()
+    return Stat(text[opening + 1 : closing], fields[0], int(fields[1]), int(fields[19]))
+
+
+def read_stat(pid: int) -> Stat:
+    """Return the identity and state of a process."""
+    return parse_stat(read_text(pid, "stat", _STAT_BYTES_MAX))
+
+
+def parse_status(text: str) -> Status:
+    """Parse /proc/PID/status."""
+    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    waiting = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
+    return Status(
+        tracer=int(fields.get("TracerPid", "0")),
+        seccomp=int(fields.get("Seccomp", "0")),
+        shadow_stack="shstk" in fields.get("x86_Thread_features", "").split(),
+        pending=waiting & ~int(fields.get("SigBlk", "0"), 16),
+    )
+
+
+def read_status(pid: int, tid: int | None = None) -> Status:
+    """Return the status of a process, or of its thread `tid`."""
+    name = "status" if tid is None else f"task/{tid}/status"
+    return parse_status(read_text(pid, name, _STATUS_BYTES_MAX))
+
+
+def read_thread_stat(pid: int, tid: int) -> Stat:
+    """Return the stat of one thread."""
+    return read_stat_at(pid, f"task/{tid}/stat")
+
+
+def read_stat_at(pid: int, name: str) -> Stat:
+    """Return the stat in the file `name` of a process."""
+    return parse_stat(read_text(pid, name, _STAT_BYTES_MAX))
+
+
+def list_threads(pid: int) -> frozenset[int]:
+    """Return the thread ids of a process, dead ones included as the kernel lists them."""
+    try:
+        return frozenset(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessGoneError(f"process {pid} is gone") from error
+
+
+def list_processes() -> list[int]:
+    """Return the pids of all processes this /proc shows, sorted."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def newest_pid() -> int:
+    """Return the pid the kernel gave out last (last field of /proc/loadavg)."""
+    with open("/proc/loadavg", "rb") as file:
+        return int(file.read(256).rsplit(None, 1)[1])
+
+
+def mount_namespace(pid: int) -> str:
+    """Return the identity of a process's mount namespace, for example `mnt:[4026531841]`; "" if unreadable."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def rooted(pid: int, path: str) -> Path:
+    """Return where `path` of the process's own mount namespace can be opened from here."""
+    return Path(f"/proc/{pid}/root{path.removesuffix(DELETED)}")
+
+
+def find_mapping(maps: tuple[Mapping, ...], address: int) -> Mapping | None:
+    """Return the mapping that holds `address`, by bisection."""
+    low, high = 0, len(maps)
+    while low < high:
+        middle = (low + high) // 2
+        if maps[middle].end <= address:
+            low = middle + 1
+        else:
+            high = middle
+    return maps[low] if low < len(maps) and address in maps[low] else None

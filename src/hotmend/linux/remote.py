@@ -1,0 +1,293 @@
+"""A system call made by a thread of another process, without traps, that restores the thread by itself.
+
+The stopped thread gets the registers of the call, its rip on a `syscall; ret` gadget, and a stack that holds the
+address of `mov $15,%rax; syscall` followed by an `rt_sigframe` of the interrupted moment. Then it is let go. Should
+the patcher die at any point, the thread either never left its place or finds back alone.
+
+What the frame takes, each point from a crash or from the kernel's source:
+* the XSAVE area with both magic words, 64-byte aligned, or the kernel clears the FPU;
+* a pending restart (-512, -513, -514, or -4 of a call that may be made again) becomes "rip back, rax = number",
+  because `rt_sigreturn` forgets it; -516 is only exact for some calls (`_restart`), other threads are preferred;
+* invalid `ss_flags`, or the kernel would change the thread's sigaltstack;
+* no thread inside its rseq critical section, which would be left without an abort;
+* enough of the thread's own stack below sp; no seccomp filter; no shadow stack.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hotmend.linux import procfs, sys
+from hotmend.linux.calm import calm
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.stop import (
+    EINTR_RESULT,
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOHAND,
+    ERESTARTNOINTR,
+    ERESTARTSYS,
+    RESTARTABLE_CALLS,
+    StopFailure,
+    StopFailureKind,
+    StoppedThread,
+    Stopper,
+)
+from hotmend.linux.sys import Registers
+from hotmend.model.verdict import Reason, refusal
+
+SYSCALL_RET = b"\x0f\x05\xc3"
+RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15,%rax; syscall
+SYS_MMAP, SYS_MPROTECT = 9, 10
+
+_MAGIC1, _MAGIC2 = 0x46505853, 0x46505845
+_UC_FLAGS = 7  # UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
+_INVALID_SS_FLAGS = 5
+_SW_RESERVED = 464
+_AMX_OFFSET, _AMX_FEATURES = 2752, 3 << 17
+_RED_ZONE_BYTES = 128
+_SIGINFO_BYTES = 128
+_CODE_SEGMENT_64 = 0x33
+_MASK64 = (1 << 64) - 1
+_RSEQ_CS = struct.Struct("<IIQQQ")
+_CONTEXT = struct.Struct("<QQQiIQ 18Q 4H 4Q Q 64x Q")
+STACK_BYTES_MIN = 64 << 10
+MAIN_STACK_BYTES_MIN = 16 << 10
+"""The main thread's `[stack]` grows by itself, so less of it needs to be mapped already."""
+
+_NANOSLEEP, _CLOCK_NANOSLEEP, _POLL, _FUTEX = 35, 230, 7, 202
+_FUTEX_ABSOLUTE = frozenset({9, 11, 13})  # WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2: absolute timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Gadgets:
+    """Load addresses of the two pieces of code the chain runs on."""
+
+    syscall_ret: int
+    restorer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call to make: number and up to six arguments."""
+
+    number: int
+    arguments: tuple[int, ...]
+
+
+def build_frame(registers: Registers, mask: int, xsave: bytes, restorer: int) -> tuple[int, bytes]:
+    """Return where the chain's stack begins and what stands there: restorer, ucontext, siginfo, XSAVE area.
+
+    Args:
+        registers: of the interrupted moment, restarts already resolved.
+        mask: signal mask to restore.
+        xsave: XSAVE area in standard form.
+        restorer: load address of `mov $15,%rax; syscall`.
+    """
+    area = seal_xsave(xsave)
+    floating = (registers.rsp - _RED_ZONE_BYTES - len(area)) & -64
+    size = 8 + _CONTEXT.size + _SIGINFO_BYTES
+    start = ((floating - size) & -16) - 8
+    r = registers
+    context = _CONTEXT.pack(
+        _UC_FLAGS, 0, 0, _INVALID_SS_FLAGS, 0, 0,
+        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx,
+        r.rsp, r.rip, r.eflags,
+        r.cs & 0xFFFF, 0, 0, r.ss & 0xFFFF,
+        0, 0, 0, 0,
+        floating, mask,
+    )  # fmt: skip
+    head = struct.pack("<Q", restorer) + context
+    return start, head.ljust(floating - start, b"\0") + area
+
+
+def seal_xsave(xsave: bytes) -> bytes:
+    """Return an XSAVE area as `rt_sigreturn` believes it: features and sizes in `sw_reserved`, magic behind."""
+    features = int.from_bytes(xsave[_SW_RESERVED : _SW_RESERVED + 8], "little")
+    in_use = int.from_bytes(xsave[512:520], "little")
+    if len(xsave) > _AMX_OFFSET and not in_use & _AMX_FEATURES:
+        xsave, features = xsave[:_AMX_OFFSET], features & ~_AMX_FEATURES
+    words = struct.pack("<IIQI28x", _MAGIC1, len(xsave) + 4, features, len(xsave))
+    return xsave[:_SW_RESERVED] + words + xsave[512:] + struct.pack("<I", _MAGIC2)
+
+
+def resume_registers(registers: Registers, *, reluctant: bool) -> Registers | None:
+    """Return the registers to come back to; None where this moment cannot be left and found again.
+
+    Args:
+        registers: at the stop.
+        reluctant: also accept a timed wait that would begin again with its full time.
+    """
+    number, result = sys.signed(registers.orig_rax), sys.signed(registers.rax)
+    if number < 0:
+        return registers
+    again = registers._replace(rip=registers.rip - 2, rax=registers.orig_rax)
+    if result in (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND):
+        return again
+    if result == EINTR_RESULT and number in RESTARTABLE_CALLS:
+        return again
+    if result == ERESTART_RESTARTBLOCK:
+        return again if _restart_exact(registers) or (reluctant and _restart_known(registers)) else None
+    return registers
+
+
+def _restart_exact(registers: Registers) -> bool:
+    """Tell whether an interrupted timed call means the same when made again with the same arguments."""
+    if registers.orig_rax == _POLL:
+        return registers.rdx & 0x80000000 != 0
+    return registers.orig_rax == _FUTEX and registers.rsi & 0x7F in _FUTEX_ABSOLUTE
+
+
+def _restart_known(registers: Registers) -> bool:
+    """Tell whether making the call again only waits longer: by at most its own time, once."""
+    return registers.orig_rax in (_NANOSLEEP, _CLOCK_NANOSLEEP, _POLL, _FUTEX)
+
+
+def process_objections(pid: int) -> tuple[Reason, ...]:
+    """Return why no remote call may be made in this process at all."""
+    status = procfs.read_status(pid)
+    reasons = []
+    if status.seccomp:
+        # A place for interpreting the filters (PTRACE_SECCOMP_GET_FILTER) for exactly these calls.
+        reasons.append(
+            refusal(
+                "seccomp",
+                f"process {pid} runs under a seccomp {'filter' if status.seccomp == 2 else 'strict mode'}; "
+                "restart it on the new build instead",
+            )
+        )
+    if status.shadow_stack:
+        reasons.append(
+            refusal("shadow-stack", f"process {pid} uses hardware shadow stacks; restart it on the new build instead")
+        )
+    return tuple(reasons)
+
+
+def find_gadgets(memory: ProcessMemory, maps: Sequence[Mapping]) -> Gadgets | None:
+    """Find both pieces of code in executable file mappings, the C library first; None where one is missing."""
+    runnable = [m for m in maps if m.executable and m.readable and m.inode]
+    runnable.sort(key=lambda m: ("libc.so" not in m.path and "libc-" not in m.path and "musl" not in m.path, m.start))
+    syscall_ret = restorer = 0
+    for mapping in runnable:
+        code = memory.try_read(mapping.start, mapping.end - mapping.start) or b""
+        if not syscall_ret and (position := code.find(SYSCALL_RET)) >= 0:
+            syscall_ret = mapping.start + position
+        if not restorer and (position := code.find(RESTORER)) >= 0:
+            restorer = mapping.start + position
+        if syscall_ret and restorer:
+            return Gadgets(syscall_ret, restorer)
+    return None
+
+
+@dataclass(slots=True)
+class RemoteCaller:
+    """Makes system calls in one process.
+
+    Attributes:
+        stopper: of the process.
+        memory: writable memory of the process.
+        gadgets: from `find_gadgets`.
+        longest_stop_seconds: of all stops made.
+    """
+
+    stopper: Stopper
+    memory: ProcessMemory
+    gadgets: Gadgets
+    longest_stop_seconds: float = 0.0
+
+    def call(self, call: Call, done: Callable[[], bool], deadline: float) -> Reason | None:
+        """Make the call and wait until `done()`; return None, or why not.
+
+        Args:
+            call: what to do.
+            done: tells from outside whether the call took effect.
+            deadline: `time.perf_counter()` after which no more moments are tried.
+        """
+        pause, reluctant_at, why = 0.001, time.perf_counter() + 0.05, "no thread was in a suitable state"
+        while True:
+            reluctant = time.perf_counter() > reluctant_at
+            for tid in sorted(procfs.list_threads(self.stopper.pid), key=lambda t: (t != self.stopper.pid, t)):
+                objection = self._try_thread(tid, call, reluctant=reluctant)
+                if objection is None:
+                    return self._await(tid, done)
+                why = objection
+            if time.perf_counter() > deadline:
+                return refusal("no-remote-call", f"process {self.stopper.pid}: no system call could be made in it", why)
+            self.stopper.pause(pause)
+            pause = min(pause * 2, 0.05)
+
+    def _try_thread(self, tid: int, call: Call, *, reluctant: bool) -> str | None:
+        """Set one thread on its way; return None, or why this thread cannot do it now."""
+        maps = procfs.read_maps(self.stopper.pid)
+        with calm():
+            try:
+                stopped = self.stopper.stop(0.005, only=tid)
+            except StopFailure as failure:
+                if failure.kind is StopFailureKind.LATE:
+                    return f"thread {tid} did not stop"
+                raise
+            thread = stopped.threads[tid]
+            try:
+                objection = self._start(thread, call, maps, reluctant=reluctant)
+            except OSError as error:
+                objection = f"thread {tid}: {error}"
+            finally:
+                seconds = self.stopper.release(stopped)
+            self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
+        return objection
+
+    def _start(self, thread: StoppedThread, call: Call, maps: tuple[Mapping, ...], *, reluctant: bool) -> str | None:
+        """Write the frame and set the registers of a stopped thread; return None, or why not."""
+        registers, tid = thread.registers, thread.tid
+        if thread.signal or procfs.read_status(self.stopper.pid, tid).pending:
+            return f"thread {tid} has a signal to handle"
+        if registers.cs != _CODE_SEGMENT_64:
+            return f"thread {tid} runs 32-bit code"
+        back = resume_registers(registers, reluctant=reluctant)
+        if back is None:
+            return f"thread {tid} is in a timed wait that cannot be resumed"
+        if self._in_critical_section(tid, registers.rip):
+            return f"thread {tid} is in a restartable sequence"
+        address, frame = build_frame(back, sys.get_signal_mask(tid), sys.get_xsave(tid), self.gadgets.restorer)
+        stack = procfs.find_mapping(maps, registers.rsp)
+        least = MAIN_STACK_BYTES_MIN if stack is not None and stack.path == "[stack]" else STACK_BYTES_MIN
+        if stack is None or not stack.private_writable or min(address, registers.rsp - least) < stack.start:
+            return f"thread {tid} has too little stack"
+        self.memory.write_checked(address, frame)
+        arguments = (*call.arguments, 0, 0, 0, 0, 0, 0)
+        chain = registers._replace(
+            rip=self.gadgets.syscall_ret, rsp=address, rax=call.number, orig_rax=_MASK64,
+            rdi=arguments[0] & _MASK64, rsi=arguments[1] & _MASK64, rdx=arguments[2] & _MASK64,
+            r10=arguments[3] & _MASK64, r8=arguments[4] & _MASK64, r9=arguments[5] & _MASK64,
+        )  # fmt: skip
+        sys.set_registers(tid, chain)
+        thread.registers = chain
+        return None
+
+    def _in_critical_section(self, tid: int, rip: int) -> bool:
+        """Tell whether `rip` lies in the rseq critical section that the thread has announced."""
+        rseq = sys.get_rseq(tid)
+        if not rseq.pointer:
+            return False
+        announced = int.from_bytes(self.memory.read(rseq.pointer + 8, 8), "little")
+        if not announced:
+            return False
+        _, _, start, length, _ = _RSEQ_CS.unpack(self.memory.read(announced, _RSEQ_CS.size))
+        return bool(start <= rip < start + length)
+
+    def _await(self, tid: int, done: Callable[[], bool]) -> Reason | None:
+        """Wait until the call shows and the thread is back."""
+        limit = time.perf_counter() + 2.0
+        while not done():
+            if time.perf_counter() > limit:
+                return refusal(
+                    "remote-call-failed",
+                    f"process {self.stopper.pid} did not get the memory it asked for "
+                    "(limits, security policy, or the address was taken meanwhile)",
+                    f"thread {tid}",
+                )
+            time.sleep(0.0001)
+        return None

@@ -1,0 +1,82 @@
+"""Real unwinding with libdw, used only to show that a word on a stack is stale.
+
+Any error is "not proven": an unknown frame, a frame without call frame information (our own shadow has none), a
+missing libdw. libdw would fall back to frame pointers; every frame is therefore checked to have CFI.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from hotmend.linux import procfs, sys
+from hotmend.linux.process import MappedImage, process_images
+from hotmend.linux.procfs import Mapping
+from hotmend.model.errors import KernelError
+
+FRAMES_MAX = 4096
+
+
+class Unwinder:
+    """libdw on one process. Prepare it before the stop, walk inside the stop."""
+
+    def __init__(self, pid: int, images: tuple[MappedImage, ...], maps: tuple[Mapping, ...]) -> None:
+        self._session = sys.DwflSession()
+        self._session.begin()
+        for image in images:
+            self._report(pid, image, maps)
+        self.ready = self._session.attach(pid)
+
+    def _report(self, pid: int, image: MappedImage, maps: tuple[Mapping, ...]) -> None:
+        """Give libdw the very file that is mapped, also when it is deleted or in another namespace."""
+        mapping = procfs.find_mapping(maps, image.start)
+        if mapping is None:
+            return
+        try:
+            descriptor = os.open(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            self._session.report(image.path, descriptor, image.bias)
+        finally:
+            os.close(descriptor)
+
+    def frames(self, tid: int) -> list[int] | None:
+        """Return the PCs of all frames of a stopped thread, innermost first; None where anything is uncertain.
+
+        Return addresses are given as they are (they may equal the end of a function).
+        """
+        if not self.ready:
+            return None
+        pcs: list[int] = []
+        complete = self._session.frames(tid, self._visitor(pcs))
+        return pcs if complete else None
+
+    def _visitor(self, pcs: list[int]) -> Callable[[int, bool], bool]:
+        """Return a callback that collects frames as long as each is certain."""
+
+        def visit(pc: int, exact: bool) -> bool:
+            pcs.append(pc)
+            return len(pcs) < FRAMES_MAX and self._session.has_cfi(pc if exact else pc - 1)
+
+        return visit
+
+    def close(self) -> None:
+        """End the libdw session."""
+        self._session.close()
+
+
+def stack_of(pid: int, tid: int) -> list[int]:
+    """Return the frames of a stopped thread (a convenience for tests and diagnostics).
+
+    Raises:
+        KernelError: they could not be followed to the end.
+    """
+    unwinder = Unwinder(pid, process_images(pid).images, procfs.read_maps(pid))
+    try:
+        frames = unwinder.frames(tid)
+    finally:
+        unwinder.close()
+    if frames is None:
+        raise KernelError(f"thread {tid}: the stack cannot be followed to its end")
+    return frames

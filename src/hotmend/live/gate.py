@@ -1,0 +1,213 @@
+"""The header of a shadow: what lets anyone read, finish or undo an update from the process's memory alone.
+
+Layout, at the start of a page of its own (a mapping of its own in the process):
+
+    0   magic, 8 bytes
+    8   size of the record in bytes, u32; format version, u32
+    16  SHA-256 of the record, 32 bytes
+    64  gate byte: 0 old code, 1 new code (only the first shadow of an update has one that counts)
+    65  placed byte: 1 once the shadow is filled and checked
+    128 the record (`HeaderRecord`, MessagePack)
+
+The magic is written last. Gate and placed byte stand outside the checksum. The record names every entry with old
+bytes, stub and new address, so any subset of the entry writes can be completed or taken back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
+from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES, page_ceil
+from hotmend.model.hotpatch import Hotpatch
+
+MAGIC = b"hotmend\x01"
+FORMAT_VERSION = 1
+GATE_OFFSET, PLACED_OFFSET, RECORD_OFFSET = 64, 65, 128
+RECORD_BYTES_MAX = 64 << 20
+_HEAD = struct.Struct("<8sII32s")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRecord:
+    """One redirected entry; load addresses.
+
+    Attributes:
+        name: of the function.
+        address: of the entry in the old image.
+        old_bytes: its first bytes as the old build has them (5 bytes).
+        stub: the stub in use, and its size in bytes.
+        new: the new function.
+    """
+
+    name: str
+    address: int
+    old_bytes: bytes
+    stub: int
+    stub_size: int
+    new: int
+
+    @property
+    def jump_to_stub(self) -> bytes:
+        """The bytes that stage the entry."""
+        return jump(self.address, self.stub)
+
+    @property
+    def jump_to_new(self) -> bytes:
+        """The bytes that settle the entry."""
+        return jump(self.address, self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRecord:
+    """A range of code by name; load address and size in bytes."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRecord:
+    """A run of pages of the shadow with one permission (`r-x`, `r--`, `rw-`); load addresses, half open."""
+
+    start: int
+    end: int
+    permissions: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRecord:
+    """Everything about one image's hotpatch in one process.
+
+    Attributes:
+        hotpatch_id: `hotpatch_id` of the hotpatch.
+        update: hotpatch ids of all images that share the gate, the first one's shadow has it.
+        name, path, old_build_id, new_build_id, versions, cves, package: as in the hotpatch.
+        old_bias, shadow_bias: load address minus link address of the old image and of the shadow.
+        header, gate: load addresses of this header and of the gate byte of the update.
+        start, end: the whole mapping, guards included.
+        regions: permissions to set inside; everything else of the mapping is never reached.
+        entries: what is redirected.
+        replaced: old functions, none of which may be active at the switch.
+        functions: new functions, none of which may be active when it is taken back.
+        applied_at: seconds since 1970 (UTC) at which the shadow was placed.
+    """
+
+    hotpatch_id: str
+    update: tuple[str, ...]
+    name: str
+    path: str
+    old_build_id: str
+    new_build_id: str
+    versions: tuple[str, str]
+    cves: tuple[str, ...]
+    package: str
+    old_bias: int
+    shadow_bias: int
+    header: int
+    gate: int
+    start: int
+    end: int
+    regions: tuple[RegionRecord, ...]
+    entries: tuple[EntryRecord, ...]
+    replaced: tuple[FunctionRecord, ...]
+    functions: tuple[FunctionRecord, ...]
+    applied_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A header as found in a process.
+
+    Attributes:
+        record: the checked record.
+        placed: whether the shadow is complete.
+    """
+
+    record: HeaderRecord
+    placed: bool
+
+
+def jump(source: int, target: int) -> bytes:
+    """Return `jmp rel32` from load address `source` to `target`; `OverflowError` if out of reach."""
+    distance = target - (source + JUMP_BYTES)
+    return b"\xe9" + distance.to_bytes(4, "little", signed=True)
+
+
+def hotpatch_id(hotpatch: Hotpatch) -> str:
+    """Return the identity of a hotpatch: 16 hexadecimal digits of a SHA-256 over what it does.
+
+    Covered are build-ids, segments, relocations, replaced functions and redirections; statistics, evidence and
+    notes are not, so that rebuilding with other words gives the same hotpatch.
+    """
+    digest = hashlib.sha256()
+    for part in (hotpatch.old_build_id, hotpatch.new_build_id):
+        digest.update(part.encode() + b"\0")
+    for segment in hotpatch.segments:
+        digest.update(f"S{segment.extent}{segment.permissions}{segment.section}{len(segment.content)};".encode())
+        digest.update(segment.content)
+    for r in hotpatch.relocations:
+        digest.update(f"R{r.address}{r.kind.value}{r.target}{r.addend};".encode())
+    for replaced in hotpatch.replaced:
+        digest.update(f"F{replaced.old}{replaced.sha256};".encode())
+    for e in hotpatch.redirections:
+        digest.update(f"E{e.old}:{e.new}:{e.entry.hex()}:{e.near_stub}:{e.far_stub};".encode())
+    return digest.hexdigest()[:16]
+
+
+def encode_header(record: HeaderRecord) -> tuple[bytes, bytes]:
+    """Return the head (magic, sizes, checksum) and the record to write at `RECORD_OFFSET`."""
+    body = msgspec.msgpack.encode(record)
+    return _HEAD.pack(MAGIC, len(body), FORMAT_VERSION, hashlib.sha256(body).digest()), body
+
+
+def header_bytes(record: HeaderRecord) -> int:
+    """Return how much room the header takes: whole pages."""
+    return page_ceil(RECORD_OFFSET + len(encode_header(record)[1]))
+
+
+def write_header(memory: ProcessMemory, record: HeaderRecord) -> None:
+    """Write record, then head; gate and placed byte stay 0. Everything is read back."""
+    head, body = encode_header(record)
+    memory.write_checked(record.header + RECORD_OFFSET, body)
+    memory.write_checked(record.header, head)
+
+
+def read_header(memory: ProcessMemory, address: int) -> Shadow | None:
+    """Return the shadow whose header is at `address`; None if there is none or it is not complete and sound."""
+    head = memory.try_read(address, RECORD_OFFSET)
+    if head is None or not head.startswith(MAGIC):
+        return None
+    _, size, version, digest = _HEAD.unpack_from(head)
+    if version != FORMAT_VERSION or size > RECORD_BYTES_MAX:
+        return None
+    body = memory.try_read(address + RECORD_OFFSET, size)
+    if body is None or hashlib.sha256(body).digest() != digest:
+        return None
+    try:
+        record = msgspec.msgpack.decode(body, type=HeaderRecord)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return Shadow(record, head[PLACED_OFFSET] == 1) if record.header == address else None
+
+
+def find_shadows(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[Shadow, ...]:
+    """Find all shadows of a process: anonymous private mappings that begin with the magic.
+
+    The second page is looked at too: there the header is when the patcher died before it set permissions.
+    """
+    shadows = []
+    for mapping in maps:
+        if not mapping.anonymous or mapping.permissions[1:2] == "w" or not mapping.readable:
+            continue
+        for address in (mapping.start, mapping.start + PAGE_BYTES):
+            if address < mapping.end and (found := read_header(memory, address)) is not None:
+                shadows.append(found)
+    return tuple(shadows)
