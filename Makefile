@@ -1,0 +1,44 @@
+# make setup   the environment in .venv and the system packages it needs
+# make test    lint, types and all tests (root: they change running processes)
+# make demo    a stock nginx and its security update, under load
+# make bench   the figures of the issue, from real runs
+
+PYTHON ?= python3
+BIN := .venv/bin
+SYSTEM_STAMP := .cache/system.stamp
+PYTHON_STAMP := .venv/hotmend.stamp
+
+.PHONY: setup test lint types demo bench clean
+
+setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
+
+$(SYSTEM_STAMP): tools/install-system-packages
+	@tools/install-system-packages
+	@mkdir -p $(@D) && touch $@
+
+$(PYTHON_STAMP): pyproject.toml | $(SYSTEM_STAMP)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "setup: $(PYTHON) is older than 3.11" >&2; exit 1; }
+	@echo "setup: making .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+test: setup lint types
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+
+types: setup
+	$(BIN)/mypy
+
+demo: setup
+	@$(BIN)/python demo/run.py
+
+bench: setup
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

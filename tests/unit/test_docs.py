@@ -1,0 +1,70 @@
+"""Docs are tests: every command, option, field of --json and reason has its place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+
+from hotmend.cli import shapes
+from hotmend.cli.main import hotmend
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+REASONS = (ROOT / "docs" / "reasons.md").read_text()
+
+
+def _codes() -> Iterator[str]:
+    """Each code that the source gives to `refusal` or `note`."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            first = node.args[0]
+            if name in ("refusal", "note") and isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def _headings(text: str) -> set[str]:
+    return {match.strip("` ") for match in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+def test_every_reason_has_a_heading() -> None:
+    codes = set(_codes())
+    assert codes
+    assert codes - _headings(REASONS) == set()
+
+
+def test_every_code_is_kebab_case() -> None:
+    assert [code for code in set(_codes()) if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
+
+
+@pytest.mark.parametrize("name", sorted(hotmend.commands))
+def test_every_command_and_option_is_described(name: str) -> None:
+    heading = re.search(rf"^## .*`hotmend {name}[ `].*$", COMMANDS, re.MULTILINE)
+    assert heading
+    section = COMMANDS[heading.start() :].split("\n## ")[0]
+    for parameter in hotmend.commands[name].params:
+        if isinstance(parameter, click.Option):
+            for option in parameter.opts:
+                assert f"`{option}" in section, option
+
+
+def test_every_field_of_the_json_is_described() -> None:
+    missing = []
+    for name, shape in vars(shapes).items():
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape is not msgspec.Struct:
+            missing += [f"{name}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in COMMANDS]
+    assert missing == []
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"

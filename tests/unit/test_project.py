@@ -1,0 +1,52 @@
+"""Rules of the source that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "hotmend"
+
+_ONE_GATEWAY = {
+    "ctypes": {"linux/sys.py", "linux/unwind.py"},
+    "elftools": {"image/elf.py"},
+    "iced_x86": {"image/x86.py"},
+    "debian": {"image/deb.py"},
+}
+"""Library -> the only files that may use it."""
+
+
+def _modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("library", _ONE_GATEWAY)
+def test_each_library_has_one_gateway(library: str) -> None:
+    users = {str(path.relative_to(SOURCE)) for path in _modules() if library in _imports(path)}
+    assert users <= _ONE_GATEWAY[library]
+
+
+def test_the_model_uses_the_standard_library_only() -> None:
+    for path in (SOURCE / "model").glob("*.py"):
+        assert set(_imports(path)) <= {"__future__", "collections", "dataclasses", "enum", "typing", "hotmend"}
+
+
+def test_files_have_one_subject_and_functions_fit_a_screen() -> None:
+    long = [f"{path}: {lines}" for path in _modules() if (lines := len(path.read_text().splitlines())) > 500]
+    for path in _modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 80:
+                long.append(f"{path}: {node.name}")
+    assert not long
