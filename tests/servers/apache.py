@@ -12,22 +12,12 @@ from .wire import http_get
 
 PACKAGE = "apache2-bin"
 CHILDREN = 2
-MODULES = tuple(
-    [
-        "mpm_event",
-        "authz_core",
-        "authz_host",
-        "filter",
-        "deflate",
-        "dir",
-        "mime",
-        "alias",
-        "cgi",
-        "userdir",
-        "rewrite",
-        "setenvif",
-        "headers",
-    ]
+THREADS = 25
+"""For each child; more than the load has connections, since a busy child closes kept-alive ones."""
+
+MODULES = (
+    *("mpm_event", "authz_core", "authz_host", "filter", "deflate", "dir", "mime"),
+    *("alias", "cgi", "userdir", "rewrite", "setenvif", "headers"),
 )
 DAV_MODULES = (*MODULES, "dav", "dav_fs")
 
@@ -45,7 +35,7 @@ User nobody
 Group nogroup
 StartServers {children}
 ServerLimit {children}
-ThreadsPerChild 8
+ThreadsPerChild {threads}
 MaxRequestWorkers {workers}
 MaxRequestsPerChild 0
 MinSpareThreads 1
@@ -91,7 +81,11 @@ def apache_start(tree: Path, folder: Path, names: tuple[str, ...] = MODULES) -> 
     modules = tree / "usr/lib/apache2/modules"
     loads = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in names)
     config = folder / "apache.conf"
-    config.write_text(CONFIG.format(folder=folder, port=port, modules=loads, children=CHILDREN, workers=8 * CHILDREN))
+    config.write_text(
+        CONFIG.format(
+            folder=folder, port=port, modules=loads, children=CHILDREN, threads=THREADS, workers=THREADS * CHILDREN
+        )
+    )
     command = [str(tree / "usr/sbin/apache2"), "-D", "FOREGROUND", "-f", str(config)]
     return server_start("apache2", command, folder, port, workers=CHILDREN)
 

@@ -123,7 +123,7 @@ GUARDS = (
     Check(
         "set-compiled-by-old-code",
         "",
-        "`set` with two variables runs over code that the old build compiled at start; the new code must still obey it.",
+        "`set` with two variables runs code that the old build compiled at start; the new code must obey it.",
         lambda server: _text(server, "/compiled/abc"),
         old="200 b'<abc|abc>'",
         new="200 b'<abc|abc>'",
