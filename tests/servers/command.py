@@ -85,6 +85,11 @@ def patched_pids(pids: Iterable[int]) -> set[int]:
     return {shape["pid"] for shape in _with_pid(ran.objects) if _in_force(shape)} & set(wanted)
 
 
+def pauses_us(ran: Ran) -> list[float]:
+    """Return the pause of each process that `apply` or `revert` changed, in microseconds."""
+    return [float(shape["pause_us"]) for shape in _with_pid(ran.objects) if shape.get("pause_us") is not None]
+
+
 def _with_pid(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the per-process objects, whether they stand on lines of their own or in one list."""
     found = []

@@ -51,17 +51,22 @@ http {{
 """
 
 
-def nginx_start(tree: Path, folder: Path) -> Server:
-    """Start nginx from an unpacked tree; the load goes to `/`."""
-    port, h2 = ports_free(2)
+def nginx_start(tree: Path, folder: Path, ports: tuple[int, int] | None = None) -> Server:
+    """Start nginx from an unpacked tree, on (plain, HTTP/2) `ports` if given; the load goes to `/`."""
+    port, h2 = ports or ports_free(2)
     for name in ("www", "aliased"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "www/index.html").write_text("hello\n")
     (folder / "aliased/file.txt").write_text("aliased\n")
-    config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(folder=folder, port=port, h2=h2, workers=WORKERS))
-    command = [str(tree / "usr/sbin/nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
+    (folder / "nginx.conf").write_text(CONFIG.format(folder=folder, port=port, h2=h2, workers=WORKERS))
+    command = nginx_command(tree, folder)
     return server_start("nginx", command, folder, port, workers=WORKERS, ports={"h2": h2})
+
+
+def nginx_command(tree: Path, folder: Path) -> list[str]:
+    """Return the command line of the nginx that serves `folder`; `-s reload` may be added to it."""
+    log = str(folder / "error.log")
+    return [str(tree / "usr/sbin/nginx"), "-p", str(folder), "-e", log, "-c", str(folder / "nginx.conf")]
 
 
 FLOOD_STREAMS = 300

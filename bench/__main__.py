@@ -1,0 +1,110 @@
+"""`python -m bench`: build times, sizes, pauses, throughput and latency on stock packages. Needs root."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.builds import builds_measure
+from bench.latency import Deeds, latency_measure
+from bench.patching import Changer, pauses_measure, throughput_measure
+from bench.report import Figure, figures_print
+from tests.servers.command import update_build
+from tests.servers.nginx import nginx_command, nginx_start
+from tests.servers.packages import deb_unpack, pair_find
+from tests.servers.process import Server
+from tests.servers.redis import PACKAGE as REDIS_PACKAGE
+from tests.servers.redis import redis_start
+
+SECTIONS = ("build", "pause", "threads", "throughput", "latency")
+
+
+def main() -> int:
+    """Measure what was asked for and print it; nothing is judged."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one object per figure on stdout")
+    parser.add_argument("--cycles", type=int, default=100, metavar="N", help="apply/revert cycles (100)")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="measure only this; may be repeated")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hotmend-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        figures_print(figures_measure(folder, options.cycles, options.only or SECTIONS), as_json=options.json)
+    return 0
+
+
+def figures_measure(folder: Path, cycles: int, sections: tuple[str, ...] | list[str]) -> Iterator[Figure]:
+    """Yield every figure of the chosen sections as soon as it is measured."""
+    steps: dict[str, Callable[[], Iterator[Figure]]] = {
+        "build": lambda: builds_measure(folder / "builds"),
+        "pause": lambda: _on_nginx(folder / "pause", lambda s, f: _pauses(s, f, cycles)),
+        "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
+        "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
+        "latency": lambda: _latency(folder / "latency"),
+    }
+    for section in sections:
+        try:
+            yield from steps[section]()
+        except (AssertionError, RuntimeError) as error:
+            yield Figure(section, "not measured", None, "", note=str(error).splitlines()[0][:200])
+
+
+def _pauses(server: Server, hotpatch: Path, cycles: int) -> Iterator[Figure]:
+    yield from pauses_measure(server, hotpatch, cycles, loaded=False)
+    yield from pauses_measure(server, hotpatch, cycles, loaded=True)
+
+
+def _on_nginx(folder: Path, measure: Callable[[Server, Path], Iterator[Figure]]) -> Iterator[Figure]:
+    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx")
+    with nginx_start(folder / "tree", folder / "run") as server:
+        yield from measure(server, hotpatch)
+
+
+def _on_redis(folder: Path, measure: Callable[[Server, Path], Iterator[Figure]]) -> Iterator[Figure]:
+    hotpatch = _prepare(folder, REDIS_PACKAGE, "usr/bin/redis-check-rdb")
+    with redis_start(folder / "tree", folder / "run") as server:
+        yield from measure(server, hotpatch)
+
+
+def _latency(folder: Path) -> Iterator[Figure]:
+    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx")
+    tree, run = folder / "tree", folder / "run"
+    servers = [nginx_start(tree, run)]
+    first = servers[0]
+
+    def restart() -> None:
+        servers.pop().stop()
+        servers.append(nginx_start(tree, run, ports=(first.port, first.ports["h2"])))
+
+    deeds = Deeds(
+        patch=lambda: Changer(servers[-1], hotpatch).cycle(),
+        reload=lambda: _run([*nginx_command(tree, run), "-s", "reload"]),
+        restart=restart,
+    )
+    try:
+        yield from latency_measure(first.port, deeds)
+    finally:
+        servers[-1].stop()
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+def _prepare(folder: Path, package: str, image: str) -> Path:
+    """Unpack the old build, build the update, return the hotpatch file."""
+    pair = pair_find(package)
+    (folder / "run").mkdir(parents=True)
+    (folder / "run").chmod(0o755)
+    deb_unpack(pair.old, folder / "tree")
+    target = folder / f"{package}.hotmend"
+    update_build(pair.old, pair.new, target, image)
+    return target
+
+
+if __name__ == "__main__":
+    sys.exit(main())

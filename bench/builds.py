@@ -1,0 +1,85 @@
+"""How long `hotmend build` takes for each pair, and how large its hotpatches are beside the packages."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.report import Figure, progress
+from tests.servers.command import Ran, hotmend_run, images_list
+from tests.servers.packages import deb_unpack, pair_find
+
+BUILD_RUNS = 3
+SIZE_PERCENT_GOAL = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One image that is built.
+
+    Attributes:
+        package: binary package.
+        image: its path in the package.
+        seconds_goal: from the issue; None where it names none.
+    """
+
+    package: str
+    image: str
+    seconds_goal: float | None
+
+
+SUBJECTS = (
+    Subject("nginx", "usr/sbin/nginx", 0.5),
+    Subject("libssl3", "usr/lib/x86_64-linux-gnu/libcrypto.so.3", 1.5),
+    Subject("redis-tools", "usr/bin/redis-check-rdb", None),
+    Subject("haproxy", "usr/sbin/haproxy", None),
+    Subject("apache2-bin", "usr/sbin/apache2", None),
+)
+
+
+def builds_measure(folder: Path) -> Iterator[Figure]:
+    """Yield build time and size for every pair, and verdicts as notes."""
+    for subject in SUBJECTS:
+        progress(f"building {subject.package}")
+        yield _time_figure(subject, folder)
+        yield _size_figure(subject, folder)
+
+
+def _time_figure(subject: Subject, folder: Path) -> Figure:
+    pair = pair_find(subject.package)
+    old = deb_unpack(pair.old, folder / subject.package / "old") / subject.image
+    new = deb_unpack(pair.new, folder / subject.package / "new") / subject.image
+    target = folder / f"{subject.package}.hotpatch"
+    runs = [hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going") for _ in range(BUILD_RUNS)]
+    name = f"{Path(subject.image).name} {pair.old_version} -> {pair.new_version}"
+    return Figure(
+        "Build time, whole command, median of three",
+        name,
+        statistics.median(run.seconds for run in runs),
+        "s",
+        subject.seconds_goal,
+        "goal" if subject.seconds_goal else "",
+        _verdicts(runs[-1]),
+    )
+
+
+def _size_figure(subject: Subject, folder: Path) -> Figure:
+    pair = pair_find(subject.package)
+    target = folder / f"{subject.package}.hotmend"
+    ran = hotmend_run("build", str(pair.old), str(pair.new), "-o", str(target), "--keep-going")
+    section = "Hotpatch bundle beside the package"
+    name = f"{subject.package} {pair.new_version}"
+    if not target.exists():
+        return Figure(section, name, None, "% of the .deb", SIZE_PERCENT_GOAL, "goal", _verdicts(ran))
+    share = 100 * target.stat().st_size / pair.new.stat().st_size
+    note = f"{target.stat().st_size:,} of {pair.new.stat().st_size:,} bytes; {_verdicts(ran)}"
+    return Figure(section, name, share, "% of the .deb", SIZE_PERCENT_GOAL, "goal", note)
+
+
+def _verdicts(ran: Ran) -> str:
+    if not any("images" in shape for shape in ran.objects):
+        return f"exit code {ran.code}"
+    verdicts = [str(image["verdict"]) for image in images_list(ran)]
+    return ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)) or "no code changed"
