@@ -35,7 +35,7 @@ types: setup
 	$(BIN)/mypy
 
 demo: setup
-	@$(BIN)/python demo/run.py
+	@$(BIN)/python -m demo.run
 
 bench: setup
 	@$(BIN)/python -m bench

@@ -47,7 +47,7 @@ def test_a_package_is_downloaded_once(commands: Path) -> None:
     assert first.read_text() == "content\n"
     assert fetch(PackageVersion("tool", "5:1")) == first
     assert (commands / "apt-get.calls").read_text() == "\n"
-    assert [path.name for path in first.parent.iterdir()] == ["tool_5%3a1.deb"]
+    assert [path.name for path in first.parent.iterdir()] == ["tool_5%3a1_amd64.deb"]
 
 
 def test_an_unknown_version_names_those_on_offer(commands: Path) -> None:

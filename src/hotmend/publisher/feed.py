@@ -50,10 +50,8 @@ def fetch(wanted: PackageVersion) -> Path:
         FetchError: apt is missing or does not offer it; the message names the versions it offers.
     """
     cache = cache_directory()
-    name = f"{wanted.package.replace(':', '_')}_{wanted.version.replace(':', '%3a')}.deb"
-    target = cache / name
-    if target.exists():
-        return target
+    if (present := _cached(cache, wanted)) is not None:
+        return present
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as directory:
@@ -62,10 +60,16 @@ def fetch(wanted: PackageVersion) -> Path:
             found = list(Path(directory).glob("*.deb"))
             if len(found) != 1:
                 raise FetchError(f"apt downloaded {len(found)} files for {wanted}")
-            found[0].replace(target)
+            return found[0].replace(cache / found[0].name)
     except OSError as error:
         raise FetchError(f"{cache}: {error.strerror or error}") from error
-    return target
+
+
+def _cached(cache: Path, wanted: PackageVersion) -> Path | None:
+    """Return the file as apt names it: PACKAGE_VERSION_ARCHITECTURE.deb with `:` written as %3a."""
+    package = wanted.package.partition(":")[0]
+    names = [f"{package}_{wanted.version.replace(':', '%3a')}_{word}.deb" for word in ("amd64", "all")]
+    return next((cache / name for name in names if (cache / name).exists()), None)
 
 
 def offered_versions(package: str) -> tuple[str, ...]:
