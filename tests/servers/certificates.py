@@ -11,6 +11,8 @@ from .packages import tool_require
 ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256."""
 
+Words = list[str | Path]
+
 CA_CONFIG = """\
 [ca]
 default_ca = this
@@ -44,15 +46,15 @@ def authority_make(folder: Path) -> Authority:
     """Create the authority's files in `folder` with the installed `openssl` command."""
     paths = {name: folder / f"{name}.pem" for name in Authority.__slots__}
     authority = Authority(**paths)
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+    curve: Words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
     _openssl("req", "-x509", *curve, "-subj", "/CN=authority", "-keyout", authority.key, "-out", authority.certificate)
-    issuer = ["-CA", authority.certificate, "-CAkey", authority.key]
-    names = ["-subj", "/CN=client", "-keyout", authority.client_key, "-out", authority.client]
+    issuer: Words = ["-CA", authority.certificate, "-CAkey", authority.key]
+    names: Words = ["-subj", "/CN=client", "-keyout", authority.client_key, "-out", authority.client]
     _openssl("req", "-x509", *curve, *issuer, *names)
     (folder / "index.txt").touch()
     config = folder / "ca.conf"
     config.write_text(CA_CONFIG.format(folder=folder))
-    signer = ["-cert", authority.certificate, "-keyfile", authority.key]
+    signer: Words = ["-cert", authority.certificate, "-keyfile", authority.key]
     _openssl("ca", "-gencrl", "-config", config, *signer, "-out", authority.good_list)
     _odd_list_write(authority, folder)
     return authority
