@@ -58,27 +58,34 @@ def pair_find(package: str) -> Pair:
     Raises:
         ArchiveError: the archive offers fewer than two versions.
     """
-    old, new = _versions_choose(package)
+    old, new = _versions_find(package)
     return Pair(package, deb_fetch(package, old), deb_fetch(package, new), old, new)
 
 
 @cache
-def _versions_choose(package: str) -> tuple[str, str]:
-    """Return (released, security); where one is missing the lowest and the highest on offer."""
-    offers = offers_list(package)
-    if len({o.version for o in offers}) < 2:
+def _versions_find(package: str) -> tuple[str, str]:
+    chosen = versions_choose(offers_list(package))
+    if chosen is None:
         _apt("apt-get", "update", "-qq")
-        offers = offers_list(package)
-    released = [o.version for o in offers if not o.security]
-    security = [o.version for o in offers if o.security]
-    everything = [o.version for o in offers]
-    old = max_version(released) if released and security else min_version(everything)
-    new = max_version(security) if security else max_version(everything)
-    if old == new or not version_less(old, new):
-        old = min_version(everything)
-    if old == new:
-        raise ArchiveError(f"the archive offers only {old} of {package}: no pair of builds to test")
-    return old, new
+        chosen = versions_choose(offers_list(package))
+    if chosen is None:
+        raise ArchiveError(f"the archive offers only one version of {package}: no pair of builds to test")
+    return chosen
+
+
+def versions_choose(offers: list[Offer]) -> tuple[str, str] | None:
+    """Return (old, new): the newest released and the newest security version.
+
+    Where these are no pair (one suite is empty, or the release has caught up) the oldest and the newest
+    version on offer are taken; where that is one version, None.
+    """
+    everything = [offer.version for offer in offers]
+    released = [offer.version for offer in offers if not offer.security]
+    security = [offer.version for offer in offers if offer.security]
+    if released and security and version_less(max_version(released), max_version(security)):
+        return max_version(released), max_version(security)
+    old, new = min_version(everything), max_version(everything)
+    return (old, new) if version_less(old, new) else None
 
 
 def offers_list(package: str) -> list[Offer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,4 +28,4 @@ def test_either_build_answers_as_expected(trees: Trees, run_folder: Path, state:
 def test_old_new_old_under_load(trees: Trees, hotpatch: Build, run_folder: Path) -> None:
     file = hotpatch("haproxy", "usr/sbin/haproxy")
     with haproxy_start(trees("haproxy", *LIBRARIES)[0], run_folder) as server:
-        old_new_old(Scenario(server, file, wrk_start, CHECKS, GUARDS))
+        old_new_old(Scenario(server, file, partial(wrk_start, path="/origin"), CHECKS, GUARDS))
