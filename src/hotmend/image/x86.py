@@ -335,3 +335,123 @@ def _keys(image: Image, codes: tuple[Code, ...], references: References) -> tupl
     return tuple(
         memory[c.start - base : c.end - base] + places[first[i] : first[i + 1]] for i, c in enumerate(codes)
     )
+
+
+class Body:
+    """One function decoded in detail."""
+
+    def __init__(self, survey: Survey, index: int) -> None:
+        self.code = survey.codes[index]
+        text = survey.image.read(self.code.start, self.code.size)
+        self._decoder = Decoder(64, text, ip=self.code.start)
+        self.instructions: list[Instruction] = list(self._decoder)
+
+    @cached_property
+    def tokens(self) -> list[tuple[int, ...]]:
+        """Each instruction without its numbers: operation, registers, base, index and scale."""
+        return [token(i) for i in self.instructions]
+
+    def branch_targets(self) -> set[int]:
+        """Link addresses that near branches of this function go to."""
+        return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == OpKind.NEAR_BRANCH64}
+
+
+def token(i: Instruction) -> tuple[int, ...]:
+    """Return an instruction without displacement, immediate and branch target."""
+    registers = tuple(int(i.op_register(n)) if i.op_kind(n) == OpKind.REGISTER else -int(i.op_kind(n)) for n in range(i.op_count))
+    wide = i.op_count and i.op0_kind == OpKind.NEAR_BRANCH64
+    return (
+        int(i.mnemonic) if wide else _plain_code(i),
+        *registers,
+        int(i.memory_base),
+        int(i.memory_index),
+        i.memory_index_scale,
+        int(i.memory_segment),
+    )
+
+
+def _plain_code(i: Instruction) -> int:
+    """The operation, with the short and long forms of an immediate taken as one."""
+    return int(i.mnemonic) * 64 + int(i.memory_size) % 64
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A memory operand off a register: what a struct member or an array element looks like in code.
+
+    Attributes:
+        base: number of the base register.
+        displacement: signed, bytes.
+        access: bytes accessed; 0 for an address computation.
+        scale: of the index, 0 without one.
+    """
+
+    base: int
+    displacement: int
+    access: int
+    scale: int
+
+
+_STACK = (Register.RSP, Register.ESP)
+
+
+def member_of(i: Instruction, *, frame_pointer: bool) -> Member | None:
+    """Return the memory operand of an instruction if it goes through a pointer that is not the stack's."""
+    if not any(i.op_kind(n) == OpKind.MEMORY for n in range(i.op_count)):
+        return None
+    base = i.memory_base
+    if base in _STACK or base in (Register.RIP, Register.NONE) or (frame_pointer and base == Register.RBP):
+        return None
+    displacement = i.memory_displacement
+    if displacement >= 1 << 63:
+        displacement -= 1 << 64
+    access = 0 if i.mnemonic == Mnemonic.LEA else MemorySizeExt.size(i.memory_size)
+    return Member(int(base), displacement, access, i.memory_index_scale if i.memory_index != Register.NONE else 0)
+
+
+def uses_frame_pointer(instructions: list[Instruction]) -> bool:
+    """Return whether the function sets rbp up as its frame pointer."""
+    return any(
+        i.mnemonic == Mnemonic.MOV and i.op0_register == Register.RBP and i.op1_register == Register.RSP
+        for i in instructions[:24]
+    )
+
+
+def thread_offset(i: Instruction) -> int | None:
+    """Return the displacement of an operand in the thread's own storage (`fs:`), or None."""
+    if i.memory_segment == Register.FS and any(i.op_kind(n) == OpKind.MEMORY for n in range(i.op_count)):
+        return int(i.memory_displacement)
+    return None
+
+
+def immediate_of(i: Instruction) -> int | None:
+    """Return the first immediate operand, or None."""
+    for n in range(i.op_count):
+        if OpKind.IMMEDIATE8 <= i.op_kind(n) <= OpKind.IMMEDIATE32TO64:
+            return int(i.immediate(n))
+    return None
+
+
+def table_words(survey: Survey) -> set[int]:
+    """Return the words of absolute jump tables in a fixed image.
+
+    A table counts only if nothing but indirect jumps refers to it: `jmp *table(,%index,8)`. Tables that are read
+    in any other way may hold labels which the program keeps.
+    """
+    image, r = survey.image, survey.references
+    users: dict[int, bool] = {}
+    for field, target, kind in zip(r.field.tolist(), r.target.tolist(), r.kind.tolist(), strict=True):
+        if target not in image.pointers:
+            continue
+        jumps = kind == ABSOLUTE and image.read(field - 3, 3)[:2] in (b"\xff\x24", b"\x3e\xff") or (
+            kind == ABSOLUTE and image.read(field - 2, 1) == b"\xff" and image.read(field - 1, 1)[0] & 0x38 == 0x20
+        )
+        users[target] = users.get(target, True) and bool(jumps)
+    result: set[int] = set()
+    for start in (t for t, only_jumps in users.items() if only_jumps):
+        first = survey.holder(image.pointers[start])
+        word = start
+        while survey.holder(image.pointers.get(word, -1)) == first >= 0 and (word == start or word not in users):
+            result.add(word)
+            word += 8
+    return result

@@ -1,0 +1,216 @@
+"""Put the shadow together: code, objects, slots and the relocations that tie them to the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hotmend.diff.closure import Selection
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.resolve import Place, Resolved, Resolver
+from hotmend.image.image import Slot
+from hotmend.image.x86 import ABSOLUTE, LEA
+from hotmend.model.addresses import Extent, LinkAddress
+from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
+from hotmend.model.verdict import Reason, refusal
+
+_JOIN_BYTES = 64
+_PLT_BYTES = 16
+_POINTER = -1
+
+
+@dataclass(slots=True)
+class _Piece:
+    start: int
+    content: bytes
+    size: int
+    section: str
+    permissions: str
+
+
+class Assembly:
+    """The shadow in the making."""
+
+    def __init__(self, c: Correspondence, contents: Contents, selection: Selection) -> None:
+        self._c, self._contents, self._selection = c, contents, selection
+        self.resolver = Resolver(c, contents, selection)
+        self.relocations: dict[int, Relocation] = {}
+        self.evidence: dict[str, int] = {}
+        self.reasons: list[Reason] = []
+        self._pieces: dict[tuple[int, str], _Piece] = {}
+        self._done: set[tuple[Place, int]] = set()
+
+    def run(self) -> None:
+        """Add every selected code and all that it needs."""
+        for j in sorted(self._selection.shadow):
+            self._code(j)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the pieces, neighbours joined, sorted by address."""
+        result: list[_Piece] = []
+        for piece in sorted(self._pieces.values(), key=lambda p: (p.start, -p.size)):
+            last = result[-1] if result else None
+            if last is not None and last.section == piece.section and piece.start <= last.start + last.size + _JOIN_BYTES:
+                _join(last, piece)
+            else:
+                result.append(_Piece(piece.start, piece.content, piece.size, piece.section, piece.permissions))
+        pages: dict[int, str] = {}
+        for p in result:
+            for page in range(p.start // 4096, (p.start + p.size - 1) // 4096 + 1):
+                if pages.setdefault(page, p.permissions) != p.permissions:
+                    self.reasons.append(
+                        refusal("mixed-page", "one page of the new build holds parts with two permissions", hex(page * 4096))
+                    )
+        return tuple(Segment(Extent(LinkAddress(p.start), p.size), p.permissions, p.content, p.section) for p in result)
+
+    def _code(self, j: int) -> None:
+        new = self._c.new
+        code = new.codes[j]
+        r = new.references
+        self._piece(code.start, new.bytes_of(j), code.size)
+        low, high = int(r.first[j]), int(r.first[j + 1])
+        for field, width, kind, target, tail, access in zip(
+            *(a[low:high].tolist() for a in (r.field, r.width, r.kind, r.target, r.tail, r.access)), strict=True
+        ):
+            if kind == LEA and code.start < target < code.end:
+                self._refuse("computed-goto", "a changed function takes the address of a label of its own", code.label)
+                continue
+            resolved = self.resolver.resolve(target, LEA if kind == ABSOLUTE and access == 0 else kind, j)
+            if resolved is None:
+                self._count("unresolved")
+                continue
+            self._need(resolved, j)
+            self._count(resolved.evidence)
+            self._relocate_field(field, width, kind, tail, resolved, code.label)
+
+    def _relocate_field(self, field: int, width: int, kind: int, tail: int, resolved: Resolved, label: str) -> None:
+        if kind == ABSOLUTE:
+            form = RelocationKind.ABS64 if width == 8 else RelocationKind.ABS32S
+            target: Target = (
+                OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
+            )
+            self._relocation(field, form, target, 0, resolved)
+        elif resolved.place is Place.OLD:
+            if width != 4:
+                self._refuse("short-branch-out", "a short branch leads out of a changed function", label)
+            self._relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
+
+    def _need(self, resolved: Resolved, user: int) -> None:
+        key = (resolved.place, int(resolved.address))
+        if resolved.place is Place.OLD or resolved.place is Place.SHADOW_CODE or key in self._done:
+            return
+        self._done.add(key)
+        address = int(resolved.address)
+        if resolved.place is Place.SHADOW_SLOT:
+            self._slot(address, self._c.new.image.slots[address])
+        elif resolved.place is Place.SHADOW_PLT:
+            self._plt(address)
+        else:
+            self._object(address)
+
+    def _slot(self, address: int, slot: Slot) -> None:
+        self._piece(address, bytes(8), 8)
+        self._fill_slot(address, slot)
+
+    def _fill_slot(self, address: int, slot: Slot) -> None:
+        if slot.symbol_defined:
+            symbol = self._c.new.image.exports.get((slot.name, slot.version))
+            if symbol is None or not symbol.value:
+                self._refuse("unmapped-reference", "a slot names a symbol of the image that it does not export", slot.name)
+                return
+            self._pointer(address, symbol.value + slot.addend)
+            return
+        target = ImportTarget(slot.name, slot.version, slot.weak)
+        self.relocations[address] = Relocation(
+            LinkAddress(address), RelocationKind.ABS64, target, slot.addend, "import"
+        )
+        self._count("import")
+
+    def _plt(self, stub: int) -> None:
+        image = self._c.new.image
+        slot_address = self._c.new_plt[stub]
+        text = image.read(stub, _PLT_BYTES)
+        self._piece(stub, text, _PLT_BYTES)
+        at = text.index(b"\xff\x25") + 2
+        mapped = self._c.to_old.get(slot_address)
+        if mapped is not None:
+            resolved = Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence)
+            self._relocation(stub + at, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
+        else:
+            self._need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"), -1)
+
+    def _object(self, address: int) -> None:
+        objects, image = self._contents.new, self._c.new.image
+        size = self._object_size(address)
+        section = image.section_at(address)
+        if not size or section is None:
+            self._refuse("unmapped-reference", "new code refers to a place without contents", hex(address))
+            return
+        content = b"" if section.kind == "SHT_NOBITS" else image.read(address, size)
+        self._piece(address, content, size)
+        for word in objects.words_in(address, size):
+            if word + 8 > address + size:
+                continue
+            slot = image.slots.get(word)
+            if slot is None:
+                self._pointer(word, image.pointers[word])
+            elif slot.kind in (1, 6, 7):
+                self._fill_slot(word, slot)
+            else:
+                self._refuse("new-thread-local", "a new object needs a thread-local variable", hex(word))
+
+    def _object_size(self, address: int) -> int:
+        objects = self._contents.new
+        table = objects.jump_table(address)
+        if table:
+            return 4 * len(table)
+        text = objects.string(address) if not objects.words_in(address, 8) else None
+        return max(objects.extent(address), len(text) if text else 0)
+
+    def _pointer(self, word: int, target: int) -> None:
+        resolved = self.resolver.resolve(target, LEA, _POINTER)
+        if resolved is None:
+            self._count("unresolved")
+            return
+        holder = self._c.new.holder(target)
+        if holder in self._selection.shadow and target != self._c.new.codes[holder].start:
+            if not self._c.new.image.fixed:
+                self._refuse("computed-goto", "a table holds labels of a changed function", hex(word))
+        self._need(resolved, _POINTER)
+        self._count(resolved.evidence)
+        to: Target = OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
+        self._relocation(word, RelocationKind.ABS64, to, 0, resolved)
+
+    def _relocation(self, at: int, kind: RelocationKind, target: Target, addend: int, resolved: Resolved) -> None:
+        self.relocations[at] = Relocation(LinkAddress(at), kind, target, addend, resolved.evidence, resolved.votes)
+
+    def _piece(self, address: int, content: bytes, size: int) -> None:
+        image = self._c.new.image
+        section = image.section_at(address)
+        name = section.name if section else ".data"
+        known = self._pieces.get((address, name))
+        if known is None or known.size < size:
+            self._pieces[address, name] = _Piece(address, content, size, name, image.permissions_at(address))
+
+    def _count(self, evidence: str) -> None:
+        self.evidence[evidence] = self.evidence.get(evidence, 0) + 1
+
+    def _refuse(self, code: str, sentence: str, subject: str) -> None:
+        self.reasons.append(refusal(code, sentence, subject))
+
+
+def _join(last: _Piece, piece: _Piece) -> None:
+    """Append a piece that begins inside or shortly behind `last`; both hold the new build's own bytes."""
+    gap = piece.start - last.start - last.size
+    end = max(last.start + last.size, piece.start + piece.size)
+    if len(last.content) + (last.start - last.start) < last.size and piece.content:
+        last.content += bytes(last.size - len(last.content))
+    if gap >= 0:
+        if piece.content:
+            last.content += bytes(gap) + piece.content
+    else:
+        keep = piece.start - last.start
+        tail = piece.content[len(last.content) - keep :] if keep <= len(last.content) else piece.content
+        if piece.start + len(piece.content) > last.start + len(last.content):
+            last.content += tail
+    last.size = end - last.start

@@ -1,0 +1,168 @@
+"""Compare the contents of corresponding objects, by kind, under the map.
+
+Raw bytes are not enough: jump tables hold distances and tables hold addresses, which differ in every build.
+A changed string or table makes its users changed; a changed initial value of a variable needs a baseline,
+because the process has long since worked on from the old one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.cosmetic import same_but_for_versions
+from hotmend.diff.objects import Objects, writable_at_run_time
+from hotmend.model.verdict import Reason, note, refusal
+
+_SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
+            ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
+
+
+class Contents:
+    """Which corresponding objects are equal."""
+
+    def __init__(self, c: Correspondence) -> None:
+        self.c = c
+        self.old, self.new = Objects(c.old), Objects(c.new)
+        self.changed: set[int] = set()
+        """New addresses of read-only objects whose contents changed."""
+        self.reasons: list[Reason] = []
+        self.cosmetic: list[str] = []
+        """Texts that differ in nothing but versions, dates and line numbers; the process keeps the old ones."""
+        self._equal: dict[tuple[int, int], bool] = {}
+
+    def equal(self, x: int, y: int) -> bool:
+        """Return whether the objects at old `x` and new `y` hold the same under the map."""
+        key = (x, y)
+        if key not in self._equal:
+            self._equal[key] = self._compare(x, y)
+        return self._equal[key]
+
+    def _compare(self, x: int, y: int) -> bool:
+        old, new = self.old, self.new
+        if old.is_taken(x) != new.is_taken(y):
+            size = min(old.extent(x), new.extent(y))
+        else:
+            size = min(old.extent(x), new.extent(y))
+            if new.extent(y) > size and not self._tail_equal(x, y, size):
+                return False
+        if old.image.read(x, size) == new.image.read(y, size):
+            if not old.words_in(x, size) and not new.words_in(y, size):
+                return True
+        old_table, new_table = old.jump_table(x), new.jump_table(y)
+        if old_table and new_table:
+            return self._same_jumps(old_table, new_table)
+        text = old.string(x)
+        if text is not None and not old.words_in(x, len(text)):
+            return self._same_text(x, text, new.string(y))
+        return self._same_words(x, y, size)
+
+    def _same_text(self, x: int, text: bytes, other: bytes | None) -> bool:
+        if other is not None and same_but_for_versions(text, other):
+            self.cosmetic.append(f"{x:#x} {text[:-1].decode('utf-8', 'replace')!r}")
+            return True
+        return text == other
+
+    def _tail_equal(self, x: int, y: int, size: int) -> bool:
+        """The new object seems longer: harmless if it is a string, a table of jumps, or the same bytes follow."""
+        if self.new.jump_table(y) or self.old.string(x) is not None:
+            return True
+        extent = self.new.extent(y)
+        if self.new.words_in(y + size, extent - size):
+            return False
+        tail = self.new.image.read(y + size, extent - size)
+        return not any(tail) or tail == self.old.image.read(x + size, extent - size)
+
+    def _same_jumps(self, old_table: list[int], new_table: list[int]) -> bool:
+        c = self.c
+        for a, b in zip(old_table, new_table, strict=False):
+            i, j = c.old.holder(a), c.new.holder(b)
+            if c.partner(i) != j:
+                return False
+            if i in c.same and a - c.old.codes[i].start != b - c.new.codes[j].start:
+                return False
+        return len(new_table) <= len(old_table)
+
+    def _same_words(self, x: int, y: int, size: int) -> bool:
+        old_words = [w - x for w in self.old.words_in(x, size)]
+        if old_words != [w - y for w in self.new.words_in(y, size)]:
+            return False
+        a, b = bytearray(self.old.image.read(x, size)), bytearray(self.new.image.read(y, size))
+        for offset in old_words:
+            if not self._same_word(x + offset, y + offset):
+                return False
+            a[offset : offset + 8] = b[offset : offset + 8] = bytes(min(8, size - offset))
+        return a == b
+
+    def _same_word(self, x: int, y: int) -> bool:
+        old_slot, new_slot = self.old.image.slots.get(x), self.new.image.slots.get(y)
+        if old_slot is not None and new_slot is not None:
+            return old_slot.identity == new_slot.identity
+        if old_slot is not None or new_slot is not None:
+            return False
+        a, b = self.old.image.pointers[x], self.new.image.pointers[y]
+        mapped = self.c.to_old.get(b)
+        if mapped is not None:
+            return mapped.old == a
+        i, j = self.c.old.holder(a), self.c.new.holder(b)
+        if i >= 0 and self.c.partner(i) == j:
+            return a - self.c.old.codes[i].start == b - self.c.new.codes[j].start
+        near = self.c.neighbours(b)
+        return near is not None and near.old == a
+
+
+def compare_contents(c: Correspondence) -> Contents:
+    """Compare every mapped object; fill `changed`, and `reasons` where a baseline is needed."""
+    contents = Contents(c)
+    queue: deque[int] = deque()
+    values: list[str] = []
+    for y, mapped in list(c.to_old.items()):
+        section = c.new.image.section_at(y)
+        if section is None or section.flags & 4 or section.kind == "SHT_NOBITS" or section.name.startswith(_SKIPPED):
+            continue
+        if y in c.new.image.slots and y not in contents.new.taken:
+            continue
+        if contents.equal(mapped.old, y):
+            continue
+        if writable_at_run_time(c.new.image, y):
+            values.append(f"{_name(c, y)} at {y:#x}")
+        elif y not in contents.changed:
+            contents.changed.add(y)
+            queue.append(y)
+    _spread(contents, queue, values)
+    if contents.cosmetic:
+        contents.reasons.append(
+            note(
+                "version-text-kept",
+                "texts that differ only in versions, dates or line numbers stay as they are until the next restart",
+                *sorted(contents.cosmetic)[:20],
+            )
+        )
+    if values:
+        contents.reasons.append(
+            refusal(
+                "initial-value-changed",
+                "the initial value of writable data changed; running processes hold the old one",
+                *sorted(values)[:20],
+            )
+        )
+    return contents
+
+
+def _spread(contents: Contents, queue: deque[int], values: list[str]) -> None:
+    """A table that points to a changed object is a changed object itself."""
+    new = contents.new
+    while queue:
+        y = queue.popleft()
+        for word in new.words_to(y, 1):
+            if writable_at_run_time(new.image, word):
+                values.append(f"pointer at {word:#x} to {y:#x}")
+                continue
+            holder = new.container(word)
+            if holder not in contents.changed:
+                contents.changed.add(holder)
+                queue.append(holder)
+
+
+def _name(c: Correspondence, y: int) -> str:
+    return c.new.image.names.get(y, "data")

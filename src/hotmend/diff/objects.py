@@ -1,0 +1,155 @@
+"""Objects of data: where they begin and end, as far as a stripped image tells, and whether they changed.
+
+An object begins where something refers to. How far it reaches depends on its kind: a string to its NUL, a
+jump table as long as its entries lead into its function, an operand as many bytes as are accessed, anything
+else to the next address that is taken.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from functools import cached_property
+
+import numpy as np
+
+from hotmend.image.image import Image, Integers
+from hotmend.image.x86 import ABSOLUTE, DATA, LEA, Survey
+
+_STRING_MAX = 1 << 16
+_TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 27} | frozenset(range(0x80, 0x100))
+
+
+class Objects:
+    """The data objects of one image."""
+
+    def __init__(self, survey: Survey) -> None:
+        self.survey = survey
+        self.image: Image = survey.image
+        r = survey.references
+        taken = np.isin(r.kind, (LEA, ABSOLUTE)) & (r.access == 0)
+        pointers = np.array(list(self.image.pointers.values()), np.int64)
+        exported = np.array([s.value for s in self.image.symbols if s.defined and s.kind in (1, 6)], np.int64)
+        self.taken: list[int] = np.unique(np.concatenate([r.target[taken], pointers, exported])).tolist()
+        """Addresses that are taken somewhere: by code, by a pointer or by a symbol, ascending."""
+        self._taken_set = set(self.taken)
+        direct = (r.kind == DATA) | ((r.kind == ABSOLUTE) & (r.access > 0))
+        self._access: dict[int, int] = defaultdict(int)
+        for target, access in zip(r.target[direct].tolist(), r.access[direct].tolist(), strict=True):
+            if access > self._access[target]:
+                self._access[target] = access
+        self.bounds: list[int] = np.unique(
+            np.concatenate([np.array(self.taken, np.int64), r.target[direct]])
+        ).tolist()
+        """Addresses that are referred to in any way, ascending."""
+
+    @cached_property
+    def _by_target(self) -> tuple[Integers, Integers, Integers]:
+        r = self.survey.references
+        order = np.argsort(r.target, kind="stable")
+        return r.target[order], r.owner[order].astype(np.int64), r.kind[order].astype(np.int64)
+
+    @cached_property
+    def _words_by_target(self) -> tuple[list[int], list[int]]:
+        pairs = sorted((target, word) for word, target in self.image.pointers.items())
+        return [p[0] for p in pairs], [p[1] for p in pairs]
+
+    @cached_property
+    def words(self) -> list[int]:
+        """Addresses of all words that the dynamic linker changes, ascending."""
+        return sorted({*self.image.pointers, *self.image.slots})
+
+    def users(self, address: int, size: int) -> set[int]:
+        """Return the codes that refer into `[address, address + size)`."""
+        targets, owners, _ = self._by_target
+        low, high = np.searchsorted(targets, (address, address + max(size, 0)))
+        return set(owners[low:high].tolist())
+
+    def references_to(self, address: int) -> list[tuple[int, int]]:
+        """Return (code, kind) of each reference to exactly `address`."""
+        targets, owners, kinds = self._by_target
+        low, high = np.searchsorted(targets, (address, address + 1))
+        return list(zip(owners[low:high].tolist(), kinds[low:high].tolist(), strict=True))
+
+    def words_to(self, address: int, size: int) -> list[int]:
+        """Return the words of data that point into `[address, address + size)`."""
+        targets, words = self._words_by_target
+        low, high = bisect_right(targets, address - 1), bisect_right(targets, address + max(size, 1) - 1)
+        return words[low:high]
+
+    def words_in(self, address: int, size: int) -> list[int]:
+        """Return the words that the dynamic linker changes in a range."""
+        return self.words[bisect_right(self.words, address - 1) : bisect_right(self.words, address + size - 1)]
+
+    def container(self, word: int) -> int:
+        """Return the start of the object that holds a word: the last address taken at or before it."""
+        section = self.image.section_at(word)
+        i = bisect_right(self.bounds, word) - 1
+        start = self.bounds[i] if i >= 0 else word
+        return max(start, section.address) if section else start
+
+    def is_taken(self, address: int) -> bool:
+        """Return whether the address itself is known to be passed around."""
+        return address in self._taken_set
+
+    def taken_before(self, address: int) -> int | None:
+        """Return the last address taken before `address`."""
+        i = bisect_left(self.taken, address) - 1
+        return self.taken[i] if i >= 0 else None
+
+    def bounds_between(self, low: int, high: int) -> list[int]:
+        """Return the addresses referred to in `[low, high)`."""
+        return self.bounds[bisect_left(self.bounds, low) : bisect_left(self.bounds, high)]
+
+    def extent(self, address: int) -> int:
+        """Return how many bytes the object at `address` has at most, up to the next one."""
+        section = self.image.section_at(address)
+        if section is None:
+            return 0
+        end = section.address + section.size
+        if not self.is_taken(address):
+            access = self._access.get(address, 0)
+            if access:
+                return min(access, end - address)
+        i = bisect_right(self.taken, address)
+        if i < len(self.taken):
+            end = min(end, self.taken[i])
+        return int(end - address)
+
+    def string(self, address: int) -> bytes | None:
+        """Return the text at `address` with its NUL if it looks like a string, else None."""
+        section = self.image.section_at(address)
+        if section is None or section.kind == "SHT_NOBITS":
+            return None
+        room = min(_STRING_MAX, section.address + section.size - address)
+        raw = self.image.read(address, room)
+        end = raw.find(b"\0")
+        if end <= 0 or not _TEXT.issuperset(raw[:end]):
+            return None
+        return raw[: end + 1]
+
+    def jump_table(self, address: int) -> list[int]:
+        """Return the code addresses that a table of 4-byte distances at `address` leads to, or an empty list.
+
+        The first entry must lead into a function that takes the table's address; the table ends where an entry
+        does not lead into code any more or the next object begins.
+        """
+        section = self.image.section_at(address)
+        if section is None or section.flags & 4 or address % 4 or not self.is_taken(address):
+            return []
+        size = self.extent(address) // 4
+        entries = np.frombuffer(self.image.read(address, size * 4), "<i4").astype(np.int64) + address
+        if not len(entries):
+            return []
+        owners = self.users(address, 1)
+        holders = self.survey.holders(entries)
+        if int(holders[0]) not in owners:
+            return []
+        # Cold parts are functions of their own: an entry may lead into any code, but not into data.
+        good = int(np.argmin(holders >= 0)) if (holders < 0).any() else len(entries)
+        return [int(e) for e in entries[:good]]
+
+
+def writable_at_run_time(image: Image, address: int) -> bool:
+    """Return whether the program itself may change what stands at `address`."""
+    return image.permissions_at(address) == "rw-"

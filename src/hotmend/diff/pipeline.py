@@ -1,0 +1,156 @@
+"""The comparison as a reader follows it: named steps, top to bottom."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from hotmend.diff.align import Aligned, map_aligned
+from hotmend.diff.assemble import Assembly
+from hotmend.diff.closure import Selection, select
+from hotmend.diff.compare import compare_contents
+from hotmend.diff.correspond import Correspondence, correspond, follow_pointers, map_names
+from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
+from hotmend.diff.layout import judge_layout, judge_thread_storage
+from hotmend.diff.match import match_changed
+from hotmend.diff.pair import pair_identical
+from hotmend.diff.reconstruct import reconstruct
+from hotmend.diff.redirect import plan_entries
+from hotmend.diff.stubs import make_stubs
+from hotmend.image.image import Image
+from hotmend.image.x86 import Survey, survey
+from hotmend.model.addresses import Extent, LinkAddress
+from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Statistics
+from hotmend.model.verdict import Reason, Severity, Verdict, judge
+
+
+class _Clock:
+    """Wall time of each step, in seconds."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, float]] = []
+        self._last = time.perf_counter()
+
+    def step(self, name: str) -> None:
+        now = time.perf_counter()
+        self.steps.append((name, now - self._last))
+        self._last = now
+
+
+def compare(old: Image, new: Image, *, path: str = "") -> Outcome:
+    """Compare two builds of one image and make the hotpatch, or say why there is none."""
+    clock = _Clock()
+    before, after = survey(old), survey(new)
+    clock.step("decode")
+    c = correspond(before, after, pair_identical(before, after))
+    follow_pointers(c)
+    map_names(c)
+    clock.step("correspond")
+    match_changed(c)
+    aligned = Aligned(c)
+    map_aligned(c, aligned)
+    clock.step("match")
+    contents = compare_contents(c)
+    clock.step("contents")
+    reasons = [*c.reasons, *contents.reasons, *judge_thread_storage(old, new), *judge_exports(old, new)]
+    reasons += [*judge_layout(c, aligned), *judge_splits(c)]
+    clock.step("layout")
+    selection = select(c, contents)
+    reasons += [*selection.reasons, *judge_labels(c), *judge_unwinding(c, selection, aligned)]
+    clock.step("closure")
+    assembly = Assembly(c, contents, selection)
+    assembly.run()
+    clock.step("assemble")
+    entries, refusals = plan_entries(c, contents, selection, assembly)
+    segments = assembly.segments()
+    reasons += [*refusals, *assembly.reasons, *assembly.resolver.reasons.values()]
+    clock.step("redirect")
+    reconstructed, reconstructible, failures = reconstruct(c)
+    reasons += failures
+    clock.step("reconstruct")
+    statistics = _statistics(c, selection, assembly, reconstructed, reconstructible)
+    ordered = _ordered(reasons)
+    verdict = judge(ordered, changed=bool(selection.shadow))
+    hotpatch = None
+    if verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
+        stub_segments, stub_relocations, redirections = make_stubs(entries, new.extent.end)
+        relocations = sorted((*assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
+        hotpatch = Hotpatch(
+            name=new.name,
+            path=path or new.name,
+            old_build_id=old.build_id,
+            new_build_id=new.build_id,
+            old_extent=old.extent,
+            new_extent=new.extent,
+            segments=tuple(sorted((*segments, *stub_segments), key=lambda s: s.extent.start)),
+            relocations=tuple(relocations),
+            functions=_functions(c, selection),
+            replaced=_replaced(c, before),
+            redirections=redirections,
+            statistics=statistics,
+            verdict=verdict,
+            reasons=ordered,
+            update_bytes=new.file_bytes,
+        )
+    clock.step("write")
+    return Outcome(
+        name=new.name,
+        path=path or new.name,
+        old_build_id=old.build_id,
+        new_build_id=new.build_id,
+        verdict=verdict,
+        reasons=ordered,
+        statistics=statistics,
+        hotpatch=hotpatch,
+        seconds=tuple(clock.steps),
+    )
+
+
+def _ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
+    """Merge reasons of one kind, refusals first."""
+    merged: dict[tuple[Severity, str, str], list[str]] = {}
+    for reason in reasons:
+        subjects = merged.setdefault((reason.severity, reason.code, reason.sentence), [])
+        subjects += [s for s in reason.subjects if s not in subjects]
+    result = [Reason(code, severity, sentence, tuple(s)) for (severity, code, sentence), s in merged.items()]
+    return tuple(sorted(result, key=lambda r: (r.severity is not Severity.REFUSAL, r.code)))
+
+
+def _statistics(
+    c: Correspondence, selection: Selection, assembly: Assembly, reconstructed: int, reconstructible: int
+) -> Statistics:
+    changed = sum(1 for j in selection.shadow if j in selection.origin)
+    partners = {*c.same, *c.pairs}
+    return Statistics(
+        identical=len(c.same),
+        changed=changed,
+        added=len(selection.shadow) - changed,
+        removed=sum(1 for i in range(len(c.old.codes)) if i not in partners),
+        references=tuple(sorted(assembly.evidence.items())),
+        reconstructed=reconstructed,
+        reconstructible=reconstructible,
+    )
+
+
+def _functions(c: Correspondence, selection: Selection) -> tuple[NewFunction, ...]:
+    result = []
+    for j in sorted(selection.shadow):
+        code = c.new.codes[j]
+        i = selection.origin.get(j, -1)
+        old = c.old.codes[i] if i >= 0 else None
+        result.append(
+            NewFunction(
+                code.name or (old.label if old else code.label),
+                Extent(code.start, code.size),
+                Extent(old.start, old.size) if old else Extent(LinkAddress(0), 0),
+            )
+        )
+    return tuple(result)
+
+
+def _replaced(c: Correspondence, old: Survey) -> tuple[ReplacedFunction, ...]:
+    return tuple(
+        ReplacedFunction(code.label, Extent(code.start, code.size), hashlib.sha256(old.bytes_of(i)).hexdigest())
+        for i, code in enumerate(old.codes)
+        if i not in c.same and not code.gap
+    )

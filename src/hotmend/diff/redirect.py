@@ -1,0 +1,76 @@
+"""Which old entries have to lead to new code, and whether each of them can."""
+
+from __future__ import annotations
+
+from hotmend.diff.assemble import Assembly
+from hotmend.diff.closure import Selection
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.stubs import Entry
+from hotmend.image.entry import Immovable, displace
+from hotmend.image.x86 import Body
+from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
+from hotmend.model.verdict import Reason, refusal
+
+_ENTRY_BYTES = 64
+
+
+def plan_entries(
+    c: Correspondence, contents: Contents, selection: Selection, assembly: Assembly
+) -> tuple[list[Entry], list[Reason]]:
+    """Return the entries to redirect, and refusals for those that cannot be.
+
+    An old entry is redirected only where something that stays reaches it: unchanged code, a pointer, an export.
+    """
+    entries: list[Entry] = []
+    reasons: list[Reason] = []
+    exported = {s.value for s in c.new.image.exports.values()}
+    for j in sorted(selection.shadow):
+        code = c.new.codes[j]
+        users = contents.new.users(code.start, 1) - selection.shadow
+        words = contents.new.words_to(code.start, 1)
+        needed = users or words or code.start in exported or j in assembly.resolver.taken_entries
+        if not needed or c.new.image.entry == code.start:
+            continue
+        i = selection.origin.get(j, -1)
+        if i < 0:
+            if users:
+                reasons.append(
+                    refusal("conflicting-evidence", "unchanged code refers to a function the old build lacks", code.label)
+                )
+            continue  # a new function in a new table or export: reached through the shadow alone
+        known = c.to_old.get(code.start)
+        if known is None or known.old != c.old.codes[i].start:
+            if users or code.start in exported:
+                reasons.append(refusal("unproven-pair", "nothing proves which old function this is", code.label))
+            continue
+        try:
+            entries.append(_entry(c, i, j))
+        except Immovable as why:
+            reasons.append(
+                refusal("entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label)
+            )
+    return entries, reasons
+
+
+def _entry(c: Correspondence, i: int, j: int) -> Entry:
+    old, code = c.old, c.old.codes[i]
+    if code.start % PAGE_BYTES > PAGE_BYTES - JUMP_BYTES:
+        raise Immovable("its first five bytes lie on two pages, which no single write can change")
+    limit = old.codes[i + 1].start if i + 1 < len(old.codes) else code.start + _ENTRY_BYTES
+    section = old.image.section_at(code.start)
+    end = min(limit, section.address + section.size if section else limit, code.start + _ENTRY_BYTES)
+    if end - code.start < JUMP_BYTES:
+        raise Immovable("it has less than five bytes and no padding behind it")
+    text = old.image.read(code.start, end - code.start)
+    near = set(_targets_near(c, code.start))
+    displaced = displace(text, code.start, near | Body(old, i).branch_targets())
+    name = c.new.codes[j].name or code.label
+    return Entry(name, code.start, c.new.codes[j].start, text, displaced)
+
+
+def _targets_near(c: Correspondence, start: int) -> list[int]:
+    """Targets of references from other code into the first bytes of an entry."""
+    r = c.old.references
+    inside = (r.target > start) & (r.target < start + JUMP_BYTES)
+    return [int(t) for t in r.target[inside]]

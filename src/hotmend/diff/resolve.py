@@ -1,0 +1,156 @@
+"""Find for each reference of new code what it means in the running process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hotmend.diff.closure import Selection
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.objects import writable_at_run_time
+from hotmend.image.image import R_64, R_GLOB_DAT, R_JUMP_SLOT, Slot
+from hotmend.image.x86 import CALL, JUMP
+from hotmend.model.addresses import LinkAddress
+from hotmend.model.verdict import Reason, refusal
+
+
+class Place(Enum):
+    """Where a reference leads: into the old image, or to something in the shadow."""
+
+    OLD = "old"
+    SHADOW_CODE = "code"
+    SHADOW_OBJECT = "object"
+    SHADOW_SLOT = "slot"
+    SHADOW_PLT = "plt"
+    SHADOW_VARIABLE = "variable"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The answer for one reference: `address` is an old link address for OLD, else a new one."""
+
+    place: Place
+    address: LinkAddress
+    evidence: str
+    votes: int = 0
+
+
+class Resolver:
+    """Answers for one image; keeps the refusals of what it could not answer."""
+
+    def __init__(self, c: Correspondence, contents: Contents, selection: Selection) -> None:
+        self._c, self._contents, self._selection = c, contents, selection
+        self.reasons: dict[tuple[str, int], Reason] = {}
+        self.taken_entries: set[int] = set()
+        """New codes whose address new code takes: their old entries have to lead to the new code."""
+
+    def resolve(self, target: int, kind: int, user: int) -> Resolved | None:
+        """Return what new address `target` means for new code `user` (or -1 for a pointer), None if unknown."""
+        c = self._c
+        holder = c.new.holder(target)
+        if holder >= 0:
+            return self._code(target, kind, holder)
+        if target in c.new_plt:
+            return self._mapped(target) or self._missing_plt(target)
+        slot = c.new.image.slots.get(target)
+        if slot is not None and target not in self._contents.new.taken:
+            return self._mapped(target) or self._missing_slot(target, slot)
+        return self._data(target, user)
+
+    def _code(self, target: int, kind: int, holder: int) -> Resolved:
+        c, code = self._c, self._c.new.codes[holder]
+        if holder not in self._selection.shadow:
+            i = self._selection.twin[holder]
+            mapped = c.to_old.get(code.start)
+            evidence, votes = (mapped.evidence, mapped.votes) if mapped else ("function", 0)
+            return Resolved(Place.OLD, LinkAddress(c.old.codes[i].start + target - code.start), evidence, votes)
+        if kind in (CALL, JUMP) or target != code.start:
+            return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
+        i = self._selection.origin.get(holder, -1)
+        if i < 0 or c.pair_evidence[i] == "similarity":
+            return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
+        self.taken_entries.add(holder)  # a function's identity stays its old entry
+        return Resolved(Place.OLD, c.old.codes[i].start, "function")
+
+    def _mapped(self, target: int) -> Resolved | None:
+        mapped = self._c.to_old.get(target)
+        if mapped is None:
+            return None
+        return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
+
+    def _missing_plt(self, target: int) -> Resolved | None:
+        slot_address = self._c.new_plt[target]
+        slot = self._c.new.image.slots.get(slot_address)
+        if slot is None:
+            return self._refuse("unmapped-reference", target, "a PLT stub without an import has no counterpart")
+        return Resolved(Place.SHADOW_PLT, LinkAddress(target), "import")
+
+    def _missing_slot(self, target: int, slot: Slot) -> Resolved | None:
+        if slot.kind not in (R_64, R_GLOB_DAT, R_JUMP_SLOT):
+            return self._refuse("new-thread-local", target, "new code needs a thread-local variable of its own")
+        return Resolved(Place.SHADOW_SLOT, LinkAddress(target), "import")
+
+    def _data(self, target: int, user: int) -> Resolved | None:
+        c, image = self._c, self._c.new.image
+        section = image.section_at(target)
+        mapped = c.to_old.get(target) or c.neighbours(target)
+        if section is None or section.kind == "SHT_NOBITS" or writable_at_run_time(image, target):
+            if mapped is not None:
+                return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
+            return self._variable(target, section is None)
+        if mapped is not None and target not in self._contents.changed:
+            if self._contents.equal(mapped.old, target):
+                return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
+        if mapped is None and user >= 0 and self._ends_an_object(target, user):
+            return self._refuse(
+                "ambiguous-end", target, "an address may be the end of one table or the start of the next object"
+            )
+        return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
+
+    def _ends_an_object(self, target: int, user: int) -> bool:
+        """Return whether `user` also takes the object that ends exactly where `target` begins, and it stays old."""
+        objects = self._contents.new
+        if not objects.is_taken(target) or objects.string(target) is not None or objects.jump_table(target):
+            return False
+        before = objects.taken_before(target)
+        if before is None or before + objects.extent(before) != target or user not in objects.users(before, 1):
+            return False
+        if objects.string(before) is not None or objects.jump_table(before):
+            return False
+        mapped = self._c.to_old.get(before) or self._c.neighbours(before)
+        return mapped is not None and self._contents.equal(mapped.old, before)
+
+    def _variable(self, target: int, outside: bool) -> Resolved | None:
+        if not outside and self._is_new(target):
+            return Resolved(Place.SHADOW_VARIABLE, LinkAddress(target), "new")
+        return self._refuse(
+            "unmapped-reference", target, "new code refers to data whose place in the running process is not proven"
+        )
+
+    def _is_new(self, target: int) -> bool:
+        """A variable is new where data between its mapped neighbours grew and nothing there is left unmapped."""
+        c = self._c
+        section = c.new.image.section_at(target)
+        twin = next((s for s in c.old.image.allocated if section and s.name == section.name), None)
+        if section is None:
+            return False
+        if twin is None:
+            return True  # the old image has no such section at all
+        y, x = c.anchors()
+        i = int(y.searchsorted(target, "right"))
+        inside_low = i > 0 and y[i - 1] >= section.address
+        inside_high = i < len(y) and y[i] < section.address + section.size
+        low_new, low_old = (int(y[i - 1]), int(x[i - 1])) if inside_low else (section.address, twin.address)
+        high_new, high_old = (
+            (int(y[i]), int(x[i])) if inside_high else (section.address + section.size, twin.address + twin.size)
+        )
+        if high_new - low_new <= high_old - low_old or high_old < low_old:
+            return False
+        return all(b in c.to_new for b in self._contents.old.bounds_between(low_old + 1, high_old))
+
+    def _refuse(self, code: str, target: int, sentence: str) -> None:
+        section = self._c.new.image.section_at(target)
+        name = self._c.new.image.names.get(target, "")
+        where = f"{name or hex(target)} in {section.name if section else 'no section'}"
+        self.reasons[code, target] = refusal(code, sentence, where)
