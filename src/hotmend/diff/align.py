@@ -87,21 +87,17 @@ def map_aligned(c: Correspondence, aligned: Aligned) -> None:
 def _alike(c: Correspondence, x: int, y: int) -> bool:
     """Return whether two addresses may be the same thing: same section, starts of codes only with each other."""
     a, b = c.old.image.section_at(x), c.new.image.section_at(y)
-    if a is None or b is None or a.name != b.name:
-        return False
     i, j = c.old.holder(x), c.new.holder(y)
-    if (i < 0) != (j < 0):
+    if a is None or b is None or a.name != b.name or (i < 0) != (j < 0):
         return False
     if i < 0:
         return not (x in c.old.image.slots or y in c.new.image.slots or x in c.old_plt or y in c.new_plt)
-    if (x == c.old.codes[i].start) != (y == c.new.codes[j].start):
+    at_start = x == c.old.codes[i].start
+    if at_start != (y == c.new.codes[j].start):
         return False
-    partner = c.partner(i)
-    if x != c.old.codes[i].start:
-        return partner == j and i in c.same
-    if partner == j:
-        return True
-    return partner < 0 and j not in set(c.same.values()) and j not in set(c.pairs.values())
+    if not at_start:
+        return c.same.get(i) == j
+    return c.partner(i) == j or (c.partner(i) < 0 and not c.has_twin(j))
 
 
 def aligned_references(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[tuple[int, int]]:

@@ -50,7 +50,11 @@ class Assembly:
         result: list[_Piece] = []
         for piece in sorted(self._pieces.values(), key=lambda p: (p.start, -p.size)):
             last = result[-1] if result else None
-            if last is not None and last.section == piece.section and piece.start <= last.start + last.size + _JOIN_BYTES:
+            if (
+                last is not None
+                and last.section == piece.section
+                and piece.start <= last.start + last.size + _JOIN_BYTES
+            ):
                 _join(last, piece)
             else:
                 result.append(_Piece(piece.start, piece.content, piece.size, piece.section, piece.permissions))
@@ -59,7 +63,9 @@ class Assembly:
             for page in range(p.start // 4096, (p.start + p.size - 1) // 4096 + 1):
                 if pages.setdefault(page, p.permissions) != p.permissions:
                     self.reasons.append(
-                        refusal("mixed-page", "one page of the new build holds parts with two permissions", hex(page * 4096))
+                        refusal(
+                            "mixed-page", "one page of the new build holds parts with two permissions", hex(page * 4096)
+                        )
                     )
         return tuple(Segment(Extent(LinkAddress(p.start), p.size), p.permissions, p.content, p.section) for p in result)
 
@@ -79,7 +85,7 @@ class Assembly:
             if resolved is None:
                 self._count("unresolved")
                 continue
-            self._need(resolved, j)
+            self._need(resolved)
             self._count(resolved.evidence)
             self._relocate_field(field, width, kind, tail, resolved, code.label)
 
@@ -95,7 +101,7 @@ class Assembly:
                 self._refuse("short-branch-out", "a short branch leads out of a changed function", label)
             self._relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
 
-    def _need(self, resolved: Resolved, user: int) -> None:
+    def _need(self, resolved: Resolved) -> None:
         key = (resolved.place, int(resolved.address))
         if resolved.place is Place.OLD or resolved.place is Place.SHADOW_CODE or key in self._done:
             return
@@ -116,7 +122,9 @@ class Assembly:
         if slot.symbol_defined:
             symbol = self._c.new.image.exports.get((slot.name, slot.version))
             if symbol is None or not symbol.value:
-                self._refuse("unmapped-reference", "a slot names a symbol of the image that it does not export", slot.name)
+                self._refuse(
+                    "unmapped-reference", "a slot names a symbol of the image that it does not export", slot.name
+                )
                 return
             self._pointer(address, symbol.value + slot.addend)
             return
@@ -137,7 +145,7 @@ class Assembly:
             resolved = Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence)
             self._relocation(stub + at, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
         else:
-            self._need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"), -1)
+            self._need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"))
 
     def _object(self, address: int) -> None:
         objects, image = self._contents.new, self._c.new.image
@@ -173,10 +181,10 @@ class Assembly:
             self._count("unresolved")
             return
         holder = self._c.new.holder(target)
-        if holder in self._selection.shadow and target != self._c.new.codes[holder].start:
-            if not self._c.new.image.fixed:
-                self._refuse("computed-goto", "a table holds labels of a changed function", hex(word))
-        self._need(resolved, _POINTER)
+        inside = holder in self._selection.shadow and target != self._c.new.codes[holder].start
+        if inside and not self._c.new.image.fixed:
+            self._refuse("computed-goto", "a table holds labels of a changed function", hex(word))
+        self._need(resolved)
         self._count(resolved.evidence)
         to: Target = OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
         self._relocation(word, RelocationKind.ABS64, to, 0, resolved)

@@ -78,8 +78,8 @@ def select(c: Correspondence, contents: Contents) -> Selection:
         for j in contents.new.users(y, 1):
             selection.add(j)
     tables = _tables_by_code(contents)
-    while (j := selection.pop()) is not None:
-        for bound in _bound_to(c, contents, j) | tables.get(j, set()):
+    while (taken := selection.pop()) is not None:
+        for bound in _bound_to(c, contents, taken) | tables.get(taken, set()):
             selection.add(bound)
     return selection
 

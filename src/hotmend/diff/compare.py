@@ -21,9 +21,8 @@ _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init
 class Contents:
     """Which corresponding objects are equal."""
 
-    def __init__(self, c: Correspondence) -> None:
-        self.c = c
-        self.old, self.new = Objects(c.old), Objects(c.new)
+    def __init__(self, c: Correspondence, old: Objects, new: Objects) -> None:
+        self.c, self.old, self.new = c, old, new
         self.changed: set[int] = set()
         """New addresses of read-only objects whose contents changed."""
         self.reasons: list[Reason] = []
@@ -46,9 +45,9 @@ class Contents:
             size = min(old.extent(x), new.extent(y))
             if new.extent(y) > size and not self._tail_equal(x, y, size):
                 return False
-        if old.image.read(x, size) == new.image.read(y, size):
-            if not old.words_in(x, size) and not new.words_in(y, size):
-                return True
+        fixed = not old.words_in(x, size) and not new.words_in(y, size)
+        if fixed and old.image.read(x, size) == new.image.read(y, size):
+            return True
         old_table, new_table = old.jump_table(x), new.jump_table(y)
         if old_table and new_table:
             return self._same_jumps(old_table, new_table)
@@ -111,9 +110,9 @@ class Contents:
         return near is not None and near.old == a
 
 
-def compare_contents(c: Correspondence) -> Contents:
+def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
     """Compare every mapped object; fill `changed`, and `reasons` where a baseline is needed."""
-    contents = Contents(c)
+    contents = Contents(c, old, new)
     queue: deque[int] = deque()
     values: list[str] = []
     for y, mapped in list(c.to_old.items()):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hotmend.diff.objects import Objects
 from hotmend.image.image import Image, Integers, Slot
 from hotmend.image.x86 import Survey, plt_stubs
 from hotmend.model.verdict import Reason, refusal
@@ -47,8 +48,7 @@ class Correspondence:
         """Old indexes of codes with equal bytes that refer to something else in the new build."""
         self.split: set[int] = set()
         """Old function entries that pointers in data take for two different new functions."""
-        self._sorted_new: Integers | None = None
-        self._sorted_old: Integers | None = None
+        self._anchors: tuple[Integers, Integers] | None = None
 
     def add(self, old_address: int, new_address: int, evidence: str, votes: int = 0) -> bool:
         """Record that two addresses are the same thing; False where that contradicts what is known."""
@@ -59,7 +59,7 @@ class Correspondence:
             return False
         self.to_old[new_address] = Mapped(old_address, evidence, votes)
         self.to_new[old_address] = new_address
-        self._sorted_new = None
+        self._anchors = None
         return True
 
     def partner(self, old_index: int) -> int:
@@ -67,13 +67,16 @@ class Correspondence:
         j = self.same.get(old_index)
         return j if j is not None else self.pairs.get(old_index, -1)
 
+    def has_twin(self, new_index: int) -> bool:
+        """Return whether a new code is paired with any old one."""
+        return new_index in self.same.values() or new_index in self.pairs.values()
+
     def anchors(self) -> tuple[Integers, Integers]:
         """Return the mapped addresses as arrays (new ascending, old parallel)."""
-        if self._sorted_new is None:
-            self._sorted_new = np.array(sorted(self.to_old), np.int64)
-            self._sorted_old = np.array([self.to_old[y].old for y in self._sorted_new.tolist()], np.int64)
-        assert self._sorted_old is not None
-        return self._sorted_new, self._sorted_old
+        if self._anchors is None:
+            y = np.array(sorted(self.to_old), np.int64)
+            self._anchors = y, np.array([self.to_old[a].old for a in y.tolist()], np.int64)
+        return self._anchors
 
     def neighbours(self, new_address: int) -> Mapped | None:
         """Map by the nearest mapped addresses on both sides if both have moved by the same distance.
@@ -82,17 +85,14 @@ class Correspondence:
         """
         section = self.new.image.section_at(new_address)
         if section is None:
-            return None
+            return self._section_end(new_address)
         y, x = self.anchors()
         i = int(np.searchsorted(y, new_address, "right"))
         twin = next((s for s in self.old.image.allocated if s.name == section.name), None)
         if twin is None:
             return None
         low = high = None
-        if i > 0 and y[i - 1] >= section.address:
-            low = int(y[i - 1] - x[i - 1])
-        else:
-            low = section.address - twin.address
+        low = int(y[i - 1] - x[i - 1]) if i > 0 and y[i - 1] >= section.address else section.address - twin.address
         if i < len(y) and y[i] < section.address + section.size:
             high = int(y[i] - x[i])
         else:
@@ -103,6 +103,15 @@ class Correspondence:
         if self.old.image.section_at(old_address) is not twin or old_address in self.to_new:
             return None
         return Mapped(old_address, "neighbours", 0)
+
+    def _section_end(self, new_address: int) -> Mapped | None:
+        """Map an address right behind a section, where the next one does not begin yet."""
+        for section in self.new.image.allocated:
+            if section.address + section.size == new_address:
+                for twin in self.old.image.allocated:
+                    if twin.name == section.name:
+                        return Mapped(twin.address + twin.size, "neighbours", 0)
+        return None
 
 
 def slot_identity(image: Image, plt: dict[int, int], address: int) -> tuple[str, Slot] | None:
@@ -216,7 +225,7 @@ def _count_votes(c: Correspondence) -> set[int]:
     pairs, inverse, counts = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
     losing = _losers(pairs, counts, 0) | _losers(pairs, counts, 1)
-    tied = _tied(pairs, counts, losing)
+    tied = _tied(pairs, losing)
     if tied.any():
         for n in np.nonzero(tied)[0].tolist():
             _break_tie(c, pairs, n, losing)
@@ -246,11 +255,11 @@ def _losers(pairs: Integers, counts: Integers, column: int) -> np.ndarray:
     return losing
 
 
-def _tied(pairs: Integers, counts: Integers, losing: np.ndarray) -> np.ndarray:
+def _tied(pairs: Integers, losing: np.ndarray) -> np.ndarray:
     tied = np.zeros(len(pairs), bool)
     alive = np.nonzero(~losing)[0]
     for column in (0, 1):
-        values, inverse, n = np.unique(pairs[alive, column], return_inverse=True, return_counts=True)
+        _values, inverse, n = np.unique(pairs[alive, column], return_inverse=True, return_counts=True)
         tied[alive[n[inverse.reshape(-1)] > 1]] = True
     return tied
 
@@ -272,13 +281,13 @@ def _against_certainty(c: Correspondence, voter: Integers, x: Integers, y: Integ
     pairs, inverse = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True)
     bad = np.zeros(len(pairs), bool)
     old_holder, new_holder = c.old.holders(pairs[:, 0]), c.new.holders(pairs[:, 1])
-    unique_old, unique_new = _unique_keys(c.old), _unique_keys(c.new)
+    functions = _Functions(c)
     for n, (old_address, new_address) in enumerate(pairs.tolist()):
         i, j = int(old_holder[n]), int(new_holder[n])
         if (i < 0) != (j < 0):
             bad[n] = True
         elif i >= 0:
-            bad[n] = _functions_disagree(c, i, j, old_address, new_address, unique_old, unique_new)
+            bad[n] = functions.disagree(i, j, old_address, new_address)
         else:
             bad[n] = _things_disagree(c, old_address, new_address)
     if bad.any():
@@ -294,26 +303,36 @@ def _unique_keys(s: Survey) -> set[bytes]:
     return seen - twice
 
 
-def _functions_disagree(
-    c: Correspondence, i: int, j: int, old_address: int, new_address: int, unique_old: set[bytes], unique_new: set[bytes]
-) -> bool:
-    old_code, new_code = c.old.codes[i], c.new.codes[j]
-    at_start = old_address == old_code.start
-    if at_start != (new_address == new_code.start):
-        return True
-    if old_code.name and new_code.name and at_start and old_code.name != new_code.name:
-        # Names of exported functions are certain; local names of unstripped builds carry counters.
-        if any(s.name == old_code.name for s in c.old.image.exports.values() if s.value == old_code.start):
-            return new_code.name in {s.name for s in c.old.image.exports.values()}
-    key = c.old.keys[i]
-    partner = c.same.get(i)
-    if partner is not None and partner != j:
-        if key in unique_old and key in unique_new:
+class _Functions:
+    """What is certain about functions: names that are exported, and pairs whose bytes occur only once."""
+
+    def __init__(self, c: Correspondence) -> None:
+        self._c = c
+        self._twins = {j: i for i, j in c.same.items()}
+        self._unique = _unique_keys(c.old) & _unique_keys(c.new)
+        self._exported = {s.name for s in c.old.image.exports.values()}
+        self._exported_starts = {s.value for s in c.old.image.exports.values()}
+
+    def disagree(self, i: int, j: int, x: int, y: int) -> bool:
+        """Return whether old address `x` in code `i` cannot be new address `y` in code `j`."""
+        c = self._c
+        old_code, new_code = c.old.codes[i], c.new.codes[j]
+        at_start = x == old_code.start
+        if at_start != (y == new_code.start):
             return True
-        if c.new.keys[j] == key and at_start:
-            return False  # several functions with the same bytes: the votes know better which is which
-        return True
-    return not at_start and partner == j and old_address - old_code.start != new_address - new_code.start
+        if not at_start:
+            return c.same.get(i) == j and x - old_code.start != y - new_code.start
+        if self._other_name(old_code.name, new_code.name, old_code.start):
+            return True
+        if c.same.get(i, j) == j and self._twins.get(j, i) == i:
+            return False
+        # Several functions with the same bytes: the votes know better which of them is which.
+        return c.old.keys[i] in self._unique or c.new.keys[j] != c.old.keys[i]
+
+    def _other_name(self, old_name: str, new_name: str, start: int) -> bool:
+        """Exported names are certain; local names of unstripped builds carry counters of the compiler."""
+        differ = bool(old_name and new_name) and old_name != new_name
+        return differ and start in self._exported_starts and new_name in self._exported
 
 
 def _things_disagree(c: Correspondence, old_address: int, new_address: int) -> bool:
@@ -326,14 +345,16 @@ def _things_disagree(c: Correspondence, old_address: int, new_address: int) -> b
     return _section(c.old.image, old_address) != _section(c.new.image, new_address)
 
 
-def follow_pointers(c: Correspondence) -> None:
+def follow_pointers(c: Correspondence, old: Objects, new: Objects) -> None:
     """Let words of data that hold addresses vote: a table that moved as a whole points to the same things.
 
-    Only words between two mapped addresses that moved by the same distance count, and only for addresses that
-    no code has mapped; contradictions are left to the comparison of contents.
+    Words count between two mapped addresses that moved by the same distance, and in objects that are mapped and
+    have the same size on both sides; only for addresses that no code has mapped. Contradictions are left to the
+    comparison of contents.
     """
-    old_pointers, new_pointers = c.old.image.pointers, c.new.image.pointers
+    old_pointers, new_pointers = old.image.pointers, new.image.pointers
     words = np.array(sorted(new_pointers), np.int64)
+    containers = np.array([new.container(w) for w in words.tolist()], np.int64)
     for _ in range(_ROUNDS_MAX):
         y, x = c.anchors()
         if not len(y) or not len(words):
@@ -347,9 +368,27 @@ def follow_pointers(c: Correspondence) -> None:
             target = old_pointers.get(word - shift)
             if target is not None:
                 proposals[target, new_pointers[word]] += 1
-        added = _accept(c, proposals)
-        if not added:
+        for word, start in zip(words[~rigid].tolist(), containers[~rigid].tolist(), strict=True):
+            mapped = c.to_old.get(start)
+            if mapped is not None and old.extent(mapped.old) == new.extent(start):
+                target = old_pointers.get(mapped.old + word - start)
+                if target is not None:
+                    proposals[target, new_pointers[word]] += 1
+        if not _accept(c, proposals):
             return
+
+
+def follow_gaps(c: Correspondence) -> None:
+    """Map what code without frame information refers to (start-up code), where nothing else did."""
+    a, b = c.old.references, c.new.references
+    for i, j in c.same.items():
+        if not c.old.codes[i].gap or i in c.old.invalid:
+            continue
+        start = int(b.first[j])
+        for n in range(int(a.first[i + 1] - a.first[i])):
+            x, y = int(a.target[a.first[i] + n]), int(b.target[start + n])
+            if x not in c.to_new and y not in c.to_old and _section(c.old.image, x) == _section(c.new.image, y):
+                c.add(x, y, "votes", 1)
 
 
 def _accept(c: Correspondence, proposals: dict[tuple[int, int], int]) -> int:
@@ -385,5 +424,3 @@ def map_names(c: Correspondence) -> None:
         if i >= 0 and c.same.get(i, j) != j:
             continue
         c.add(twin.value, symbol.value, "name")
-
-

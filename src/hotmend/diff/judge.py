@@ -16,7 +16,9 @@ def judge_exports(old: Image, new: Image) -> list[Reason]:
     reasons: list[Reason] = []
     removed = sorted(name for name, _ in old.exports.keys() - new.exports.keys())
     if removed:
-        reasons.append(note("export-removed", "the new build no longer exports what the running one does", *removed[:20]))
+        reasons.append(
+            note("export-removed", "the new build no longer exports what the running one does", *removed[:20])
+        )
     resized = sorted(
         key[0]
         for key in old.exports.keys() & new.exports.keys()
@@ -26,7 +28,9 @@ def judge_exports(old: Image, new: Image) -> list[Reason]:
     )
     if resized:
         reasons.append(
-            refusal("exported-data-changed", "exported data has another size; other images may hold copies", *resized[:20])
+            refusal(
+                "exported-data-changed", "exported data has another size; other images may hold copies", *resized[:20]
+            )
         )
     return reasons
 
@@ -71,7 +75,9 @@ def judge_labels(c: Correspondence) -> list[Reason]:
         return []
     return [
         refusal(
-            "computed-goto", "labels of a changed function are stored in data; the process may hold copies", *sorted(found)[:20]
+            "computed-goto",
+            "labels of a changed function are stored in data; the process may hold copies",
+            *sorted(found)[:20],
         )
     ]
 

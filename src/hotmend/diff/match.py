@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from math import sqrt
 
@@ -80,7 +81,7 @@ def _match_alike(c: Correspondence, old_codes: list[int], new_codes: list[int], 
 
 def _grams(body: Body) -> Counter[tuple[int, ...]]:
     codes = [int(x.code) for x in body.instructions]
-    return Counter(zip(codes, codes[1:], strict=False)) or Counter([tuple(codes)])
+    return Counter(itertools.pairwise(codes)) or Counter([tuple(codes)])
 
 
 def _likeness(a: Counter[tuple[int, ...]], b: Counter[tuple[int, ...]]) -> float:

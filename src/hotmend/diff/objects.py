@@ -36,11 +36,8 @@ class Objects:
         direct = (r.kind == DATA) | ((r.kind == ABSOLUTE) & (r.access > 0))
         self._access: dict[int, int] = defaultdict(int)
         for target, access in zip(r.target[direct].tolist(), r.access[direct].tolist(), strict=True):
-            if access > self._access[target]:
-                self._access[target] = access
-        self.bounds: list[int] = np.unique(
-            np.concatenate([np.array(self.taken, np.int64), r.target[direct]])
-        ).tolist()
+            self._access[target] = max(self._access[target], access)
+        self.bounds: list[int] = np.unique(np.concatenate([np.array(self.taken, np.int64), r.target[direct]])).tolist()
         """Addresses that are referred to in any way, ascending."""
 
     @cached_property

@@ -9,10 +9,11 @@ from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
-from hotmend.diff.correspond import Correspondence, correspond, follow_pointers, map_names
+from hotmend.diff.correspond import Correspondence, correspond, follow_gaps, follow_pointers, map_names
 from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.match import match_changed
+from hotmend.diff.objects import Objects
 from hotmend.diff.pair import pair_identical
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.redirect import plan_entries
@@ -43,14 +44,16 @@ def compare(old: Image, new: Image, *, path: str = "") -> Outcome:
     before, after = survey(old), survey(new)
     clock.step("decode")
     c = correspond(before, after, pair_identical(before, after))
-    follow_pointers(c)
+    old_objects, new_objects = Objects(before), Objects(after)
+    follow_gaps(c)
     map_names(c)
+    follow_pointers(c, old_objects, new_objects)
     clock.step("correspond")
     match_changed(c)
     aligned = Aligned(c)
     map_aligned(c, aligned)
     clock.step("match")
-    contents = compare_contents(c)
+    contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
     reasons = [*c.reasons, *contents.reasons, *judge_thread_storage(old, new), *judge_exports(old, new)]
     reasons += [*judge_layout(c, aligned), *judge_splits(c)]

@@ -36,7 +36,9 @@ def plan_entries(
         if i < 0:
             if users:
                 reasons.append(
-                    refusal("conflicting-evidence", "unchanged code refers to a function the old build lacks", code.label)
+                    refusal(
+                        "conflicting-evidence", "unchanged code refers to a function the old build lacks", code.label
+                    )
                 )
             continue  # a new function in a new table or export: reached through the shadow alone
         known = c.to_old.get(code.start)

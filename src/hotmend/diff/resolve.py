@@ -83,12 +83,12 @@ class Resolver:
         slot_address = self._c.new_plt[target]
         slot = self._c.new.image.slots.get(slot_address)
         if slot is None:
-            return self._refuse("unmapped-reference", target, "a PLT stub without an import has no counterpart")
+            return self._refused("unmapped-reference", target, "a PLT stub without an import has no counterpart")
         return Resolved(Place.SHADOW_PLT, LinkAddress(target), "import")
 
     def _missing_slot(self, target: int, slot: Slot) -> Resolved | None:
         if slot.kind not in (R_64, R_GLOB_DAT, R_JUMP_SLOT):
-            return self._refuse("new-thread-local", target, "new code needs a thread-local variable of its own")
+            return self._refused("new-thread-local", target, "new code needs a thread-local variable of its own")
         return Resolved(Place.SHADOW_SLOT, LinkAddress(target), "import")
 
     def _data(self, target: int, user: int) -> Resolved | None:
@@ -99,11 +99,11 @@ class Resolver:
             if mapped is not None:
                 return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
             return self._variable(target, section is None)
-        if mapped is not None and target not in self._contents.changed:
-            if self._contents.equal(mapped.old, target):
-                return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
+        kept = mapped is not None and target not in self._contents.changed
+        if mapped is not None and kept and self._contents.equal(mapped.old, target):
+            return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
         if mapped is None and user >= 0 and self._ends_an_object(target, user):
-            return self._refuse(
+            return self._refused(
                 "ambiguous-end", target, "an address may be the end of one table or the start of the next object"
             )
         return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
@@ -124,7 +124,7 @@ class Resolver:
     def _variable(self, target: int, outside: bool) -> Resolved | None:
         if not outside and self._is_new(target):
             return Resolved(Place.SHADOW_VARIABLE, LinkAddress(target), "new")
-        return self._refuse(
+        return self._refused(
             "unmapped-reference", target, "new code refers to data whose place in the running process is not proven"
         )
 
@@ -149,8 +149,9 @@ class Resolver:
             return False
         return all(b in c.to_new for b in self._contents.old.bounds_between(low_old + 1, high_old))
 
-    def _refuse(self, code: str, target: int, sentence: str) -> None:
+    def _refused(self, code: str, target: int, sentence: str) -> Resolved | None:
         section = self._c.new.image.section_at(target)
         name = self._c.new.image.names.get(target, "")
         where = f"{name or hex(target)} in {section.name if section else 'no section'}"
         self.reasons[code, target] = refusal(code, sentence, where)
+        return None

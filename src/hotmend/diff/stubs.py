@@ -63,9 +63,9 @@ class _Writer:
 
     def _displaced(self, entry: Entry) -> None:
         d = entry.displaced
-        base = self.here
+        base: int = self.here
         self.code += d.code
-        literal: list[int] = []
+        literal: list[LinkAddress] = []
         for f in d.fields:
             at = LinkAddress(base + f.offset)
             if f.target is None:
@@ -76,10 +76,9 @@ class _Writer:
             self.code += b"\xe9"
             self.relocate(RelocationKind.PC32, OldTarget(LinkAddress(entry.old + d.size)), -4, 4)
         for at in literal:
-            assert d.returns_to is not None
-            offset = at - self.start
-            self.code[offset : offset + 4] = (self.here - at - 4).to_bytes(4, "little", signed=True)
-            self.relocate(RelocationKind.ABS64, OldTarget(d.returns_to), 0, 8)
+            place = at - self.start
+            self.code[place : place + 4] = (self.here - at - 4).to_bytes(4, "little", signed=True)
+            self.relocate(RelocationKind.ABS64, OldTarget(d.returns_to or LinkAddress(0)), 0, 8)
 
 
 def make_stubs(

@@ -132,9 +132,7 @@ def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[
         InputError: `changelog` is no Debian changelog.
     """
     try:
-        entries = Changelog(
-            changelog, max_blocks=CHANGELOG_ENTRIES_MAX, allow_empty_author=True, strict=False
-        )
+        entries = Changelog(changelog, max_blocks=CHANGELOG_ENTRIES_MAX, allow_empty_author=True, strict=False)
     except (ChangelogParseError, ValueError) as error:
         raise InputError(f"damaged changelog: {error}") from None
     found: set[str] = set()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import NoteSection
@@ -29,9 +30,7 @@ from hotmend.model.addresses import BuildId, Extent, FileOffset, LinkAddress, pa
 from hotmend.model.errors import InputError
 
 _RELA = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
-_SYM = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
-)
+_SYM = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")])
 _PF_X, _PF_W = 1, 2
 _SHF_ALLOC = 2
 _SECTIONS_MAX = 4096
@@ -114,7 +113,9 @@ def _check_header(elf: ELFFile, name: str) -> None:
     if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
         raise InputError(f"{name}: neither an executable nor a shared library ({elf['e_type']})")
     if not 0 < elf["e_shnum"] <= _SECTIONS_MAX:
-        raise InputError(f"{name}: {elf['e_shnum']} section headers", "images without section headers are not supported")
+        raise InputError(
+            f"{name}: {elf['e_shnum']} section headers", "images without section headers are not supported"
+        )
 
 
 def _segments(elf: ELFFile, data: bytes, name: str) -> tuple[LoadSegment, ...]:
@@ -182,7 +183,7 @@ def _build_id(elf: ELFFile, name: str) -> BuildId:
 
 def _dynamic_all(elf: ELFFile, tag: str) -> list[str]:
     section = elf.get_section_by_name(".dynamic")
-    if section is None:
+    if not isinstance(section, DynamicSection):
         return []
     names = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}
     return [str(getattr(t, names[tag])) for t in section.iter_tags(tag)]

@@ -14,6 +14,7 @@ from iced_x86 import ConstantOffsets, Decoder, FlowControl, Instruction, Mnemoni
 from hotmend.model.addresses import JUMP_BYTES, LinkAddress
 
 _ENTRY_MAX = 64
+_RSP, _REGISTER = int(Register.RSP), int(OpKind.REGISTER)
 _CONDITIONS = {
     getattr(Mnemonic, name): number
     for number, name in enumerate(
@@ -123,7 +124,7 @@ class _Copier:
             self._jump(i.near_branch_target)
         elif flow == FlowControl.INDIRECT_CALL:
             self._indirect_call(i, raw, offsets)
-        elif flow == FlowControl.INTERRUPT or flow == FlowControl.EXCEPTION:
+        elif flow in (FlowControl.INTERRUPT, FlowControl.EXCEPTION):
             self._plain(i, raw, offsets)
         else:
             raise Immovable("the first instructions cannot stand elsewhere")
@@ -161,8 +162,8 @@ class _Copier:
         self.returns_to = LinkAddress(i.next_ip)
 
     def _indirect_call(self, i: Instruction, raw: bytes, offsets: ConstantOffsets) -> None:
-        uses_stack = i.memory_base == Register.RSP or i.memory_index == Register.RSP
-        if uses_stack or (i.op0_kind == OpKind.REGISTER and i.op0_register == Register.RSP):
+        uses_stack = _RSP in (i.memory_base, i.memory_index)
+        if uses_stack or (i.op0_kind == _REGISTER and i.op0_register == _RSP):
             raise Immovable("a call through the stack pointer stands at the entry")
         self._push_return(i)
         at = raw.index(b"\xff")

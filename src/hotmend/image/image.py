@@ -151,7 +151,11 @@ class Image:
         """Sections that occupy memory, sorted by address, TLS templates of bss kind left out."""
         return tuple(
             sorted(
-                (s for s in self.sections if s.flags & 2 and s.size and not (s.flags & 0x400 and s.kind == "SHT_NOBITS")),
+                (
+                    s
+                    for s in self.sections
+                    if s.flags & 2 and s.size and not (s.flags & 0x400 and s.kind == "SHT_NOBITS")
+                ),
                 key=lambda s: s.address,
             )
         )
@@ -185,7 +189,7 @@ class Image:
         for address, kind, symbol, addend in zip(
             r.address.tolist(), r.kind.tolist(), r.symbol.tolist(), r.addend.tolist(), strict=True
         ):
-            if kind == R_RELATIVE or kind == R_IRELATIVE:
+            if kind in (R_RELATIVE, R_IRELATIVE):
                 continue
             s = r.symbols[symbol] if symbol else None
             result[address] = Slot(
@@ -217,7 +221,11 @@ class Image:
     def _words_like_addresses(self) -> dict[int, int]:
         result: dict[int, int] = {}
         for s in self.allocated:
-            if s.flags & 4 or s.kind != "SHT_PROGBITS" or s.name.startswith((".eh_frame", ".gcc_except", ".plt", ".got")):
+            if (
+                s.flags & 4
+                or s.kind != "SHT_PROGBITS"
+                or s.name.startswith((".eh_frame", ".gcc_except", ".plt", ".got"))
+            ):
                 continue
             first = -(-s.address // 8) * 8
             count = (s.address + s.size - first) // 8

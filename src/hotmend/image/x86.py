@@ -13,27 +13,24 @@ import numpy as np
 from iced_x86 import (
     Decoder,
     FlowControl,
-    Formatter,
-    FormatterSyntax,
     Instruction,
-    InstructionInfoFactory,
     MemorySizeExt,
     Mnemonic,
-    OpAccess,
     OpKind,
     Register,
-    RegisterExt,
 )
 from numpy.typing import NDArray
 
 from hotmend.image.image import Image, Integers
 from hotmend.model.addresses import LinkAddress
 
-DATA, LEA, CALL, JUMP, ABSOLUTE, PC_IMMEDIATE = range(6)
+DATA, LEA, CALL, JUMP, ABSOLUTE = range(5)
 """Kinds of references: memory operand, address taken, call, jump out of the function, absolute field."""
 
-_CALLS = (FlowControl.CALL,)
-_JUMPS = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH)
+_MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
+_NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
+    int(r) for r in (Register.NONE, Register.RIP, Register.RSP, Register.RBP, Register.ESP, Register.FS)
+)
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
@@ -167,10 +164,10 @@ def plt_stubs(image: Image) -> dict[int, int]:
 
 def _codes(image: Image) -> tuple[Code, ...]:
     plt = plt_sections(image)
-    functions = [
-        f for f in image.frames if not any(low < f.extent.end and f.extent.start < high for low, high in plt)
+    functions = [f for f in image.frames if not any(low < f.extent.end and f.extent.start < high for low, high in plt)]
+    result = [
+        Code(f.extent.start, f.extent.size, image.names.get(f.extent.start, ""), False, f.lsda) for f in functions
     ]
-    result = [Code(f.extent.start, f.extent.size, image.names.get(f.extent.start, ""), False, f.lsda) for f in functions]
     covered = sorted([(f.extent.start, int(f.extent.end)) for f in functions] + list(plt))
     for s in image.allocated:
         if not s.flags & 4:
@@ -244,7 +241,7 @@ class _Collector:
             if flow != nothing:
                 if instruction.is_invalid:
                     self.invalid.add(index)
-                elif instruction.op_count and instruction.op0_kind == OpKind.NEAR_BRANCH64:
+                elif instruction.op_count and instruction.op0_kind == _NEAR:
                     target = instruction.near_branch_target
                     if not start <= target < end or (target == start and flow == FlowControl.CALL):
                         append(self._branch(index, decoder, instruction, target, flow))
@@ -280,11 +277,11 @@ class _Collector:
         """Absolute addresses in a fixed image: displacements without base, immediates that fall into a section."""
         for operand in range(i.op_count):
             kind = i.op_kind(operand)
-            if kind == OpKind.MEMORY and not i.is_ip_rel_memory_operand and i.memory_displ_size >= 4:
+            if kind == _MEMORY and not i.is_ip_rel_memory_operand and i.memory_displ_size >= 4:
                 value = i.memory_displacement
                 if self._low <= value < self._high and self._image.section_at(value) is not None:
                     o = decoder.get_constant_offsets(i)
-                    size = 0 if i.memory_index != Register.NONE or i.memory_base != Register.NONE else 1
+                    size = 0 if i.memory_index != _NONE or i.memory_base != _NONE else 1
                     access = MemorySizeExt.size(i.memory_size) if size else 0
                     self._rows.append(
                         (index, i.ip + o.displacement_offset, o.displacement_size, ABSOLUTE, value,
@@ -332,9 +329,7 @@ def _keys(image: Image, codes: tuple[Code, ...], references: References) -> tupl
     relative = (references.field - (starts[references.owner] if len(codes) else 0)).astype("<u4")
     places = ((relative.astype(np.uint64) << np.uint64(8)) | references.width.astype(np.uint64)).tobytes()
     first = (references.first * 8).tolist()
-    return tuple(
-        memory[c.start - base : c.end - base] + places[first[i] : first[i + 1]] for i, c in enumerate(codes)
-    )
+    return tuple(memory[c.start - base : c.end - base] + places[first[i] : first[i + 1]] for i, c in enumerate(codes))
 
 
 class Body:
@@ -353,13 +348,15 @@ class Body:
 
     def branch_targets(self) -> set[int]:
         """Link addresses that near branches of this function go to."""
-        return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == OpKind.NEAR_BRANCH64}
+        return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == _NEAR}
 
 
 def token(i: Instruction) -> tuple[int, ...]:
     """Return an instruction without displacement, immediate and branch target."""
-    registers = tuple(int(i.op_register(n)) if i.op_kind(n) == OpKind.REGISTER else -int(i.op_kind(n)) for n in range(i.op_count))
-    wide = i.op_count and i.op0_kind == OpKind.NEAR_BRANCH64
+    registers = tuple(
+        int(i.op_register(n)) if i.op_kind(n) == _REGISTER else -int(i.op_kind(n)) for n in range(i.op_count)
+    )
+    wide = i.op_count and i.op0_kind == _NEAR
     return (
         int(i.mnemonic) if wide else _plain_code(i),
         *registers,
@@ -392,34 +389,33 @@ class Member:
     scale: int
 
 
-_STACK = (Register.RSP, Register.ESP)
+_STACK = (_RSP, _ESP)
 
 
 def member_of(i: Instruction, *, frame_pointer: bool) -> Member | None:
     """Return the memory operand of an instruction if it goes through a pointer that is not the stack's."""
-    if not any(i.op_kind(n) == OpKind.MEMORY for n in range(i.op_count)):
+    if not any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
         return None
     base = i.memory_base
-    if base in _STACK or base in (Register.RIP, Register.NONE) or (frame_pointer and base == Register.RBP):
+    if base in _STACK or base in (_RIP, _NONE) or (frame_pointer and base == _RBP):
         return None
     displacement = i.memory_displacement
     if displacement >= 1 << 63:
         displacement -= 1 << 64
     access = 0 if i.mnemonic == Mnemonic.LEA else MemorySizeExt.size(i.memory_size)
-    return Member(int(base), displacement, access, i.memory_index_scale if i.memory_index != Register.NONE else 0)
+    return Member(int(base), displacement, access, i.memory_index_scale if i.memory_index != _NONE else 0)
 
 
 def uses_frame_pointer(instructions: list[Instruction]) -> bool:
     """Return whether the function sets rbp up as its frame pointer."""
     return any(
-        i.mnemonic == Mnemonic.MOV and i.op0_register == Register.RBP and i.op1_register == Register.RSP
-        for i in instructions[:24]
+        i.mnemonic == Mnemonic.MOV and i.op0_register == _RBP and i.op1_register == _RSP for i in instructions[:24]
     )
 
 
 def thread_offset(i: Instruction) -> int | None:
     """Return the displacement of an operand in the thread's own storage (`fs:`), or None."""
-    if i.memory_segment == Register.FS and any(i.op_kind(n) == OpKind.MEMORY for n in range(i.op_count)):
+    if i.memory_segment == _FS and any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
         return int(i.memory_displacement)
     return None
 
@@ -443,7 +439,7 @@ def table_words(survey: Survey) -> set[int]:
     for field, target, kind in zip(r.field.tolist(), r.target.tolist(), r.kind.tolist(), strict=True):
         if target not in image.pointers:
             continue
-        jumps = kind == ABSOLUTE and image.read(field - 3, 3)[:2] in (b"\xff\x24", b"\x3e\xff") or (
+        jumps = (kind == ABSOLUTE and image.read(field - 3, 3)[:2] in (b"\xff\x24", b"\x3e\xff")) or (
             kind == ABSOLUTE and image.read(field - 2, 1) == b"\xff" and image.read(field - 1, 1)[0] & 0x38 == 0x20
         )
         users[target] = users.get(target, True) and bool(jumps)
