@@ -12,7 +12,9 @@ KEPT int enter(void)
 KEPT void reset(void)
 {
     depth = 5;
-    added = 4;
+    int four = 4;
+    HIDE(four);
+    added = four;
 }
 
 void answer(char *line, size_t size)
