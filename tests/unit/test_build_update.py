@@ -13,6 +13,7 @@ from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Outcome, Statistics
 from hotmend.model.verdict import Verdict, refusal
 from hotmend.publisher import build as build_module
+from hotmend.publisher import feed
 from hotmend.publisher.build import Update, build_update
 from hotmend.publisher.pairing import FileState
 from tests.debs import ELF, make_deb
@@ -23,6 +24,14 @@ from tests.hotpatches import sample
 class _Image:
     name: str
     build_id: BuildId
+
+
+def _compare(_: _Image, new: _Image, *, path: str) -> Outcome:
+    verdict = Verdict(new.build_id.partition(":")[2])
+    hotpatch = replace(sample(), name=new.name, path=path) if verdict.value.startswith("hotpatch") else None
+    reasons = (refusal("made-up", "It is made up."),) if verdict is Verdict.BASELINE_REQUIRED else ()
+    counts = Statistics(1, 1, 0, 0, (), 1, 1)
+    return Outcome(new.name, path, BuildId("aa"), BuildId("bb"), verdict, reasons, counts, hotpatch)
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +45,8 @@ def _no_code(monkeypatch: pytest.MonkeyPatch) -> None:
             raise InputError(f"{name}: damaged ELF file")
         return _Image(name, BuildId(text.partition(":")[0] + "|" + text))
 
-    def compare(_: _Image, new: _Image, *, path: str) -> Outcome:
-        verdict = Verdict(new.build_id.partition(":")[2])
-        hotpatch = replace(sample(), name=new.name, path=path) if verdict.value.startswith("hotpatch") else None
-        reasons = (refusal("made-up", "It is made up."),) if verdict is Verdict.BASELINE_REQUIRED else ()
-        counts = Statistics(1, 1, 0, 0, (), 1, 1)
-        return Outcome(new.name, path, BuildId("aa"), BuildId("bb"), verdict, reasons, counts, hotpatch)
-
     monkeypatch.setattr(build_module, "read_image", read_image)
-    monkeypatch.setattr(build_module, "compare", compare)
+    monkeypatch.setattr(build_module, "compare", _compare)
 
 
 @pytest.fixture
@@ -93,6 +95,22 @@ def test_hotpatches_know_their_package(packages: Callable[..., Update]) -> None:
     assert update.verdict is Verdict.HOTPATCH
 
 
+def test_copies_of_one_program_are_compared_once(
+    packages: Callable[..., Update], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def compare(old: _Image, new: _Image, *, path: str) -> Outcome:
+        compared.append(path)
+        return _compare(old, new, path=path)
+
+    monkeypatch.setattr(build_module, "compare", compare)
+    update = packages({"bin/a": "x:", "bin/b": "x:"}, {"bin/a": "y:hotpatch", "bin/b": "y:hotpatch"})
+    assert compared == ["bin/a"]
+    assert [file.outcome and file.outcome.path for file in update.files] == ["bin/a", "bin/b"]
+    assert len(update.hotpatches) == 1
+
+
 def test_swapped_order_is_a_usage_error(packages: Callable[..., Update]) -> None:
     with pytest.raises(UsageError, match=r"1\.0-3 is newer than 1\.0-1"):
         packages({"bin/a": "a"}, {"bin/a": "b"}, "1.0-3", "1.0-1")
@@ -128,7 +146,7 @@ def test_a_package_without_programs_names_its_siblings(tmp_path: Path) -> None:
 
 
 def test_without_a_changelog_there_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_module.feed, "fetch_changelog", lambda _: "")
+    monkeypatch.setattr(feed, "fetch_changelog", lambda _: "")
     for label, text, version in (("a", "a:", "1"), ("b", "b:hotpatch", "2")):
         contents = {"bin/a": ELF + text.encode()}
         make_deb(tmp_path / f"{label}.deb", contents, version=version, changelog="")

@@ -63,7 +63,7 @@ def build_command(old: str, new: str, output: Path | None, keep_going: bool, as_
 
 
 class _Written(msgspec.Struct, frozen=True):
-    """What was written: the file for `apply`, and each hotpatch's own file and size by its path in the package."""
+    """What was written: the file for `apply`, and each hotpatch's own file and size by the new build-id."""
 
     file: str | None = None
     file_bytes: int = 0
@@ -73,7 +73,7 @@ class _Written(msgspec.Struct, frozen=True):
 def _write(update: Update, hotpatches: tuple[Hotpatch, ...], output: Path | None) -> _Written:
     target = output or _default_output(update, hotpatches)
     files = [encode(hotpatch) for hotpatch in hotpatches]
-    paths = [hotpatch.path for hotpatch in hotpatches]
+    ids = [str(hotpatch.new_build_id) for hotpatch in hotpatches]
     from_package = bool(update.new.package)
     if target.suffix == HOTPATCH_SUFFIX or not (from_package or target.suffix == BUNDLE_SUFFIX):
         if len(files) > 1:
@@ -82,7 +82,7 @@ def _write(update: Update, hotpatches: tuple[Hotpatch, ...], output: Path | None
                 f"give the file another name, for example {target.with_suffix(BUNDLE_SUFFIX)}",
             )
         write_file(target, files[0])
-        return _Written(str(target), len(files[0]), ((paths[0], str(target), len(files[0])),))
+        return _Written(str(target), len(files[0]), ((ids[0], str(target), len(files[0])),))
     directory = target.with_suffix(".d") if target.suffix == BUNDLE_SUFFIX else Path(f"{target}.d")
     bundle = pack(hotpatches)
     write_file(target, bundle)
@@ -90,7 +90,7 @@ def _write(update: Update, hotpatches: tuple[Hotpatch, ...], output: Path | None
     _make_directory(directory)
     for name, data in zip(names, files, strict=True):
         write_file(name, data)
-    rows = tuple((path, str(n), len(data)) for path, n, data in zip(paths, names, files, strict=True))
+    rows = tuple((i, str(name), len(data)) for i, name, data in zip(ids, names, files, strict=True))
     return _Written(str(target), len(bundle), rows)
 
 
@@ -114,13 +114,13 @@ def _exit_code(update: Update) -> ExitCode:
 
 
 def _shape(update: Update, written: _Written) -> shapes.BuildShape:
-    files = {path: (name, size) for path, name, size in written.hotpatch_files}
+    files = {build_id: (name, size) for build_id, name, size in written.hotpatch_files}
     images = []
     for file in update.files:
         image = shapes.ImageShape(file.path, file.old_path, file.state.value)
         if file.outcome is not None:
             image = shapes.outcome_fields(image, file.outcome)
-            name, size = files.get(file.path, (None, None))
+            name, size = files.get(file.outcome.new_build_id, (None, None)) if file.outcome.hotpatch else (None, None)
             image = msgspec.structs.replace(image, hotpatch_file=name, hotpatch_bytes=size)
         images.append(image)
     return shapes.BuildShape(
@@ -147,9 +147,7 @@ def _print_update(shape: shapes.BuildShape) -> None:
         click.echo()
         _print_images(changed)
     for image in changed:
-        if image.reasons:
-            click.echo(f"\n{image.path}: {image.verdict}")
-            print_reasons(image.reasons)
+        _print_details(image)
     if shape.notes:
         click.echo()
         print_reasons(shape.notes, indent="")
@@ -163,15 +161,23 @@ def _print_images(images: list[shapes.ImageShape]) -> None:
     rows = []
     for image in images:
         counts = image.functions or shapes.FunctionCountsShape(0, 0, 0, 0, 0, 0)
-        total = sum(c.count for c in image.references)
-        by_evidence = ", ".join(f"{c.evidence} {c.count}" for c in image.references)
-        references = f"{total} ({by_evidence})" if total else "0"
+        references = sum(c.count for c in image.references)
         proof = share_text(counts.reconstructed, counts.reconstructible)
-        numbers = (counts.identical, counts.changed, counts.added, counts.removed)
+        numbers = (counts.identical, counts.changed, counts.added, counts.removed, references)
         size = size_text(image.hotpatch_bytes) if image.hotpatch_bytes is not None else ""
-        rows.append((image.path, *numbers, references, proof, size, image.verdict))
-    columns = ("image", "#identical", "#changed", "#added", "#removed", "references", "#proof", "#size", "verdict")
+        rows.append((image.path, *numbers, proof, size, image.verdict))
+    columns = ("image", "#identical", "#changed", "#added", "#removed", "#references", "#proof", "#size", "verdict")
     print_table("", columns, rows)
+
+
+def _print_details(image: shapes.ImageShape) -> None:
+    """Print the evidence and the reasons, where there are any."""
+    if not image.references and not image.reasons:
+        return
+    click.echo(f"\n{image.path}")
+    if image.references:
+        click.echo(f"  references by {', '.join(f'{c.evidence} {c.count}' for c in image.references)}")
+    print_reasons(image.reasons)
 
 
 def _print_result(shape: shapes.BuildShape) -> None:

@@ -24,6 +24,10 @@ _PLAIN_WIDTH = 160
 """Columns of a table that does not go to a terminal: nothing there may be cut off at 80."""
 
 
+_SUBJECT_LETTERS_MAX = 80
+_SUBJECTS_LETTERS_MAX = 200
+
+
 class ExitCode(IntEnum):
     """Part of the interface."""
 
@@ -65,9 +69,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = _PLAIN_WIDTH
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_reasons(reasons: Iterable[ReasonShape], indent: str = "  ") -> None:
@@ -75,10 +83,20 @@ def print_reasons(reasons: Iterable[ReasonShape], indent: str = "  ") -> None:
     for reason in reasons:
         mark = "refused" if reason.severity == Severity.REFUSAL else "note"
         click.echo(f"{indent}{mark}: {reason.sentence} [{reason.code}]")
-        shown = reason.subjects[:8]
-        more = len(reason.subjects) - len(shown)
-        if shown:
-            click.echo(f"{indent}  {', '.join(shown)}{f' and {more} more' if more else ''}")
+        if reason.subjects:
+            click.echo(f"{indent}  {_subjects_text(reason.subjects)}")
+
+
+def _subjects_text(subjects: tuple[str, ...]) -> str:
+    """Return as many subjects as fit on two lines or so; --json has them all."""
+    shown: list[str] = []
+    for subject in subjects:
+        text = subject if len(subject) <= _SUBJECT_LETTERS_MAX else subject[: _SUBJECT_LETTERS_MAX - 1] + "…"
+        if shown and sum(map(len, shown)) + len(text) > _SUBJECTS_LETTERS_MAX:
+            break
+        shown.append(text)
+    more = len(subjects) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def size_text(count: int) -> str:

@@ -272,3 +272,68 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         ),
         relocations=tuple(map(relocation_shape, hotpatch.relocations)),
     )
+
+
+class MappedImageShape(msgspec.Struct, frozen=True):
+    """`ps`: an image in a process. `state` is current, outdated or deleted; `hotpatches` are their ids."""
+
+    path: str
+    build_id: str
+    load_address: int
+    disk_build_id: str | None
+    state: str
+    hotpatches: tuple[str, ...]
+
+
+class ProcessShape(msgspec.Struct, frozen=True):
+    """`ps`: a process. `start_time_ticks` is field 22 of /proc/PID/stat."""
+
+    pid: int
+    comm: str
+    start_time_ticks: int
+    images: tuple[MappedImageShape, ...]
+
+
+class ChangeShape(msgspec.Struct, frozen=True):
+    """`apply` and `revert`: what happened to one process.
+
+    `pause_us` is how long the process stood still at the switch, in microseconds.
+    """
+
+    pid: int
+    comm: str
+    start_time_ticks: int
+    result: str
+    state: str
+    threads: int
+    attempts: int
+    pause_us: float
+    functions: int
+    shadows: tuple[str, ...]
+    bytes_mapped: int
+    dry_run: bool
+    reasons: tuple[ReasonShape, ...]
+
+
+class AppliedShape(msgspec.Struct, frozen=True):
+    """`status`: one hotpatch in a process. `applied_at` is in seconds since 1970, UTC."""
+
+    id: str
+    name: str
+    state: str
+    old_build_id: str
+    new_build_id: str
+    old_version: str
+    new_version: str
+    functions: int
+    cves: tuple[str, ...]
+    applied_at: float
+
+
+class StatusShape(msgspec.Struct, frozen=True):
+    """`status`: a process and what is applied in it."""
+
+    pid: int
+    comm: str
+    start_time_ticks: int
+    hotpatches: tuple[AppliedShape, ...]
