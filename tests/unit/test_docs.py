@@ -20,14 +20,15 @@ REASONS = (ROOT / "docs" / "reasons.md").read_text()
 
 
 def _codes() -> Iterator[str]:
-    """Each code that the source gives to `refusal` or `note`."""
+    """Each code that the source gives to `refusal`, `note`, or a helper of its own whose name says so."""
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             first = node.args[0]
-            if name in ("refusal", "note") and isinstance(first, ast.Constant) and isinstance(first.value, str):
+            gives = re.fullmatch(r"_?(refus(e|ed|al)|note)", name)
+            if gives and isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value
 
 
