@@ -7,6 +7,7 @@ import click
 from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_table
 from hotmend.cli.shapes import MappedImageShape, ProcessShape
 from hotmend.linux.process import MappedImage, ProcessImages, process_images, processes_mapping
+from hotmend.live.registry import AppliedHotpatch, process_status
 from hotmend.model.errors import HotmendError
 
 
@@ -36,14 +37,10 @@ def ps_command(pids: tuple[int, ...], outdated: bool, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _applied(pid: int):
+def _applied(pid: int) -> list[AppliedHotpatch]:
     """A process that ended meanwhile has nothing applied."""
     try:
-        from hotmend.live.registry import process_status
-    except ImportError:
-        return []
-    try:
-        return list(process_status(pid))
+        return [applied for applied in process_status(pid) if applied.active]
     except HotmendError:
         return []
 
@@ -57,7 +54,7 @@ def _shape(process: ProcessImages, *, outdated: bool) -> ProcessShape:
             load_address=image.start,
             disk_build_id=image.disk_build_id,
             state=_state(image),
-            hotpatches=tuple(str(a.id) for a in applied if a.old_build_id == image.build_id),
+            hotpatches=tuple(a.id for a in applied if a.old_build_id == image.build_id),
         )
         for image in process.images
         if not outdated or _state(image) != "current"

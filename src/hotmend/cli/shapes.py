@@ -297,7 +297,7 @@ class ProcessShape(msgspec.Struct, frozen=True):
 class ChangeShape(msgspec.Struct, frozen=True):
     """`apply` and `revert`: what happened to one process.
 
-    `pause_us` is how long the process stood still at the switch, in microseconds.
+    `pause_us` is how long its threads stood still at the switch, in microseconds.
     """
 
     pid: int
@@ -308,30 +308,43 @@ class ChangeShape(msgspec.Struct, frozen=True):
     threads: int
     attempts: int
     pause_us: float
-    functions: int
-    shadows: tuple[str, ...]
+    redirected: int
+    shadows: tuple[int, ...]
     bytes_mapped: int
     dry_run: bool
     reasons: tuple[ReasonShape, ...]
 
 
+class AppliedFunctionShape(msgspec.Struct, frozen=True):
+    """`status`: a redirected function, with load addresses. `live`: whether calls reach the new code."""
+
+    name: str
+    old_load_address: int
+    new_load_address: int
+    live: bool
+
+
 class AppliedShape(msgspec.Struct, frozen=True):
-    """`status`: one hotpatch in a process. `applied_at` is in seconds since 1970, UTC."""
+    """`status`: one image's hotpatch in a process. `applied_at` is in seconds since 1970, UTC."""
 
     id: str
     name: str
+    path: str
+    package: str
     state: str
+    active: bool
     old_build_id: str
     new_build_id: str
     old_version: str
     new_version: str
-    functions: int
     cves: tuple[str, ...]
+    redirections: tuple[AppliedFunctionShape, ...]
     applied_at: float
+    bytes_mapped: int
 
 
 class StatusShape(msgspec.Struct, frozen=True):
-    """`status`: a process and what is applied in it."""
+    """`status`: a process and what is in it."""
 
     pid: int
     comm: str
