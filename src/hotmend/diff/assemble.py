@@ -10,7 +10,7 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.resolve import Place, Resolved, Resolver
 from hotmend.image.image import Slot
 from hotmend.image.x86 import ABSOLUTE, LEA
-from hotmend.model.addresses import Extent, LinkAddress
+from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
 from hotmend.model.verdict import Reason, refusal
 
@@ -87,9 +87,11 @@ class Assembly:
                 continue
             self._need(resolved)
             self._count(resolved.evidence)
-            self._relocate_field(field, width, kind, tail, resolved, code.label)
+            self._relocate_field(field, width, kind, tail, target, resolved)
 
-    def _relocate_field(self, field: int, width: int, kind: int, tail: int, resolved: Resolved, label: str) -> None:
+    def _relocate_field(
+        self, field: int, width: int, kind: int, tail: int, target_address: int, resolved: Resolved
+    ) -> None:
         if kind == ABSOLUTE:
             form = RelocationKind.ABS64 if width == 8 else RelocationKind.ABS32S
             target: Target = (
@@ -97,9 +99,15 @@ class Assembly:
             )
             self._relocation(field, form, target, 0, resolved)
         elif resolved.place is Place.OLD:
-            if width != 4:
-                self._refuse("short-branch-out", "a short branch leads out of a changed function", label)
-            self._relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
+            if width == 4:
+                self._relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
+            else:
+                self._bridge(target_address, resolved)
+
+    def _bridge(self, target: int, resolved: Resolved) -> None:
+        """Serve a short branch: its target's own place in the shadow is free, so a long jump stands there."""
+        self._piece(target, b"\xe9\0\0\0\0", JUMP_BYTES)
+        self._relocation(target + 1, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
 
     def _need(self, resolved: Resolved) -> None:
         key = (resolved.place, int(resolved.address))
@@ -156,6 +164,8 @@ class Assembly:
             return
         content = b"" if section.kind == "SHT_NOBITS" else image.read(address, size)
         self._piece(address, content, size)
+        for text in objects.text_table(address):
+            self._need(Resolved(Place.SHADOW_OBJECT, LinkAddress(text), "new"))
         for word in objects.words_in(address, size):
             if word + 8 > address + size:
                 continue
@@ -169,7 +179,7 @@ class Assembly:
 
     def _object_size(self, address: int) -> int:
         objects = self._contents.new
-        table = objects.jump_table(address)
+        table = objects.jump_table(address) or objects.text_table(address)
         if table:
             return 4 * len(table)
         text = objects.string(address) if not objects.words_in(address, 8) else None

@@ -11,11 +11,14 @@ from collections import deque
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.cosmetic import same_but_for_versions
-from hotmend.diff.objects import Objects, writable_at_run_time
+from hotmend.diff.objects import Objects, is_text, writable_at_run_time
 from hotmend.model.verdict import Reason, note, refusal
 
 _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
             ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
+
+
+_SHORT_TEXT = 4
 
 
 class Contents:
@@ -45,6 +48,8 @@ class Contents:
             size = min(old.extent(x), new.extent(y))
             if new.extent(y) > size and not self._tail_equal(x, y, size):
                 return False
+        if old.text_table(x) and new.text_table(y):
+            return self._same_texts(x, y)
         fixed = not old.words_in(x, size) and not new.words_in(y, size)
         if fixed and old.image.read(x, size) == new.image.read(y, size):
             return True
@@ -53,8 +58,25 @@ class Contents:
             return self._same_jumps(old_table, new_table)
         text = old.string(x)
         if text is not None and not old.words_in(x, len(text)):
-            return self._same_text(x, text, new.string(y))
+            return self._same_text(x, text, new.string(y)) and self._same_rest(x, y, len(text), size)
         return self._same_words(x, y, size)
+
+    def _same_texts(self, x: int, y: int) -> bool:
+        a, b = self.old.text_table(x), self.new.text_table(y)
+        return len(a) == len(b) and all(self.equal(s, t) for s, t in zip(a, b, strict=True))
+
+    def _same_rest(self, x: int, y: int, text_size: int, size: int) -> bool:
+        """Compare what follows a text up to the next object.
+
+        Behind a real text there are other texts, which have users of their own. A table of small numbers may look
+        like a short text, so that behind a short one everything has to be equal.
+        """
+        rest, other = self.old.image.read(x, size)[text_size:], self.new.image.read(y, size)[text_size:]
+        if rest == other or not rest or not other:
+            return True
+        if text_size > _SHORT_TEXT and is_text(rest) and is_text(other):
+            return True
+        return self._same_words(x + text_size, y + text_size, size - text_size)
 
     def _same_text(self, x: int, text: bytes, other: bytes | None) -> bool:
         if other is not None and same_but_for_versions(text, other):

@@ -219,6 +219,8 @@ def _votes(c: Correspondence) -> tuple[Integers, Integers, Integers]:
 def _count_votes(c: Correspondence) -> set[int]:
     """Rebuild the map from the votes; return the voters that are in the minority."""
     voter, x, y = _votes(c)
+    ends = _end_votes(c, x, y)
+    voter, x, y = voter[~ends], x[~ends], y[~ends]
     rejected = _against_certainty(c, voter, x, y)
     if rejected:
         return rejected
@@ -242,6 +244,31 @@ def _count_votes(c: Correspondence) -> set[int]:
                 )
             )
     return set()
+
+
+def section_ends(image: Image, address: int) -> set[str]:
+    """Return the names of the sections that end at an address, alignment to a word included.
+
+    The start-up code's `__TMC_END__` is such an address: the end of `.data`, aligned.
+    """
+    return {s.name for s in image.allocated if 0 <= address - s.address - s.size < 8}
+
+
+def same_end(c: Correspondence, x: int, y: int) -> bool:
+    """Return whether two addresses end the same section; what begins there may be something else in each build."""
+    return bool(section_ends(c.old.image, x) & section_ends(c.new.image, y))
+
+
+def _end_votes(c: Correspondence, x: Integers, y: Integers) -> np.ndarray:
+    """Mark votes for the end of a section: they say nothing about the object that happens to begin there."""
+    ends = np.array([s.address + s.size + n for s in c.old.image.allocated for n in range(8)], np.int64)
+    result = np.isin(x, ends)
+    for n in np.nonzero(result)[0].tolist():
+        old_address, new_address = int(x[n]), int(y[n])
+        result[n] = same_end(c, old_address, new_address) and not (
+            _section(c.old.image, old_address) == _section(c.new.image, new_address) != ""
+        )
+    return result
 
 
 def _losers(pairs: Integers, counts: Integers, column: int) -> np.ndarray:

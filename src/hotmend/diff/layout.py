@@ -7,6 +7,7 @@ one function in which nothing else changed, do not.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -36,13 +37,13 @@ class Shift:
 def judge_layout(c: Correspondence, aligned: Aligned) -> list[Reason]:
     """Return refusals for changed structure and thread-local layout that the instructions show."""
     shifts: list[Shift] = []
-    threads: list[str] = []
+    threads: dict[int, str] = {}
     kept: dict[tuple[int, int], set[str]] = defaultdict(set)
     for i, j in c.pairs.items():
         if not c.old.codes[i].gap:
             found, moved = _compare(c, aligned, i, j, kept)
             shifts += found
-            threads += moved
+            threads |= moved
     reasons = []
     groups: dict[tuple[int, int, int], list[Shift]] = defaultdict(list)
     for shift in shifts:
@@ -68,8 +69,9 @@ def judge_layout(c: Correspondence, aligned: Aligned) -> list[Reason]:
                 *[f"{s.function} at {s.address:#x}: {s.old:#x} -> {s.new:#x}" for s in weak[:20]],
             )
         )
+    threads = {offset: where for offset, where in threads.items() if not _still_used(c.new.image, offset)}
     if threads:
-        reasons.append(refusal("tls-layout-changed", "thread-local variables moved", *sorted(threads)[:20]))
+        reasons.append(refusal("tls-layout-changed", "thread-local variables moved", *sorted(threads.values())[:20]))
     return reasons
 
 
@@ -87,13 +89,13 @@ def _proves(group: list[Shift], kept: set[str]) -> bool:
 
 def _compare(
     c: Correspondence, aligned: Aligned, i: int, j: int, kept: dict[tuple[int, int], set[str]]
-) -> tuple[list[Shift], list[str]]:
+) -> tuple[list[Shift], dict[int, str]]:
     a, b = aligned.old(i), aligned.new(j)
     pairs = aligned.pairs(i, j)
     frame = uses_frame_pointer(a.instructions)
     label = c.new.codes[j].label
     moved: list[tuple[int, Member, Member]] = []
-    threads: list[str] = []
+    threads: dict[int, str] = {}
     numbers = False
     for m, n in pairs:
         x, y = a.instructions[m], b.instructions[n]
@@ -108,13 +110,26 @@ def _compare(
                 kept[p.displacement, p.access].add(label)
         offset = thread_offset(x)
         if offset is not None and offset != thread_offset(y):
-            threads.append(f"{label} at {y.ip:#x}")
+            threads[offset] = f"{label} at {y.ip:#x}"
     alone = not numbers and len(pairs) == len(a.instructions) == len(b.instructions)
     return [
-        Shift(label, b.instructions[n].ip, p.displacement, q.displacement, p.access, alone and p.displacement != 0)
+        Shift(
+            label,
+            b.instructions[n].ip,
+            p.displacement,
+            q.displacement,
+            p.access,
+            alone and p.displacement != 0 and p.access > 0,
+        )
         for n, p, q in moved
         if not _scaled_table(p, q)
     ], threads
+
+
+def _still_used(image: Image, offset: int) -> bool:
+    """Return whether the new build still uses a thread-local offset: then another variable is meant, none moved."""
+    field = re.escape((offset & 0xFFFFFFFF).to_bytes(4, "little"))
+    return re.search(rb"\x64[\x40-\x4f]?.{1,4}?" + field, image.memory, re.DOTALL) is not None
 
 
 def _scaled_table(p: Member, q: Member) -> bool:

@@ -13,11 +13,14 @@ from functools import cached_property
 
 import numpy as np
 
-from hotmend.image.image import Image, Integers
+from hotmend.image.image import STT_OBJECT, Image, Integers
 from hotmend.image.x86 import ABSOLUTE, DATA, LEA, Survey
 
 _STRING_MAX = 1 << 16
+_TABLE_ENTRIES_MIN = 2
 _TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 27} | frozenset(range(0x80, 0x100))
+
+_TEXT_OR_NUL = _TEXT | {0}
 
 
 class Objects:
@@ -29,7 +32,8 @@ class Objects:
         r = survey.references
         taken = np.isin(r.kind, (LEA, ABSOLUTE)) & (r.access == 0)
         pointers = np.array(list(self.image.pointers.values()), np.int64)
-        exported = np.array([s.value for s in self.image.symbols if s.defined and s.kind in (1, 6)], np.int64)
+        named = [s for s in self.image.symbols if s.defined and s.kind == STT_OBJECT]
+        exported = np.array([a for s in named for a in (s.value, s.value + s.size)], np.int64)
         self.taken: list[int] = np.unique(np.concatenate([r.target[taken], pointers, exported])).tolist()
         """Addresses that are taken somewhere: by code, by a pointer or by a symbol, ascending."""
         self._taken_set = set(self.taken)
@@ -145,6 +149,36 @@ class Objects:
         # Cold parts are functions of their own: an entry may lead into any code, but not into data.
         good = int(np.argmin(holders >= 0)) if (holders < 0).any() else len(entries)
         return [int(e) for e in entries[:good]]
+
+    def text_table(self, address: int) -> list[int]:
+        """Return the strings that a table of 4-byte distances at `address` leads to, or an empty list.
+
+        clang makes such tables of arrays of strings (relative lookup tables). Every entry must lead to the start of
+        a text in read-only data.
+        """
+        section = self.image.section_at(address)
+        if (
+            section is None
+            or section.flags & 5
+            or address % 4
+            or not self.is_taken(address)
+            or section.kind == "SHT_NOBITS"
+        ):
+            return []
+        result: list[int] = []
+        for entry in np.frombuffer(self.image.read(address, self.extent(address) // 4 * 4), "<i4").tolist():
+            text = address + entry
+            if not entry or self.image.permissions_at(text) != "r--" or self.string(text) is None:
+                break
+            if self.image.read(text - 1, 1) != b"\0" and not self.is_taken(text):
+                break
+            result.append(text)
+        return result if len(result) >= _TABLE_ENTRIES_MIN else []
+
+
+def is_text(raw: bytes) -> bool:
+    """Return whether bytes are nothing but texts and the NULs between them."""
+    return _TEXT_OR_NUL.issuperset(raw)
 
 
 def writable_at_run_time(image: Image, address: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hotmend.diff.correspond import Correspondence
+from hotmend.diff.correspond import Correspondence, same_end
 from hotmend.model.verdict import Reason, refusal
 
 
@@ -22,7 +22,9 @@ def reconstruct(c: Correspondence) -> tuple[int, int, list[Reason]]:
         good = True
         for n in range(high - low):
             x, y = int(a.target[low + n]), int(b.target[start + n])
-            if _leads_to(c, twins, y) != x and not (c.old.codes[i].gap and _raw_equal(c, low + n, start + n)):
+            if _leads_to(c, twins, y) == x or same_end(c, x, y):
+                continue
+            if not (c.old.codes[i].gap and _raw_equal(c, low + n, start + n)):
                 good = False
                 break
         right += good

@@ -9,7 +9,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import writable_at_run_time
-from hotmend.image.image import R_64, R_GLOB_DAT, R_JUMP_SLOT, Slot
+from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
 from hotmend.image.x86 import CALL, JUMP
 from hotmend.model.addresses import LinkAddress
 from hotmend.model.verdict import Reason, refusal
@@ -87,6 +87,10 @@ class Resolver:
         return Resolved(Place.SHADOW_PLT, LinkAddress(target), "import")
 
     def _missing_slot(self, target: int, slot: Slot) -> Resolved | None:
+        if slot.kind == R_COPY:
+            return self._refused(
+                "new-copied-import", target, "new code uses data of another image that only a new process can copy"
+            )
         if slot.kind not in (R_64, R_GLOB_DAT, R_JUMP_SLOT):
             return self._refused("new-thread-local", target, "new code needs a thread-local variable of its own")
         return Resolved(Place.SHADOW_SLOT, LinkAddress(target), "import")
@@ -147,7 +151,8 @@ class Resolver:
         )
         if high_new - low_new <= high_old - low_old or high_old < low_old:
             return False
-        return all(b in c.to_new for b in self._contents.old.bounds_between(low_old + 1, high_old))
+        old = self._contents.old
+        return all(b in c.to_new or not old.users(b, 1) for b in old.bounds_between(low_old + 1, high_old))
 
     def _refused(self, code: str, target: int, sentence: str) -> Resolved | None:
         section = self._c.new.image.section_at(target)

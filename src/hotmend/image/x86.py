@@ -31,6 +31,7 @@ _MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(O
 _NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
     int(r) for r in (Register.NONE, Register.RIP, Register.RSP, Register.RBP, Register.ESP, Register.FS)
 )
+_WIDE = range(int(Register.RAX), int(Register.R15) + 1)
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
@@ -225,6 +226,7 @@ class _Collector:
         self._image = image
         self._low, self._high = image.extent.start, image.extent.end
         self._fixed = image.fixed
+        self._ends = {s.address + s.size + n for s in image.allocated for n in range(8)}
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
         self.invalid: set[int] = set()
 
@@ -279,7 +281,7 @@ class _Collector:
             kind = i.op_kind(operand)
             if kind == _MEMORY and not i.is_ip_rel_memory_operand and i.memory_displ_size >= 4:
                 value = i.memory_displacement
-                if self._low <= value < self._high and self._image.section_at(value) is not None:
+                if self._is_address(value):
                     o = decoder.get_constant_offsets(i)
                     size = 0 if i.memory_index != _NONE or i.memory_base != _NONE else 1
                     access = MemorySizeExt.size(i.memory_size) if size else 0
@@ -289,12 +291,18 @@ class _Collector:
                     )  # fmt: skip
             elif kind in _IMMEDIATES and i.mnemonic in _ADDRESS_CARRIERS:
                 value = i.immediate(operand)
-                if self._low <= value < self._high and self._image.section_at(value) is not None:
+                if self._is_address(value):
                     o = decoder.get_constant_offsets(i)
                     self._rows.append(
                         (index, i.ip + o.immediate_offset, o.immediate_size, ABSOLUTE, value,
                          i.len - o.immediate_offset, 0)
                     )  # fmt: skip
+
+    def _is_address(self, value: int) -> bool:
+        """Return whether a number may be an address: it lies in a section or right behind one."""
+        if not self._low <= value <= self._high:
+            return False
+        return value in self._ends or self._image.section_at(value) is not None
 
     def references(self, count: int) -> References:
         """Return what was gathered from `count` codes."""
@@ -402,6 +410,8 @@ def member_of(i: Instruction, *, frame_pointer: bool) -> Member | None:
     displacement = i.memory_displacement
     if displacement >= 1 << 63:
         displacement -= 1 << 64
+    if i.mnemonic == Mnemonic.LEA and MemorySizeExt.size(i.memory_size) == 0 and i.op0_register not in _WIDE:
+        return None  # a shorter result is arithmetic, not an address
     access = 0 if i.mnemonic == Mnemonic.LEA else MemorySizeExt.size(i.memory_size)
     return Member(int(base), displacement, access, i.memory_index_scale if i.memory_index != _NONE else 0)
 
