@@ -1,0 +1,315 @@
+"""What is to be done in one process, decided and checked completely before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hotmend.linux import procfs
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import MappedImage
+from hotmend.linux.procfs import Mapping
+from hotmend.live import imports as live_imports
+from hotmend.live.gate import (
+    GATE_OFFSET,
+    EntryRecord,
+    FunctionRecord,
+    HeaderRecord,
+    Shadow,
+    find_shadows,
+    header_bytes,
+    hotpatch_id,
+)
+from hotmend.live.layout import (
+    Imports,
+    Place,
+    RelocationError,
+    bias_range,
+    choose_start,
+    near_stubs_reach,
+    regions_of,
+    relocate,
+    span_of,
+)
+from hotmend.live.registry import observe_entry
+from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
+from hotmend.model.errors import HotmendError
+from hotmend.model.hotpatch import Hotpatch, ImportTarget
+from hotmend.model.verdict import Reason, refusal
+
+_BREAKPOINT = 0xCC
+_WORST_ADDRESS = 0x7FFF_FFFF_0000
+
+
+class Refusal(HotmendError):
+    """Carries reasons out of the planning steps to the driver, which turns them into a result."""
+
+    def __init__(self, *reasons: Reason) -> None:
+        super().__init__("; ".join(reason.sentence for reason in reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A hotpatch and the image it is for."""
+
+    hotpatch: Hotpatch
+    id: str
+    image: MappedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One shadow to make: its header, and the bytes of its segments by load address."""
+
+    record: HeaderRecord
+    contents: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do in one process.
+
+    Attributes:
+        records: headers of the update, the first has the gate.
+        placements: shadows still to make; () where all exist.
+    """
+
+    records: tuple[HeaderRecord, ...]
+    placements: tuple[Placement, ...]
+
+
+def find_targets(hotpatches: Sequence[Hotpatch], images: Sequence[MappedImage]) -> tuple[Target, ...]:
+    """Return which hotpatch goes with which image; an image mapped twice is a refusal."""
+    targets = []
+    for hotpatch in hotpatches:
+        found = [image for image in images if image.build_id and image.build_id == hotpatch.old_build_id]
+        if len(found) > 1:
+            raise Refusal(refusal("mapped-twice", f"{hotpatch.name} is loaded {len(found)} times in the process"))
+        if found:
+            targets.append(Target(hotpatch, hotpatch_id(hotpatch), found[0]))
+    return tuple(targets)
+
+
+def _original_bytes(memory: ProcessMemory, start: int, size: int, shadows: Sequence[Shadow]) -> bytes | None:
+    """Return code as the old build has it: entries that one of our headers owns are put back in the copy."""
+    raw = memory.try_read(start, size)
+    if raw is None:
+        return None
+    content = bytearray(raw)
+    for shadow in shadows:
+        for entry in shadow.record.entries:
+            offset = entry.address - start
+            if 0 <= offset <= size - JUMP_BYTES and observe_entry(entry, bytes(content[offset : offset + 5])) in (
+                "stub",
+                "new",
+            ):
+                content[offset : offset + JUMP_BYTES] = entry.old_bytes[:JUMP_BYTES]
+    return bytes(content)
+
+
+def check_code(target: Target, memory: ProcessMemory, shadows: Sequence[Shadow]) -> tuple[Reason, ...]:
+    """Compare every function to be replaced, and every entry, with what memory holds; return the differences."""
+    bias, differing, trapped = target.image.bias, [], []
+    own = [s for s in shadows if s.record.old_bias == bias and s.record.old_build_id == target.image.build_id]
+    for function in target.hotpatch.replaced:
+        content = _original_bytes(memory, bias + function.old.start, function.old.size, own)
+        if content is None or hashlib.sha256(content).hexdigest() != function.sha256:
+            differing.append(function.name)
+    for entry in target.hotpatch.redirections:
+        if (bias + entry.old) % PAGE_BYTES > PAGE_BYTES - JUMP_BYTES:
+            raise Refusal(refusal("entry-crosses-page", f"the entry of {entry.name} crosses a page boundary"))
+        content = _original_bytes(memory, bias + entry.old, len(entry.entry), own)
+        if content is not None and content[0] == _BREAKPOINT != entry.entry[0]:
+            trapped.append(entry.name)
+        elif content != entry.entry and entry.name not in differing:
+            differing.append(entry.name)
+    reasons = []
+    if trapped:
+        reasons.append(
+            refusal(
+                "breakpoint-at-entry",
+                f"{target.hotpatch.name}: a breakpoint or uprobe stands on a function to be replaced; remove it first",
+                *trapped,
+            )
+        )
+    if differing := [name for name in differing if name not in trapped]:
+        reasons.append(
+            refusal(
+                "code-differs",
+                f"{target.hotpatch.name}: the code in memory is not what build {target.image.build_id} has; "
+                "something else has changed it",
+                *differing,
+            )
+        )
+    return tuple(reasons)
+
+
+def resolve_imports(
+    targets: Sequence[Target], images: Sequence[MappedImage], memory: ProcessMemory, maps: tuple[Mapping, ...]
+) -> tuple[Imports, ...]:
+    """Return the imports of every target, or refuse with all that cannot be resolved.
+
+    A place for exports of the other hotpatches of the update, which come first once hotpatches name them.
+    """
+    wanted = [sorted({r.target for r in t.hotpatch.relocations if isinstance(r.target, ImportTarget)}) for t in targets]
+    if not any(wanted):
+        return tuple({} for _ in targets)
+    libraries = _link_map(images, memory)
+    result, reasons = [], []
+    for target, names in zip(targets, wanted, strict=True):
+        found: Imports = {}
+        for name in names:
+            value = live_imports.resolve(name, libraries, target.image.bias, maps)
+            if isinstance(value, Reason):
+                reasons.append(value)
+            else:
+                found[name] = value
+        result.append(found)
+    if reasons:
+        raise Refusal(*reasons)
+    return tuple(result)
+
+
+def _link_map(images: Sequence[MappedImage], memory: ProcessMemory) -> tuple[live_imports.Library, ...]:
+    """Return the link map, from whichever image holds the debugger's pointer to it (the executable)."""
+    for image in images:
+        libraries = live_imports.read_link_map(memory, image)
+        if libraries:
+            return libraries
+    return ()
+
+
+def _functions(target: Target, shadow_bias: int) -> tuple[FunctionRecord, ...]:
+    return tuple(FunctionRecord(f.name, shadow_bias + f.new.start, f.new.size) for f in target.hotpatch.functions)
+
+
+def _record(target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int) -> HeaderRecord:
+    """Return the header of a shadow whose mapping starts at `start`; entries use near stubs for now."""
+    h, bias, span = target.hotpatch, target.image.bias, span_of(target.hotpatch)
+    header = start + PAGE_BYTES
+    return HeaderRecord(
+        hotpatch_id=target.id,
+        update=update,
+        name=h.name,
+        path=h.path,
+        old_build_id=h.old_build_id,
+        new_build_id=h.new_build_id,
+        versions=h.versions,
+        cves=h.cves,
+        package=h.package,
+        old_bias=bias,
+        shadow_bias=shadow_bias,
+        header=header,
+        gate=gate,
+        start=start,
+        end=shadow_bias + span.end + PAGE_BYTES,
+        regions=regions_of(h, shadow_bias, header),
+        entries=_entries(target, shadow_bias, near=True),
+        replaced=tuple(FunctionRecord(f.name, bias + f.old.start, f.old.size) for f in h.replaced),
+        functions=_functions(target, shadow_bias),
+        applied_at=time.time(),
+    )
+
+
+def _entries(target: Target, shadow_bias: int, *, near: bool) -> tuple[EntryRecord, ...]:
+    """Return the entries with the stubs in use."""
+    records = []
+    for r in target.hotpatch.redirections:
+        stub = r.near_stub if near else r.far_stub
+        records.append(
+            EntryRecord(
+                name=r.name,
+                address=target.image.bias + r.old,
+                old_bytes=r.entry[:JUMP_BYTES],
+                stub=shadow_bias + stub.start,
+                stub_size=stub.size,
+                new=shadow_bias + r.new,
+            )
+        )
+    return tuple(records)
+
+
+def place_target(
+    target: Target, update: tuple[str, ...], gate: int, imports: Imports, maps: list[Mapping]
+) -> Placement:
+    """Choose where one shadow goes and relocate it in our own memory.
+
+    Args:
+        target: hotpatch and image.
+        update: ids of all hotpatches that share the gate.
+        gate: load address of the gate byte; 0: in this very shadow.
+        imports: resolved.
+        maps: of the process; the chosen mapping is added.
+    """
+    span = span_of(target.hotpatch)
+    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS)) + PAGE_BYTES
+    low, high = bias_range(target.hotpatch, target.image.bias, imports)
+    offset = span.start - room
+    size = span.end - span.start + room + PAGE_BYTES
+    start = choose_start(maps, size, low + offset, high + offset, target.image.start - size - PAGE_BYTES)
+    if start is None:
+        raise Refusal(
+            refusal(
+                "no-room",
+                f"{target.hotpatch.name}: no free {size >> 10} KiB of address space within 2 GiB of the image; "
+                "restart the process",
+            )
+        )
+    shadow_bias = start - offset
+    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET)
+    place = Place(target.image.bias, shadow_bias, record.gate, imports)
+    near = near_stubs_reach(target.hotpatch, place)
+    record = replace(record, entries=_entries(target, shadow_bias, near=near))
+    try:
+        contents = relocate(target.hotpatch, place, near=near)
+    except RelocationError as error:
+        raise Refusal(refusal("does-not-fit", f"{target.hotpatch.name}: {error}")) from error
+    maps.append(Mapping(record.start, record.end, "r-xp", 0, "00:00", 0, ""))
+    maps.sort(key=lambda mapping: mapping.start)
+    return Placement(record, contents)
+
+
+def make_plan(
+    targets: Sequence[Target],
+    images: Sequence[MappedImage],
+    memory: ProcessMemory,
+    maps: tuple[Mapping, ...],
+    shadows: Sequence[Shadow],
+) -> Plan:
+    """Check everything and return what to do; raise `Refusal` with all reasons.
+
+    A shadow of the same update that is there already (applied before, or left by a patcher that died) is used again.
+    """
+    update = tuple(target.id for target in targets)
+    reasons = [reason for target in targets for reason in check_code(target, memory, shadows)]
+    if reasons:
+        raise Refusal(*reasons)
+    known = {s.record.hotpatch_id: s for s in shadows if s.record.update == update and s.placed and _fits(s, targets)}
+    gates = {shadow.record.gate for shadow in known.values()}
+    if len(known) == len(targets) and len(gates) == 1:
+        return Plan(tuple(known[target.id].record for target in targets), ())
+    imports = resolve_imports(targets, images, memory, maps)
+    room, gate = list(maps), 0
+    placements = []
+    for target, values in zip(targets, imports, strict=True):
+        placement = place_target(target, update, gate, values, room)
+        gate = placement.record.gate
+        placements.append(placement)
+    return Plan(tuple(placement.record for placement in placements), tuple(placements))
+
+
+def _fits(shadow: Shadow, targets: Sequence[Target]) -> bool:
+    """Tell whether a shadow belongs to one of the targets at its present place."""
+    return any(t.id == shadow.record.hotpatch_id and t.image.bias == shadow.record.old_bias for t in targets)
+
+
+def read_shadows(memory: ProcessMemory, images: Sequence[MappedImage]) -> tuple[Shadow, ...]:
+    """Return the shadows whose old image is still mapped where it was."""
+    here = {(image.build_id, image.bias) for image in images}
+    found = find_shadows(memory, procfs.read_maps(memory.pid))
+    return tuple(s for s in found if (s.record.old_build_id, s.record.old_bias) in here)
+
+

@@ -1,0 +1,166 @@
+"""What is applied in a process, read from its memory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotmend.linux import procfs
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import process_images
+from hotmend.live.gate import EntryRecord, HeaderRecord, Shadow, find_shadows
+from hotmend.live.machine import Observation, State, state_of
+from hotmend.model.addresses import JUMP_BYTES
+from hotmend.model.errors import HotmendError
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedFunction:
+    """A redirected function; load addresses. `live` tells whether calls reach the new code."""
+
+    name: str
+    old: int
+    new: int
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedHotpatch:
+    """One image's hotpatch in one process.
+
+    Attributes:
+        pid, comm: process.
+        id: `hotpatch_id`.
+        update: ids of all hotpatches that share its gate.
+        name, path, old_build_id, new_build_id, versions, cves, package: as in the hotpatch.
+        state: `placed` (taken back, or never switched), `staged` (half-done, old code runs), `switched`,
+            `settled`, `damaged`, or `empty` (its image is no longer loaded, or the shadow is incomplete).
+        functions: what is redirected.
+        applied_at: seconds since 1970, UTC.
+        header: load address of the header.
+        bytes_mapped: address space of the shadow.
+    """
+
+    pid: int
+    comm: str
+    id: str
+    update: tuple[str, ...]
+    name: str
+    path: str
+    old_build_id: str
+    new_build_id: str
+    state: State
+    functions: tuple[AppliedFunction, ...]
+    versions: tuple[str, str]
+    cves: tuple[str, ...]
+    package: str
+    applied_at: float
+    header: int
+    bytes_mapped: int
+
+    @property
+    def active(self) -> bool:
+        """Whether the new code runs."""
+        return self.state.active
+
+
+def observe_entry(entry: EntryRecord, content: bytes) -> str:
+    """Return which of the bytes it may hold an entry holds: `old`, `stub`, `new` or `other`."""
+    if content == entry.old_bytes:
+        return "old"
+    if content == entry.jump_to_stub:
+        return "stub"
+    return "new" if content == entry.jump_to_new else "other"
+
+
+def read_entries(memory: ProcessMemory, entries: Sequence[EntryRecord]) -> list[bytes]:
+    """Return the bytes of every entry, in one system call per thousand."""
+    content = bytes(memory.read_many([(entry.address, JUMP_BYTES) for entry in entries]))
+    return [content[i : i + JUMP_BYTES] for i in range(0, len(content), JUMP_BYTES)]
+
+
+def observe(memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: bool) -> Observation:
+    """Return what memory shows of an update.
+
+    Args:
+        memory: of the process.
+        records: headers that share one gate.
+        placed: whether all shadows are complete.
+    """
+    if not placed:
+        return Observation(placed=False, gate=False, old=0, stub=0, new=0, other=0)
+    gate = memory.read(records[0].gate, 1)
+    counts = {"old": 0, "stub": 0, "new": 0, "other": 0}
+    entries = [entry for record in records for entry in record.entries]
+    for entry, content in zip(entries, read_entries(memory, entries), strict=True):
+        counts[observe_entry(entry, content)] += 1
+    known = gate in (b"\0", b"\1")
+    return Observation(
+        placed=True,
+        gate=gate == b"\1",
+        old=counts["old"],
+        stub=counts["stub"],
+        new=counts["new"],
+        other=counts["other"] + (not known),
+    )
+
+
+def _describe(memory: ProcessMemory, shadow: Shadow, comm: str, *, loaded: bool) -> AppliedHotpatch:
+    """Return the status of one shadow."""
+    record = shadow.record
+    seen = observe(memory, (record,), placed=shadow.placed and loaded)
+    contents = read_entries(memory, record.entries) if shadow.placed and loaded else []
+    reached = {"old": False, "stub": seen.gate, "new": True, "other": False}
+    live = [reached[observe_entry(e, c)] for e, c in zip(record.entries, contents, strict=False)]
+    live += [False] * (len(record.entries) - len(live))
+    return AppliedHotpatch(
+        pid=memory.pid,
+        comm=comm,
+        id=record.hotpatch_id,
+        update=record.update,
+        name=record.name,
+        path=record.path,
+        old_build_id=record.old_build_id,
+        new_build_id=record.new_build_id,
+        state=state_of(seen),
+        functions=tuple(
+            AppliedFunction(e.name, e.address, e.new, alive) for e, alive in zip(record.entries, live, strict=True)
+        ),
+        versions=record.versions,
+        cves=record.cves,
+        package=record.package,
+        applied_at=record.applied_at,
+        header=record.header,
+        bytes_mapped=record.end - record.start,
+    )
+
+
+def process_status(pid: int) -> list[AppliedHotpatch]:
+    """Return every hotpatch whose shadow is in the process, active or not; see `AppliedHotpatch.state`.
+
+    Raises:
+        ProcessGoneError, PermissionRefusedError: as they say.
+    """
+    with ProcessMemory(pid) as memory:
+        shadows = find_shadows(memory, procfs.read_maps(pid))
+        if not shadows:
+            return []
+        process = process_images(pid, memory)
+        here = {(image.build_id, image.bias) for image in process.images}
+        return [
+            _describe(memory, s, process.comm, loaded=(s.record.old_build_id, s.record.old_bias) in here)
+            for s in shadows
+        ]
+
+
+def patched_processes() -> list[int]:
+    """Return the pids of all processes that have a shadow; those that cannot be looked at are left out."""
+    found = []
+    for pid in procfs.list_processes():
+        try:
+            with ProcessMemory(pid) as memory:
+                if find_shadows(memory, procfs.read_maps(pid)):
+                    found.append(pid)
+        except HotmendError:
+            continue
+    return found

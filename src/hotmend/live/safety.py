@@ -1,0 +1,251 @@
+"""Is any thread inside code that is about to change? A conservative scan of everything a thread could return to.
+
+Looked at: the PC, all general registers, every 8-byte word from sp to the end of the mapping sp lies in, and, wherever
+a word is the return address of a signal frame, the interrupted stack that frame names. A word `w` is a hit for a
+function `[start, end)` if `start < w <= end`: `start` alone is a function pointer, and a thread about to execute the
+very first byte takes the redirected entry; `end` is a return address behind a call that does not return.
+
+A hit may be a stale word. Only a real unwinding that reaches the outermost frame without error and meets none of the
+functions shows that; anything uncertain is "not safe now". A thread whose own stack was not reached from its sp runs
+on a coroutine's: not safe either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hotmend.linux import procfs
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.remote import RESTORER
+from hotmend.linux.stop import Stopped, StoppedThread
+from hotmend.live.gate import FunctionRecord
+from hotmend.model.errors import KernelError
+
+Words = npt.NDArray[np.uint64]
+STACK_BYTES_MAX = 64 << 20
+"""More than this above sp is not a stack but somebody's heap."""
+
+SIGNAL_FRAMES_MAX = 64
+_SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word
+_GENERAL_REGISTERS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A thread that is, or may be, inside code that is about to change.
+
+    Attributes:
+        tid: thread.
+        function: name of the function, or what is wrong with the stack.
+        where: `pc`, `register`, `stack`, `frame` (confirmed) or `coroutine`.
+    """
+
+    tid: int
+    function: str
+    where: str
+
+
+class Forbidden:
+    """Ranges of code no thread may be in; load addresses."""
+
+    def __init__(self, functions: Iterable[FunctionRecord]) -> None:
+        ordered = sorted((f for f in functions if f.size > 0), key=lambda f: f.address)
+        self.names = [f.name for f in ordered]
+        self._starts: Words = np.array([f.address for f in ordered], dtype=np.uint64)
+        self._ends: Words = np.array([f.address + f.size for f in ordered], dtype=np.uint64)
+        self._low = self._starts[0] if ordered else np.uint64(0)
+        self._high = np.max(self._ends) if ordered else np.uint64(0)
+
+    @classmethod
+    def interiors(cls, entries: Iterable[tuple[str, int]]) -> Forbidden:
+        """Return the four bytes behind each entry: where nobody may be while a jump is written."""
+        return cls(FunctionRecord(name, address, 4) for name, address in entries)
+
+    def matches(self, words: Words) -> list[tuple[int, int]]:
+        """Return `(index of word, index of name)` of every hit among `words`."""
+        if not self.names:
+            return []
+        near = np.flatnonzero((words > self._low) & (words <= self._high))
+        if near.size == 0:
+            return []
+        values = words[near]
+        # the last function that starts below the word
+        found = np.searchsorted(self._starts, values, side="left") - 1
+        inside = (found >= 0) & (values <= self._ends[np.maximum(found, 0)])
+        return [(int(word), int(name)) for word, name in zip(near[inside], found[inside], strict=True)]
+
+    def name_at(self, address: int) -> str | None:
+        """Return the function `address` hits, or None."""
+        hits = self.matches(np.array([address], dtype=np.uint64))
+        return self.names[hits[0][1]] if hits else None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a scan needs to know and is found out before the stop.
+
+    Attributes:
+        maps: of the process.
+        restorers: load addresses of the code signal handlers return to.
+    """
+
+    maps: tuple[Mapping, ...]
+    restorers: tuple[int, ...]
+
+
+def find_restorers(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[int, ...]:
+    """Return every place in executable memory that can be a signal frame's return address."""
+    found = []
+    for mapping in maps:
+        if not mapping.executable or not mapping.readable:
+            continue
+        code = memory.try_read(mapping.start, mapping.end - mapping.start) or b""
+        position = code.find(RESTORER)
+        while position >= 0:
+            found.append(mapping.start + position)
+            position = code.find(RESTORER, position + 1)
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class _Region:
+    """Stack memory of one thread that is to be scanned: `[start, end)`, and where its words begin in the buffer."""
+
+    thread: StoppedThread
+    start: int
+    end: int
+    first_word: int = 0
+
+
+class Scanner:
+    """One scan of stopped threads."""
+
+    def __init__(self, memory: ProcessMemory, surroundings: Surroundings, forbidden: Forbidden) -> None:
+        self._memory = memory
+        self._maps = surroundings.maps
+        self._restorers = surroundings.restorers
+        self._forbidden = forbidden
+        self._fresh = False
+        self._hits: list[Hit] = []
+        self._seen: dict[int, list[tuple[int, int]]] = {}
+
+    def scan(self, stopped: Stopped) -> list[Hit]:
+        """Return every hit; several for one thread are possible."""
+        threads = list(stopped.threads.values())
+        self._scan_registers(threads)
+        regions = [region for thread in threads if (region := self._region(thread, thread.registers.rsp))]
+        for _ in range(SIGNAL_FRAMES_MAX):
+            if not regions:
+                break
+            regions = self._scan_regions(regions)
+        for thread in threads:
+            if not self._own_stack_seen(thread):
+                self._hits.append(Hit(thread.tid, "a stack that is not the thread's own", "coroutine"))
+        return self._hits
+
+    def _scan_registers(self, threads: Sequence[StoppedThread]) -> None:
+        """Look at PCs and general registers."""
+        rows = [(t.registers.rip, *t.registers[:_GENERAL_REGISTERS]) for t in threads]
+        width = _GENERAL_REGISTERS + 1
+        for word, name in self._forbidden.matches(np.array(rows, dtype=np.uint64).reshape(-1)):
+            thread, column = divmod(word, width)
+            kind = "pc" if column == 0 else "register"
+            self._hits.append(Hit(threads[thread].tid, self._forbidden.names[name], kind))
+
+    def _region(self, thread: StoppedThread, sp: int) -> _Region | None:
+        """Return what is to be scanned from `sp` on; None (and a hit) where that is not a stack."""
+        mapping = procfs.find_mapping(self._maps, sp)
+        if mapping is None and not self._fresh:
+            self._maps, self._fresh = procfs.read_maps(self._memory.pid), True
+            mapping = procfs.find_mapping(self._maps, sp)
+        if mapping is None or mapping.end - sp > STACK_BYTES_MAX or sp % 8:
+            self._hits.append(Hit(thread.tid, f"an unknown stack at {sp:#x}", "coroutine"))
+            return None
+        return _Region(thread, sp, mapping.end)
+
+    def _scan_regions(self, regions: list[_Region]) -> list[_Region]:
+        """Scan regions in one read; return the regions their signal frames lead to."""
+        total = 0
+        for region in regions:
+            region.first_word = total // 8
+            total += region.end - region.start
+            self._seen.setdefault(region.thread.tid, []).append((region.start, region.end))
+        try:
+            words: Words = np.frombuffer(
+                self._memory.read_many([(r.start, r.end - r.start) for r in regions]), dtype=np.uint64
+            )
+        except KernelError:
+            if self._fresh:
+                self._hits.extend(Hit(r.thread.tid, "an unreadable stack", "coroutine") for r in regions)
+                return []
+            self._maps, self._fresh = procfs.read_maps(self._memory.pid), True
+            again = [new for old in regions if (new := self._region(old.thread, old.start))]
+            return self._scan_regions(again) if again else []
+        for word, name in self._forbidden.matches(words):
+            region = _region_of(regions, word)
+            self._hits.append(Hit(region.thread.tid, self._forbidden.names[name], "stack"))
+        return self._follow(regions, words)
+
+    def _follow(self, regions: list[_Region], words: Words) -> list[_Region]:
+        """Return regions of interrupted stacks named by signal frames in `words` that are not scanned yet."""
+        further = []
+        for restorer in self._restorers:
+            for word in np.flatnonzero(words == np.uint64(restorer)):
+                region = _region_of(regions, int(word))
+                position = int(word) + 1 + _SAVED_RSP_OFFSET // 8
+                if position >= words.size:
+                    continue
+                sp = int(words[position])
+                mapping = procfs.find_mapping(self._maps, sp)
+                # A word in no mapping at all belongs to a stale frame: an interrupted stack is always mapped.
+                if mapping is None or not mapping.private_writable or self._is_seen(region.thread, sp):
+                    continue
+                if (found := self._region(region.thread, sp)) is not None:
+                    further.append(found)
+        return further
+
+    def _is_seen(self, thread: StoppedThread, address: int) -> bool:
+        return any(start <= address < end for start, end in self._seen.get(thread.tid, []))
+
+    def _own_stack_seen(self, thread: StoppedThread) -> bool:
+        """Tell whether the scan reached the thread's own stack: `[stack]`, or the mapping its TLS block tops."""
+        ends = {end for _, end in self._seen.get(thread.tid, [])}
+        own = next((m.end for m in self._maps if m.path == "[stack]"), 0)
+        if own in ends:
+            return True
+        mapping = procfs.find_mapping(self._maps, thread.registers.fs_base)
+        return thread.tid != self._memory.pid and mapping is not None and mapping.end in ends
+
+
+def _region_of(regions: Sequence[_Region], word: int) -> _Region:
+    """Return the region that holds word number `word` of the common buffer."""
+    return next(region for region in reversed(regions) if region.first_word <= word)
+
+
+Frames = Callable[[int], list[int] | None]
+"""Unwind a stopped thread: PCs, or None where anything is uncertain."""
+
+
+def confirmed_hits(hits: Sequence[Hit], stopped: Stopped, forbidden: Forbidden, frames: Frames) -> list[Hit]:
+    """Return the hits that are not shown to be stale.
+
+    Words on stacks, and registers of threads inside a system call, are stale if the whole unwinding meets none of
+    the functions. PCs, registers of running code, and strange stacks stay what they are.
+    """
+    left: list[Hit] = []
+    unwound: dict[int, list[int] | None] = {}
+    for hit in hits:
+        thread = stopped.threads[hit.tid]
+        if hit.where == "stack" or (hit.where == "register" and thread.in_system_call):
+            if hit.tid not in unwound:
+                unwound[hit.tid] = frames(hit.tid) if thread.pid in stopped.threads else None
+            pcs = unwound[hit.tid]
+            if pcs is not None and all(forbidden.name_at(pc) is None for pc in pcs):
+                continue
+        left.append(hit)
+    return left

@@ -1,0 +1,233 @@
+"""The steps of the gate protocol on one process: each is a number of short stops, each stop checked first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hotmend.linux import procfs
+from hotmend.linux.calm import calm
+from hotmend.linux.memory import MemoryWriteError, ProcessMemory
+from hotmend.linux.process import MappedImage
+from hotmend.linux.stop import Stopped, Stopper, StopFailure, StopFailureKind
+from hotmend.linux.unwind import Unwinder
+from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord
+from hotmend.live.machine import Step
+from hotmend.live.plan import Refusal
+from hotmend.live.registry import observe_entry, read_entries
+from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
+from hotmend.model.errors import PermissionRefusedError
+from hotmend.model.verdict import Reason, refusal
+
+BATCH_MAX = 400
+_BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
+_STOP_SECONDS_MIN = 0.002
+
+Write = tuple[EntryRecord, bytes]
+"""An entry and the bytes it is to hold."""
+
+
+class NotNowError(Exception):
+    """The deadline passed without a safe moment."""
+
+    def __init__(self, reasons: tuple[Reason, ...]) -> None:
+        super().__init__("no safe moment")
+        self.reasons = reasons
+
+
+@dataclass(slots=True)
+class Transaction:
+    """Walks one update through its steps in one process.
+
+    Attributes:
+        memory: writable memory of the process.
+        stopper: of the process.
+        records: headers of the update, the one with the gate first.
+        images: what the process maps.
+        deadline: `time.perf_counter()` after which it gives up.
+        max_pause_seconds: budget of one stop.
+        attempts: stops that found the process unsafe or late, plus those that did their work.
+        longest_stop_seconds: of all stops so far.
+    """
+
+    memory: ProcessMemory
+    stopper: Stopper
+    records: tuple[HeaderRecord, ...]
+    images: tuple[MappedImage, ...]
+    deadline: float
+    max_pause_seconds: float
+    attempts: int = 0
+    longest_stop_seconds: float = 0.0
+    threads: int = 0
+    _batch: int = 64
+    _restorers: tuple[int, ...] = ()
+    _unwinder: Unwinder | None = None
+    _last_hits: list[Hit] = field(default_factory=list)
+    _last_failure: str = ""
+
+    @property
+    def entries(self) -> tuple[EntryRecord, ...]:
+        """All entries of the update."""
+        return tuple(entry for record in self.records for entry in record.entries)
+
+    def prepare(self) -> None:
+        """Do what takes time and can be done before any stop."""
+        maps = procfs.read_maps(self.memory.pid)
+        self._restorers = find_restorers(self.memory, maps)
+        self._unwinder = Unwinder(self.memory.pid, self.images, maps)
+        self.stopper.look_around()
+
+    def close(self) -> None:
+        """Free the unwinder."""
+        if self._unwinder is not None:
+            self._unwinder.close()
+            self._unwinder = None
+
+    def run(self, step: Step) -> None:
+        """Do one step.
+
+        Raises:
+            NotNowError: no safe moment until the deadline.
+            Refusal: an entry holds what nobody wrote.
+        """
+        if step is Step.STAGE:
+            self.memory.take_faults(sorted({e.address & -4096 for e in self.entries}))
+            self.rewrite("old", lambda entry: entry.jump_to_stub)
+        elif step is Step.SWITCH:
+            old = [f for r in self.records for f in r.replaced]
+            self.turn_gate(Forbidden(old + self._stubs()), b"\1")
+        elif step is Step.SETTLE:
+            self.rewrite("stub", lambda entry: entry.jump_to_new)
+        elif step is Step.UNSETTLE:
+            self.rewrite("new", lambda entry: entry.jump_to_stub)
+        elif step is Step.UNSWITCH:
+            new = [f for r in self.records for f in r.functions]
+            self.turn_gate(Forbidden(new + self._stubs()), b"\0")
+        elif step is Step.UNSTAGE:
+            self.rewrite("stub", lambda entry: entry.old_bytes)
+
+    def _stubs(self) -> list[FunctionRecord]:
+        return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
+
+    def turn_gate(self, forbidden: Forbidden, value: bytes) -> None:
+        """Write the gate byte in one stop in which no thread is in `forbidden`."""
+        gate = self.records[0].gate
+
+        def act(_: Stopped) -> None:
+            self.memory.write_checked(gate, value)
+
+        self._in_stop(forbidden, act)
+
+    def rewrite(self, expected: str, wanted: Callable[[EntryRecord], bytes]) -> None:
+        """Rewrite all entries in as many stops as the pause budget asks for; those already right are left."""
+        pending: list[Write] = [(entry, wanted(entry)) for entry in self.entries]
+        while pending:
+            batch, pending = pending[: self._batch], pending[self._batch :]
+            self._rewrite_batch(batch, expected)
+        for (entry, content), found in zip(
+            [(e, wanted(e)) for e in self.entries], read_entries(self.memory, self.entries), strict=True
+        ):
+            if content != found:
+                raise MemoryWriteError(f"the entry of {entry.name} is not what was written")
+
+    def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> None:
+        """Rewrite some entries in one stop in which no thread is behind the first byte of any of them."""
+        forbidden = Forbidden.interiors((entry.name, entry.address) for entry, _ in batch)
+
+        def act(_: Stopped) -> None:
+            found = read_entries(self.memory, [entry for entry, _ in batch])
+            strange = [
+                e.name
+                for (e, new), old in zip(batch, found, strict=True)
+                if old != new and observe_entry(e, old) != expected
+            ]
+            if strange:
+                raise Refusal(
+                    refusal("entry-changed-meanwhile", "something else wrote to entries of functions", *strange)
+                )
+            for (entry, content), old in zip(batch, found, strict=True):
+                if old != content:
+                    self.memory.write(entry.address, content)
+
+        seconds = self._in_stop(forbidden, act)
+        if seconds > self.max_pause_seconds:
+            self._batch = max(1, self._batch // 2)
+        elif seconds < self.max_pause_seconds / 4:
+            self._batch = min(BATCH_MAX, self._batch * 2)
+
+    def _in_stop(self, forbidden: Forbidden, act: Callable[[Stopped], None]) -> float:
+        """Run `act` in a stop in which no thread is in `forbidden`; return the length of that stop in seconds."""
+        backoff = _BACKOFF_SECONDS_MIN
+        while True:
+            self.attempts += 1
+            surroundings = Surroundings(procfs.read_maps(self.memory.pid), self._restorers)
+            seconds = self._attempt(surroundings, forbidden, act)
+            if seconds is not None:
+                return seconds
+            if time.perf_counter() > self.deadline:
+                raise NotNowError(self._why())
+            self.stopper.pause(min(backoff, max(0.0, self.deadline - time.perf_counter()) + 0.001))
+            backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
+
+    def _attempt(
+        self, surroundings: Surroundings, forbidden: Forbidden, act: Callable[[Stopped], None]
+    ) -> float | None:
+        """Stop once; return the length of the stop if `act` ran, None if it was not safe."""
+        scanner = Scanner(self.memory, surroundings, forbidden)
+        with calm():
+            try:
+                stopped = self.stopper.stop(max(self.max_pause_seconds, _STOP_SECONDS_MIN))
+            except StopFailure as failure:
+                if failure.kind is StopFailureKind.LATE:
+                    self._last_hits, self._last_failure = [], str(failure)
+                    return None
+                raise
+            try:
+                self.threads = len(stopped.threads)
+                hits = scanner.scan(stopped)
+                if hits:
+                    hits = confirmed_hits(hits, stopped, forbidden, self._frames)
+                if not hits:
+                    act(stopped)
+            finally:
+                seconds = self.stopper.release(stopped)
+                self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
+        self._last_hits, self._last_failure = hits, ""
+        return None if hits else seconds
+
+    def _frames(self, tid: int) -> list[int] | None:
+        return self._unwinder.frames(tid) if self._unwinder is not None else None
+
+    def _why(self) -> tuple[Reason, ...]:
+        """Return what the last attempt found in the way."""
+        pid = self.memory.pid
+        if self._last_failure:
+            return (refusal("did-not-stop", f"process {pid}: {self._last_failure} (perhaps waiting in vfork)"),)
+        strange = sorted({(h.tid, h.function) for h in self._last_hits if h.where == "coroutine"})
+        active = sorted({(h.function, h.tid) for h in self._last_hits if h.where != "coroutine"})
+        reasons = []
+        if active:
+            names = ", ".join(sorted({name for name, _ in active}))
+            tids = ", ".join(str(tid) for tid in sorted({tid for _, tid in active}))
+            reasons.append(
+                refusal(
+                    "function-active",
+                    f"process {pid}: {names} still active in thread {tids}; try again later or wait longer",
+                    *(f"{name} in thread {tid}" for name, tid in active),
+                )
+            )
+        if strange:
+            reasons.append(
+                refusal(
+                    "coroutine-suspected",
+                    f"process {pid}: a thread runs on a stack that cannot be checked (coroutines?)",
+                    *(f"thread {tid}: {what}" for tid, what in strange),
+                )
+            )
+        return tuple(reasons)
+
+
+def permission_reason(error: PermissionRefusedError) -> Reason:
+    """Return the reason for a missing permission."""
+    return refusal("no-permission", f"{error}; {error.hint}" if error.hint else str(error))
