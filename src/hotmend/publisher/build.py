@@ -9,6 +9,7 @@ from pathlib import Path
 from hotmend.diff.pipeline import compare
 from hotmend.image.deb import Deb, changelog_cves, is_deb, read_deb, version_order
 from hotmend.image.elf import read_image
+from hotmend.image.image import Image
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
@@ -75,8 +76,12 @@ class Update:
 
     @property
     def hotpatches(self) -> tuple[Hotpatch, ...]:
-        """The hotpatches, in the order of paths."""
-        return tuple(o.hotpatch for o in self.outcomes if o.hotpatch is not None)
+        """The hotpatches, in the order of paths; one for each build, however many names its file has."""
+        found: dict[tuple[BuildId, BuildId], Hotpatch] = {}
+        for outcome in self.outcomes:
+            if outcome.hotpatch is not None:
+                found.setdefault((outcome.old_build_id, outcome.new_build_id), outcome.hotpatch)
+        return tuple(found.values())
 
     @property
     def verdict(self) -> Verdict:
@@ -135,7 +140,7 @@ def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: P
     name = old[1].name
     sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
     progress(f"comparing {name}", 0, 1)
-    old_image, new_image = read_image(old[1], name), read_image(new[1], name)
+    old_image, new_image = _read_labelled(old, name), _read_labelled(new, name)
     path = str(new[1])
     if old_image.build_id == new_image.build_id:
         report = FileReport(path, str(old[1]), FileState.IDENTICAL, None)
@@ -147,6 +152,14 @@ def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: P
     return Update(sides[0], sides[1], (report,), (), ())
 
 
+def _read_labelled(side: tuple[str, Path], name: str) -> Image:
+    """Read an image; both may have the same base name, so an error says which of the two it is about."""
+    try:
+        return read_image(side[1], name)
+    except InputError as error:
+        raise InputError(f"{side[0]}: {str(error).removeprefix(f'{name}: ')}", error.hint) from error
+
+
 def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
@@ -156,10 +169,14 @@ def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: P
         siblings = ", ".join(new_deb.siblings)
         hint = f"its programs may be in {siblings}" if siblings else "it may have its programs in another package"
         raise InputError(f"{new_deb.package}: the package has no x86-64 programs or libraries", hint)
-    files = []
+    files: list[FileReport] = []
+    known: dict[tuple[bytes, bytes], FileReport] = {}
     for number, pair in enumerate(pairs):
         progress(f"comparing {pair.path}", number, len(pairs))
-        files.append(_compare_pair(pair))
+        contents = (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
+        if contents not in known:
+            known[contents] = _compare_pair(pair)
+        files.append(_under_its_name(known[contents], pair))
     progress("comparing", len(pairs), len(pairs))
     versions = (old_deb.version, new_deb.version)
     completed = tuple(
@@ -217,6 +234,12 @@ def _compare_pair(pair: FilePair) -> FileReport:
         return FileReport(pair.path, pair.old.path, FileState.IDENTICAL, None)
     outcome = compare(old_image, new_image, path=pair.path)
     return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
+
+
+def _under_its_name(report: FileReport, pair: FilePair) -> FileReport:
+    """Return the report of a file with the same contents as that of `pair`: Debian ships copies of one program."""
+    outcome = report.outcome and replace(report.outcome, path=pair.path)
+    return FileReport(pair.path, pair.old.path if pair.old else "", report.state, outcome)
 
 
 def _unreadable(name: str, path: str, error: InputError) -> Outcome:
