@@ -1,11 +1,48 @@
-"""`hotmend revert`."""
+"""`hotmend revert`: the old code again."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+
+from hotmend.cli.change import change_options, print_nothing, report
+from hotmend.cli.output import Steps
+from hotmend.live.driver import Options, revert
+from hotmend.live.gate import hotpatch_id
+from hotmend.model.errors import UsageError
+from hotmend.package.bundle import load
 
 
 @click.command("revert")
-def revert_command() -> int:
-    """To come."""
-    raise click.ClickException("not there yet")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--all", "everything", is_flag=True, help="Everything that is applied, whatever file it came from.")
+@change_options
+def revert_command(
+    file: Path | None,
+    everything: bool,
+    pids: tuple[int, ...],
+    dry_run: bool,
+    deadline: float,
+    max_pause: int,
+    as_json: bool,
+) -> int:
+    """Bring the old code back, under the same safety rule.
+
+    What FILE holds, or --all; in every process that has it, or in those named with --pid.
+    """
+    if (file is None) != everything:
+        raise UsageError("say what to take back: either FILE or --all")
+    ids = None if file is None else [hotpatch_id(hotpatch) for hotpatch in load(file)]
+    with Steps(threaded=False) as steps:
+        results = revert(
+            ids,
+            list(dict.fromkeys(pids)) or None,
+            Options(deadline, max_pause, dry_run),
+            lambda done, total: steps("reverting", done, total),
+        )
+    # Without --pid every process that has any hotpatch was asked; those without this one are of no interest.
+    shown = [result for result in results if pids or result.state != "unchanged"]
+    if not shown:
+        print_nothing("It is not applied in any process: there is nothing to do.")
+    return report(shown, dry_run=dry_run, as_json=as_json)

@@ -294,22 +294,30 @@ class ProcessShape(msgspec.Struct, frozen=True):
     images: tuple[MappedImageShape, ...]
 
 
+class ShadowShape(msgspec.Struct, frozen=True):
+    """`apply` and `revert`: where the new code of one image is."""
+
+    name: str
+    hotpatch_id: str
+    load_address: int
+    size: int
+
+
 class ChangeShape(msgspec.Struct, frozen=True):
     """`apply` and `revert`: what happened to one process.
 
-    `pause_us` is how long its threads stood still at the switch, in microseconds.
+    `pause_us` is the longest time that its threads stood still at once, in microseconds.
     """
 
     pid: int
     comm: str
     start_time_ticks: int
-    result: str
     state: str
     threads: int
     attempts: int
     pause_us: float
     redirected: int
-    shadows: tuple[int, ...]
+    shadows: tuple[ShadowShape, ...]
     bytes_mapped: int
     dry_run: bool
     reasons: tuple[ReasonShape, ...]
