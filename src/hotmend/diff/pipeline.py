@@ -6,6 +6,7 @@ import hashlib
 import time
 
 from hotmend.diff.align import Aligned, map_aligned
+from hotmend.diff.allocation import judge_allocations
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
@@ -17,6 +18,7 @@ from hotmend.diff.objects import Objects
 from hotmend.diff.pair import pair_identical
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.redirect import plan_entries
+from hotmend.diff.room import judge_room
 from hotmend.diff.stubs import make_stubs
 from hotmend.image.image import Image
 from hotmend.image.x86 import Survey, survey
@@ -56,7 +58,12 @@ def compare(old: Image, new: Image, *, path: str = "") -> Outcome:
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
     reasons = [*c.reasons, *contents.reasons, *judge_thread_storage(old, new), *judge_exports(old, new)]
-    reasons += [*judge_layout(c, aligned), *judge_splits(c)]
+    reasons += [
+        *judge_layout(c, aligned),
+        *judge_allocations(c, aligned),
+        *judge_splits(c),
+        *judge_room(c, new_objects),
+    ]
     clock.step("layout")
     selection = select(c, contents)
     reasons += [*selection.reasons, *judge_labels(c), *judge_unwinding(c, selection, aligned)]

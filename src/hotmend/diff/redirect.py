@@ -32,6 +32,11 @@ def plan_entries(
         needed = users or words or code.start in exported or j in assembly.resolver.taken_entries
         if not needed or c.new.image.entry == code.start:
             continue
+        if words and not users and code.start not in exported and all(_at_start(c, w) for w in words):
+            reasons.append(
+                refusal("start-only-code", "code that only runs when the program starts changed", code.label)
+            )
+            continue
         i = selection.origin.get(j, -1)
         if i < 0:
             if users:
@@ -53,6 +58,12 @@ def plan_entries(
                 refusal("entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label)
             )
     return entries, reasons
+
+
+def _at_start(c: Correspondence, word: int) -> bool:
+    """Return whether a pointer is one of those that are called once, when the image is loaded."""
+    section = c.new.image.section_at(word)
+    return section is not None and section.name in (".init_array", ".preinit_array", ".ctors")
 
 
 def _entry(c: Correspondence, i: int, j: int) -> Entry:

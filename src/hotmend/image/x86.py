@@ -215,8 +215,20 @@ def _trim(image: Image, low: int, high: int) -> tuple[int, int] | None:
         return None
     text = image.read(low, high - low)
     lead = padding_length(text)
-    text = text[lead:].rstrip(b"\x00\xcc")
-    return (low + lead, len(text)) if text else None
+    end = _end_of_code(text[lead:])
+    return (low + lead, end) if end else None
+
+
+def _end_of_code(text: bytes) -> int:
+    """Return where the padding at the end of `text` begins; data that cannot be decoded is not padding."""
+    end = 0
+    for i in Decoder(64, text, ip=0):
+        if i.is_invalid:
+            return max(end, len(text.rstrip(b"\x00\xcc\x90")))
+        zeros = not any(text[i.ip : i.next_ip])
+        if not zeros and i.mnemonic not in (Mnemonic.NOP, Mnemonic.INT3):
+            end = i.next_ip
+    return end
 
 
 class _Collector:
@@ -460,4 +472,15 @@ def table_words(survey: Survey) -> set[int]:
         while survey.holder(image.pointers.get(word, -1)) == first >= 0 and (word == start or word not in users):
             result.add(word)
             word += 8
+    return result
+
+
+def calls_by_instruction(body: Body) -> dict[int, int]:
+    """Return for each call of a function, by instruction index, the function, PLT stub or slot it goes to."""
+    result: dict[int, int] = {}
+    for n, i in enumerate(body.instructions):
+        if i.flow_control == FlowControl.CALL:
+            result[n] = i.near_branch_target
+        elif i.flow_control == FlowControl.INDIRECT_CALL:
+            result[n] = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else 0
     return result

@@ -1,0 +1,60 @@
+"""Sizes handed to allocators: a changed one says that a structure grew, even if no member moved.
+
+New members at the end of a structure leave every displacement as it was. What gives them away is the size that
+the new build asks for, in the same place, from the same allocator. Objects that exist are smaller; whether one of
+them ever meets the new code depends on what the process does, so that this is a note for the operator to judge.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hotmend.diff.align import Aligned
+from hotmend.diff.correspond import Correspondence
+from hotmend.image.x86 import calls_by_instruction, immediate_of
+from hotmend.model.verdict import Reason, note
+
+_ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm]|^memset$)")
+_WINDOW = 8
+_SMALLEST = 16
+
+
+def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Reason]:
+    """Return a note that lists the sizes which changed between aligned calls of an allocator."""
+    found: list[str] = []
+    for i, j in c.pairs.items():
+        if not c.old.codes[i].gap:
+            found += _changed_sizes(c, aligned, i, j)
+    if not found:
+        return []
+    return [
+        note(
+            "allocation-size-changed",
+            "new code allocates larger or smaller objects; do not apply while objects of the old size are in use",
+            *found[:20],
+        )
+    ]
+
+
+def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[str]:
+    old, new = aligned.old(i), aligned.new(j)
+    calls = calls_by_instruction(new)
+    partner = {n: m for m, n in aligned.pairs(i, j)}
+    result = []
+    for n, target in calls.items():
+        name = _name(c, target)
+        if n not in partner or not _ALLOCATOR.search(name):
+            continue
+        for k in range(n - 1, max(n - _WINDOW, -1), -1):
+            if k in calls or k not in partner:
+                break
+            before, after = immediate_of(old.instructions[partner[k]]), immediate_of(new.instructions[k])
+            if before is not None and after is not None and before != after and min(before, after) >= _SMALLEST:
+                where = f"{new.code.label} at {new.instructions[k].ip:#x}"
+                result.append(f"{where}: {name} of {before} -> {after} bytes")
+    return result
+
+
+def _name(c: Correspondence, target: int) -> str:
+    slot = c.new.image.slots.get(c.new_plt.get(target, target))
+    return slot.name if slot is not None else c.new.image.names.get(target, "")
