@@ -1,0 +1,78 @@
+/* A target that answers one-letter commands on stdin. argv[1]: number of extra threads. Ends on EOF or after 300 s. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+int first(void) { return 1; }
+int second(void) { return 1; }
+int slow(void) { usleep(700000); return 1; }
+/* slow, far up the stack */
+static void deep(int pages) {
+    volatile char room[4096];
+    room[0] = (char)pages;
+    if (pages) deep(pages - 1);
+    else usleep(700000);
+    room[1] = room[0];
+}
+int high(void) { deep(16); return 1; }
+
+static atomic_long torn, loops, interrupted, fpu_wrong;
+static atomic_int stopping;
+static char *altstack;
+
+static void *spin(void *mode) {
+    struct timespec t = {0, 2000000};
+    int ep = epoll_create1(0), kind = (int)(long)mode;
+    while (!stopping) {
+        if (kind == 0) { int a = first(), b = first(); if (b < a && b != 1) torn++; if (kind) torn++; }
+        else if (kind == 1) { struct epoll_event e; if (epoll_wait(ep, &e, 1, 20) < 0) interrupted++; }
+        else if (kind == 2) { if (nanosleep(&t, NULL) < 0) interrupted++; }
+        else if (kind == 3) { if (poll(NULL, 0, 20) < 0) interrupted++; }
+        else {
+            volatile double x = 1.0; double s = 0;
+            for (int i = 1; i < 1000; i++) { s += x / i; }
+            static double once; if (once == 0) once = s; if (s != once) fpu_wrong++;
+        }
+        loops++;
+    }
+    return NULL;
+}
+
+static void on_signal(int s) { (void)s; slow(); }
+static void *idle(void *u) { (void)u; while (!stopping) pause(); return NULL; }
+
+int main(int argc, char **argv) {
+    int threads = argc > 1 ? atoi(argv[1]) : 0;
+    long mode = argc > 2 ? atol(argv[2]) : -1;
+    pthread_t t;
+    alarm(300);
+    altstack = malloc(65536);
+    stack_t ss = {.ss_sp = altstack, .ss_size = 65536}, now;
+    sigaltstack(&ss, NULL);
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART};
+    sigaction(SIGUSR1, &sa, NULL);
+    for (int i = 0; i < threads; i++) pthread_create(&t, NULL, mode == -1 ? idle : spin, (void *)mode);
+    char c;
+    printf("ready\n"); fflush(stdout);
+    while (read(0, &c, 1) == 1) {
+        if (c == 'a') printf("%d %d %d\n", first(), second(), first());
+        if (c == 's') printf("%d\n", slow());
+        if (c == 'h') printf("%d\n", high());
+        if (c == 'c') printf("%ld %ld %ld %ld\n", torn, loops, interrupted, fpu_wrong);
+        if (c == 'k') { sigaltstack(NULL, &now); printf("%d %d %zu\n", now.ss_sp == altstack, now.ss_flags, now.ss_size); }
+        if (c == 'f') { fflush(stdout); if (fork() == 0) { printf("%d %d\n", first(), second()); fflush(stdout); _exit(0); } wait(NULL); }
+        fflush(stdout);
+    }
+    stopping = 1;
+    return 0;
+}
