@@ -11,7 +11,7 @@ import re
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import calls_by_instruction, immediate_of
+from hotmend.image.x86 import calls_by_instruction, carries_size, immediate_of
 from hotmend.model.verdict import Reason, note
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm]|^memset$)")
@@ -49,6 +49,8 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
             if k in calls or k not in partner:
                 break
             before, after = immediate_of(old.instructions[partner[k]]), immediate_of(new.instructions[k])
+            if not carries_size(new.instructions[k], third=name == "memset"):
+                continue
             if before is not None and after is not None and before != after and min(before, after) >= _SMALLEST:
                 where = f"{new.code.label} at {new.instructions[k].ip:#x}"
                 result.append(f"{where}: {name} of {before} -> {after} bytes")

@@ -6,6 +6,8 @@ mapped objects, the first of them must not have grown; the end of the section co
 
 from __future__ import annotations
 
+import itertools
+
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import Objects
 from hotmend.image.image import Section
@@ -39,7 +41,7 @@ def _grown(c: Correspondence, new: Objects, section: Section, twin: Section) -> 
     places = [(y, x) for y, x in places if twin.address <= x <= twin.address + twin.size]
     places.append((end, twin.address + twin.size))
     result = []
-    for (y, x), (next_y, next_x) in zip(places, places[1:], strict=False):
+    for (y, x), (next_y, next_x) in itertools.pairwise(places):
         room, needed = next_x - x, next_y - y
         if room < 0 or needed <= room or any(b not in c.to_old for b in new.bounds_between(y + 1, next_y)):
             continue

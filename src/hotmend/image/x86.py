@@ -32,6 +32,8 @@ _NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
     int(r) for r in (Register.NONE, Register.RIP, Register.RSP, Register.RBP, Register.ESP, Register.FS)
 )
 _WIDE = range(int(Register.RAX), int(Register.R15) + 1)
+_FIRST_TWO = tuple(int(r) for r in (Register.EDI, Register.RDI, Register.ESI, Register.RSI))
+_THIRD = (int(Register.EDX), int(Register.RDX))
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
@@ -484,3 +486,8 @@ def calls_by_instruction(body: Body) -> dict[int, int]:
         elif i.flow_control == FlowControl.INDIRECT_CALL:
             result[n] = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else 0
     return result
+
+
+def carries_size(i: Instruction, *, third: bool) -> bool:
+    """Return whether an instruction sets the first or second argument of a call, or (`third`) the third."""
+    return i.op_count > 0 and i.op0_kind == _REGISTER and i.op0_register in (_THIRD if third else _FIRST_TWO)
