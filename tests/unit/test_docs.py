@@ -19,8 +19,8 @@ COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 REASONS = (ROOT / "docs" / "reasons.md").read_text()
 
 
-def _codes() -> Iterator[str]:
-    """Each code that the source gives to `refusal`, `note`, or a helper of its own whose name says so."""
+def _codes() -> Iterator[tuple[str, str]]:
+    """Each code that the source gives to `refusal`, `note`, or a helper of its own whose name says so; and which."""
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not node.args:
@@ -29,7 +29,7 @@ def _codes() -> Iterator[str]:
             first = node.args[0]
             gives = re.fullmatch(r"_?(refus(e|ed|al)|note)", name)
             if gives and isinstance(first, ast.Constant) and isinstance(first.value, str):
-                yield first.value
+                yield first.value, "Note" if name.strip("_") == "note" else "Refusal"
 
 
 def _headings(text: str) -> set[str]:
@@ -37,13 +37,19 @@ def _headings(text: str) -> set[str]:
 
 
 def test_every_reason_has_a_heading() -> None:
-    codes = set(_codes())
+    codes = {code for code, _ in _codes()}
     assert codes
     assert codes - _headings(REASONS) == set()
 
 
+def test_the_text_of_a_reason_says_whether_it_is_a_refusal_or_a_note() -> None:
+    first_words = dict(re.findall(r"^### (\S+)\n(\w+)", REASONS, re.MULTILINE))
+    both = {code for code, word in _codes() if word == "Note"} & {code for code, word in _codes() if word == "Refusal"}
+    assert {(code, word) for code, word in _codes() if code not in both and first_words.get(code) != word} == set()
+
+
 def test_every_code_is_kebab_case() -> None:
-    assert [code for code in set(_codes()) if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
+    assert [code for code, _ in _codes() if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
 
 
 @pytest.mark.parametrize("name", sorted(hotmend.commands))
