@@ -11,6 +11,7 @@ from hotmend.model.errors import PermissionRefusedError, ProcessGoneError
 _STAT_BYTES_MAX = 4096
 _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
+_READ_BYTES = 1 << 16
 DELETED = " (deleted)"
 
 
@@ -101,8 +102,15 @@ def read_text(pid: int, name: str, limit_bytes: int) -> str:
         PermissionRefusedError: this user may not look.
     """
     try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read(limit_bytes).decode("utf-8", "surrogateescape")
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts, size = [], 0
+            while size < limit_bytes and (part := os.read(descriptor, _READ_BYTES)):
+                parts.append(part)
+                size += len(part)
+        finally:
+            os.close(descriptor)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGoneError(f"process {pid} is gone") from error
     except PermissionError as error:
@@ -184,8 +192,11 @@ def list_processes() -> list[int]:
 
 def newest_pid() -> int:
     """Return the pid the kernel gave out last (last field of /proc/loadavg)."""
-    with open("/proc/loadavg", "rb") as file:
-        return int(file.read(256).rsplit(None, 1)[1])
+    descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(descriptor, 256).rsplit(None, 1)[1])
+    finally:
+        os.close(descriptor)
 
 
 def mount_namespace(pid: int) -> str:

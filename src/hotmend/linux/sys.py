@@ -32,7 +32,7 @@ _GETREGS, _SETREGS, _DETACH = 12, 13, 17
 _GETREGSET, _SEIZE, _INTERRUPT = 0x4204, 0x4206, 0x4207
 _GETSIGMASK, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420F
 _SYS_KCMP = 312
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _XSTATE_BYTES_MAX = 1 << 16
 
 
@@ -192,8 +192,8 @@ def share_memory(first: int, second: int) -> bool:
 
 
 def lock_memory() -> bool:
-    """Keep all pages of this process in memory; return False where that is not allowed."""
-    return int(_LIBC.mlockall(_MCL_CURRENT | _MCL_FUTURE)) == 0
+    """Keep the pages this process touches in memory; return False where that is not allowed."""
+    return int(_LIBC.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)) == 0
 
 
 def unlock_memory() -> None:
