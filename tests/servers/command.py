@@ -78,26 +78,12 @@ def images_list(ran: Ran) -> list[dict[str, Any]]:
 
 
 def patched_pids(pids: Iterable[int]) -> set[int]:
-    """Return those of `pids` that `status` says have a hotpatch in force."""
-    wanted = list(pids)
-    ran = hotmend_run("status", *pid_words(wanted))
-    assert ran.code in (DONE, NOTHING), ran.told()
-    return {shape["pid"] for shape in _with_pid(ran.objects) if _in_force(shape)} & set(wanted)
+    """Return those of `pids` in which `status` says that a hotpatch is active."""
+    ran = hotmend_run("status", *pid_words(pids))
+    assert ran.code == DONE, ran.told()
+    return {shape["pid"] for shape in ran.objects if any(found["active"] for found in shape["hotpatches"])}
 
 
 def pauses_us(ran: Ran) -> list[float]:
-    """Return the pause of each process that `apply` or `revert` changed, in microseconds."""
-    return [float(shape["pause_us"]) for shape in _with_pid(ran.objects) if shape.get("pause_us") is not None]
-
-
-def _with_pid(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the per-process objects, whether they stand on lines of their own or in one list."""
-    found = []
-    for shape in objects:
-        found += [shape] if "pid" in shape else [s for s in shape.get("processes", []) if "pid" in s]
-    return found
-
-
-def _in_force(shape: dict[str, Any]) -> bool:
-    updates = shape.get("updates", shape.get("hotpatches", [shape]))
-    return any(update.get("state") in ("applied", "active", "switched", "settled", "open") for update in updates)
+    """Return the longest stop of each process that `apply` or `revert` changed, in microseconds."""
+    return [float(shape["pause_us"]) for shape in ran.objects]

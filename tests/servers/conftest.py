@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,11 @@ Build = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the servers' unprivileged workers may read."""
-    folder = tmp_path_factory.mktemp("servers")
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == 0 and parent.name.startswith(("servers", "pytest-")):
-            parent.chmod(0o755)
-    return folder
+def served() -> Iterator[Path]:
+    """A folder that the servers' unprivileged workers may read; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="hotmend-servers-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")
