@@ -120,7 +120,7 @@ def _show_checks(server: Server, expected: State) -> None:
 
 
 def _short(check: Check, answer: str) -> str:
-    return answer if answer else f"(nothing of what {check.name} must not show)"
+    return answer or f"(empty: {check.name} is over)"
 
 
 if __name__ == "__main__":
