@@ -69,13 +69,24 @@ class HotmendEngine:
         """Apply all images in one switch."""
         from hotmend.live import driver
 
-        return refusals(driver.apply(built.patches, pid, deadline_seconds).reasons)
+        (result,) = driver.apply(built.patches, [pid], driver.Options(deadline_seconds=deadline_seconds))
+        return finished(result.state, "applied", result.reasons)
 
     def revert(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
         """Revert all images in one switch."""
         from hotmend.live import driver
+        from hotmend.live.gate import hotpatch_id
 
-        return refusals(driver.revert(built.patches, pid, deadline_seconds).reasons)
+        ids = [hotpatch_id(patch) for patch in built.patches]
+        (result,) = driver.revert(ids, [pid], driver.Options(deadline_seconds=deadline_seconds))
+        return finished(result.state, "reverted", result.reasons)
+
+
+def finished(state: str, wanted: str, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Nothing where the work was done, else why not; a result that is neither is wrong."""
+    stopping = refusals(reasons)
+    assert bool(stopping) != (state == wanted), f"{state!r} with {reasons}"
+    return stopping
 
 
 def through_file(hotpatch: Hotpatch) -> Hotpatch:

@@ -164,7 +164,10 @@ static void fork_child(FILE *out)
         alarm(LIFE_SECONDS);
         close(down[1]);
         close(up[0]);
-        child_count = 0;
+        for (; child_count > 0; child_count--) {
+            fclose(children[child_count - 1].to);
+            fclose(children[child_count - 1].from);
+        }
         serve(fdopen(down[0], "r"), fdopen(up[1], "w"));
         _exit(0);
     }

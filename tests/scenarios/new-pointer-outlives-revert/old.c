@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int (**hook)(void);
+int (**hook)(void);
 static volatile int one = 1;
 
 KEPT int first_hook(void)
@@ -14,6 +14,7 @@ KEPT void prepare(void)
 {
     if (!hook) {
         hook = malloc(sizeof *hook);
+        HIDE(hook);
         *hook = first_hook;
     }
 }

@@ -10,7 +10,7 @@ KEPT const char *name_of(int index)
 {
     if (people[index][0] == 0)
         return EMPTY;
-    return strlen(people[index]) > 3 ? strdup(people[index]) : EMPTY;
+    return people[index][3] ? strdup(people[index]) : EMPTY;
 }
 
 KEPT int release_name(const char *name)
