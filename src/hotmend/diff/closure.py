@@ -104,8 +104,7 @@ def _tables_by_code(contents: Contents) -> dict[int, set[int]]:
     result: dict[int, set[int]] = defaultdict(set)
     new = contents.new
     r = new.survey.references
-    candidates = np.unique(r.target[r.kind == LEA]).tolist()
-    for address in candidates:
+    for address in new.maybe_jump_tables(np.unique(r.target[r.kind == LEA])):
         targets = new.jump_table(address)
         if not targets:
             continue

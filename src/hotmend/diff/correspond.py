@@ -204,16 +204,21 @@ def _section(image: Image, address: int) -> str:
     return section.name if section else ""
 
 
+def paired_references(c: Correspondence, *, gaps: bool) -> tuple[Integers, Integers, Integers]:
+    """Return (old code index, old reference index, new reference index) for every pair with equal bytes."""
+    a, b = c.old.references, c.new.references
+    pairs = np.array([(i, j) for i, j in c.same.items() if gaps or not c.old.codes[i].gap], np.int64).reshape(-1, 2)
+    counts = a.first[pairs[:, 0] + 1] - a.first[pairs[:, 0]]
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    old_at = np.repeat(a.first[pairs[:, 0]], counts) + within
+    new_at = np.repeat(b.first[pairs[:, 1]], counts) + within
+    return np.repeat(pairs[:, 0], counts), old_at, new_at
+
+
 def _votes(c: Correspondence) -> tuple[Integers, Integers, Integers]:
     """Return (voter's old index, X, Y) of every reference of every pair with equal bytes."""
-    a, b = c.old.references, c.new.references
-    pairs = np.array([(i, j) for i, j in c.same.items() if not c.old.codes[i].gap], np.int64).reshape(-1, 2)
-    counts = a.first[pairs[:, 0] + 1] - a.first[pairs[:, 0]]
-    shift = np.repeat(b.first[pairs[:, 1]] - a.first[pairs[:, 0]], counts)
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    at = np.repeat(a.first[pairs[:, 0]], counts) + within
-    return np.repeat(pairs[:, 0], counts), a.target[at], b.target[at + shift]
+    voter, old_at, new_at = paired_references(c, gaps=False)
+    return voter, c.old.references.target[old_at], c.new.references.target[new_at]
 
 
 def _count_votes(c: Correspondence) -> set[int]:
@@ -381,9 +386,9 @@ def follow_pointers(c: Correspondence, old: Objects, new: Objects) -> None:
     """
     old_pointers, new_pointers = old.image.pointers, new.image.pointers
     words = np.array(sorted(new_pointers), np.int64)
-    containers = np.array([new.container(w) for w in words.tolist()], np.int64)
     for _ in range(_ROUNDS_MAX):
         y, x = c.anchors()
+        words = np.array([w for w in words.tolist() if new_pointers[w] not in c.to_old], np.int64)
         if not len(y) or not len(words):
             return
         i = np.searchsorted(y, words, "right")
@@ -395,7 +400,8 @@ def follow_pointers(c: Correspondence, old: Objects, new: Objects) -> None:
             target = old_pointers.get(word - shift)
             if target is not None:
                 proposals[target, new_pointers[word]] += 1
-        for word, start in zip(words[~rigid].tolist(), containers[~rigid].tolist(), strict=True):
+        for word in words[~rigid].tolist():
+            start = new.container(word)
             mapped = c.to_old.get(start)
             if mapped is not None and old.extent(mapped.old) == new.extent(start):
                 target = old_pointers.get(mapped.old + word - start)

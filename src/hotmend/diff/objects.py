@@ -150,6 +150,15 @@ class Objects:
         good = int(np.argmin(holders >= 0)) if (holders < 0).any() else len(entries)
         return [int(e) for e in entries[:good]]
 
+    def maybe_jump_tables(self, addresses: Integers) -> list[int]:
+        """Return those of the addresses at which a 4-byte distance into code stands."""
+        low = self.image.extent.start
+        inside = addresses[(addresses % 4 == 0) & (addresses >= low) & (addresses + 4 <= self.image.extent.end)]
+        memory = self.image.bytes_array
+        words = sum(memory[inside - low + n].astype(np.int64) << (8 * n) for n in range(4))
+        entries = inside + np.where(words >= 1 << 31, words - (1 << 32), words)
+        return [int(a) for a in inside[self.survey.holders(entries) >= 0]]
+
     def text_table(self, address: int) -> list[int]:
         """Return the strings that a table of 4-byte distances at `address` leads to, or an empty list.
 

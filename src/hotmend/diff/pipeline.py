@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.allocation import judge_allocations
@@ -42,6 +45,23 @@ class _Clock:
 
 def compare(old: Image, new: Image, *, path: str = "") -> Outcome:
     """Compare two builds of one image and make the hotpatch, or say why there is none."""
+    with _without_collector():
+        return _compare(old, new, path)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Switch the cyclic collector off: hundreds of thousands of small values live to the end anyway."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compare(old: Image, new: Image, path: str) -> Outcome:
     clock = _Clock()
     before, after = survey(old), survey(new)
     clock.step("decode")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hotmend.diff.correspond import Correspondence, same_end
+import numpy as np
+
+from hotmend.diff.correspond import Correspondence, paired_references, same_end
 from hotmend.model.verdict import Reason, refusal
 
 
@@ -12,34 +14,24 @@ def reconstruct(c: Correspondence) -> tuple[int, int, list[Reason]]:
     A code with equal normalised bytes differs in its reference fields alone, so that comparing where each field
     leads is comparing the bytes.
     """
-    a, b = c.old.references, c.new.references
+    owner, n, m = paired_references(c, gaps=True)
+    x, y = c.old.references.target[n], c.new.references.target[m]
+    anchors, old = c.anchors()
+    at = np.minimum(np.searchsorted(anchors, y), max(len(anchors) - 1, 0))
+    known = (anchors[at] == y) & (old[at] == x) if len(anchors) else np.zeros(len(y), bool)
     twins = {j: i for i, j in c.same.items()}
-    right = 0
-    wrong: list[str] = []
-    for i, j in c.same.items():
-        low, high = int(a.first[i]), int(a.first[i + 1])
-        start = int(b.first[j])
-        good = True
-        for n in range(high - low):
-            x, y = int(a.target[low + n]), int(b.target[start + n])
-            if _leads_to(c, twins, y) == x or same_end(c, x, y):
-                continue
-            if not (c.old.codes[i].gap and _raw_equal(c, low + n, start + n)):
-                good = False
-                break
-        right += good
-        if not good:
-            wrong.append(f"{c.old.codes[i].label}: {x:#x} / {y:#x}")
-    reasons = []
-    if wrong:
-        reasons.append(
-            refusal(
-                "reconstruction-failed",
-                "unchanged functions of the new build do not become the old bytes under the map",
-                *wrong[:20],
-            )
-        )
-    return right, len(c.same), reasons
+    wrong: dict[int, str] = {}
+    for k in np.nonzero(~known)[0].tolist():
+        i, old_address, new_address = int(owner[k]), int(x[k]), int(y[k])
+        if i in wrong or _leads_to(c, twins, new_address) == old_address or same_end(c, old_address, new_address):
+            continue
+        if not (c.old.codes[i].gap and _raw_equal(c, int(n[k]), int(m[k]))):
+            wrong[i] = f"{c.old.codes[i].label}: {old_address:#x} / {new_address:#x}"
+    total = len(c.same)
+    if not wrong:
+        return total, total, []
+    sentence = "unchanged functions of the new build do not become the old bytes under the map"
+    return total - len(wrong), total, [refusal("reconstruction-failed", sentence, *list(wrong.values())[:20])]
 
 
 def _leads_to(c: Correspondence, twins: dict[int, int], y: int) -> int | None:

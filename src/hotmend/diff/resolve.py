@@ -103,6 +103,8 @@ class Resolver:
             if mapped is not None:
                 return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
             return self._variable(target, section is None)
+        if self._leads_into_shadow(target):
+            return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
         kept = mapped is not None and target not in self._contents.changed
         if mapped is not None and kept and self._contents.equal(mapped.old, target):
             return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
@@ -111,6 +113,11 @@ class Resolver:
                 "ambiguous-end", target, "an address may be the end of one table or the start of the next object"
             )
         return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
+
+    def _leads_into_shadow(self, target: int) -> bool:
+        """Return whether a jump table stands there that belongs to new code: its distances fit the shadow alone."""
+        holders = {self._c.new.holder(t) for t in self._contents.new.jump_table(target)}
+        return not holders.isdisjoint(self._selection.shadow)
 
     def _ends_an_object(self, target: int, user: int) -> bool:
         """Return whether `user` also takes the object that ends exactly where `target` begins, and it stays old."""

@@ -58,7 +58,7 @@ class Displaced:
     continues: bool
 
 
-class Immovable(Exception):  # noqa: N818 - it is an answer, not an error
+class Immovable(Exception):
     """The entry cannot be displaced; the message says why."""
 
 

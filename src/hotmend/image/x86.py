@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -186,29 +187,17 @@ def _codes(image: Image) -> tuple[Code, ...]:
     return tuple(sorted(result, key=lambda c: c.start))
 
 
-_PADDING = (
-    b"\x90", b"\xcc", b"\x00", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00",
-    b"\x66\x0f\x1f\x44\x00\x00", b"\x0f\x1f\x80\x00\x00\x00\x00", b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
-    b"\x66\x0f\x1f\x84\x00\x00\x00\x00\x00", b"\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00",
-    b"\x2e\x66\x0f\x1f\x84\x00\x00\x00\x00\x00",
-)  # fmt: skip
+_PADDING = re.compile(
+    rb"(?:\x90|\xcc|\x00|\x66{0,10}(?:\x90|\x2e?\x0f\x1f(?:\x00|\x40\x00|\x44\x00\x00|\x80\x00{4}|\x84\x00{5})"
+    rb"|\x2e\x66\x0f\x1f\x84\x00{5}))*"
+)
+"""Instructions without effect that compilers and assemblers put between functions."""
 
 
 def padding_length(text: bytes) -> int:
     """Return how many of the first bytes of `text` are padding that compilers put between functions."""
-    at = 0
-    while at < len(text):
-        skip = at
-        while text[skip : skip + 1] == b"\x66":
-            skip += 1
-        for tail in (at, *range(at + 1, skip + 1)):
-            pattern = max((p for p in _PADDING if text.startswith(p, tail)), key=len, default=b"")
-            if pattern:
-                at = tail + len(pattern)
-                break
-        else:
-            return at
-    return at
+    match = _PADDING.match(text)
+    return match.end() if match else 0
 
 
 def _trim(image: Image, low: int, high: int) -> tuple[int, int] | None:
