@@ -35,9 +35,9 @@ static void *spin(void *mode) {
     int ep = epoll_create1(0), kind = (int)(long)mode;
     while (!stopping) {
         if (kind == 0) { int a = first(), b = first(); if (b < a && b != 1) torn++; if (kind) torn++; }
-        else if (kind == 1) { struct epoll_event e; if (epoll_wait(ep, &e, 1, 20) < 0) interrupted++; }
+        else if (kind == 1) { struct epoll_event e; if (epoll_wait(ep, &e, 1, 3) < 0) interrupted++; }
         else if (kind == 2) { if (nanosleep(&t, NULL) < 0) interrupted++; }
-        else if (kind == 3) { if (poll(NULL, 0, 20) < 0) interrupted++; }
+        else if (kind == 3) { if (poll(NULL, 0, 3) < 0) interrupted++; }
         else {
             volatile double x = 1.0; double s = 0;
             for (int i = 1; i < 1000; i++) { s += x / i; }

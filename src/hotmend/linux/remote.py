@@ -58,7 +58,7 @@ STACK_BYTES_MIN = 64 << 10
 MAIN_STACK_BYTES_MIN = 16 << 10
 """The main thread's `[stack]` grows by itself, so less of it needs to be mapped already."""
 
-_NANOSLEEP, _CLOCK_NANOSLEEP, _POLL, _FUTEX = 35, 230, 7, 202
+_NANOSLEEP, _CLOCK_NANOSLEEP, _POLL, _FUTEX, _RESTART_SYSCALL = 35, 230, 7, 202, 219
 _FUTEX_ABSOLUTE = frozenset({9, 11, 13})  # WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2: absolute timeouts
 
 
@@ -206,7 +206,7 @@ class RemoteCaller:
             done: tells from outside whether the call took effect.
             deadline: `time.perf_counter()` after which no more moments are tried.
         """
-        pause, reluctant_at, why = 0.001, time.perf_counter() + 0.05, "no thread was in a suitable state"
+        pause, reluctant_at, why = 0.001, time.perf_counter() + 0.02, "no thread was in a suitable state"
         while True:
             reluctant = time.perf_counter() > reluctant_at
             for tid in sorted(procfs.list_threads(self.stopper.pid), key=lambda t: (t != self.stopper.pid, t)):
@@ -246,7 +246,7 @@ class RemoteCaller:
             return f"thread {tid} has a signal to handle"
         if registers.cs != _CODE_SEGMENT_64:
             return f"thread {tid} runs 32-bit code"
-        back = resume_registers(registers, reluctant=reluctant)
+        back = resume_registers(self._original_call(registers), reluctant=reluctant)
         if back is None:
             return f"thread {tid} is in a timed wait that cannot be resumed"
         if self._in_critical_section(tid, registers.rip):
@@ -266,6 +266,19 @@ class RemoteCaller:
         sys.set_registers(tid, chain)
         thread.registers = chain
         return None
+
+    def _original_call(self, registers: Registers) -> Registers:
+        """Return registers that name the call which a thread in `restart_syscall` began with, if its code tells.
+
+        After one stop the kernel resumes a timed wait as `restart_syscall`; the C library's wrapper has
+        `mov $number,%eax` right before the `syscall` instruction.
+        """
+        if registers.orig_rax != _RESTART_SYSCALL:
+            return registers
+        code = self.memory.try_read(registers.rip - 7, 7) or b""
+        if code[:1] != b"\xb8" or code[5:] != SYSCALL_RET[:2]:
+            return registers
+        return registers._replace(orig_rax=int.from_bytes(code[1:5], "little"))
 
     def _in_critical_section(self, tid: int, rip: int) -> bool:
         """Tell whether `rip` lies in the rseq critical section that the thread has announced."""

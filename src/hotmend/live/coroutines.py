@@ -1,7 +1,9 @@
 """Suspended coroutines: return addresses into replaced functions that stand outside of every thread's stack.
 
 Looked at before the stop: anonymous private writable memory that is in core, threads' stacks left out. A word counts
-only if it points behind a call instruction inside one of the functions.
+only if it points behind a call instruction inside one of the functions, and stands on what looks like a stack: other
+return addresses are near. With a signal frame above it, it belongs to a signal handler on an alternate stack: a
+running one is found by the scan of the stopped threads, and one that has ended does not matter.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ _CHUNK_PAGES = 4096
 _PRESENT_OR_SWAPPED = np.uint64(3 << 62)
 _TOP_BYTES = 16 << 10
 _FOUND_MAX = 16
+_NEAR_WORDS = 8192
+_CANDIDATES_MAX = 4096
 
 
 def _present_runs(pid: int, mapping: Mapping) -> Iterator[tuple[int, int]]:
@@ -61,27 +65,63 @@ def _follows_call(memory: ProcessMemory, address: int) -> bool:
     return any(before[7 - length] == 0xFF and before[8 - length] >> 3 & 7 == 2 for length in range(2, 8))
 
 
-def suspended_frames(memory: ProcessMemory, maps: tuple[Mapping, ...], forbidden: Forbidden) -> list[str]:
+def suspended_frames(
+    memory: ProcessMemory, maps: tuple[Mapping, ...], forbidden: Forbidden, restorers: tuple[int, ...]
+) -> list[str]:
     """Return descriptions of return addresses into `forbidden` found outside of stacks; at most a few."""
     found: list[str] = []
+    code = _runnable(maps)
     for mapping in maps:
         if not mapping.private_writable or mapping.inode or mapping.path not in ("", "[heap]"):
             continue
         if mapping.path == "" and _is_thread_stack(memory, mapping):
             continue
         for address, size in _present_runs(memory.pid, mapping):
-            found.extend(_frames_in(memory, address, size, forbidden))
+            found.extend(_frames_in(memory, address, size, forbidden, restorers, code))
             if len(found) >= _FOUND_MAX:
                 return found
     return found
 
 
-def _frames_in(memory: ProcessMemory, address: int, size: int, forbidden: Forbidden) -> Iterator[str]:
+def _runnable(maps: tuple[Mapping, ...]) -> tuple[Words, Words]:
+    """Return starts and ends of executable mappings."""
+    code = [m for m in maps if m.executable]
+    return (
+        np.array([m.start for m in code], dtype=np.uint64),
+        np.array([m.end for m in code], dtype=np.uint64),
+    )
+
+
+def _frames_in(
+    memory: ProcessMemory,
+    address: int,
+    size: int,
+    forbidden: Forbidden,
+    restorers: tuple[int, ...],
+    code: tuple[Words, Words],
+) -> Iterator[str]:
     """Yield the return addresses in one run of pages."""
     try:
         words: Words = np.frombuffer(memory.read_many([(address, size)]), dtype=np.uint64)
     except KernelError:  # unmapped meanwhile
         return
     for word, name in forbidden.matches(words):
-        if _follows_call(memory, int(words[word])):
+        if not _follows_call(memory, int(words[word])):
+            continue
+        if np.any(np.isin(words[word : word + _NEAR_WORDS], np.array(restorers, dtype=np.uint64))):
+            continue
+        if _is_on_stack(memory, words[max(0, word - _NEAR_WORDS) : word + _NEAR_WORDS], code):
             yield f"{forbidden.names[name]}: {int(words[word]):#x} at {address + 8 * word:#x}"
+
+
+def _is_on_stack(memory: ProcessMemory, near: Words, code: tuple[Words, Words]) -> bool:
+    """Tell whether at least two different return addresses are among words that stand near each other."""
+    starts, ends = code
+    index = np.searchsorted(starts, near, side="right") - 1
+    inside = near[(index >= 0) & (near < ends[np.maximum(index, 0)])]
+    returns = 0
+    for value in np.unique(inside)[:_CANDIDATES_MAX]:
+        returns += _follows_call(memory, int(value))
+        if returns >= 2:
+            return True
+    return False

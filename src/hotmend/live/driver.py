@@ -24,7 +24,7 @@ from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to
 from hotmend.live.place import place
 from hotmend.live.plan import Plan, Refusal, Target, find_targets, make_plan, read_shadows
 from hotmend.live.registry import observe, patched_processes
-from hotmend.live.safety import Forbidden
+from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 from hotmend.model.hotpatch import Hotpatch
@@ -275,7 +275,7 @@ def _checked_plan(
     if plan.placements and (objections := remote.process_objections(work.pid)):
         raise Refusal(*objections)
     forbidden = Forbidden(f for record in plan.records for f in record.replaced)
-    if found := suspended_frames(memory, maps, forbidden):
+    if found := suspended_frames(memory, maps, forbidden, find_restorers(memory, maps)):
         raise Refusal(
             refusal(
                 "coroutine-suspected",

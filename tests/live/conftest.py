@@ -1,0 +1,74 @@
+"""Fixtures of the live tests: compiled targets, started and ended by their own pid."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.handmade import compile_target
+
+SOURCE = Path(__file__).with_name("target.c")
+
+
+class Target:
+    """A running target; `ask` sends one command and returns the answer."""
+
+    def __init__(self, program: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.pid = self.process.pid
+        assert self.read() == "ready"
+
+    def send(self, command: str) -> None:
+        """Send a command."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(command)
+        self.process.stdin.flush()
+
+    def read(self) -> str:
+        """Return the next line."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask(self, command: str) -> str:
+        """Send a command and return the answer."""
+        self.send(command)
+        return self.read()
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target as a PIE."""
+    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target")
+
+
+@pytest.fixture(scope="session")
+def fixed_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target as an executable at a fixed address."""
+    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target-fixed", "-no-pie", "-fno-pie")
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Target]]:
+    """Start targets that end with the test."""
+    running: list[Target] = []
+
+    def begin(program: Path, *arguments: str) -> Target:
+        running.append(Target(program, *arguments))
+        return running[-1]
+
+    yield begin
+    for target in running:
+        target.close()

@@ -1,0 +1,104 @@
+"""What the target must not notice: interrupted calls, floating point, mixed versions; and a patcher that dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hotmend.linux import procfs, remote
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stop import Stopper
+from hotmend.live.driver import Options, apply, revert
+from hotmend.live.machine import State
+from hotmend.live.registry import process_status
+from tests.live.conftest import Target
+from tests.live.handmade import make_hotpatch
+
+Start = Callable[..., Target]
+ANSWERS = {"first": 2, "second": 2}
+STOPS = 200
+
+
+@pytest.mark.parametrize(("mode", "what"), [("1", "epoll_wait"), ("2", "nanosleep"), ("3", "poll")])
+def test_no_interrupted_call(program: Path, start: Start, mode: str, what: str) -> None:
+    target = start(program, "2", mode)
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    for _ in range(STOPS):
+        stopper.release(stopper.stop(0.5))
+        time.sleep(0.005)
+    _, loops, interrupted, _ = map(int, target.ask("c").split())
+    assert loops > 0
+    assert interrupted == 0, what
+
+
+@pytest.mark.parametrize("mode", ["4", "1"])
+def test_remote_calls(program: Path, start: Start, mode: str) -> None:
+    """200 calls into a floating-point loop, and into epoll_wait: sums right, no EINTR, sigaltstack as it was."""
+    target = start(program, "1", mode)
+    with ProcessMemory(target.pid, writable=True) as memory:
+        gadgets = remote.find_gadgets(memory, procfs.read_maps(target.pid))
+        assert gadgets is not None
+        caller = remote.RemoteCaller(Stopper(target.pid), memory, gadgets)
+        (tid,) = procfs.list_threads(target.pid) - {target.pid}
+        getpid = remote.Call(39, ())
+        made = 0
+        limit = time.monotonic() + 60
+        while made < STOPS and time.monotonic() < limit:
+            made += caller._try_thread(tid, getpid, reluctant=True) is None
+            time.sleep(0.0005)
+        assert made == STOPS
+    _, loops, interrupted, wrong = map(int, target.ask("c").split())
+    time.sleep(0.1)
+    assert int(target.ask("c").split()[1]) > loops
+    assert (interrupted, wrong) == (0, 0)
+    assert target.ask("k") == "1 0 65536"
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from hotmend.live.driver import Options, apply, revert
+from tests.live.handmade import make_hotpatch
+pid, program = int(sys.argv[1]), Path(sys.argv[2])
+hotpatch = make_hotpatch(program, {"first": 2, "second": 2})
+print("go", flush=True)
+while True:
+    apply([hotpatch], [pid], Options()); revert(None, [pid], Options())
+"""
+
+
+def test_killed_patcher(program: Path, start: Start) -> None:
+    """Killed anywhere, the patcher leaves all-old or all-new, and the next apply and revert work."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    chance = random.Random(seed)
+    target, hotpatch = start(program, "2", "0"), make_hotpatch(program, ANSWERS)
+    root = Path(__file__).parents[2]
+    for _ in range(12):
+        patcher = subprocess.Popen(
+            [sys.executable, "-c", LOOP, str(target.pid), str(program)],
+            stdout=subprocess.PIPE,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"},
+        )
+        assert patcher.stdout is not None
+        patcher.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.15))
+        patcher.send_signal(signal.SIGKILL)
+        patcher.wait()
+        patcher.stdout.close()
+        assert target.ask("a") in ("1 1 1", "2 2 2"), seed
+        assert all(s.state is not State.DAMAGED for s in process_status(target.pid)), seed
+        result = apply([hotpatch], [target.pid], Options())[0]
+        assert result.state in ("applied", "unchanged"), (seed, result)
+        assert target.ask("a") == "2 2 2", seed
+        assert revert(None, [target.pid], Options())[0].state == "reverted", seed
+        assert target.ask("a") == "1 1 1", seed
