@@ -25,7 +25,7 @@ from hotmend.package.format import FILE_BYTES_MAX
 
 BUNDLE_FORMAT: Final = 1
 BUNDLE_FILE_BYTES_MAX: Final = 256 << 20
-BUNDLE_CONTENT_BYTES_MAX: Final = 1 << 30
+BUNDLE_CONTENT_BYTES_MAX: Final = 512 << 20
 MEMBERS_MAX: Final = 4_000
 MANIFEST_BYTES_MAX: Final = 16 << 20
 WINDOW_BYTES_MAX: Final = 128 << 20
@@ -127,17 +127,22 @@ def unpack(data: bytes) -> tuple[Hotpatch, ...]:
 
 
 def _read_members(data: bytes) -> dict[str, bytes]:
+    # The frame must say how long its content is: then nothing longer than that is ever written to memory, and a
+    # truncated frame is an error rather than a short read.
+    size = zstandard.frame_content_size(data)
+    if not 0 <= size <= BUNDLE_CONTENT_BYTES_MAX:
+        raise InputError(f"bundle: the compressed data claim {size} bytes; up to {BUNDLE_CONTENT_BYTES_MAX} are read")
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+    content = decompressor.decompress(data, allow_extra_data=False)
+    archive = TarStream(io.BytesIO(content), members_max=MEMBERS_MAX + 1, bytes_max=len(content))
     members: dict[str, bytes] = {}
-    with decompressor.stream_reader(data) as stream:
-        archive = TarStream(stream, members_max=MEMBERS_MAX + 1, bytes_max=BUNDLE_CONTENT_BYTES_MAX)
-        for info in archive:
-            limit = FILE_BYTES_MAX if members else MANIFEST_BYTES_MAX
-            if not info.isreg() or info.name in members or info.size > limit:
-                raise InputError(f"bundle: member {info.name[:80]!r} does not belong in a bundle")
-            if not members and info.name != _MANIFEST:
-                raise InputError(f"bundle: the first member is not {_MANIFEST}")
-            members[info.name] = archive.read(info.size)
+    for info in archive:
+        limit = FILE_BYTES_MAX if members else MANIFEST_BYTES_MAX
+        if not info.isreg() or info.name in members or info.size > limit:
+            raise InputError(f"bundle: member {info.name[:80]!r} does not belong in a bundle")
+        if not members and info.name != _MANIFEST:
+            raise InputError(f"bundle: the first member is not {_MANIFEST}")
+        members[info.name] = archive.read(info.size)
     return members
 
 
