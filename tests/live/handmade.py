@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from hotmend.model.addresses import BuildId, Extent, LinkAddress, page_ceil, page_floor
 from hotmend.model.hotpatch import (
@@ -94,11 +95,14 @@ def make_hotpatch(path: Path, answers: Mapping[str, int | str], name: str = "") 
     """
     with path.open("rb") as file:
         elf = ELFFile(file)
-        symbols = {s.name: (s["st_value"], s["st_size"]) for s in elf.get_section_by_name(".symtab").iter_symbols()}
+        table, notes = elf.get_section_by_name(".symtab"), elf.get_section_by_name(".note.gnu.build-id")
+        assert isinstance(table, SymbolTableSection)
+        assert notes is not None
+        symbols = {s.name: (s["st_value"], s["st_size"]) for s in table.iter_symbols()}
         loads = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
         text = next(s for s in loads if s["p_flags"] & 1)
         code, base = text.data(), text["p_vaddr"]
-        build_id = elf.get_section_by_name(".note.gnu.build-id").data()[16:].hex()
+        build_id = notes.data()[16:].hex()
     low = page_floor(loads[0]["p_vaddr"])
     high = page_ceil(max(s["p_vaddr"] + s["p_memsz"] for s in loads))
     builder = _Builder(low + 0x1000)

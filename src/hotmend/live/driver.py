@@ -291,16 +291,17 @@ def _carry_out(work: _Work, memory: ProcessMemory, plan: Plan, images: tuple[Map
     """Place, stage, switch, settle."""
     stopper = Stopper(work.pid)
     deadline = time.perf_counter() + work.options.deadline_seconds
+    transaction = work.begin(memory, plan.records, images, stopper)
     if plan.placements:
         gadgets = remote.find_gadgets(memory, procfs.read_maps(work.pid))
         if gadgets is None:
             raise Refusal(
                 refusal("no-gadget", f"process {work.pid} has no code a system call could be made with; restart it")
             )
+        transaction.probe()
         work.caller = remote.RemoteCaller(stopper, memory, gadgets)
         for placement in plan.placements:
             place(work.caller, placement, deadline)
-    transaction = work.begin(memory, plan.records, images, stopper)
     steps = steps_to_apply(observe(memory, plan.records, placed=True))
     if not steps:
         raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))

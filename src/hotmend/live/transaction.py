@@ -107,6 +107,10 @@ class Transaction:
         elif step is Step.UNSTAGE:
             self.rewrite("stub", lambda entry: entry.old_bytes)
 
+    def probe(self) -> None:
+        """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain."""
+        self._in_stop(Forbidden(f for r in self.records for f in r.replaced), lambda _: None)
+
     def _stubs(self) -> list[FunctionRecord]:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
 
