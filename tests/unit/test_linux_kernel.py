@@ -1,0 +1,142 @@
+"""The kernel interface: parsers on text, and readings of this very process compared with what is known of it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys as python
+import time
+
+from hotmend.linux import procfs, remote, sys
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import parse_build_id, process_images, processes_mapping
+from hotmend.linux.stop import restarted
+from hotmend.linux.sys import Registers
+
+ZERO = Registers(*([0] * 27))
+
+
+def test_parse_maps() -> None:
+    text = (
+        "00400000-00452000 r-xp 00001000 08:02 173521 /usr/bin/a b (deleted)\n"
+        "7ffc1000-7ffc2000 rw-p 00000000 00:00 0 [stack]\n"
+        "7ffd1000-7ffd2000 ---p 00000000 00:00 0 \n"
+    )
+    first, stack, last = procfs.parse_maps(text)
+    assert (first.start, first.end, first.offset, first.inode) == (0x400000, 0x452000, 0x1000, 173521)
+    assert first.path == "/usr/bin/a b (deleted)"
+    assert first.executable and not first.private_writable
+    assert stack.private_writable and not stack.anonymous
+    assert last.anonymous and not last.readable
+    maps = (first, stack, last)
+    assert procfs.find_mapping(maps, 0x452000) is None
+    assert procfs.find_mapping(maps, 0x7FFC1FFF) is stack
+    assert procfs.find_mapping((), 1) is None
+
+
+def test_parse_stat_with_a_hostile_name() -> None:
+    stat = procfs.parse_stat("12 (a) R (b) S 7 " + " ".join(str(i) for i in range(5, 40)))
+    assert (stat.comm, stat.state, stat.ppid, stat.start_time_ticks) == ("a) R (b", "S", 7, 22)
+
+
+def test_parse_status() -> None:
+    status = procfs.parse_status(
+        "TracerPid:\t5\nSeccomp:\t2\nSigPnd:\t0000000000000003\nShdPnd:\t0\nSigBlk:\t01\nx86_Thread_features:\tshstk \n"
+    )
+    assert (status.tracer, status.seccomp, status.shadow_stack, status.pending) == (5, 2, True, 2)
+
+
+def test_build_id_note() -> None:
+    other = (4).to_bytes(4, "little") + (4).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"GNU\0abcd"
+    note = (4).to_bytes(4, "little") + (3).to_bytes(4, "little") + (3).to_bytes(4, "little") + b"GNU\0\x01\x02\x03"
+    assert parse_build_id(other + note) == "010203"
+    assert parse_build_id(other) == ""
+    assert parse_build_id(b"\xff" * 40) == ""
+
+
+def test_own_memory() -> None:
+    content = ctypes.create_string_buffer(b"hotmend" * 1000)
+    address = ctypes.addressof(content)
+    with ProcessMemory(os.getpid(), writable=True) as memory:
+        assert memory.read(address, 7000) == b"hotmend" * 1000
+        assert memory.read_many([(address, 7), (address + 7, 7)]) == b"hotmend" * 2
+        many = memory.read_many([(address + 7 * (i % 1000), 7) for i in range(2500)])
+        assert many == b"hotmend" * 2500
+        memory.write_checked(address, b"HOT")
+        assert memory.try_read(0, 8) is None
+    assert content.raw.startswith(b"HOTmend")
+
+
+def test_own_images() -> None:
+    process = process_images(os.getpid())
+    libc = next(image for image in process.images if image.path.endswith("libc.so.6"))
+    notes = subprocess.run(["readelf", "-n", libc.path], capture_output=True, text=True, check=True).stdout
+    assert f"Build ID: {libc.build_id}" in notes
+    assert libc.disk_build_id == libc.build_id
+    assert not libc.outdated
+    assert not libc.deleted
+    here = [p for p in processes_mapping({libc.build_id}) if p.pid == os.getpid()]
+    assert len(here) == 1
+    assert here[0].images == (libc,)
+    assert here[0].start_time_ticks == procfs.read_stat(os.getpid()).start_time_ticks
+
+
+def test_replaced_file_is_outdated(tmp_path_factory: object) -> None:
+    child = subprocess.Popen([python.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        time.sleep(0.1)
+        assert any(image.build_id for image in process_images(child.pid).images)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_interrupted_calls_restart() -> None:
+    eintr = (1 << 64) - 4
+    waiting = ZERO._replace(rax=eintr, orig_rax=232)
+    changed = restarted(waiting)
+    assert changed is not None
+    assert sys.signed(changed.rax) == -514
+    assert restarted(waiting._replace(orig_rax=3)) is None, "close must not be made twice"
+    assert restarted(waiting._replace(orig_rax=(1 << 64) - 1)) is None
+    assert restarted(waiting._replace(rax=1)) is None
+
+
+def test_resume_registers() -> None:
+    def at(result: int, number: int, **more: int) -> Registers:
+        return ZERO._replace(rax=result % 2**64, orig_rax=number % 2**64, rip=100, **more)
+
+    for result in (-512, -513, -514):
+        back = remote.resume_registers(at(result, 0), reluctant=False)
+        assert back is not None
+        assert (back.rip, back.rax) == (98, 0)
+    running = at(-512, -1)
+    assert remote.resume_registers(running, reluctant=False) is running
+    assert remote.resume_registers(at(-516, 35), reluctant=False) is None
+    assert remote.resume_registers(at(-516, 35), reluctant=True) is not None
+    assert remote.resume_registers(at(-516, 1000), reluctant=True) is None
+    forever = at(-516, 7, rdx=0xFFFFFFFF)
+    assert remote.resume_registers(forever, reluctant=False) is not None
+    done = at(-4, 3)
+    assert remote.resume_registers(done, reluctant=False) is done
+
+
+def test_frame_layout() -> None:
+    xsave = bytearray(2696)
+    xsave[464:472] = (0xE7).to_bytes(8, "little")
+    registers = ZERO._replace(rsp=0x7000_0000_1238, rip=0x1234, cs=0x33, ss=0x2B)
+    start, frame = remote.build_frame(registers, 0xABCD, bytes(xsave), 0x5678)
+    assert start + len(frame) <= registers.rsp - 128
+    assert frame[:8] == (0x5678).to_bytes(8, "little")
+    context = frame[8:]
+    assert int.from_bytes(context[160:168], "little") == registers.rsp
+    assert int.from_bytes(context[168:176], "little") == registers.rip
+    assert int.from_bytes(context[24:28], "little") == 5, "invalid ss_flags"
+    floating = int.from_bytes(context[224:232], "little")
+    assert floating % 64 == 0
+    assert int.from_bytes(context[296:304], "little") == 0xABCD
+    area = frame[floating - start :]
+    assert area[464:468] == (0x46505853).to_bytes(4, "little")
+    assert area[-4:] == (0x46505845).to_bytes(4, "little")
+    assert len(area) == 2700
