@@ -1,8 +1,9 @@
 """Suspended coroutines: return addresses into replaced functions that stand outside of every thread's stack.
 
 Looked at before the stop: anonymous private writable memory that is in core, threads' stacks left out. A word counts
-only if it points behind a call instruction inside one of the functions, and stands on what looks like a stack: other
-return addresses are near. With a signal frame above it, it belongs to a signal handler on an alternate stack: a
+only if it points behind a call instruction inside one of the functions, and some word above it is the return address of
+a call that can have led there: an indirect one, or a direct one into the images concerned or into a PLT. (What a
+coroutine that has ended left behind usually fails that: its outer frames are overwritten first.) With a signal frame above it, it belongs to a signal handler on an alternate stack: a
 running one is found by the scan of the stopped threads, and one that has ended does not matter.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +27,7 @@ _TOP_BYTES = 16 << 10
 _FOUND_MAX = 16
 _NEAR_WORDS = 8192
 _CANDIDATES_MAX = 4096
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
 
 
 def _present_runs(pid: int, mapping: Mapping) -> Iterator[tuple[int, int]]:
@@ -65,10 +68,23 @@ def _follows_call(memory: ProcessMemory, address: int) -> bool:
     return any(before[7 - length] == 0xFF and before[8 - length] >> 3 & 7 == 2 for length in range(2, 8))
 
 
-def suspended_frames(
-    memory: ProcessMemory, maps: tuple[Mapping, ...], forbidden: Forbidden, restorers: tuple[int, ...]
-) -> list[str]:
-    """Return descriptions of return addresses into `forbidden` found outside of stacks; at most a few."""
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """What to look for.
+
+    Attributes:
+        forbidden: functions that change.
+        homes: `(start, end)` of the images and shadows they belong to.
+        restorers: return addresses of signal handlers.
+    """
+
+    forbidden: Forbidden
+    homes: tuple[tuple[int, int], ...]
+    restorers: tuple[int, ...]
+
+
+def suspended_frames(memory: ProcessMemory, maps: tuple[Mapping, ...], suspects: Suspects) -> list[str]:
+    """Return descriptions of return addresses into changing functions found outside of stacks; at most a few."""
     found: list[str] = []
     code = _runnable(maps)
     for mapping in maps:
@@ -77,7 +93,7 @@ def suspended_frames(
         if mapping.path == "" and _is_thread_stack(memory, mapping):
             continue
         for address, size in _present_runs(memory.pid, mapping):
-            found.extend(_frames_in(memory, address, size, forbidden, restorers, code))
+            found.extend(_frames_in(memory, address, size, suspects, code))
             if len(found) >= _FOUND_MAX:
                 return found
     return found
@@ -93,35 +109,44 @@ def _runnable(maps: tuple[Mapping, ...]) -> tuple[Words, Words]:
 
 
 def _frames_in(
-    memory: ProcessMemory,
-    address: int,
-    size: int,
-    forbidden: Forbidden,
-    restorers: tuple[int, ...],
-    code: tuple[Words, Words],
+    memory: ProcessMemory, address: int, size: int, suspects: Suspects, code: tuple[Words, Words]
 ) -> Iterator[str]:
     """Yield the return addresses in one run of pages."""
     try:
         words: Words = np.frombuffer(memory.read_many([(address, size)]), dtype=np.uint64)
     except KernelError:  # unmapped meanwhile
         return
-    for word, name in forbidden.matches(words):
+    for word, name in suspects.forbidden.matches(words):
         if not _follows_call(memory, int(words[word])):
             continue
-        if np.any(np.isin(words[word : word + _NEAR_WORDS], np.array(restorers, dtype=np.uint64))):
+        above = words[word + 1 : word + _NEAR_WORDS]
+        if np.any(np.isin(above, np.array(suspects.restorers, dtype=np.uint64))):
             continue
-        if _is_on_stack(memory, words[max(0, word - _NEAR_WORDS) : word + _NEAR_WORDS], code):
-            yield f"{forbidden.names[name]}: {int(words[word]):#x} at {address + 8 * word:#x}"
+        if _is_called_from(memory, above, suspects.homes, code):
+            yield f"{suspects.forbidden.names[name]}: {int(words[word]):#x} at {address + 8 * word:#x}"
 
 
-def _is_on_stack(memory: ProcessMemory, near: Words, code: tuple[Words, Words]) -> bool:
-    """Tell whether at least two different return addresses are among words that stand near each other."""
+def _is_called_from(
+    memory: ProcessMemory, above: Words, homes: tuple[tuple[int, int], ...], code: tuple[Words, Words]
+) -> bool:
+    """Tell whether a word is the return address of a call that can have led into `homes`."""
     starts, ends = code
-    index = np.searchsorted(starts, near, side="right") - 1
-    inside = near[(index >= 0) & (near < ends[np.maximum(index, 0)])]
-    returns = 0
-    for value in np.unique(inside)[:_CANDIDATES_MAX]:
-        returns += _follows_call(memory, int(value))
-        if returns >= 2:
-            return True
-    return False
+    index = np.searchsorted(starts, above, side="right") - 1
+    inside = np.unique(above[(index >= 0) & (above < ends[np.maximum(index, 0)])])
+    if inside.size > _CANDIDATES_MAX:
+        return True
+    return any(_leads_to(memory, int(value), homes) for value in inside)
+
+
+def _leads_to(memory: ProcessMemory, address: int, homes: tuple[tuple[int, int], ...]) -> bool:
+    """Tell whether a call that returns to `address` can have led into `homes`."""
+    if not _follows_call(memory, address):
+        return False
+    before = memory.try_read(address - 5, 5)
+    if before is None or before[0] != 0xE8:
+        return True  # indirect
+    target = address + int.from_bytes(before[1:], "little", signed=True)
+    if any(start <= target < end for start, end in homes):
+        return True
+    stub = (memory.try_read(target, 8) or b"").removeprefix(_ENDBR64).removeprefix(b"\xf2")
+    return stub.startswith(b"\xff\x25")

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from hotmend.linux import procfs, remote
 from hotmend.linux.calm import locked_memory
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
 from hotmend.linux.process import MappedImage, process_images, processes_mapping
 from hotmend.linux.stop import Stopper, StopFailure
-from hotmend.live.coroutines import suspended_frames
-from hotmend.live.gate import HeaderRecord, Shadow
+from hotmend.live.coroutines import Suspects, suspended_frames
+from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.place import place
 from hotmend.live.plan import Plan, Refusal, Target, find_targets, make_plan, read_shadows
@@ -274,17 +275,28 @@ def _checked_plan(
     plan = make_plan(targets, images, memory, maps, shadows)
     if plan.placements and (objections := remote.process_objections(work.pid)):
         raise Refusal(*objections)
-    forbidden = Forbidden(f for record in plan.records for f in record.replaced)
-    if found := suspended_frames(memory, maps, forbidden, find_restorers(memory, maps)):
+    homes = tuple((t.image.start, t.image.end) for t in targets)
+    _refuse_suspended(memory, maps, [f for r in plan.records for f in r.replaced], homes)
+    return plan
+
+
+def _refuse_suspended(
+    memory: ProcessMemory,
+    maps: tuple[Mapping, ...],
+    functions: Sequence[FunctionRecord],
+    homes: tuple[tuple[int, int], ...],
+) -> None:
+    """Refuse where a coroutine is suspended inside one of `functions`."""
+    suspects = Suspects(Forbidden(functions), homes, find_restorers(memory, maps))
+    if found := suspended_frames(memory, maps, suspects):
         raise Refusal(
             refusal(
                 "coroutine-suspected",
-                f"process {work.pid} keeps return addresses into functions to be replaced outside of its threads' "
-                "stacks (coroutines?); restart it instead",
+                f"process {memory.pid} keeps return addresses into functions that change outside of its threads' "
+                "stacks (coroutines?); try again later or restart it",
                 *found,
             )
         )
-    return plan
 
 
 def _carry_out(work: _Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...]) -> ProcessResult:
@@ -362,6 +374,11 @@ def _take_back(
     steps: tuple[Step, ...],
 ) -> str:
     """Run the steps back; where no safe moment comes, settle again and refuse."""
+    if Step.UNSWITCH in steps:
+        homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
+        homes += [(r.start, r.end) for r in records]
+        new = [f for r in records for f in r.functions]
+        _refuse_suspended(memory, procfs.read_maps(work.pid), new, tuple(homes))
     transaction = work.begin(memory, records, images, Stopper(work.pid))
     try:
         for step in steps:
