@@ -33,23 +33,38 @@ if TYPE_CHECKING:
 @click.command("build")
 @click.argument("old")
 @click.argument("new")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write."
+    "--accept",
+    multiple=True,
+    metavar="CODE",
+    help="Accept a reason that depends on what the process does, for example allocation-size-changed.",
 )
 @click.option("--keep-going", is_flag=True, help="Write the other images' hotpatches when one is refused.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-def build_command(old: str, new: str, output: Path | None, keep_going: bool, as_json: bool) -> int:
+def build_command(
+    old: str, new: str, output: Path | None, accept: tuple[str, ...], keep_going: bool, as_json: bool
+) -> int:
     """Make hotpatches from an OLD and a NEW build.
 
     Each is an ELF file, a .deb file, or PACKAGE=VERSION, which apt fetches without installing it. Two ELF files
     give one hotpatch file; two packages give a bundle, and beside it a directory with one hotpatch file for
     each changed image.
+
+    Some refusals depend on what the running process does: an operator who knows that it holds no object or copy
+    of the kind named may turn them into notes with --accept.
     """
     # The comparison brings numpy and the decoder with it; the other commands start faster without.
+    from hotmend.diff.pipeline import ACCEPTABLE
     from hotmend.publisher.build import build_update
 
+    unknown = sorted(set(accept) - ACCEPTABLE)
+    if unknown:
+        known = ", ".join(sorted(ACCEPTABLE))
+        raise UsageError(f"{', '.join(unknown)} cannot be accepted", f"only these can: {known}")
+
     with Steps(threaded=True) as steps:
-        update = build_update(old, new, steps)
+        update = build_update(old, new, steps, frozenset(accept))
         hotpatches = update.hotpatches
         wanted = bool(hotpatches) and (keep_going or not update.refused)
         steps("writing", 0, 1)

@@ -2,7 +2,7 @@
 
 New members at the end of a structure leave every displacement as it was. What gives them away is the size that
 the new build asks for, in the same place, from the same allocator. Objects that exist are smaller; whether one of
-them ever meets the new code depends on what the process does, so that this is a note for the operator to judge.
+them ever meets the new code depends on what the process does, so that it is refused unless the operator accepts it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.image.x86 import calls_by_instruction, carries_size, immediate_of
-from hotmend.model.verdict import Reason, note
+from hotmend.model.verdict import Reason, refusal
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm]|^memset$)")
 _WINDOW = 8
@@ -20,7 +20,7 @@ _SMALLEST = 16
 
 
 def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Reason]:
-    """Return a note that lists the sizes which changed between aligned calls of an allocator."""
+    """Return a refusal that lists the sizes which changed between aligned calls of an allocator."""
     found: list[str] = []
     for i, j in c.pairs.items():
         if not c.old.codes[i].gap:
@@ -28,9 +28,9 @@ def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Reason]:
     if not found:
         return []
     return [
-        note(
+        refusal(
             "allocation-size-changed",
-            "new code allocates larger or smaller objects; do not apply while objects of the old size are in use",
+            "new code allocates objects of another size; it would overrun those of the old size that are in use",
             *found[:20],
         )
     ]

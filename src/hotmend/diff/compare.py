@@ -71,6 +71,8 @@ class Contents:
         Behind a real text there are other texts, which have users of their own. A table of small numbers may look
         like a short text, so that behind a short one everything has to be equal.
         """
+        room = min(self.old.room_to_bound(x + text_size), self.new.room_to_bound(y + text_size))
+        size = min(size, text_size + room)
         rest, other = self.old.image.read(x, size)[text_size:], self.new.image.read(y, size)[text_size:]
         if rest == other or not rest or not other:
             return True

@@ -102,6 +102,13 @@ class Objects:
         """Return the addresses referred to in `[low, high)`."""
         return self.bounds[bisect_left(self.bounds, low) : bisect_left(self.bounds, high)]
 
+    def room_to_bound(self, address: int) -> int:
+        """Return how many bytes from `address` on nothing refers to; 0 where something begins right there."""
+        i = bisect_left(self.bounds, address)
+        section = self.image.section_at(address)
+        end = section.address + section.size if section else address
+        return max(0, min(self.bounds[i], end) - address) if i < len(self.bounds) else end - address
+
     def extent(self, address: int) -> int:
         """Return how many bytes the object at `address` has at most, up to the next one."""
         section = self.image.section_at(address)

@@ -7,12 +7,14 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.allocation import judge_allocations
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
+from hotmend.diff.copies import judge_copies
 from hotmend.diff.correspond import Correspondence, correspond, follow_gaps, follow_pointers, map_names
 from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
@@ -43,10 +45,21 @@ class _Clock:
         self._last = now
 
 
-def compare(old: Image, new: Image, *, path: str = "") -> Outcome:
-    """Compare two builds of one image and make the hotpatch, or say why there is none."""
+ACCEPTABLE = frozenset({"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split"})
+"""Reasons that depend on what the process does: an operator who knows may accept them, no other."""
+
+
+def compare(old: Image, new: Image, *, path: str = "", accept: frozenset[str] = frozenset()) -> Outcome:
+    """Compare two builds of one image and make the hotpatch, or say why there is none.
+
+    Args:
+        old: the build that runs.
+        new: the build of the update.
+        path: of the image in its package.
+        accept: codes of refusals, out of `ACCEPTABLE`, that become notes.
+    """
     with _without_collector():
-        return _compare(old, new, path)
+        return _compare(old, new, path, accept & ACCEPTABLE)
 
 
 @contextmanager
@@ -61,7 +74,7 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _compare(old: Image, new: Image, path: str) -> Outcome:
+def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outcome:
     clock = _Clock()
     before, after = survey(old), survey(new)
     clock.step("decode")
@@ -83,6 +96,7 @@ def _compare(old: Image, new: Image, path: str) -> Outcome:
         *judge_allocations(c, aligned),
         *judge_splits(c),
         *judge_room(c, new_objects),
+        *judge_copies(c, contents, aligned),
     ]
     clock.step("layout")
     selection = select(c, contents)
@@ -99,7 +113,7 @@ def _compare(old: Image, new: Image, path: str) -> Outcome:
     reasons += failures
     clock.step("reconstruct")
     statistics = _statistics(c, selection, assembly, reconstructed, reconstructible)
-    ordered = _ordered(reasons)
+    ordered = _ordered([replace(r, severity=Severity.NOTE) if r.code in accept else r for r in reasons])
     verdict = judge(ordered, changed=bool(selection.shadow))
     hotpatch = None
     if verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):

@@ -58,10 +58,16 @@ class Resolver:
             return self._mapped(target) or self._missing_slot(target, slot)
         return self._data(target, user)
 
-    def _code(self, target: int, kind: int, holder: int) -> Resolved:
+    def _code(self, target: int, kind: int, holder: int) -> Resolved | None:
         c, code = self._c, self._c.new.codes[holder]
         if holder not in self._selection.shadow:
-            i = self._selection.twin[holder]
+            i = self._selection.twin.get(holder, -1)
+            if i < 0:  # code outside of frames never goes in
+                return self._refused(
+                    "code-outside-frames-changed",
+                    target,
+                    "new code refers to changed code without frame information",
+                )
             mapped = c.to_old.get(code.start)
             evidence, votes = (mapped.evidence, mapped.votes) if mapped else ("function", 0)
             return Resolved(Place.OLD, LinkAddress(c.old.codes[i].start + target - code.start), evidence, votes)

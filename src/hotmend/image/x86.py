@@ -19,6 +19,7 @@ from iced_x86 import (
     Mnemonic,
     OpKind,
     Register,
+    RegisterExt,
 )
 from numpy.typing import NDArray
 
@@ -35,6 +36,10 @@ _NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
 _WIDE = range(int(Register.RAX), int(Register.R15) + 1)
 _FIRST_TWO = tuple(int(r) for r in (Register.EDI, Register.RDI, Register.ESI, Register.RSI))
 _THIRD = (int(Register.EDX), int(Register.RDX))
+_STORES = {
+    getattr(Mnemonic, name)
+    for name in "MOV XCHG MOVD MOVQ MOVUPS MOVAPS MOVUPD MOVAPD MOVDQU MOVDQA VMOVUPS VMOVAPS VMOVDQU VMOVDQA".split()
+}
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
@@ -480,3 +485,36 @@ def calls_by_instruction(body: Body) -> dict[int, int]:
 def carries_size(i: Instruction, *, third: bool) -> bool:
     """Return whether an instruction sets the first or second argument of a call, or (`third`) the third."""
     return i.op_count > 0 and i.op0_kind == _REGISTER and i.op0_register in (_THIRD if third else _FIRST_TWO)
+
+
+_FOLLOWED_MAX = 12
+
+
+def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) -> bool:
+    """Return whether a function stores what it takes from `[address, address + size)`, or the address itself.
+
+    Followed are the next instructions only, up to a call or until the register is overwritten; stores to the
+    function's own stack do not count, calls of `copiers` (PLT stubs or slots of memcpy and its like) do.
+    """
+    for n, i in enumerate(body.instructions):
+        inside = i.is_ip_rel_memory_operand and address <= i.ip_rel_memory_address < address + size
+        if not inside or i.op_count < 2 or i.op0_kind != _REGISTER:
+            continue
+        if _stored(body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX], i.op0_register, copiers):
+            return True
+    return False
+
+
+def _stored(instructions: list[Instruction], register: Register, copiers: set[int]) -> bool:
+    whole = RegisterExt.full_register(register)
+    for i in instructions:
+        if i.flow_control in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
+            target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
+            return target in copiers
+        if i.op_count >= 2 and i.op0_kind == _MEMORY and i.op1_kind == _REGISTER:
+            stores = i.mnemonic in _STORES and RegisterExt.full_register(i.op1_register) == whole
+            if stores and i.memory_base not in (_RSP, _RBP):
+                return True
+        if i.op_count and i.op0_kind == _REGISTER and RegisterExt.full_register(i.op0_register) == whole:
+            return False
+    return False

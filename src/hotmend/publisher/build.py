@@ -94,13 +94,14 @@ class Update:
         return worst
 
 
-def build_update(old: str, new: str, progress: Progress) -> Update:
+def build_update(old: str, new: str, progress: Progress, accept: frozenset[str] = frozenset()) -> Update:
     """Compare two builds.
 
     Args:
         old: the path of an ELF file or .deb, or `PACKAGE=VERSION`.
         new: the same, of the same kind.
         progress: called before each step.
+        accept: codes of refusals that the operator accepts.
 
     Raises:
         UsageError: the two cannot be an old and a new build of one thing.
@@ -113,8 +114,8 @@ def build_update(old: str, new: str, progress: Progress) -> Update:
     if kinds[0] != kinds[1]:
         raise UsageError("one side is a Debian package and the other an ELF file", "give two of one kind")
     if kinds[0]:
-        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress)
-    return _build_from_images((old, paths[0]), (new, paths[1]), progress)
+        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, accept)
+    return _build_from_images((old, paths[0]), (new, paths[1]), progress, accept)
 
 
 def _locate(text: str, progress: Progress) -> Path:
@@ -136,7 +137,9 @@ def _is_package(path: Path) -> bool:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: Progress) -> Update:
+def _build_from_images(
+    old: tuple[str, Path], new: tuple[str, Path], progress: Progress, accept: frozenset[str]
+) -> Update:
     name = old[1].name
     sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
     progress(f"comparing {name}", 0, 1)
@@ -145,7 +148,7 @@ def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: P
     if old_image.build_id == new_image.build_id:
         report = FileReport(path, str(old[1]), FileState.IDENTICAL, None)
     else:
-        outcome = compare(old_image, new_image, path=path)
+        outcome = compare(old_image, new_image, path=path, accept=accept)
         outcome = _complete(outcome, update_bytes=sides[1].file_bytes)
         report = FileReport(path, str(old[1]), FileState.CHANGED, outcome)
     progress(f"comparing {name}", 1, 1)
@@ -160,7 +163,9 @@ def _read_labelled(side: tuple[str, Path], name: str) -> Image:
         raise InputError(f"{side[0]}: {str(error).removeprefix(f'{name}: ')}", error.hint) from error
 
 
-def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress) -> Update:
+def _build_from_packages(
+    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, accept: frozenset[str]
+) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
     cves, notes = _find_cves(old_deb, new_deb)
@@ -175,7 +180,7 @@ def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: P
         progress(f"comparing {pair.path}", number, len(pairs))
         contents = (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
         if contents not in known:
-            known[contents] = _compare_pair(pair)
+            known[contents] = _compare_pair(pair, accept)
         files.append(_under_its_name(known[contents], pair))
     progress("comparing", len(pairs), len(pairs))
     versions = (old_deb.version, new_deb.version)
@@ -219,7 +224,7 @@ def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]
     return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
 
 
-def _compare_pair(pair: FilePair) -> FileReport:
+def _compare_pair(pair: FilePair, accept: frozenset[str]) -> FileReport:
     """Return what became of one file. A file that cannot be read is refused; the others go on."""
     if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
         old_path = pair.old.path if pair.old else ""
@@ -232,7 +237,7 @@ def _compare_pair(pair: FilePair) -> FileReport:
         return FileReport(pair.path, pair.old.path, FileState.CHANGED, _unreadable(name, pair.path, error))
     if old_image.build_id == new_image.build_id:
         return FileReport(pair.path, pair.old.path, FileState.IDENTICAL, None)
-    outcome = compare(old_image, new_image, path=pair.path)
+    outcome = compare(old_image, new_image, path=pair.path, accept=accept)
     return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
 
 
@@ -263,7 +268,5 @@ def _complete(
     refused = [reason.code for reason in outcome.reasons if reason.severity is Severity.REFUSAL]
     if refused:
         raise AssertionError(f"{outcome.name} was refused for {refused} and yet has a hotpatch")
-    hotpatch = replace(
-        outcome.hotpatch, cves=cves, versions=versions, package=package, update_bytes=update_bytes
-    )
+    hotpatch = replace(outcome.hotpatch, cves=cves, versions=versions, package=package, update_bytes=update_bytes)
     return replace(outcome, hotpatch=hotpatch)

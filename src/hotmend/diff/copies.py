@@ -1,0 +1,44 @@
+"""Whether the process may hold copies of a table that changed.
+
+New code uses the new table; what the process has copied from the old one, or keeps a pointer to, stays old. Nobody
+can find such copies, so a changed table that code stores somewhere, or copies from, is refused. Texts are left
+out: an old text that is still shown somewhere does no harm that a new one would undo.
+"""
+
+from __future__ import annotations
+
+from hotmend.diff.align import Aligned
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.image.x86 import reads_then_stores
+from hotmend.model.verdict import Reason, refusal
+
+_COPIERS = frozenset({"memcpy", "__memcpy_chk", "memmove", "__memmove_chk", "mempcpy", "strcpy"})
+
+
+def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Reason]:
+    """Return a refusal for each changed table whose address or contents code of either build stores."""
+    found: list[str] = []
+    copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
+    copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
+    for y in sorted(contents.changed):
+        if contents.new.string(y) is not None or contents.new.jump_table(y) or contents.new.text_table(y):
+            continue
+        size = contents.new.extent(y)
+        for j in sorted(contents.new.users(y, size)):
+            if reads_then_stores(aligned.new(j), y, size, copiers):
+                found.append(f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}")
+    if not found:
+        return []
+    return [
+        refusal(
+            "contents-may-be-copied",
+            "a changed table is copied, or its address is stored; the process may go on with the old contents",
+            *found[:20],
+        )
+    ]
+
+
+def _name(c: Correspondence, slot_address: int) -> str:
+    slot = c.new.image.slots.get(slot_address)
+    return slot.name if slot is not None else ""
