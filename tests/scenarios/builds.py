@@ -5,6 +5,7 @@ The builds stay in `.cache/scenarios` below the repository, so that a second run
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -178,7 +179,10 @@ def compile_build(case: Case, build: str) -> Build:
         _link_program(case, build, made, objects)
         for stale in CACHE.glob(f"{case.label}.{build}.*"):
             shutil.rmtree(stale, ignore_errors=True)
-        made.rename(final)
+        with contextlib.suppress(OSError):  # another session made the same one meanwhile
+            made.rename(final)
+    if not final.is_dir():
+        raise CompileError(f"{final} could not be kept")
     return Build(final)
 
 
