@@ -38,7 +38,22 @@ _FIRST_TWO = tuple(int(r) for r in (Register.EDI, Register.RDI, Register.ESI, Re
 _THIRD = (int(Register.EDX), int(Register.RDX))
 _STORES = {
     getattr(Mnemonic, name)
-    for name in "MOV XCHG MOVD MOVQ MOVUPS MOVAPS MOVUPD MOVAPD MOVDQU MOVDQA VMOVUPS VMOVAPS VMOVDQU VMOVDQA".split()
+    for name in [
+        "MOV",
+        "XCHG",
+        "MOVD",
+        "MOVQ",
+        "MOVUPS",
+        "MOVAPS",
+        "MOVUPD",
+        "MOVAPD",
+        "MOVDQU",
+        "MOVDQA",
+        "VMOVUPS",
+        "VMOVAPS",
+        "VMOVDQU",
+        "VMOVDQA",
+    ]
 }
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
@@ -500,13 +515,13 @@ def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) ->
         inside = i.is_ip_rel_memory_operand and address <= i.ip_rel_memory_address < address + size
         if not inside or i.op_count < 2 or i.op0_kind != _REGISTER:
             continue
-        if _stored(body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX], i.op0_register, copiers):
+        if _stored(body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX], i, copiers):
             return True
     return False
 
 
-def _stored(instructions: list[Instruction], register: Register, copiers: set[int]) -> bool:
-    whole = RegisterExt.full_register(register)
+def _stored(instructions: list[Instruction], taker: Instruction, copiers: set[int]) -> bool:
+    whole = RegisterExt.full_register(taker.op0_register)
     for i in instructions:
         if i.flow_control in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
             target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
