@@ -8,18 +8,29 @@ states is checked against the file before it is believed.
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.gnuversions import (
+    GNUVerDefSection,
+    GNUVerNeedSection,
+    GNUVerSymSection,
+    Version,
+    VersionAuxiliary,
+)
 from elftools.elf.sections import NoteSection
 
 from hotmend.image.frames import read_frames
 from hotmend.image.image import (
     IMAGE_BYTES_MAX,
+    Frame,
     Image,
     LoadSegment,
     Relocations,
@@ -29,12 +40,22 @@ from hotmend.image.image import (
 from hotmend.model.addresses import BuildId, Extent, FileOffset, LinkAddress, page_ceil, page_floor
 from hotmend.model.errors import InputError
 
+_Item = TypeVar("_Item")
+
 _RELA = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 _SYM = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")])
 _PF_X, _PF_W = 1, 2
 _SHF_ALLOC = 2
 _SECTIONS_MAX = 4096
+_SHF_EXECINSTR = 4
+_SHF_TLS = 0x400
 _FILE_BYTES_MAX = 1 << 30
+_TAGS_MAX = 4096
+_VERSIONS_MAX = 65536
+_NAME_BYTES_MAX = 1 << 16
+_NAMES_BYTES_MAX = 1 << 28
+"""Of all symbols together: many may share the text of one."""
+_ADDRESS_MAX = (1 << 63) - 1
 
 
 def read_image(source: Path | str | bytes, name: str = "") -> Image:
@@ -63,7 +84,16 @@ def read_image(source: Path | str | bytes, name: str = "") -> Image:
         raise InputError(f"{name}: not an ELF file", "give an executable or a shared library, or a .deb")
     try:
         return _read(data, name)
-    except (ELFError, ValueError, IndexError, KeyError, OverflowError, UnicodeError, TypeError) as error:
+    except (
+        ELFError,
+        ConstructError,
+        ValueError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        UnicodeError,
+        TypeError,
+    ) as error:
         # The library reports hostile headers in all these ways; to the caller they are one thing.
         raise InputError(f"{name}: damaged ELF file ({error})") from error
     except (AttributeError, AssertionError, MemoryError, EOFError) as error:
@@ -76,6 +106,7 @@ def _read(data: bytes, name: str) -> Image:
     segments = _segments(elf, data, name)
     sections = _sections(elf, data, name)
     extent, memory = _flatten(data, segments, name)
+    _check_places(segments, sections, extent, name)
     table, symbols = _symbols(elf, data, sections)
     tls = next((s for s in elf.iter_segments() if s["p_type"] == "PT_TLS"), None)
     relro = next((s for s in elf.iter_segments() if s["p_type"] == "PT_GNU_RELRO"), None)
@@ -84,9 +115,11 @@ def _read(data: bytes, name: str) -> Image:
         raise InputError(
             f"{name}: no frame information (.eh_frame_hdr)", "the functions of such an image cannot be told apart"
         )
-    relocations = _relocations(data, sections, table)
+    relocations = _relocations(data, sections, table, extent)
     if any(s.name == ".rela.text" and s.flags & _SHF_ALLOC for s in sections):
         raise InputError(f"{name}: has text relocations", "rebuild it position independent")
+    frames = read_frames(memory, extent.start, hdr.address, hdr.size)
+    _check_frames(frames, segments, name)
     return Image(
         name=name,
         build_id=_build_id(elf, name),
@@ -102,7 +135,7 @@ def _read(data: bytes, name: str) -> Image:
         needed=tuple(_dynamic_all(elf, "DT_NEEDED")),
         symbols=symbols,
         relocations=relocations,
-        frames=read_frames(memory, extent.start, hdr.address, hdr.size),
+        frames=frames,
         file_bytes=len(data),
     )
 
@@ -137,6 +170,8 @@ def _segments(elf: ELFFile, data: bytes, name: str) -> tuple[LoadSegment, ...]:
         )
     if not result:
         raise InputError(f"{name}: nothing to load")
+    if any(a.extent.end > b.extent.start for a, b in itertools.pairwise(result)):
+        raise InputError(f"{name}: segments overlap or are out of order")
     return tuple(result)
 
 
@@ -172,6 +207,32 @@ def _flatten(data: bytes, segments: tuple[LoadSegment, ...], name: str) -> tuple
     return Extent(LinkAddress(low), high - low), bytes(memory)
 
 
+def _check_places(segments: tuple[LoadSegment, ...], sections: tuple[Section, ...], extent: Extent, name: str) -> None:
+    """Refuse sections that do not lie in memory one behind the other, and code that is not in the file."""
+    end = int(extent.start)
+    for s in sorted((s for s in sections if s.flags & _SHF_ALLOC and s.size), key=lambda s: s.address):
+        if s.flags & _SHF_TLS and s.kind == "SHT_NOBITS":
+            continue
+        if s.address < end or s.address + s.size > extent.end:
+            raise InputError(f"{name}: section {s.name} overlaps another or lies outside of the segments")
+        end = s.address + s.size
+        if s.flags & _SHF_EXECINSTR and not _is_code(segments, s.address, s.size):
+            raise InputError(f"{name}: section {s.name} has code outside of an executable segment")
+
+
+def _is_code(segments: tuple[LoadSegment, ...], start: int, size: int) -> bool:
+    """Return whether a range lies in the file's part of one executable segment."""
+    return any(
+        s.executable and s.extent.start <= start and start + size <= s.extent.start + s.file_size for s in segments
+    )
+
+
+def _check_frames(frames: tuple[Frame, ...], segments: tuple[LoadSegment, ...], name: str) -> None:
+    for frame in frames:
+        if not _is_code(segments, frame.extent.start, frame.extent.size):
+            raise InputError(f"{name}: frame description at {frame.description:#x} covers what is not code")
+
+
 def _build_id(elf: ELFFile, name: str) -> BuildId:
     for section in elf.iter_sections():
         if isinstance(section, NoteSection):
@@ -186,7 +247,11 @@ def _dynamic_all(elf: ELFFile, tag: str) -> list[str]:
     if not isinstance(section, DynamicSection):
         return []
     names = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}
-    return [str(getattr(t, names[tag])) for t in section.iter_tags(tag)]
+    result = []
+    for t in itertools.islice(section.iter_tags(), _TAGS_MAX):
+        if t.entry.d_tag == tag:
+            result.append(str(getattr(t, names[tag])))
+    return result
 
 
 def _dynamic(elf: ELFFile, tag: str) -> str:
@@ -199,11 +264,11 @@ def _versions(elf: ELFFile) -> tuple[dict[int, str], list[int]]:
     indices: list[int] = []
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
-            for _, auxiliaries in section.iter_versions():
-                for aux in auxiliaries:
-                    names[aux["vna_other"] & 0x7FFF] = aux.name
+            every = itertools.chain.from_iterable(auxiliaries for _, auxiliaries in _versions_of(section))
+            for aux in _at_most(every):
+                names[aux["vna_other"] & 0x7FFF] = aux.name
         elif isinstance(section, GNUVerDefSection):
-            for definition, auxiliaries in section.iter_versions():
+            for definition, auxiliaries in _versions_of(section):
                 first = next(auxiliaries, None)
                 if first is not None:
                     names[definition["vd_ndx"] & 0x7FFF] = first.name
@@ -211,6 +276,18 @@ def _versions(elf: ELFFile) -> tuple[dict[int, str], list[int]]:
             raw = section.data()
             indices = (np.frombuffer(raw[: len(raw) // 2 * 2], "<u2") & 0x7FFF).tolist()
     return names, indices
+
+
+def _versions_of(section: GNUVerNeedSection | GNUVerDefSection) -> Iterator[tuple[Version, Iterator[VersionAuxiliary]]]:
+    """Iterate over versions; the file states their number, and every step may lead to the same one again."""
+    return _at_most(section.iter_versions())
+
+
+def _at_most(items: Iterable[_Item]) -> Iterator[_Item]:
+    for n, item in enumerate(items):
+        if n >= _VERSIONS_MAX:
+            raise InputError(f"more than {_VERSIONS_MAX} symbol versions")
+        yield item
 
 
 def _symbols(elf: ELFFile, data: bytes, sections: tuple[Section, ...]) -> tuple[list[Symbol], tuple[Symbol, ...]]:
@@ -231,8 +308,14 @@ def _symbol_table(
     blob = data[names.offset : names.offset + names.size]
     rows = np.frombuffer(data, _SYM, section.size // _SYM.itemsize, section.offset)
     result = []
+    names_bytes = 0
     for i, (name, info, _, shndx, value, size) in enumerate(rows.tolist()):
-        end = blob.find(b"\0", name)
+        end = blob.find(b"\0", name, name + _NAME_BYTES_MAX)
+        names_bytes += end - name
+        if end < 0 or names_bytes > _NAMES_BYTES_MAX:
+            raise InputError(f"the name of symbol {i} in {table} is too long or lies outside of {strings}")
+        if value + size > _ADDRESS_MAX:
+            raise InputError(f"symbol {i} in {table} lies outside of what can be addressed")
         version = versions.get(indices[i], "") if i < len(indices) and indices[i] > 1 else ""
         result.append(
             Symbol(
@@ -250,7 +333,7 @@ def _symbol_table(
     return result
 
 
-def _relocations(data: bytes, sections: tuple[Section, ...], symbols: list[Symbol]) -> Relocations:
+def _relocations(data: bytes, sections: tuple[Section, ...], symbols: list[Symbol], extent: Extent) -> Relocations:
     parts = [
         np.frombuffer(data, _RELA, s.size // _RELA.itemsize, s.offset)
         for s in sections
@@ -259,14 +342,18 @@ def _relocations(data: bytes, sections: tuple[Section, ...], symbols: list[Symbo
     rows = np.concatenate(parts) if parts else np.zeros(0, _RELA)
     relr = [_expand_relr(data, s) for s in sections if s.kind in ("SHT_RELR", "19")]
     rows = rows[np.argsort(rows["offset"], kind="stable")]
-    if len(rows) and symbols and int(rows["symbol"].max()) >= len(symbols):
+    if len(rows) and int(rows["symbol"].max()) >= max(len(symbols), 1):
         raise InputError("a relocation names a symbol that does not exist")
+    packed = np.concatenate(relr) if relr else np.zeros(0, np.int64)
+    for places in (rows["offset"], packed):
+        if len(places) and not extent.start <= int(places.min()) <= int(places.max()) <= extent.end - 8:
+            raise InputError("a relocation lies outside of the image")
     return Relocations(
         address=rows["offset"].astype(np.int64),
         kind=rows["type"].astype(np.int32),
         symbol=rows["symbol"].astype(np.int32),
         addend=rows["addend"].astype(np.int64),
-        relr=np.concatenate(relr) if relr else np.zeros(0, np.int64),
+        relr=packed,
         symbols=tuple(symbols),
     )
 
