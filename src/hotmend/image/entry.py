@@ -119,7 +119,7 @@ class _Copier:
         elif flow == FlowControl.INDIRECT_BRANCH:
             self._plain(i, raw, offsets)
             self.continues = False
-        elif flow == FlowControl.CALL:
+        elif flow == FlowControl.CALL and i.is_call_near:  # a system call is a call to the decoder
             self._push_return(i)
             self._jump(i.near_branch_target)
         elif flow == FlowControl.INDIRECT_CALL:
