@@ -49,7 +49,6 @@ class HotmendEngine:
     def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
         """Compare each pair; the first that is not a hotpatch decides."""
         from hotmend.diff.pipeline import compare
-
         from hotmend.image.elf import read_image
 
         patches: list[Hotpatch] = []
