@@ -14,7 +14,7 @@ from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.report import Figure, figures_print
 from tests.servers.command import update_build
-from tests.servers.nginx import nginx_command, nginx_start
+from tests.servers.nginx import ACCEPT, nginx_command, nginx_start
 from tests.servers.packages import deb_unpack, pair_find
 from tests.servers.process import Server
 from tests.servers.redis import PACKAGE as REDIS_PACKAGE
@@ -59,7 +59,7 @@ def _pauses(server: Server, hotpatch: Path, cycles: int) -> Iterator[Figure]:
 
 
 def _on_nginx(folder: Path, measure: Callable[[Server, Path], Iterator[Figure]]) -> Iterator[Figure]:
-    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx")
+    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx", ACCEPT)
     with nginx_start(folder / "tree", folder / "run") as server:
         yield from measure(server, hotpatch)
 
@@ -71,14 +71,14 @@ def _on_redis(folder: Path, measure: Callable[[Server, Path], Iterator[Figure]])
 
 
 def _latency(folder: Path) -> Iterator[Figure]:
-    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx")
+    hotpatch = _prepare(folder, "nginx", "usr/sbin/nginx", ACCEPT)
     tree, run = folder / "tree", folder / "run"
     servers = [nginx_start(tree, run)]
     first = servers[0]
 
     def restart() -> None:
         servers.pop().stop()
-        servers.append(nginx_start(tree, run, ports=(first.port, first.ports["h2"])))
+        servers.append(nginx_start(tree, run, port=first.port))
 
     deeds = Deeds(
         patch=lambda: Changer(servers[-1], hotpatch).cycle(),
@@ -95,14 +95,14 @@ def _run(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
-def _prepare(folder: Path, package: str, image: str) -> Path:
+def _prepare(folder: Path, package: str, image: str, accept: tuple[str, ...] = ()) -> Path:
     """Unpack the old build, build the update, return the hotpatch file."""
     pair = pair_find(package)
     (folder / "run").mkdir(parents=True)
     (folder / "run").chmod(0o755)
     deb_unpack(pair.old, folder / "tree")
     target = folder / f"{package}.hotmend"
-    update_build(pair.old, pair.new, target, image)
+    update_build(pair.old, pair.new, target, image, accept=accept)
     return target
 
 

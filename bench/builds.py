@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report import Figure, progress
+from tests.servers import apache, nginx
 from tests.servers.command import Ran, hotmend_run, images_list
 from tests.servers.packages import deb_unpack, pair_find
 
@@ -23,19 +24,21 @@ class Subject:
         package: binary package.
         image: its path in the package.
         seconds_goal: from the issue; None where it names none.
+        accept: refusals that the operator accepts, so that there is a file to measure.
     """
 
     package: str
     image: str
     seconds_goal: float | None
+    accept: tuple[str, ...] = ()
 
 
 SUBJECTS = (
-    Subject("nginx", "usr/sbin/nginx", 0.5),
+    Subject("nginx", "usr/sbin/nginx", 0.5, nginx.ACCEPT),
     Subject("libssl3", "usr/lib/x86_64-linux-gnu/libcrypto.so.3", 1.5),
     Subject("redis-tools", "usr/bin/redis-check-rdb", None),
     Subject("haproxy", "usr/sbin/haproxy", None),
-    Subject("apache2-bin", "usr/sbin/apache2", None),
+    Subject("apache2-bin", "usr/sbin/apache2", None, apache.ACCEPT),
 )
 
 
@@ -52,7 +55,8 @@ def _time_figure(subject: Subject, folder: Path) -> Figure:
     old = deb_unpack(pair.old, folder / subject.package / "old") / subject.image
     new = deb_unpack(pair.new, folder / subject.package / "new") / subject.image
     target = folder / f"{subject.package}.hotpatch"
-    runs = [hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going") for _ in range(BUILD_RUNS)]
+    words = ["build", str(old), str(new), "-o", str(target), "--keep-going", *_accepted(subject)]
+    runs = [hotmend_run(*words) for _ in range(BUILD_RUNS)]
     name = f"{Path(subject.image).name} {pair.old_version} -> {pair.new_version}"
     return Figure(
         "Build time, whole command, median of three",
@@ -68,7 +72,8 @@ def _time_figure(subject: Subject, folder: Path) -> Figure:
 def _size_figure(subject: Subject, folder: Path) -> Figure:
     pair = pair_find(subject.package)
     target = folder / f"{subject.package}.hotmend"
-    ran = hotmend_run("build", str(pair.old), str(pair.new), "-o", str(target), "--keep-going")
+    words = ["build", str(pair.old), str(pair.new), "-o", str(target), "--keep-going", *_accepted(subject)]
+    ran = hotmend_run(*words)
     section = "Hotpatch bundle beside the package"
     name = f"{subject.package} {pair.new_version}"
     if not target.exists():
@@ -76,6 +81,10 @@ def _size_figure(subject: Subject, folder: Path) -> Figure:
     share = 100 * target.stat().st_size / pair.new.stat().st_size
     note = f"{target.stat().st_size:,} of {pair.new.stat().st_size:,} bytes; {_verdicts(ran)}"
     return Figure(section, name, share, "% of the .deb", SIZE_PERCENT_GOAL, "goal", note)
+
+
+def _accepted(subject: Subject) -> list[str]:
+    return [word for code in subject.accept for word in ("--accept", code)]
 
 
 def _verdicts(ran: Ran) -> str:

@@ -11,6 +11,9 @@ from .process import Server, port_free, server_start
 from .wire import http_get
 
 PACKAGE = "apache2-bin"
+ACCEPT = ("allocation-size-changed",)
+"""What an operator may accept: the table of one request's own error texts got one entry more for a new status."""
+
 CHILDREN = 2
 THREADS = 25
 """For each child; more than the load has connections, since a busy child closes kept-alive ones."""

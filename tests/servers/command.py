@@ -57,12 +57,14 @@ def pid_words(pids: Iterable[int]) -> list[str]:
     return [word for pid in pids for word in ("--pid", str(pid))]
 
 
-def update_build(old: Path, new: Path, target: Path, *needed: str) -> Ran:
+def update_build(old: Path, new: Path, target: Path, *needed: str, accept: Iterable[str] = ()) -> Ran:
     """Build the update from two files, and require a hotpatch for every image whose path ends in `needed`.
 
-    Other images of the package may be refused.
+    Other images of the package may be refused. `accept` are the codes of refusals that the operator takes upon
+    himself, as `--accept` does.
     """
-    ran = hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going")
+    accepted = [word for code in accept for word in ("--accept", code)]
+    ran = hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going", *accepted)
     assert ran.code in (DONE, REFUSED), ran.told()
     for name in needed:
         images = [image for image in images_list(ran) if image["path"].endswith(name)]
@@ -70,6 +72,12 @@ def update_build(old: Path, new: Path, target: Path, *needed: str) -> Ran:
         assert images[0]["verdict"] in ("hotpatch", "hotpatch with notes"), f"{name}: {images[0]}\n{ran.log}"
     assert target.exists(), ran.told()
     return ran
+
+
+def refusals_of(ran: Ran, name: str) -> dict[str, list[str]]:
+    """Return code -> subjects of every refusal that `build` gave for the image `name`."""
+    image = next(image for image in images_list(ran) if image["name"] == name)
+    return {r["code"]: list(r["subjects"]) for r in image["reasons"] if r["severity"] == "refusal"}
 
 
 def images_list(ran: Ran) -> list[dict[str, Any]]:

@@ -44,14 +44,14 @@ def trees(served: Path) -> Trees:
 
 @pytest.fixture(scope="session")
 def hotpatch(served: Path) -> Build:
-    """Return a function (package, *needed images) -> hotpatch file of the whole package."""
+    """Return a function (package, *needed images, accept=codes) -> hotpatch file of the whole package."""
     known: dict[str, Path] = {}
 
-    def build(package: str, *needed: str) -> Path:
+    def build(package: str, *needed: str, accept: tuple[str, ...] = ()) -> Path:
         if package not in known:
             pair: Pair = pair_find(package)
             target = served / f"{package}.hotmend"
-            update_build(pair.old, pair.new, target, *needed)
+            update_build(pair.old, pair.new, target, *needed, accept=accept)
             known[package] = target
         return known[package]
 

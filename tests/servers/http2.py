@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 HEAD_BYTES = 9
-REQUEST_SECONDS_MAX = 5.0
 GET_ROOT = b"\x82\x84\x86\x41\x09localhost"
 
 
@@ -53,46 +51,3 @@ def reset_flood(port: int, streams: int) -> str:
     if not answered:
         return "nothing"
     return "goaway" if any(f.kind == GOAWAY for f in answered) else "accepted"
-
-
-class Connection:
-    """A connection that stays open, one request after the other; a context manager."""
-
-    def __init__(self, port: int) -> None:
-        self._link = socket.create_connection(("127.0.0.1", port), timeout=REQUEST_SECONDS_MAX)
-        self._link.sendall(PREFACE + frame(SETTINGS, 0, 0))
-        self._stream = 1
-        self._received = b""
-
-    def get_root(self) -> bytes:
-        """Send `GET /` on the next stream and return the body of the answer.
-
-        Raises:
-            ConnectionError: the server closed the connection or ended it with GOAWAY.
-        """
-        self._link.sendall(frame(HEADERS, END_HEADERS | END_STREAM, self._stream, GET_ROOT))
-        body = b""
-        while True:
-            for got in self._frames():
-                if got.kind in (GOAWAY, RST_STREAM):
-                    raise ConnectionError(f"frame of type {got.kind}: {got.payload!r}")
-                if got.kind == DATA and got.stream == self._stream:
-                    body += got.payload
-                if got.stream == self._stream and got.flags & END_STREAM and got.kind in (DATA, HEADERS):
-                    self._stream += 2
-                    return body
-
-    def _frames(self) -> list[Frame]:
-        part = self._link.recv(65536)
-        if not part:
-            raise ConnectionError("the server closed the connection")
-        self._received += part
-        complete = [f for f in frames_read(self._received) if len(f.payload) == f.size]
-        self._received = self._received[sum(HEAD_BYTES + f.size for f in complete) :]
-        return complete
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._link.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.checks import State, state_assert
-from tests.servers.command import REFUSED, hotmend_run, images_list
+from tests.servers.command import REFUSED, hotmend_run, images_list, refusals_of
 from tests.servers.conftest import Trees
 from tests.servers.crypto import PACKAGE, service_start
 from tests.servers.crypto import SERVICE_CHECKS as CHECKS
@@ -53,7 +53,7 @@ def test_libcrypto_is_patched_rightly_or_refused_rightly(trees: Trees, run_folde
     ran = hotmend_run("build", str(pair.old), str(pair.new), "-o", str(file), "--keep-going")
     image = next(image for image in images_list(ran) if image["name"] == "libcrypto.so.3")
     if image["verdict"] == "baseline required":
-        codes = {reason["code"] for reason in image["reasons"] if reason["severity"] == "refusal"}
+        codes = refusals_of(ran, "libcrypto.so.3")
         assert ran.code == REFUSED, ran.told()
         assert codes, image
         assert pair.old_version != SPLIT_VERSION or "function-split" in codes, image
