@@ -123,7 +123,8 @@ def make_hotpatch(path: Path, answers: Mapping[str, int | str], name: str = "") 
         redirections.append(Redirection(function, LinkAddress(start), LinkAddress(new), NOPS, near, far))
     sections = ((builder.text, ".text"), (builder.near, ".text.stub"), (builder.far, ".text.stub.far"))
     segments = [
-        Segment(extent(at, len(builder.bytes[at])), "r-x", bytes(builder.bytes[at]), section) for at, section in sections
+        Segment(extent(at, len(builder.bytes[at])), "r-x", bytes(builder.bytes[at]), section)
+        for at, section in sections
     ]
     segments.append(Segment(extent(builder.far + 0x1000, 64), "rw-", b"new data", ".data"))
     return Hotpatch(

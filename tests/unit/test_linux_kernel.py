@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
-import sys as python
 import time
+from pathlib import Path
 
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.memory import ProcessMemory
-from hotmend.linux.process import parse_build_id, process_images, processes_mapping
+from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping
 from hotmend.linux.stop import restarted
 from hotmend.linux.sys import Registers
 
@@ -26,9 +27,9 @@ def test_parse_maps() -> None:
     first, stack, last = procfs.parse_maps(text)
     assert (first.start, first.end, first.offset, first.inode) == (0x400000, 0x452000, 0x1000, 173521)
     assert first.path == "/usr/bin/a b (deleted)"
-    assert first.executable and not first.private_writable
-    assert stack.private_writable and not stack.anonymous
-    assert last.anonymous and not last.readable
+    assert (first.executable, first.private_writable) == (True, False)
+    assert (stack.private_writable, stack.anonymous) == (True, False)
+    assert (last.anonymous, last.readable) == (True, False)
     maps = (first, stack, last)
     assert procfs.find_mapping(maps, 0x452000) is None
     assert procfs.find_mapping(maps, 0x7FFC1FFF) is stack
@@ -82,11 +83,24 @@ def test_own_images() -> None:
     assert here[0].start_time_ticks == procfs.read_stat(os.getpid()).start_time_ticks
 
 
-def test_replaced_file_is_outdated(tmp_path_factory: object) -> None:
-    child = subprocess.Popen([python.executable, "-c", "import time; time.sleep(30)"])
+def test_replaced_and_deleted_files(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy("/bin/sleep", program)
+    child = subprocess.Popen([program, "30"])
     try:
         time.sleep(0.1)
-        assert any(image.build_id for image in process_images(child.pid).images)
+
+        def image() -> MappedImage:
+            return next(i for i in process_images(child.pid).images if i.path == str(program))
+
+        before = image()
+        assert before.build_id
+        assert (before.outdated, before.deleted) == (False, False)
+        program.unlink()
+        gone = image()
+        assert (gone.build_id, gone.deleted, gone.disk_build_id) == (before.build_id, True, None)
+        shutil.copy("/bin/cat", program)
+        assert image().outdated
     finally:
         child.kill()
         child.wait()

@@ -48,7 +48,11 @@ def test_the_chosen_place_is_free(shape: list[tuple[int, int]], pages: int, wish
 def test_no_room_and_places_to_leave_alone() -> None:
     full = [mapping(0x10000, 0x7FFF_FFFF_F000)]
     assert choose_start(full, PAGE, 0, 1 << 47, 0) is None
-    heap = [mapping(0x10000, 0x400000), mapping(0x400000, 0x500000, "[heap]"), mapping(0x7000_0000_0000, 0x7FFF_FFFF_F000)]
+    heap = [
+        mapping(0x10000, 0x400000),
+        mapping(0x400000, 0x500000, "[heap]"),
+        mapping(0x7000_0000_0000, 0x7FFF_FFFF_F000),
+    ]
     start = choose_start(heap, PAGE, 0, 0x7FFF_0000, 0x400000)
     assert start == 0x7FFF_0000, "only the far end of the heap's gap"
     stack = [mapping(0x10000, 0x400000), mapping(0x7FFF_0000_0000, 0x7FFF_FFFF_F000, "[stack]")]

@@ -35,8 +35,8 @@ RESTARTABLE_CALLS = frozenset(
         240, 242, 243, 247, 270, 271, 281, 288, 295, 296, 299, 307, 327, 328, 333, 426, 441, 449,
     }
 )  # fmt: skip
-"""Calls that may be made again after -EINTR: read, write, poll, connect, accept, send*, recv*, wait*, sem*, msg*,
-fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among them."""
+"""Calls that may be made again after -EINTR: read, write, poll, connect, accept, send*, recv*, wait*, sem*,
+msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among them."""
 
 _POLL_SECONDS = 20e-6
 
@@ -142,10 +142,10 @@ class Stopper:
 
     def _threads(self) -> dict[int, int]:
         """Return every thread to stop, with its process."""
-        found = {tid: self.pid for tid in procfs.list_threads(self.pid)}
+        found = dict.fromkeys(procfs.list_threads(self.pid), self.pid)
         for other in self.sharers:
             with contextlib.suppress(ProcessGoneError):
-                found.update({tid: other for tid in procfs.list_threads(other)})
+                found.update(dict.fromkeys(procfs.list_threads(other), other))
         return found
 
     def stop(self, budget_seconds: float, only: int | None = None) -> Stopped:

@@ -1,10 +1,13 @@
 """Suspended coroutines: return addresses into replaced functions that stand outside of every thread's stack.
 
 Looked at before the stop: anonymous private writable memory that is in core, threads' stacks left out. A word counts
-only if it points behind a call instruction inside one of the functions, and some word above it is the return address of
-a call that can have led there: an indirect one, or a direct one into the images concerned or into a PLT. (What a
-coroutine that has ended left behind usually fails that: its outer frames are overwritten first.) With a signal frame above it, it belongs to a signal handler on an alternate stack: a
-running one is found by the scan of the stopped threads, and one that has ended does not matter.
+only if it points behind a call instruction inside one of the functions, and some word above it is the return address
+of a call that can have led there: an indirect one, or a direct one into the images concerned or into a PLT. With a
+signal frame above it, it belongs to a signal handler on an alternate stack: a running one is found by the scan of the
+stopped threads, and one that has ended does not matter.
+
+What a coroutine that has ended left in memory that nobody has used since cannot be told from a suspended one: that
+refuses too.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +37,7 @@ _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 def _present_runs(pid: int, mapping: Mapping) -> Iterator[tuple[int, int]]:
     """Yield `(address, bytes)` of runs of pages that exist, at most `_CHUNK_PAGES` each."""
     pages = (mapping.end - mapping.start) // PAGE_BYTES
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as file:
         descriptor = file.fileno()
         for first in range(0, pages, _CHUNK_PAGES):
             count = min(_CHUNK_PAGES, pages - first)

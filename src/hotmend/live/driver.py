@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from hotmend.linux import procfs, remote
 from hotmend.linux.calm import locked_memory
 from hotmend.linux.memory import ProcessMemory
-from hotmend.linux.procfs import Mapping
 from hotmend.linux.process import MappedImage, process_images, processes_mapping
-from hotmend.linux.stop import Stopper, StopFailure
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.stop import StopFailure, Stopper
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
@@ -171,7 +171,11 @@ class _Work:
                 self.transaction.close()
 
     def begin(
-        self, memory: ProcessMemory, records: tuple[HeaderRecord, ...], images: tuple[MappedImage, ...], stopper: Stopper
+        self,
+        memory: ProcessMemory,
+        records: tuple[HeaderRecord, ...],
+        images: tuple[MappedImage, ...],
+        stopper: Stopper,
     ) -> Transaction:
         """Prepare the transaction over `records`."""
         self.records = records
@@ -204,9 +208,7 @@ def _apply_one(work: _Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         images = process_images(work.pid, memory).images
         targets = find_targets(hotpatches, images)
         if not targets:
-            raise Refusal(
-                refusal("not-mapped", f"process {work.pid} maps none of the images this update is for")
-            )
+            raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
         shadows = read_shadows(memory, images)
         targets, active = _split_active(memory, targets, shadows)
         if not targets:
@@ -355,9 +357,7 @@ def _revert_one(work: _Work, ids: frozenset[str] | None) -> ProcessResult:
                 continue
             seen = observe(memory, records, placed=True)
             if state_of(seen) is State.DAMAGED:
-                raise Refusal(
-                    refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code")
-                )
+                raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
             steps = steps_to_revert(seen)
             if steps and work.options.dry_run:
                 work.records, state = records, "would-revert"

@@ -141,7 +141,7 @@ class Library:
             kind = info & 15
             if found != name or info >> 4 not in (1, 2, 10) or other & 3 in (1, 2):
                 continue
-            if section == 0 and value == 0 or section == 0 and kind == _STT_IFUNC:
+            if (section == 0 and value == 0) or (section == 0 and kind == _STT_IFUNC):
                 continue
             defined = self.version_of(index) if section else None
             if section and defined is not None:

@@ -311,5 +311,3 @@ def read_shadows(memory: ProcessMemory, images: Sequence[MappedImage]) -> tuple[
     here = {(image.build_id, image.bias) for image in images}
     found = find_shadows(memory, procfs.read_maps(memory.pid))
     return tuple(s for s in found if (s.record.old_build_id, s.record.old_bias) in here)
-
-

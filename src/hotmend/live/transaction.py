@@ -10,7 +10,7 @@ from hotmend.linux import procfs
 from hotmend.linux.calm import calm
 from hotmend.linux.memory import MemoryWriteError, ProcessMemory
 from hotmend.linux.process import MappedImage
-from hotmend.linux.stop import Stopped, Stopper, StopFailure, StopFailureKind
+from hotmend.linux.stop import StopFailure, StopFailureKind, Stopped, Stopper
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
