@@ -111,6 +111,22 @@ def test_keep_going_writes_the_others_and_is_still_4(build: Build, tmp_path: Pat
     assert [h.path for h in load(tmp_path / "u.hotmend")] == ["bin/a"]
 
 
+def test_what_cannot_be_accepted_is_a_usage_error(build: Build, capfd: Capture) -> None:
+    update = _update(_changed("bin/a", Verdict.HOTPATCH))
+    assert build(update, "--accept", "conflicting-evidence") == 2
+    assert "conflicting-evidence cannot be accepted" in capfd.readouterr().err
+    assert build(update, "--accept", "allocation-size-changed") == 0
+
+
+@pytest.mark.parametrize(("code", "told"), [("allocation-size-changed", True), ("layout-changed", False)])
+def test_a_refusal_that_can_be_accepted_says_how(code: str, told: bool, build: Build, capfd: Capture) -> None:
+    file = _changed("bin/a", Verdict.BASELINE_REQUIRED)
+    assert file.outcome is not None
+    file = replace(file, outcome=replace(file.outcome, reasons=(refusal(code, "It grew."),)))
+    assert build(_update(file)) == 4
+    assert (f"--accept {code}" in capfd.readouterr().err) is told
+
+
 def test_keep_going_with_nothing_left_writes_nothing(build: Build, tmp_path: Path) -> None:
     assert build(_update(_changed("bin/b", Verdict.BASELINE_REQUIRED)), "--keep-going") == 4
     assert list(tmp_path.iterdir()) == []

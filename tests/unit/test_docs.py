@@ -13,6 +13,7 @@ import pytest
 
 from hotmend.cli import shapes
 from hotmend.cli.main import hotmend
+from hotmend.diff.pipeline import ACCEPTABLE
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
@@ -46,6 +47,11 @@ def test_the_text_of_a_reason_says_whether_it_is_a_refusal_or_a_note() -> None:
     first_words = dict(re.findall(r"^### (\S+)\n(\w+)", REASONS, re.MULTILINE))
     both = {code for code, word in _codes() if word == "Note"} & {code for code, word in _codes() if word == "Refusal"}
     assert {(code, word) for code, word in _codes() if code not in both and first_words.get(code) != word} == set()
+
+
+def test_the_reasons_that_can_be_accepted_are_listed() -> None:
+    section = COMMANDS[COMMANDS.index("`--accept CODE`") :].split("\n* ")[0]
+    assert {code for code in _headings(REASONS) if f"`{code}`" in section} == ACCEPTABLE
 
 
 def test_every_code_is_kebab_case() -> None:

@@ -21,7 +21,7 @@ from hotmend.cli.output import (
 )
 from hotmend.model.errors import UsageError
 from hotmend.model.hotpatch import Hotpatch
-from hotmend.model.verdict import Verdict
+from hotmend.model.verdict import Severity, Verdict
 from hotmend.package.bundle import pack
 from hotmend.package.encode import encode
 from hotmend.package.files import BUNDLE_SUFFIX, HOTPATCH_SUFFIX, hotpatch_file_names, write_file
@@ -74,6 +74,7 @@ def build_command(
         print_json(shape)
     else:
         _print_update(shape)
+        _print_acceptable(shape, ACCEPTABLE)
     return _exit_code(update)
 
 
@@ -170,6 +171,14 @@ def _print_update(shape: shapes.BuildShape) -> None:
         click.echo(f"\nCVE ids in the changelog: {', '.join(shape.cves)}")
     click.echo(f"\nVerdict: {shape.verdict}")
     _print_result(shape)
+
+
+def _print_acceptable(shape: shapes.BuildShape, acceptable: frozenset[str]) -> None:
+    """Tell an operator who could know better that there is a way."""
+    refused = [r.code for image in shape.images for r in image.reasons if r.severity == Severity.REFUSAL]
+    if refused and acceptable.issuperset(refused):
+        options = " ".join(f"--accept {code}" for code in dict.fromkeys(refused))
+        print_note(f"What was refused depends on what the process does. If you know it does no harm: {options}")
 
 
 def _print_images(images: list[shapes.ImageShape]) -> None:
