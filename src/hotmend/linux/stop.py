@@ -36,7 +36,8 @@ RESTARTABLE_CALLS = frozenset(
     }
 )  # fmt: skip
 """Calls that may be made again after -EINTR: read, write, poll, connect, accept, send*, recv*, wait*, sem*,
-msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among them."""
+msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among
+them."""
 
 _POLL_SECONDS = 20e-6
 

@@ -1,0 +1,219 @@
+"""The two changes to one process: to the new code and back. Every step before the first write can still refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from hotmend.linux import procfs, remote
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import MappedImage, process_images
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.stop import Stopper
+from hotmend.live.coroutines import Suspects, suspended_frames
+from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
+from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
+from hotmend.live.place import place
+from hotmend.live.plan import Plan, Refusal, Target, find_targets, make_plan, read_shadows
+from hotmend.live.registry import observe
+from hotmend.live.safety import Forbidden, find_restorers
+from hotmend.live.transaction import NotNowError, Transaction
+from hotmend.live.work import ProcessResult, Work
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.verdict import note, refusal
+
+_UNDO_SECONDS = 1.0
+
+
+# --- apply ------------------------------------------------------------------------------------------------
+
+
+def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
+    """Apply to one process."""
+    with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
+        images = process_images(work.pid, memory).images
+        targets = find_targets(hotpatches, images)
+        if not targets:
+            raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
+        shadows = read_shadows(memory, images)
+        targets, active = _split_active(memory, targets, shadows)
+        if not targets:
+            return _finish_active(work, memory, active, images)
+        plan = _checked_plan(work, memory, targets, images, shadows)
+        work.records = plan.records
+        if work.options.dry_run:
+            return work.result("would-apply")
+        return _carry_out(work, memory, plan, images)
+
+
+def _split_active(
+    memory: ProcessMemory, targets: tuple[Target, ...], shadows: Sequence[Shadow]
+) -> tuple[tuple[Target, ...], tuple[HeaderRecord, ...]]:
+    """Return the targets not yet active, and the headers of those that are.
+
+    A different hotpatch that is active on one of the images refuses (taking over from it is work of its own).
+    """
+    active: dict[str, HeaderRecord] = {}
+    for shadow in shadows:
+        record = shadow.record
+        same = next((t for t in targets if t.image.bias == record.old_bias), None)
+        if same is None or not shadow.placed:
+            continue
+        seen = observe(memory, (record,), placed=True)
+        state = state_of(seen)
+        if state is State.DAMAGED:
+            raise Refusal(
+                refusal("entry-changed-meanwhile", f"{record.name}: something else wrote to redirected entries")
+            )
+        if state is State.PLACED:
+            continue
+        if same.id != record.hotpatch_id:
+            raise Refusal(
+                refusal(
+                    "another-hotpatch-applied",
+                    f"{record.name} already runs hotpatch {record.hotpatch_id}; revert it first",
+                )
+            )
+        if state.active:
+            active[record.hotpatch_id] = record
+    return tuple(t for t in targets if t.id not in active), tuple(active.values())
+
+
+def _finish_active(
+    work: Work, memory: ProcessMemory, records: tuple[HeaderRecord, ...], images: tuple[MappedImage, ...]
+) -> ProcessResult:
+    """Everything is active: settle what a patcher that died left unsettled, else nothing."""
+    work.records = records
+    left = [r for r in records if state_of(observe(memory, (r,), placed=True)) is State.SWITCHED]
+    if not left or work.options.dry_run:
+        return work.result("unchanged")
+    work.begin(memory, records, images, Stopper(work.pid)).run(Step.SETTLE)
+    return work.result("applied")
+
+
+def _checked_plan(
+    work: Work,
+    memory: ProcessMemory,
+    targets: tuple[Target, ...],
+    images: tuple[MappedImage, ...],
+    shadows: tuple[Shadow, ...],
+) -> Plan:
+    """Plan, with everything that can be refused without touching the process."""
+    maps = procfs.read_maps(work.pid)
+    plan = make_plan(targets, images, memory, maps, shadows)
+    if plan.placements and (objections := remote.process_objections(work.pid)):
+        raise Refusal(*objections)
+    homes = tuple((t.image.start, t.image.end) for t in targets)
+    _refuse_suspended(memory, maps, [f for r in plan.records for f in r.replaced], homes)
+    return plan
+
+
+def _refuse_suspended(
+    memory: ProcessMemory,
+    maps: tuple[Mapping, ...],
+    functions: Sequence[FunctionRecord],
+    homes: tuple[tuple[int, int], ...],
+) -> None:
+    """Refuse where a coroutine is suspended inside one of `functions`."""
+    suspects = Suspects(Forbidden(functions), homes, find_restorers(memory, maps))
+    if found := suspended_frames(memory, maps, suspects):
+        raise Refusal(
+            refusal(
+                "coroutine-suspected",
+                f"process {memory.pid} keeps return addresses into functions that change outside of its threads' "
+                "stacks (coroutines?); try again later or restart it",
+                *found,
+            )
+        )
+
+
+def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...]) -> ProcessResult:
+    """Place, stage, switch, settle."""
+    stopper = Stopper(work.pid)
+    deadline = time.perf_counter() + work.options.deadline_seconds
+    transaction = work.begin(memory, plan.records, images, stopper)
+    if plan.placements:
+        gadgets = remote.find_gadgets(memory, procfs.read_maps(work.pid))
+        if gadgets is None:
+            raise Refusal(
+                refusal("no-gadget", f"process {work.pid} has no code a system call could be made with; restart it")
+            )
+        transaction.probe()
+        work.caller = remote.RemoteCaller(stopper, memory, gadgets)
+        for placement in plan.placements:
+            place(work.caller, placement, deadline)
+    steps = steps_to_apply(observe(memory, plan.records, placed=True))
+    if not steps:
+        raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
+    try:
+        for step in steps:
+            transaction.run(step)
+    except NotNowError as error:
+        return _give_up(work, transaction, error)
+    return work.result("applied")
+
+
+def _give_up(work: Work, transaction: Transaction, error: NotNowError) -> ProcessResult:
+    """Leave a clean process behind: old code and old entries, or new code with entries not all settled."""
+    if observe(transaction.memory, transaction.records, placed=True).gate:
+        return work.result(
+            "applied", note("not-settled", "the new code runs; some entries still go through their stubs")
+        )
+    transaction.deadline = time.perf_counter() + _UNDO_SECONDS
+    with contextlib.suppress(NotNowError):  # staged entries are harmless: they mean the old code
+        transaction.run(Step.UNSTAGE)
+    return work.result("refused", *error.reasons)
+
+
+# --- revert -----------------------------------------------------------------------------------------------
+
+
+def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
+    """Take back every update of one process that has one of `ids` (None: all), each with its whole group."""
+    with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
+        images = process_images(work.pid, memory).images
+        groups: dict[int, list[HeaderRecord]] = {}
+        for shadow in read_shadows(memory, images):
+            if shadow.placed:
+                groups.setdefault(shadow.record.gate, []).append(shadow.record)
+        state = "unchanged"
+        for gate, group in groups.items():
+            records = tuple(sorted(group, key=lambda r: (not r.header <= gate < r.header + 4096, r.header)))
+            if ids is not None and not ids & set(records[0].update):
+                continue
+            seen = observe(memory, records, placed=True)
+            if state_of(seen) is State.DAMAGED:
+                raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
+            steps = steps_to_revert(seen)
+            if steps and work.options.dry_run:
+                work.records, state = records, "would-revert"
+            elif steps:
+                state = _take_back(work, memory, records, images, steps)
+        return work.result(state)
+
+
+def _take_back(
+    work: Work,
+    memory: ProcessMemory,
+    records: tuple[HeaderRecord, ...],
+    images: tuple[MappedImage, ...],
+    steps: tuple[Step, ...],
+) -> str:
+    """Run the steps back; where no safe moment comes, settle again and refuse."""
+    if Step.UNSWITCH in steps:
+        homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
+        homes += [(r.start, r.end) for r in records]
+        new = [f for r in records for f in r.functions]
+        _refuse_suspended(memory, procfs.read_maps(work.pid), new, tuple(homes))
+    transaction = work.begin(memory, records, images, Stopper(work.pid))
+    try:
+        for step in steps:
+            transaction.run(step)
+    except NotNowError:
+        if observe(memory, records, placed=True).gate:
+            transaction.deadline = time.perf_counter() + _UNDO_SECONDS
+            with contextlib.suppress(NotNowError):
+                transaction.run(Step.SETTLE)
+            raise
+    return "reverted"

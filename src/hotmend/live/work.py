@@ -1,0 +1,182 @@
+"""One process from looking at it to the result: what every piece of work on a process shares."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hotmend.linux import procfs, remote
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import MappedImage
+from hotmend.linux.stop import StopFailure, Stopper
+from hotmend.live.gate import HeaderRecord
+from hotmend.live.plan import Refusal
+from hotmend.live.transaction import NotNowError, Transaction, permission_reason
+from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
+from hotmend.model.verdict import Reason, note, refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to work.
+
+    Attributes:
+        deadline_seconds: how long to look for a safe moment in one process.
+        max_pause_us: budget of one stop, in microseconds.
+        dry_run: check everything, write nothing.
+    """
+
+    deadline_seconds: float = 10.0
+    max_pause_us: int = 5000
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowReport:
+    """One shadow of a result; load addresses."""
+
+    name: str
+    hotpatch_id: str
+    header: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessResult:
+    """What was done in one process.
+
+    Attributes:
+        pid, comm, start_time_ticks: which.
+        threads: stopped at the last stop.
+        attempts: stops made, successful or not.
+        pause_us: longest stop, microseconds.
+        redirected: entries of the update.
+        shadows: where the new code is.
+        state: `applied`, `reverted`, `refused`, `unchanged`, `gone`, `would-apply` or `would-revert`.
+        reasons: of a refusal, and notes.
+        bytes_mapped: address space of the shadows.
+    """
+
+    pid: int
+    comm: str
+    start_time_ticks: int
+    threads: int
+    attempts: int
+    pause_us: float
+    redirected: int
+    shadows: tuple[ShadowReport, ...]
+    state: str
+    reasons: tuple[Reason, ...]
+    bytes_mapped: int
+
+
+@contextlib.contextmanager
+def _exclusive(pid: int, start_time_ticks: int) -> Iterator[None]:
+    """Keep other patchers off the process; the lock ends with this process, however it ends."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        try:
+            lock.bind(f"\0hotmend-patch-{pid}-{start_time_ticks}")
+        except OSError as error:
+            raise Refusal(
+                refusal("patched-by-another", f"another hotmend is working on process {pid}; try again later")
+            ) from error
+        yield
+    finally:
+        lock.close()
+
+
+class Work:
+    """One process, from looking at it to the result."""
+
+    def __init__(self, pid: int, options: Options) -> None:
+        self.pid = pid
+        self.options = options
+        self.comm = "?"
+        self.start_time_ticks = 0
+        self.threads = 0
+        self.transaction: Transaction | None = None
+        self.caller: remote.RemoteCaller | None = None
+        self.records: tuple[HeaderRecord, ...] = ()
+
+    def result(self, state: str, *reasons: Reason) -> ProcessResult:
+        """Return the result with what is known so far."""
+        stops = [t.longest_stop_seconds for t in (self.transaction, self.caller) if t is not None]
+        return ProcessResult(
+            pid=self.pid,
+            comm=self.comm,
+            start_time_ticks=self.start_time_ticks,
+            threads=self.transaction.threads if self.transaction and self.transaction.threads else self.threads,
+            attempts=self.transaction.attempts if self.transaction else 0,
+            pause_us=round(max(stops, default=0.0) * 1e6, 1),
+            redirected=sum(len(record.entries) for record in self.records),
+            shadows=tuple(ShadowReport(r.name, r.hotpatch_id, r.header, r.start, r.end) for r in self.records),
+            state=state,
+            reasons=reasons,
+            bytes_mapped=sum(record.end - record.start for record in self.records),
+        )
+
+    def guarded(self, work: Callable[[], ProcessResult]) -> ProcessResult:
+        """Run `work`; turn what it raises into a result."""
+        try:
+            stat = procfs.read_stat(self.pid)
+            self.comm, self.start_time_ticks = stat.comm, stat.start_time_ticks
+            if stat.state in "ZX":
+                raise ProcessGoneError(f"process {self.pid} has ended")
+            if stat.state == "T":
+                raise Refusal(
+                    refusal("stopped-by-job-control", f"process {self.pid} is stopped; continue it (SIGCONT) first")
+                )
+            self.threads = len(procfs.list_threads(self.pid))
+            with _exclusive(self.pid, self.start_time_ticks):
+                return work()
+        except Refusal as error:
+            return self.result("refused", *error.reasons)
+        except NotNowError as error:
+            return self.result("refused", *error.reasons)
+        except ProcessGoneError as error:
+            return self.result("gone", note("process-gone", f"{error}"))
+        except PermissionRefusedError as error:
+            return self.result("refused", permission_reason(error))
+        except StopFailure as error:
+            code = "stopped-by-job-control" if error.kind == "job-control" else "traced"
+            return self.result("refused", refusal(code, str(error)))
+        except (HotmendError, OSError) as error:
+            if isinstance(error, ProcessLookupError) or not _is_alive(self.pid, self.start_time_ticks):
+                return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
+            return self.result("refused", refusal("kernel-error", str(error)))
+        finally:
+            if self.transaction is not None:
+                self.transaction.close()
+
+    def begin(
+        self,
+        memory: ProcessMemory,
+        records: tuple[HeaderRecord, ...],
+        images: tuple[MappedImage, ...],
+        stopper: Stopper,
+    ) -> Transaction:
+        """Prepare the transaction over `records`."""
+        self.records = records
+        self.transaction = Transaction(
+            memory=memory,
+            stopper=stopper,
+            records=records,
+            images=images,
+            deadline=time.perf_counter() + self.options.deadline_seconds,
+            max_pause_seconds=self.options.max_pause_us / 1e6,
+        )
+        self.transaction.prepare()
+        return self.transaction
+
+
+def _is_alive(pid: int, start_time_ticks: int) -> bool:
+    try:
+        stat = procfs.read_stat(pid)
+    except HotmendError:
+        return False
+    return stat.start_time_ticks == start_time_ticks and stat.state not in "ZX"
