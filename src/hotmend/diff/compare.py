@@ -110,12 +110,22 @@ class Contents:
         old_words = [w - x for w in self.old.words_in(x, size)]
         if old_words != [w - y for w in self.new.words_in(y, size)]:
             return False
-        a, b = bytearray(self.old.image.read(x, size)), bytearray(self.new.image.read(y, size))
+        a, b = self._without_operands(x, y, size)
         for offset in old_words:
             if not self._same_word(x + offset, y + offset):
                 return False
             a[offset : offset + 8] = b[offset : offset + 8] = bytes(min(8, size - offset))
         return a == b
+
+    def _without_operands(self, x: int, y: int, size: int) -> tuple[bytearray, bytearray]:
+        """Read both objects, with what is only accessed as an operand blanked: that is compared by itself."""
+        a, b = bytearray(self.old.image.read(x, size)), bytearray(self.new.image.read(y, size))
+        operands = [(start - x, n) for start, n in self.old.operands_in(x + 1, size - 1)]
+        operands += [(start - y, n) for start, n in self.new.operands_in(y + 1, size - 1)]
+        for start, n in operands:
+            end = min(start + n, size)
+            a[start:end] = b[start:end] = bytes(max(end - start, 0))
+        return a, b
 
     def _same_word(self, x: int, y: int) -> bool:
         old_slot, new_slot = self.old.image.slots.get(x), self.new.image.slots.get(y)

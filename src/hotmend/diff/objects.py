@@ -102,6 +102,11 @@ class Objects:
         """Return the addresses referred to in `[low, high)`."""
         return self.bounds[bisect_left(self.bounds, low) : bisect_left(self.bounds, high)]
 
+    def operands_in(self, address: int, size: int) -> list[tuple[int, int]]:
+        """Return (start, bytes) of what is only ever accessed directly in a range, never taken."""
+        bounds = self.bounds_between(address, address + max(size, 0))
+        return [(b, self._access[b]) for b in bounds if b in self._access and b not in self._taken_set]
+
     def room_to_bound(self, address: int) -> int:
         """Return how many bytes from `address` on nothing refers to; 0 where something begins right there."""
         i = bisect_left(self.bounds, address)

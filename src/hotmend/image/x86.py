@@ -37,23 +37,12 @@ _WIDE = range(int(Register.RAX), int(Register.R15) + 1)
 _FIRST_TWO = tuple(int(r) for r in (Register.EDI, Register.RDI, Register.ESI, Register.RSI))
 _THIRD = (int(Register.EDX), int(Register.RDX))
 _STORES = {
-    getattr(Mnemonic, name)
-    for name in [
-        "MOV",
-        "XCHG",
-        "MOVD",
-        "MOVQ",
-        "MOVUPS",
-        "MOVAPS",
-        "MOVUPD",
-        "MOVAPD",
-        "MOVDQU",
-        "MOVDQA",
-        "VMOVUPS",
-        "VMOVAPS",
-        "VMOVDQU",
-        "VMOVDQA",
-    ]
+    getattr(Mnemonic, prefix + name)
+    for prefix, names in (
+        ("", ("MOV", "XCHG", "MOVD", "MOVQ", "MOVUPS", "MOVAPS", "MOVUPD", "MOVAPD", "MOVDQU", "MOVDQA")),
+        ("V", ("MOVUPS", "MOVAPS", "MOVDQU", "MOVDQA")),
+    )
+    for name in names
 }
 _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mnemonic.SUB}
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
