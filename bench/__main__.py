@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def main() -> int:
 
 def figures_measure(folder: Path, cycles: int, sections: tuple[str, ...] | list[str]) -> Iterator[Figure]:
     """Yield every figure of the chosen sections as soon as it is measured."""
+    note = "what else the machine does shows in every figure"
+    yield Figure("Machine", "load average before", os.getloadavg()[0], "", os.cpu_count(), "processors", note)
     steps: dict[str, Callable[[], Iterator[Figure]]] = {
         "build": lambda: builds_measure(folder / "builds"),
         "pause": lambda: _on_nginx(folder / "pause", lambda s, f: _pauses(s, f, cycles)),

@@ -44,9 +44,11 @@ SUBJECTS = (
 
 def builds_measure(folder: Path) -> Iterator[Figure]:
     """Yield build time and size for every pair, and verdicts as notes."""
+    progress("build times")
     for subject in SUBJECTS:
-        progress(f"building {subject.package}")
         yield _time_figure(subject, folder)
+    progress("sizes")
+    for subject in SUBJECTS:
         yield _size_figure(subject, folder)
 
 
