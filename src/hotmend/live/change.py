@@ -14,8 +14,9 @@ from hotmend.linux.stop import Stopper
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
+from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import place
-from hotmend.live.plan import Plan, Refusal, Target, find_targets, make_plan, read_shadows
+from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.registry import observe
 from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.transaction import NotNowError, Transaction

@@ -6,7 +6,8 @@ from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.remote import SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
 from hotmend.live.gate import PLACED_OFFSET, RegionRecord, write_header
-from hotmend.live.plan import Placement, Refusal
+from hotmend.live.needs import Refusal
+from hotmend.live.plan import Placement
 from hotmend.model.addresses import PAGE_BYTES
 
 _PROTECTIONS = {"r--": 1, "rw-": 3, "r-x": 5}

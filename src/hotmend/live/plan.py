@@ -11,7 +11,6 @@ from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.procfs import Mapping
-from hotmend.live import imports as live_imports
 from hotmend.live.gate import (
     GATE_OFFSET,
     EntryRecord,
@@ -33,31 +32,14 @@ from hotmend.live.layout import (
     relocate,
     span_of,
 )
+from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
 from hotmend.live.registry import observe_entry
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
-from hotmend.model.errors import HotmendError
-from hotmend.model.hotpatch import Hotpatch, ImportTarget
+from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Reason, refusal
 
 _BREAKPOINT = 0xCC
 _WORST_ADDRESS = 0x7FFF_FFFF_0000
-
-
-class Refusal(HotmendError):
-    """Carries reasons out of the planning steps to the driver, which turns them into a result."""
-
-    def __init__(self, *reasons: Reason) -> None:
-        super().__init__("; ".join(reason.sentence for reason in reasons))
-        self.reasons = reasons
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A hotpatch and the image it is for."""
-
-    hotpatch: Hotpatch
-    id: str
-    image: MappedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,39 +129,28 @@ def check_code(target: Target, memory: ProcessMemory, shadows: Sequence[Shadow])
     return tuple(reasons)
 
 
-def resolve_imports(
-    targets: Sequence[Target], images: Sequence[MappedImage], memory: ProcessMemory, maps: tuple[Mapping, ...]
-) -> tuple[Imports, ...]:
-    """Return the imports of every target, or refuse with all that cannot be resolved.
-
-    A place for exports of the other hotpatches of the update, which come first once hotpatches name them.
-    """
-    wanted = [sorted({r.target for r in t.hotpatch.relocations if isinstance(r.target, ImportTarget)}) for t in targets]
-    if not any(wanted):
-        return tuple({} for _ in targets)
-    libraries = _link_map(images, memory)
-    result, reasons = [], []
-    for target, names in zip(targets, wanted, strict=True):
-        found: Imports = {}
-        for name in names:
-            value = live_imports.resolve(name, libraries, target.image.bias, maps)
-            if isinstance(value, Reason):
-                reasons.append(value)
-            else:
-                found[name] = value
-        result.append(found)
-    if reasons:
-        raise Refusal(*reasons)
-    return tuple(result)
-
-
-def _link_map(images: Sequence[MappedImage], memory: ProcessMemory) -> tuple[live_imports.Library, ...]:
-    """Return the link map, from whichever image holds the debugger's pointer to it (the executable)."""
-    for image in images:
-        libraries = live_imports.read_link_map(memory, image)
-        if libraries:
-            return libraries
-    return ()
+def place_all(
+    targets: Sequence[Target], needs: Sequence[Needs], update: tuple[str, ...], maps: tuple[Mapping, ...]
+) -> tuple[Placement, ...]:
+    """Place every target, those that others import from first; the first one placed has the gate."""
+    room, waiting = list(maps), list(zip(targets, needs, strict=True))
+    placed: dict[str, Placement] = {}
+    gate = 0
+    while waiting:
+        ready = next((w for w in waiting if all(id_ in placed for id_, _ in w[1].added.values())), None)
+        if ready is None:
+            names = sorted({name.name for _, need in waiting for name in need.added})
+            raise Refusal(
+                refusal("import-cycle", "images of the update need added functions of each other; restart", *names)
+            )
+        target, need = ready
+        values = dict(need.values)
+        for name, (id_, address) in need.added.items():
+            values[name] = placed[id_].record.shadow_bias + address
+        placed[target.id] = place_target(target, update, gate, values, room)
+        gate = placed[target.id].record.gate
+        waiting.remove(ready)
+    return tuple(placed.values())
 
 
 def _functions(target: Target, shadow_bias: int) -> tuple[FunctionRecord, ...]:
@@ -291,14 +262,8 @@ def make_plan(
     gates = {shadow.record.gate for shadow in known.values()}
     if len(known) == len(targets) and len(gates) == 1:
         return Plan(tuple(known[target.id].record for target in targets), ())
-    imports = resolve_imports(targets, images, memory, maps)
-    room, gate = list(maps), 0
-    placements = []
-    for target, values in zip(targets, imports, strict=True):
-        placement = place_target(target, update, gate, values, room)
-        gate = placement.record.gate
-        placements.append(placement)
-    return Plan(tuple(placement.record for placement in placements), tuple(placements))
+    placements = place_all(targets, resolve_imports(targets, images, memory, maps), update, maps)
+    return Plan(tuple(placement.record for placement in placements), placements)
 
 
 def _fits(shadow: Shadow, targets: Sequence[Target]) -> bool:

@@ -14,7 +14,7 @@ from hotmend.linux.stop import StopFailure, StopFailureKind, Stopped, Stopper
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
-from hotmend.live.plan import Refusal
+from hotmend.live.needs import Refusal
 from hotmend.live.registry import observe_entry, read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
 from hotmend.model.errors import PermissionRefusedError
@@ -184,7 +184,7 @@ class Transaction:
                 stopped = self.stopper.stop(max(self.max_pause_seconds, _STOP_SECONDS_MIN))
             except StopFailure as failure:
                 if failure.kind is StopFailureKind.LATE:
-                    self._last_hits, self._last_failure = [], str(failure)
+                    self._last_failure = str(failure)
                     return None
                 raise
             try:
@@ -206,7 +206,7 @@ class Transaction:
     def _why(self) -> tuple[Reason, ...]:
         """Return what the last attempt found in the way."""
         pid = self.memory.pid
-        if self._last_failure:
+        if not self._last_hits:
             return (refusal("did-not-stop", f"process {pid}: {self._last_failure} (perhaps waiting in vfork)"),)
         strange = sorted({(h.tid, h.function) for h in self._last_hits if h.where == "coroutine"})
         active = sorted({(h.function, h.tid) for h in self._last_hits if h.where != "coroutine"})

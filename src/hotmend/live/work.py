@@ -13,7 +13,7 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stop import StopFailure, Stopper
 from hotmend.live.gate import HeaderRecord
-from hotmend.live.plan import Refusal
+from hotmend.live.needs import Refusal
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 from hotmend.model.verdict import Reason, note, refusal
