@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
@@ -31,9 +32,9 @@ class _Piece:
 class Assembly:
     """The shadow in the making."""
 
-    def __init__(self, c: Correspondence, contents: Contents, selection: Selection) -> None:
+    def __init__(self, c: Correspondence, contents: Contents, selection: Selection, aligned: Aligned) -> None:
         self._c, self._contents, self._selection = c, contents, selection
-        self.resolver = Resolver(c, contents, selection)
+        self.resolver = Resolver(c, contents, selection, aligned)
         self.relocations: dict[int, Relocation] = {}
         self.evidence: dict[str, int] = {}
         self.reasons: list[Reason] = []

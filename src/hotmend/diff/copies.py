@@ -7,13 +7,18 @@ out: an old text that is still shown somewhere does no harm that a new one would
 
 from __future__ import annotations
 
+import re
+
 from hotmend.diff.align import Aligned
+from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import reads_then_stores
+from hotmend.image.x86 import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import Reason, refusal
 
 _COPIERS = frozenset({"memcpy", "__memcpy_chk", "memmove", "__memmove_chk", "mempcpy", "strcpy"})
+
+_REGISTERS = re.compile(r"hook|regist|^atexit$|^__cxa_atexit$|^signal$|^sigaction$|^pthread_atfork$")
 
 
 def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Reason]:
@@ -34,6 +39,54 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
         refusal(
             "contents-may-be-copied",
             "a changed table is copied, or its address is stored; the process may go on with the old contents",
+            *found[:20],
+        )
+    ]
+
+
+def judge_identity(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Reason]:
+    """Return a refusal for each changed object whose address code compares.
+
+    What is compared with it in the process holds the old address; and the address may be meant as the end of the
+    object before it, which stays where it was.
+    """
+    found: list[str] = []
+    for y in sorted(contents.changed):
+        if contents.new.jump_table(y):
+            continue
+        for j in sorted(contents.new.users(y, 1)):
+            if compares_address(aligned.new(j), y):
+                found.append(f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}")
+    if not found:
+        return []
+    return [
+        refusal(
+            "compared-address",
+            "the address of a changed object is compared; it may be a sentinel, or the end of the object before it",
+            *found[:20],
+        )
+    ]
+
+
+def judge_registrations(c: Correspondence, contents: Contents, selection: Selection, aligned: Aligned) -> list[Reason]:
+    """Return a refusal for each added function that changed code hands to an import that registers it.
+
+    Where that happens at start, it happened without the new function, and will not happen again.
+    """
+    imports = {stub for stub, slot in c.new_plt.items() if _REGISTERS.search(_name(c, slot))}
+    imports |= {a for a, slot in c.new.image.slots.items() if _REGISTERS.search(slot.name)}
+    found: list[str] = []
+    for j in sorted(selection.shadow - selection.origin.keys()):
+        start = c.new.codes[j].start
+        for user in sorted(contents.new.users(start, 1) & selection.origin.keys()):
+            if hands_over(aligned.new(user), start, imports):
+                found.append(f"{c.new.codes[j].label} in {c.new.codes[user].label}")
+    if not found:
+        return []
+    return [
+        refusal(
+            "registered-at-start",
+            "a new function is registered by code that has probably run already; it would never be called",
             *found[:20],
         )
     ]

@@ -14,7 +14,7 @@ from hotmend.diff.allocation import judge_allocations
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
-from hotmend.diff.copies import judge_copies
+from hotmend.diff.copies import judge_copies, judge_identity, judge_registrations
 from hotmend.diff.correspond import Correspondence, correspond, follow_gaps, follow_pointers, map_names
 from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
@@ -45,7 +45,9 @@ class _Clock:
         self._last = now
 
 
-ACCEPTABLE = frozenset({"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split"})
+ACCEPTABLE = frozenset(
+    {"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split", "registered-at-start"}
+)
 """Reasons that depend on what the process does: an operator who knows may accept them, no other."""
 
 
@@ -97,12 +99,18 @@ def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outco
         *judge_splits(c),
         *judge_room(c, new_objects),
         *judge_copies(c, contents, aligned),
+        *judge_identity(c, contents, aligned),
     ]
     clock.step("layout")
     selection = select(c, contents)
-    reasons += [*selection.reasons, *judge_labels(c), *judge_unwinding(c, selection, aligned)]
+    reasons += [
+        *selection.reasons,
+        *judge_labels(c),
+        *judge_unwinding(c, selection, aligned),
+        *judge_registrations(c, contents, selection, aligned),
+    ]
     clock.step("closure")
-    assembly = Assembly(c, contents, selection)
+    assembly = Assembly(c, contents, selection, aligned)
     assembly.run()
     clock.step("assemble")
     entries, refusals = plan_entries(c, contents, selection, assembly)

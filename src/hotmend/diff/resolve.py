@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
-from hotmend.image.x86 import CALL, JUMP
+from hotmend.image.x86 import CALL, JUMP, compares_address
 from hotmend.model.addresses import LinkAddress
 from hotmend.model.verdict import Reason, refusal
 
@@ -39,8 +40,8 @@ class Resolved:
 class Resolver:
     """Answers for one image; keeps the refusals of what it could not answer."""
 
-    def __init__(self, c: Correspondence, contents: Contents, selection: Selection) -> None:
-        self._c, self._contents, self._selection = c, contents, selection
+    def __init__(self, c: Correspondence, contents: Contents, selection: Selection, aligned: Aligned) -> None:
+        self._c, self._contents, self._selection, self._aligned = c, contents, selection, aligned
         self.reasons: dict[tuple[str, int], Reason] = {}
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
@@ -109,6 +110,8 @@ class Resolver:
             if mapped is not None:
                 return Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence, mapped.votes)
             return self._variable(target, section is None)
+        if user >= 0 and self._ends_a_shadow_object(target, user):
+            return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
         if self._leads_into_shadow(target):
             return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
         kept = mapped is not None and target not in self._contents.changed
@@ -120,6 +123,22 @@ class Resolver:
             )
         return Resolved(Place.SHADOW_OBJECT, LinkAddress(target), "new")
 
+    def _ends_a_shadow_object(self, target: int, user: int) -> bool:
+        """Return whether `user` compares the end of a table that comes from the shadow: then the end does too."""
+        before = self._object_before(target, user)
+        if before is None or not compares_address(self._aligned.new(user), target):
+            return False
+        resolved = self._data(before, user)
+        return resolved is not None and resolved.place is Place.SHADOW_OBJECT
+
+    def _object_before(self, target: int, user: int) -> int | None:
+        """Return the object that ends exactly at `target`, if `user` takes it too and it is no text."""
+        objects = self._contents.new
+        before = objects.taken_before(target)
+        if before is None or before + objects.extent(before) != target or user not in objects.users(before, 1):
+            return None
+        return None if objects.string(before) is not None or objects.jump_table(before) else before
+
     def _leads_into_shadow(self, target: int) -> bool:
         """Return whether a jump table stands there that belongs to new code: its distances fit the shadow alone."""
         holders = {self._c.new.holder(t) for t in self._contents.new.jump_table(target)}
@@ -130,10 +149,8 @@ class Resolver:
         objects = self._contents.new
         if not objects.is_taken(target) or objects.string(target) is not None or objects.jump_table(target):
             return False
-        before = objects.taken_before(target)
-        if before is None or before + objects.extent(before) != target or user not in objects.users(before, 1):
-            return False
-        if objects.string(before) is not None or objects.jump_table(before):
+        before = self._object_before(target, user)
+        if before is None:
             return False
         mapped = self._c.to_old.get(before) or self._c.neighbours(before)
         return mapped is not None and self._contents.equal(mapped.old, before)

@@ -522,3 +522,44 @@ def _stored(instructions: list[Instruction], taker: Instruction, copiers: set[in
         if i.op_count and i.op0_kind == _REGISTER and RegisterExt.full_register(i.op0_register) == whole:
             return False
     return False
+
+
+def compares_address(body: Body, address: int) -> bool:
+    """Return whether a function compares a register that it loaded with `address`, or an equal immediate."""
+    holders: set[int] = set()
+    for i in body.instructions:
+        operands = [n for n in range(i.op_count) if i.op_kind(n) == _REGISTER]
+        registers = [int(RegisterExt.full_register(i.op_register(n))) for n in operands]
+        if i.mnemonic in (Mnemonic.CMP, Mnemonic.SUB):
+            if not holders.isdisjoint(registers) or immediate_of(i) == address:
+                return True
+        elif registers and i.op0_kind == _REGISTER:
+            holders.discard(registers[0])
+            if _loads_address(i, address):
+                holders.add(registers[0])
+    return False
+
+
+def _loads_address(i: Instruction, address: int) -> bool:
+    if i.mnemonic == Mnemonic.LEA:
+        return i.is_ip_rel_memory_operand and i.ip_rel_memory_address == address
+    return i.mnemonic == Mnemonic.MOV and immediate_of(i) == address
+
+
+def hands_over(body: Body, address: int, imports: set[int]) -> bool:
+    """Return whether a function takes `address` by `lea` and then calls one of `imports` (PLT stubs or slots)."""
+    for n, i in enumerate(body.instructions):
+        if i.mnemonic != Mnemonic.LEA or not i.is_ip_rel_memory_operand or i.ip_rel_memory_address != address:
+            continue
+        for later in body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX]:
+            if later.flow_control == FlowControl.CALL:
+                if later.near_branch_target in imports:
+                    return True
+                break
+            if later.flow_control == FlowControl.INDIRECT_CALL:
+                if later.is_ip_rel_memory_operand and later.ip_rel_memory_address in imports:
+                    return True
+                break
+            if later.flow_control == FlowControl.UNCONDITIONAL_BRANCH and later.near_branch_target in imports:
+                return True
+    return False
