@@ -58,7 +58,7 @@ int unrelated(int x) { return x * 3; }
 _OTHER_MEMBER = """
 struct session { long state, limit, count; };
 long get_state(struct session *s) { puts("state"); return s->state * 3; }
-long choose(struct session *s, int x) { if (x > 5) puts("large"); return s->CHANGE + x; }
+long choose(struct session *s, int x) { if (x > CHANGE + x; }
 """
 _GROWN_SIZE = """
 void *make(int kind) { char *p = malloc(CHANGE); if (p) p[0] = (char)kind; return p; }
@@ -106,7 +106,8 @@ _INITIAL = "static int level = CHANGE; int get(void) { return level; } void set(
 # name: (source, old, new, code that must be among the reasons, verdicts that are right)
 _RULES: dict[str, tuple[str, str, str, str, tuple[Verdict, ...]]] = {
     "a member inserted": (_MEMBERS, "", "long fresh;", "structure-layout-changed", (Verdict.BASELINE_REQUIRED,)),
-    "another member used": (_OTHER_MEMBER, "limit + 3", "count + 4", "displacement-changed", (Verdict.HOTPATCH_WITH_NOTES,)),
+    "another member used": (_OTHER_MEMBER, "5) puts(\"large\"); return s->limit", "9) puts(\"large\"); return s->count",
+                            "displacement-changed", (Verdict.HOTPATCH_WITH_NOTES,)),
     "a larger allocation": (_GROWN_SIZE, "40", "48", "allocation-size-changed", (Verdict.BASELINE_REQUIRED,)),
     "an array grown": (_ARRAY, "16", "20", "object-grew", (Verdict.BASELINE_REQUIRED,)),
     "a thread variable added": (_THREAD, "", "__thread int more = 2;", "tls-layout-changed",
