@@ -15,7 +15,7 @@ import numpy as np
 
 from hotmend.diff.objects import Objects
 from hotmend.image.image import Image, Integers, Slot
-from hotmend.image.x86 import Survey, plt_stubs
+from hotmend.image.x86 import Survey, plt_stubs, reference_ranges
 from hotmend.model.verdict import Reason, refusal
 
 _ROUNDS_MAX = 8
@@ -208,10 +208,8 @@ def paired_references(c: Correspondence, *, gaps: bool) -> tuple[Integers, Integ
     """Return (old code index, old reference index, new reference index) for every pair with equal bytes."""
     a, b = c.old.references, c.new.references
     pairs = np.array([(i, j) for i, j in c.same.items() if gaps or not c.old.codes[i].gap], np.int64).reshape(-1, 2)
-    counts = a.first[pairs[:, 0] + 1] - a.first[pairs[:, 0]]
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    old_at = np.repeat(a.first[pairs[:, 0]], counts) + within
-    new_at = np.repeat(b.first[pairs[:, 1]], counts) + within
+    old_at, counts = reference_ranges(a.first, pairs[:, 0])
+    new_at, _ = reference_ranges(b.first, pairs[:, 1])
     return np.repeat(pairs[:, 0], counts), old_at, new_at
 
 

@@ -78,7 +78,8 @@ def _without_collector() -> Iterator[None]:
 
 def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outcome:
     clock = _Clock()
-    before, after = survey(old), survey(new)
+    before = survey(old)
+    after = survey(new, before)
     clock.step("decode")
     c = correspond(before, after, pair_identical(before, after))
     old_objects, new_objects = Objects(before), Objects(after)

@@ -146,14 +146,94 @@ class Survey:
         return self.image.read(code.start, code.size)
 
 
-def survey(image: Image) -> Survey:
-    """Decode all code of `image`."""
+def survey(image: Image, like: Survey | None = None) -> Survey:
+    """Decode all code of `image`.
+
+    Args:
+        image: what to decode.
+        like: another build of it. Code that differs from that build's in its reference fields alone has the same
+            instructions, so that it need not be decoded again; that is most of an image.
+    """
     codes = _codes(image)
     collector = _Collector(image)
+    known: set[int] = set()
+    if like is not None:
+        known, collector.copied = _copied(image, codes, like)
     for index, code in enumerate(codes):
-        collector.scan(index, code)
+        if index not in known:
+            collector.scan(index, code)
     references = collector.references(len(codes))
     return Survey(image, codes, references, _keys(image, codes, references), frozenset(collector.invalid))
+
+
+_LOOKAHEAD = 12
+
+
+def _copied(image: Image, codes: tuple[Code, ...], like: Survey) -> tuple[set[int], Integers]:
+    """Find codes with a twin in `like` at about the same place; return their indexes and reference rows."""
+    nothing = np.zeros((0, 7), np.int64)
+    if image.fixed or like.image.fixed:
+        return set(), nothing  # which numbers are addresses depends on where the sections are
+    pairs = np.array(_twins(image, codes, like), np.int64).reshape(-1, 2)
+    if not len(pairs):
+        return set(), nothing
+    r = like.references
+    at, counts = reference_ranges(r.first, pairs[:, 0])
+    starts = np.array([c.start for c in codes], np.int64)
+    ends = np.array([c.end for c in codes], np.int64)
+    owner = np.repeat(pairs[:, 1], counts)
+    field = r.field[at] + np.repeat(starts[pairs[:, 1]] - like.starts[pairs[:, 0]], counts)
+    target = field + r.tail[at] + _signed_fields(image, field, r.width[at])
+    inside = (target >= starts[owner]) & (target < ends[owner])
+    kind = r.kind[at]
+    # A branch that leaves one build's function and stays in the other's is no reference there: decode that one.
+    doubtful = np.unique(owner[inside & ((kind == JUMP) | ((kind == CALL) & (target != starts[owner])))])
+    rows = np.stack([owner, field, r.width[at], kind, target, r.tail[at], r.access[at]], 1).astype(np.int64)
+    return set(pairs[:, 1].tolist()) - set(doubtful.tolist()), rows[~np.isin(owner, doubtful)]
+
+
+def reference_ranges(first: Integers, owners: Integers) -> tuple[Integers, Integers]:
+    """Return the indexes of all references of `owners`, one owner behind the other, and how many each has."""
+    counts = first[owners + 1] - first[owners]
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(first[owners], counts) + within, counts
+
+
+def _twins(image: Image, codes: tuple[Code, ...], like: Survey) -> list[tuple[int, int]]:
+    """Return (index in `like`, index) of codes with equal bytes outside of the reference fields, in link order."""
+    mask = np.full(len(like.image.memory), 0xFF, np.uint8)
+    for width in (1, 4, 8):
+        fields = like.references.field[like.references.width == width] - like.image.extent.start
+        for n in range(width):
+            mask[fields + n] = 0
+    blank, base = mask.tobytes(), like.image.extent.start
+    result: list[tuple[int, int]] = []
+    at = 0
+    for index, code in enumerate(codes):
+        if code.gap:
+            continue
+        new = int.from_bytes(image.read(code.start, code.size), "little")
+        for i in range(at, min(at + _LOOKAHEAD, len(like.codes))):
+            twin = like.codes[i]
+            if twin.size != code.size or twin.gap or i in like.invalid:
+                continue
+            old = int.from_bytes(like.bytes_of(i), "little")
+            if (old ^ new) & int.from_bytes(blank[twin.start - base : twin.end - base], "little") == 0:
+                result.append((i, index))
+                at = i + 1
+                break
+    return result
+
+
+def _signed_fields(image: Image, field: Integers, width: NDArray[np.int8]) -> Integers:
+    """Read little-endian signed fields of 1 or 4 bytes."""
+    at = field - image.extent.start
+    memory = image.bytes_array
+    result = memory[at].astype(np.int8).astype(np.int64)
+    wide = width == 4
+    words = sum(memory[at[wide] + n].astype(np.int64) << (8 * n) for n in range(4))
+    result[wide] = np.where(words >= 1 << 31, words - (1 << 32), words)
+    return result
 
 
 def plt_sections(image: Image) -> tuple[tuple[int, int], ...]:
@@ -241,6 +321,8 @@ class _Collector:
         self._ends = {s.address + s.size + n for s in image.allocated for n in range(8)}
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
         self.invalid: set[int] = set()
+        self.copied: Integers = np.zeros((0, 7), np.int64)
+        """Rows of codes that were not decoded because another build has the same instructions."""
 
     def scan(self, index: int, code: Code) -> None:
         """Decode one code and keep the references that leave it, and those to data."""
@@ -319,6 +401,7 @@ class _Collector:
     def references(self, count: int) -> References:
         """Return what was gathered from `count` codes."""
         rows = np.array(self._rows, np.uint64).astype(np.int64).reshape(-1, 7)
+        rows = np.concatenate([rows, self.copied])
         rows = rows[np.argsort(rows[:, 1], kind="stable")]
         owner = rows[:, 0].astype(np.int32)
         return References(
