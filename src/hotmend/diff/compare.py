@@ -18,7 +18,8 @@ _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init
             ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
 
 
-_SHORT_TEXT = 4
+SHORT_TEXT = 4
+"""Bytes, NUL included, up to which a text may as well be a small number."""
 
 
 class Contents:
@@ -76,7 +77,7 @@ class Contents:
         rest, other = self.old.image.read(x, size)[text_size:], self.new.image.read(y, size)[text_size:]
         if rest == other or not rest or not other:
             return True
-        if text_size > _SHORT_TEXT and is_text(rest) and is_text(other):
+        if text_size > SHORT_TEXT and is_text(rest) and is_text(other):
             return True
         return self._same_words(x + text_size, y + text_size, size - text_size)
 

@@ -11,7 +11,7 @@ import re
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
-from hotmend.diff.compare import Contents
+from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.image.x86 import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import Reason, refusal
@@ -27,7 +27,8 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
     copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
     copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
     for y in sorted(contents.changed):
-        if contents.new.string(y) is not None or contents.new.jump_table(y) or contents.new.text_table(y):
+        text = contents.new.string(y)
+        if (text is not None and len(text) > SHORT_TEXT) or contents.new.jump_table(y) or contents.new.text_table(y):
             continue
         size = contents.new.extent(y)
         for j in sorted(contents.new.users(y, size)):

@@ -18,6 +18,7 @@ from hotmend.diff.copies import judge_copies, judge_identity, judge_registration
 from hotmend.diff.correspond import Correspondence, correspond, follow_gaps, follow_pointers, map_names
 from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
+from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
 from hotmend.diff.pair import pair_identical
@@ -101,6 +102,7 @@ def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outco
         *judge_room(c, new_objects),
         *judge_copies(c, contents, aligned),
         *judge_identity(c, contents, aligned),
+        *judge_leftovers(c, contents),
     ]
     clock.step("layout")
     selection = select(c, contents)

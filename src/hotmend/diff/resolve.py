@@ -141,8 +141,11 @@ class Resolver:
 
     def _leads_into_shadow(self, target: int) -> bool:
         """Return whether a jump table stands there that belongs to new code: its distances fit the shadow alone."""
-        holders = {self._c.new.holder(t) for t in self._contents.new.jump_table(target)}
-        return not holders.isdisjoint(self._selection.shadow)
+        objects, new = self._contents.new, self._c.new
+        targets = objects.jump_table(target)
+        words = objects.words_in(target, objects.extent(target))
+        targets += [t for w in words if (t := new.image.pointers.get(w, -1)) not in new.at]
+        return not self._selection.shadow.isdisjoint(new.holder(t) for t in targets)
 
     def _ends_an_object(self, target: int, user: int) -> bool:
         """Return whether `user` also takes the object that ends exactly where `target` begins, and it stays old."""

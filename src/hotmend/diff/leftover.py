@@ -1,0 +1,67 @@
+"""The net under the comparison of contents: read-only bytes that differ although nothing said so.
+
+Code may reach a table by an address outside of it (a base with the lowest index taken off), so that no reference
+shows where the table is. Between two mapped addresses that moved by the same distance every byte stays comparable:
+what differs there, and belongs to no object that was compared, is a change that nobody would apply.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.image.image import Section
+from hotmend.model.verdict import Reason, refusal
+
+
+def judge_leftovers(c: Correspondence, contents: Contents) -> list[Reason]:
+    """Return a refusal that lists read-only bytes which differ and belong to no compared object."""
+    found: list[str] = []
+    for section in c.new.image.allocated:
+        if section.name.startswith(".rodata") and section.kind == "SHT_PROGBITS":
+            found += _differences(c, contents, section)
+    if not found:
+        return []
+    return [
+        refusal(
+            "unexplained-data-change",
+            "read-only data differs at a place that no reference leads to; who uses it is not known",
+            *found[:20],
+        )
+    ]
+
+
+def _differences(c: Correspondence, contents: Contents, section: Section) -> list[str]:
+    old, new = c.old.image, c.new.image
+    end = section.address + section.size
+    known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
+    result = []
+    for y, next_y in zip(known, [*known[1:], end], strict=True):
+        x = c.to_old[y].old
+        next_x = c.to_old[next_y].old if next_y in c.to_old else x + next_y - y
+        if next_x - x != next_y - y or not contents.equal(x, y):
+            continue
+        size = next_y - y
+        differs = np.frombuffer(old.read(x, size), np.uint8) != np.frombuffer(new.read(y, size), np.uint8)
+        if differs.any():
+            _blank(contents, y, x, size, differs)
+            if differs.any():
+                result.append(f"{y + int(np.argmax(differs)):#x}")
+    return result
+
+
+def _blank(contents: Contents, y: int, x: int, size: int, differs: np.ndarray) -> None:
+    """Clear what was compared otherwise: words, tables, texts, and objects that only changed code uses."""
+    old, new = contents.old, contents.new
+    for start, objects in ((x, old), (y, new)):
+        for word in objects.words_in(start, size):
+            differs[word - start : word - start + 8] = False
+        table = objects.jump_table(start)
+        differs[: 4 * len(table)] = False
+        text = objects.string(start)
+        if text is not None and len(text) > 1:
+            differs[: len(text)] = False
+        for bound in objects.bounds_between(start + 1, start + size):
+            following = objects.bounds_between(bound + 1, start + size)
+            differs[bound - start : (following[0] if following else start + size) - start] = False
