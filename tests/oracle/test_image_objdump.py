@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.image.body import Body
+from hotmend.image.code import plt_stubs
 from hotmend.image.elf import read_image
-from hotmend.image.x86 import ABSOLUTE, CALL, DATA, JUMP, LEA, Body, Survey, plt_stubs, survey
+from hotmend.image.references import ABSOLUTE, CALL, DATA, JUMP, LEA, Survey, survey
 
 _IMAGES = ("/bin/ls", "/usr/bin/dpkg-deb", "/lib/x86_64-linux-gnu/libz.so.1")
 _BRANCH = re.compile(r"^(?:bnd |notrack |cs |ds )*(j\w+|call|loop\w*|xbegin)(?:,p[nt])? +([0-9a-f]+)(?: <|$)")

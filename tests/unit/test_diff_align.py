@@ -11,7 +11,7 @@ import pytest
 from hotmend.diff import align as align_module
 from hotmend.diff.align import align
 from hotmend.diff.pair import pair_identical
-from hotmend.image.x86 import Survey
+from hotmend.image.references import Survey
 
 
 def _tokens(text: str) -> list[tuple[int, ...]]:

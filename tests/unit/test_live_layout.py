@@ -89,7 +89,8 @@ def test_jump_out_of_reach() -> None:
 )
 def test_matching_rule(ranges: list[tuple[int, int]], words: list[int]) -> None:
     """`start < w <= end`, against the rule written down plainly (ranges made disjoint first)."""
-    functions, last = [], 0
+    functions: list[FunctionRecord] = []
+    last = 0
     for gap, size in ranges:
         functions.append(FunctionRecord(str(len(functions)), last + gap % 60, size))
         last = functions[-1].address + size

@@ -10,7 +10,7 @@ from collections import defaultdict
 from difflib import SequenceMatcher
 
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import Body
+from hotmend.image.body import Body
 
 _WORK_MAX = 40_000_000
 """Product of the lengths above which only common beginnings and ends are aligned."""

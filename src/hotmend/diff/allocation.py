@@ -11,7 +11,8 @@ import re
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import calls_by_instruction, carries_size, immediate_of
+from hotmend.image.body import calls_by_instruction, immediate_of
+from hotmend.image.flow import carries_size
 from hotmend.model.verdict import Reason, refusal
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm]|^memset$)")

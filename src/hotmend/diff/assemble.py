@@ -10,7 +10,7 @@ from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.resolve import Place, Resolved, Resolver
 from hotmend.image.image import Slot
-from hotmend.image.x86 import ABSOLUTE, LEA
+from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
 from hotmend.model.verdict import Reason, refusal

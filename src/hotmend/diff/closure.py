@@ -12,7 +12,7 @@ import numpy as np
 
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import CALL, JUMP, LEA
+from hotmend.image.references import CALL, JUMP, LEA
 from hotmend.model.verdict import Reason, refusal
 
 

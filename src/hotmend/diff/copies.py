@@ -13,7 +13,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import compares_address, hands_over, reads_then_stores
+from hotmend.image.flow import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import Reason, refusal
 
 _COPIERS = frozenset({"memcpy", "__memcpy_chk", "memmove", "__memmove_chk", "mempcpy", "strcpy"})

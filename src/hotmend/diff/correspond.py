@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hotmend.diff.objects import Objects
+from hotmend.image.code import plt_stubs
 from hotmend.image.image import Image, Integers, Slot
-from hotmend.image.x86 import Survey, plt_stubs, reference_ranges
+from hotmend.image.references import Survey, reference_ranges
 from hotmend.model.verdict import Reason, refusal
 
 _ROUNDS_MAX = 8

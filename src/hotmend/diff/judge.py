@@ -7,7 +7,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.layout import body_is_leaf
 from hotmend.image.image import STT_OBJECT, Image
-from hotmend.image.x86 import LEA, table_words
+from hotmend.image.references import LEA, table_words
 from hotmend.model.verdict import Reason, note, refusal
 
 

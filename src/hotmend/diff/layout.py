@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
+from hotmend.image.body import Body, Member, immediate_of, member_of, thread_offset, uses_frame_pointer
 from hotmend.image.image import Image
-from hotmend.image.x86 import Body, Member, immediate_of, member_of, thread_offset, uses_frame_pointer
 from hotmend.model.verdict import Reason, note, refusal
 
 _FUNCTIONS_MIN = 2

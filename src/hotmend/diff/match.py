@@ -7,7 +7,7 @@ from collections import Counter
 from math import sqrt
 
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.x86 import Body
+from hotmend.image.body import Body
 
 LIKENESS_MIN = 0.5
 _CANDIDATES_MAX = 40

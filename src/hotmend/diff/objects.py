@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from hotmend.image.image import STT_OBJECT, Image, Integers
-from hotmend.image.x86 import ABSOLUTE, DATA, LEA, Survey
+from hotmend.image.references import ABSOLUTE, DATA, LEA, Survey
 
 _STRING_MAX = 1 << 16
 _TABLE_ENTRIES_MIN = 2

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from difflib import SequenceMatcher
 
-from hotmend.image.x86 import Survey
+from hotmend.image.references import Survey
 
 _STRETCH_MAX = 4000
 

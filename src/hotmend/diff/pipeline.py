@@ -27,7 +27,7 @@ from hotmend.diff.redirect import plan_entries
 from hotmend.diff.room import judge_room
 from hotmend.diff.stubs import make_stubs
 from hotmend.image.image import Image
-from hotmend.image.x86 import Survey, survey
+from hotmend.image.references import Survey, survey
 from hotmend.model.addresses import Extent, LinkAddress
 from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Statistics
 from hotmend.model.verdict import Reason, Severity, Verdict, judge

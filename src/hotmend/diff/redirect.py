@@ -7,8 +7,8 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.stubs import Entry
+from hotmend.image.body import Body
 from hotmend.image.entry import Immovable, displace
-from hotmend.image.x86 import Body
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.verdict import Reason, refusal
 

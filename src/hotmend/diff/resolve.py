@@ -10,8 +10,9 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import writable_at_run_time
+from hotmend.image.flow import compares_address
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
-from hotmend.image.x86 import CALL, JUMP, compares_address
+from hotmend.image.references import CALL, JUMP
 from hotmend.model.addresses import LinkAddress
 from hotmend.model.verdict import Reason, refusal
 

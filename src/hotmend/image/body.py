@@ -1,0 +1,123 @@
+"""One function decoded in detail: what changed functions are aligned and judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from iced_x86 import Decoder, FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
+
+from hotmend.image.references import Survey
+
+_MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
+_NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
+    int(r) for r in (Register.NONE, Register.RIP, Register.RSP, Register.RBP, Register.ESP, Register.FS)
+)
+_WIDE = range(int(Register.RAX), int(Register.R15) + 1)
+_STACK = (_RSP, _ESP)
+
+
+class Body:
+    """One function decoded in detail."""
+
+    def __init__(self, survey: Survey, index: int) -> None:
+        self.code = survey.codes[index]
+        text = survey.image.read(self.code.start, self.code.size)
+        self._decoder = Decoder(64, text, ip=self.code.start)
+        self.instructions: list[Instruction] = list(self._decoder)
+
+    @cached_property
+    def tokens(self) -> list[tuple[int, ...]]:
+        """Each instruction without its numbers: operation, registers, base, index and scale."""
+        return [token(i) for i in self.instructions]
+
+    def branch_targets(self) -> set[int]:
+        """Link addresses that near branches of this function go to."""
+        return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == _NEAR}
+
+
+def token(i: Instruction) -> tuple[int, ...]:
+    """Return an instruction without displacement, immediate and branch target."""
+    registers = tuple(
+        int(i.op_register(n)) if i.op_kind(n) == _REGISTER else -int(i.op_kind(n)) for n in range(i.op_count)
+    )
+    wide = i.op_count and i.op0_kind == _NEAR
+    return (
+        int(i.mnemonic) if wide else _plain_code(i),
+        *registers,
+        int(i.memory_base),
+        int(i.memory_index),
+        i.memory_index_scale,
+        int(i.memory_segment),
+    )
+
+
+def _plain_code(i: Instruction) -> int:
+    """The operation, with the short and long forms of an immediate taken as one."""
+    return int(i.mnemonic) * 64 + int(i.memory_size) % 64
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A memory operand off a register: what a struct member or an array element looks like in code.
+
+    Attributes:
+        base: number of the base register.
+        displacement: signed, bytes.
+        access: bytes accessed; 0 for an address computation.
+        scale: of the index, 0 without one.
+    """
+
+    base: int
+    displacement: int
+    access: int
+    scale: int
+
+
+def member_of(i: Instruction, *, frame_pointer: bool) -> Member | None:
+    """Return the memory operand of an instruction if it goes through a pointer that is not the stack's."""
+    if not any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
+        return None
+    base = i.memory_base
+    if base in _STACK or base in (_RIP, _NONE) or (frame_pointer and base == _RBP):
+        return None
+    displacement = i.memory_displacement
+    if displacement >= 1 << 63:
+        displacement -= 1 << 64
+    if i.mnemonic == Mnemonic.LEA and MemorySizeExt.size(i.memory_size) == 0 and i.op0_register not in _WIDE:
+        return None  # a shorter result is arithmetic, not an address
+    access = 0 if i.mnemonic == Mnemonic.LEA else MemorySizeExt.size(i.memory_size)
+    return Member(int(base), displacement, access, i.memory_index_scale if i.memory_index != _NONE else 0)
+
+
+def uses_frame_pointer(instructions: list[Instruction]) -> bool:
+    """Return whether the function sets rbp up as its frame pointer."""
+    return any(
+        i.mnemonic == Mnemonic.MOV and i.op0_register == _RBP and i.op1_register == _RSP for i in instructions[:24]
+    )
+
+
+def thread_offset(i: Instruction) -> int | None:
+    """Return the displacement of an operand in the thread's own storage (`fs:`), or None."""
+    if i.memory_segment == _FS and any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
+        return int(i.memory_displacement)
+    return None
+
+
+def immediate_of(i: Instruction) -> int | None:
+    """Return the first immediate operand, or None."""
+    for n in range(i.op_count):
+        if OpKind.IMMEDIATE8 <= i.op_kind(n) <= OpKind.IMMEDIATE32TO64:
+            return int(i.immediate(n))
+    return None
+
+
+def calls_by_instruction(body: Body) -> dict[int, int]:
+    """Return for each call of a function, by instruction index, the function, PLT stub or slot it goes to."""
+    result: dict[int, int] = {}
+    for n, i in enumerate(body.instructions):
+        if i.flow_control == FlowControl.CALL:
+            result[n] = i.near_branch_target
+        elif i.flow_control == FlowControl.INDIRECT_CALL:
+            result[n] = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else 0
+    return result
