@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
-from hotmend.image.x86 import survey
+from hotmend.image.references import survey
 from hotmend.model.errors import InputError
 from hotmend.model.verdict import Verdict
 from tests.unit.elf_maker import DATA, TEXT, Library
@@ -46,7 +46,7 @@ int (*const table[])(int) = {look, pick};
 int main(int count, char **words) { return total() + count; }
 """
 _SECONDS_MAX = 20
-_NUMBERS = [0, 1, 2, 0x7F, 0xFF, 0x1000, 0xFFFF, 1 << 28, 1 << 31, (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1]
+_NUMBERS = [0, 1, 2, 0x7F, 0xFF, 0x1000, 0xFFFF, 1 << 24, 1 << 31, (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1]
 _QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import struct
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from hotmend.model.addresses import LinkAddress
 from hotmend.model.hotpatch import GateTarget, OldTarget, Redirection, Relocation, RelocationKind
 
 ENTRY, CALLEE, NEW, WORDS, STUBS, GATE = 0x1000, 0x2000, 0x3000, 0x4000, 0x6000, 0x5000
+_REGISTERS_AT = 0x5800
 REGISTERS = ("rax", "rbx", "rcx", "rdx", "rbp", "r8", "r9", "r10", "r12", "r13", "r14", "r15", "rdi", "rsi")
 
 _CALLER = """
@@ -70,10 +73,23 @@ class Arena:
         return int(struct.unpack("<Q", self.read(at, 8))[0])
 
     def call(self, at: int, registers: Mapping[str, int]) -> dict[str, int]:
-        """Call the code at an offset; return what all registers hold when it returns."""
-        values = (ctypes.c_uint64 * len(REGISTERS))(*(registers.get(r, 0x1111 * n) for n, r in enumerate(REGISTERS)))
-        _caller().run(ctypes.c_void_p(self.base + at), values)
-        return dict(zip(REGISTERS, values, strict=True))
+        """Call the code at an offset in a child; return what all registers hold when it returns.
+
+        The arena is shared with the child, so that what the code writes stays; a crash is the child's alone.
+        """
+        values = [registers.get(r, 0x1111 * n) for n, r in enumerate(REGISTERS)]
+        self.write(_REGISTERS_AT, struct.pack(f"<{len(values)}Q", *values))
+        run = _caller().run
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child does nothing but this call
+            child = os.fork()
+        if not child:
+            run(ctypes.c_void_p(self.base + at), ctypes.c_void_p(self.base + _REGISTERS_AT))
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status == 0, f"the code ended with {status}"
+        found = struct.unpack(f"<{len(values)}Q", self.read(_REGISTERS_AT, 8 * len(values)))
+        return dict(zip(REGISTERS, found, strict=True))
 
     def redirect(self, text: bytes, *, far: bool, branch_targets: Sequence[int] = ()) -> Redirection:
         """Make stubs for the entry, put the one asked for into place and let the entry jump to it."""

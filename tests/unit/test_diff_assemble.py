@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import cast
 
@@ -28,7 +29,7 @@ def _piece(start: int, content: bytes, size: int | None = None, section: str = "
 
 @st.composite
 def _cuts(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, int]]]:
-    image = draw(st.binary(min_size=1, max_size=600))
+    image = random.Random(draw(st.integers(0, 9))).randbytes(600)  # drawn bytes would mostly be few and zero
     start = st.integers(0, len(image) - 1)
     cuts = draw(st.lists(st.tuples(start, st.integers(1, 200)), min_size=1, max_size=12))
     return image, [(at, min(size, len(image) - at)) for at, size in cuts]
@@ -60,6 +61,13 @@ def test_pieces_of_bss_stay_without_content(made: tuple[bytes, list[tuple[int, i
     assert all(s.content == b"" for s in segments)
     for at, size in longest.items():
         assert any(s.extent.start <= _START + at and _START + at + size <= s.extent.end for s in segments)
+
+
+def test_overlapping_pieces_are_joined_without_a_seam() -> None:
+    image = bytes(range(200))
+    cuts = ((0, 100), (90, 200), (95, 120), (190, 200), (200, 200))
+    segments, _ = _segments([_piece(_START + a, image[a:b]) for a, b in cuts if a < b])
+    assert [s.content for s in segments] == [image]
 
 
 @pytest.mark.parametrize(("gap", "count"), [(0, 1), (1, 1), (64, 1), (65, 2), (1000, 2)])
