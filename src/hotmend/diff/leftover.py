@@ -7,6 +7,8 @@ what differs there, and belongs to no object that was compared, is a change that
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from hotmend.diff.compare import Contents
@@ -37,13 +39,17 @@ def _differences(c: Correspondence, contents: Contents, section: Section) -> lis
     end = section.address + section.size
     known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
     result = []
-    for y, next_y in zip(known, [*known[1:], end], strict=True):
+    for y, next_y in itertools.pairwise([*known, end]):
         x = c.to_old[y].old
         next_x = c.to_old[next_y].old if next_y in c.to_old else x + next_y - y
         if next_x - x != next_y - y or not contents.equal(x, y):
             continue
         size = next_y - y
-        differs = np.frombuffer(old.read(x, size), np.uint8) != np.frombuffer(new.read(y, size), np.uint8)
+        before, after = old.read(x, size), new.read(y, size)
+        if len(before) != len(after):
+            result.append(f"{y:#x}")  # the old image ends before
+            continue
+        differs = np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8)
         if differs.any():
             _blank(contents, y, x, size, differs)
             if differs.any():
