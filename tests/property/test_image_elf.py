@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
-from hotmend.image.references import survey
+from hotmend.image.references import Survey, survey
 from hotmend.model.errors import InputError
 from hotmend.model.verdict import Verdict
 from tests.unit.elf_maker import DATA, TEXT, Library
@@ -101,6 +102,14 @@ def _mutate(data: st.DataObject, pair: Pair) -> bytes:
     return bytes(blob[: len(pair.data)])
 
 
+def _same_when_copied(like: Survey, image: Image, decoded: Survey) -> None:
+    """What is taken over from another build is what decoding gives."""
+    copied = survey(image, like)
+    assert (copied.codes, copied.keys, copied.invalid) == (decoded.codes, decoded.keys, decoded.invalid)
+    for name in ("owner", "field", "width", "kind", "target", "tail", "access", "first"):
+        assert np.array_equal(getattr(copied.references, name), getattr(decoded.references, name)), name
+
+
 def test_the_pair_itself_is_read_and_compared(pair: Pair) -> None:
     """Without this the properties below could hold because everything is refused."""
     outcome = compare(pair.old, read_image(pair.data))
@@ -117,6 +126,7 @@ def test_changed_bytes_never_do_worse_than_an_input_error(pair: Pair, data: st.D
     if image is not None:
         found = survey(image)
         assert len(found.keys) == len(found.codes)
+        _same_when_copied(survey(pair.old), image, found)
         for old, new in ((pair.old, image), (image, pair.old)):
             outcome = compare(old, new)
             assert (outcome.hotpatch is None) == (outcome.verdict in (Verdict.NO_CHANGE, Verdict.BASELINE_REQUIRED))
@@ -156,6 +166,7 @@ def test_any_code_and_data_can_be_compared(text: bytes, data: bytes, words: st.D
     new = read_image(other.but())
     assert old.build_id == new.build_id
     for before, after in ((old, new), (new, old)):
+        _same_when_copied(survey(before), after, survey(after))
         outcome = compare(before, after)
         assert outcome.verdict in Verdict
         if outcome.hotpatch is not None:
