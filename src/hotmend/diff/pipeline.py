@@ -25,11 +25,11 @@ from hotmend.diff.pair import pair_identical
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.room import judge_room
-from hotmend.diff.stubs import make_stubs
+from hotmend.diff.stubs import Entry, make_stubs
 from hotmend.image.image import Image
-from hotmend.image.references import Survey, survey
+from hotmend.image.references import survey
 from hotmend.model.addresses import Extent, LinkAddress
-from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Statistics
+from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment, Statistics
 from hotmend.model.verdict import Reason, Severity, Verdict, judge
 
 
@@ -123,41 +123,51 @@ def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outco
     reconstructed, reconstructible, failures = reconstruct(c)
     reasons += failures
     clock.step("reconstruct")
-    statistics = _statistics(c, selection, assembly, reconstructed, reconstructible)
     ordered = _ordered([replace(r, severity=Severity.NOTE) if r.code in accept else r for r in reasons])
-    verdict = judge(ordered, changed=bool(selection.shadow))
-    hotpatch = None
-    if verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
-        stub_segments, stub_relocations, redirections = make_stubs(entries, new.extent.end)
-        relocations = sorted((*assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
-        hotpatch = Hotpatch(
-            name=new.name,
-            path=path or new.name,
-            old_build_id=old.build_id,
-            new_build_id=new.build_id,
-            old_extent=old.extent,
-            new_extent=new.extent,
-            segments=tuple(sorted((*segments, *stub_segments), key=lambda s: s.extent.start)),
-            relocations=tuple(relocations),
-            functions=_functions(c, selection),
-            replaced=_replaced(c, before),
-            redirections=redirections,
-            statistics=statistics,
-            verdict=verdict,
-            reasons=ordered,
-            update_bytes=new.file_bytes,
-        )
-    clock.step("write")
-    return Outcome(
+    outcome = Outcome(
         name=new.name,
         path=path or new.name,
         old_build_id=old.build_id,
         new_build_id=new.build_id,
-        verdict=verdict,
+        verdict=judge(ordered, changed=bool(selection.shadow)),
         reasons=ordered,
-        statistics=statistics,
-        hotpatch=hotpatch,
-        seconds=tuple(clock.steps),
+        statistics=_statistics(c, selection, assembly, reconstructed, reconstructible),
+        hotpatch=None,
+    )
+    if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
+        outcome = replace(outcome, hotpatch=_hotpatch(outcome, c, selection, segments, assembly, entries))
+    clock.step("write")
+    return replace(outcome, seconds=tuple(clock.steps))
+
+
+def _hotpatch(
+    outcome: Outcome,
+    c: Correspondence,
+    selection: Selection,
+    segments: tuple[Segment, ...],
+    assembly: Assembly,
+    entries: list[Entry],
+) -> Hotpatch:
+    """Put what was found into the value that is written to a file."""
+    old, new = c.old.image, c.new.image
+    stub_segments, stub_relocations, redirections = make_stubs(entries, new.extent.end)
+    relocations = sorted((*assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
+    return Hotpatch(
+        name=outcome.name,
+        path=outcome.path,
+        old_build_id=outcome.old_build_id,
+        new_build_id=outcome.new_build_id,
+        old_extent=old.extent,
+        new_extent=new.extent,
+        segments=tuple(sorted((*segments, *stub_segments), key=lambda s: s.extent.start)),
+        relocations=tuple(relocations),
+        functions=_functions(c, selection),
+        replaced=_replaced(c),
+        redirections=redirections,
+        statistics=outcome.statistics,
+        verdict=outcome.verdict,
+        reasons=outcome.reasons,
+        update_bytes=new.file_bytes,
     )
 
 
@@ -203,9 +213,9 @@ def _functions(c: Correspondence, selection: Selection) -> tuple[NewFunction, ..
     return tuple(result)
 
 
-def _replaced(c: Correspondence, old: Survey) -> tuple[ReplacedFunction, ...]:
+def _replaced(c: Correspondence) -> tuple[ReplacedFunction, ...]:
     return tuple(
-        ReplacedFunction(code.label, Extent(code.start, code.size), hashlib.sha256(old.bytes_of(i)).hexdigest())
-        for i, code in enumerate(old.codes)
+        ReplacedFunction(code.label, Extent(code.start, code.size), hashlib.sha256(c.old.bytes_of(i)).hexdigest())
+        for i, code in enumerate(c.old.codes)
         if i not in c.same and not code.gap
     )
