@@ -17,7 +17,7 @@ from hotmend.model.verdict import Reason, Verdict, note, refusal
 from .builds import Pair, compile_pair
 from .catalog import COMPILERS, HERE, LEVELS, Case, CatalogError, Expectation, all_cases, cases_of
 from .engine import Built
-from .play import check_native, expect_seen, play
+from .play import check_native, expect_seen, gap_marks, play
 from .target import Target, TargetError
 
 pytestmark = pytest.mark.scenario
@@ -142,6 +142,39 @@ def test_apply_while_active_is_noticed() -> None:
     case, pair = pair_named("blocked-below")
     with pytest.raises(AssertionError, match="refused without a reason"):
         play(case, pair, FakeEngine(HOTPATCH))
+
+
+class GrudgingEngine(FakeEngine):
+    """Refuses while busy and for ever after, the second time for another reason."""
+
+    def apply(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
+        first, self._applied = self._applied[:1], self._applied[1:]
+        return first
+
+
+@pytest.mark.parametrize(
+    ("expect", "code", "complaint"),
+    [
+        (Expectation.HOTPATCH, "right-code", "nothing is active any more, yet refused"),
+        (Expectation.SAFE, "wrong-code", "refused for"),
+    ],
+)
+def test_refusal_after_the_function_was_left_is_noticed(expect: Expectation, code: str, complaint: str) -> None:
+    case, pair = pair_named("blocked-below")
+    reasons = (refusal("right-code", "A sentence."), refusal(code, "A sentence."))
+    with pytest.raises(AssertionError, match=complaint):
+        play(expecting(case, expect, "right-code"), pair, GrudgingEngine(HOTPATCH, applied=reasons))
+
+
+def test_known_gap_has_to_fail_and_by_an_assertion(tmp_path: Path) -> None:
+    gap = '[[where]]\ncompiler = "gcc"\nlevel = "-O3"\ngap = true\nbecause = "rule R0 is missing"\n'
+    text = 'description = "One line."\nexpect = "hotpatch"\nold = "a"\nnew = "b"\n'
+    (tmp_path / "scenario.toml").write_text(text + gap)
+    marks = {case.configuration.label: gap_marks(case) for case in cases_of(tmp_path)}
+    assert [label for label, found in marks.items() if found] == ["gcc-O3"]
+    (mark,) = marks["gcc-O3"]
+    reason = "known gap: rule R0 is missing"
+    assert (mark.name, dict(mark.kwargs)) == ("xfail", {"reason": reason, "raises": AssertionError, "strict": True})
 
 
 def test_worker_that_falls_back_is_noticed() -> None:

@@ -1,7 +1,10 @@
 #include "harness.h"
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
+
+enum { STACK_BYTES = 65536 };
 
 static volatile int rounds = 1;
 static ucontext_t caller, coroutine;
@@ -20,16 +23,19 @@ static void body(void)
 
 void hold(void)
 {
-    char *stack = malloc(65536);
+    void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED)
+        return;
     getcontext(&coroutine);
     coroutine.uc_stack.ss_sp = stack;
-    coroutine.uc_stack.ss_size = 65536;
+    coroutine.uc_stack.ss_size = STACK_BYTES;
     coroutine.uc_link = &caller;
     makecontext(&coroutine, body, 0);
     swapcontext(&caller, &coroutine);
     harness_wait();
     swapcontext(&caller, &coroutine);
-    free(stack);
+    munmap(stack, STACK_BYTES);
+    memset(&coroutine, 0, sizeof coroutine);
 }
 
 void answer(char *line, size_t size)
