@@ -9,7 +9,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.resolve import Place, Resolved, Resolver
-from hotmend.image.image import Slot
+from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
 from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
@@ -173,8 +173,10 @@ class Assembly:
             slot = image.slots.get(word)
             if slot is None:
                 self._pointer(word, image.pointers[word])
-            elif slot.kind in (1, 6, 7):
+            elif slot.kind in (R_64, R_GLOB_DAT, R_JUMP_SLOT):
                 self._fill_slot(word, slot)
+            elif slot.kind == R_COPY:
+                self._refuse("new-copied-import", "new code uses data of another image, copied at start", slot.name)
             else:
                 self._refuse("new-thread-local", "a new object needs a thread-local variable", hex(word))
 

@@ -94,7 +94,9 @@ class Contents:
         extent = self.new.extent(y)
         if self.new.words_in(y + size, extent - size):
             return False
-        tail = self.new.image.read(y + size, extent - size)
+        tail = bytearray(self.new.image.read(y + size, extent - size))
+        for start, n in self.new.operands_in(y + size, extent - size):
+            tail[start - y - size : start - y - size + n] = bytes(n)
         return not any(tail) or tail == self.old.image.read(x + size, extent - size)
 
     def _same_jumps(self, old_table: list[int], new_table: list[int]) -> bool:

@@ -11,7 +11,7 @@ import itertools
 
 import numpy as np
 
-from hotmend.diff.compare import Contents
+from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.image.image import Section
 from hotmend.model.verdict import Reason, refusal
@@ -69,5 +69,23 @@ def _blank(contents: Contents, y: int, x: int, size: int, differs: np.ndarray) -
         if text is not None and len(text) > 1:
             differs[: len(text)] = False
         for bound in objects.bounds_between(start + 1, start + size):
+            if _may_be_inside(contents, y, x, bound - start):
+                continue
             following = objects.bounds_between(bound + 1, start + size)
             differs[bound - start : (following[0] if following else start + size) - start] = False
+
+
+def _may_be_inside(contents: Contents, y: int, x: int, offset: int) -> bool:
+    """Return whether an address at `offset` may lie inside of the table at `y` rather than begin another object.
+
+    Both builds then take it at the same offset, and neither the table nor what stands there is a text or a table of
+    jumps, which end by themselves.
+    """
+    for start, objects in ((x, contents.old), (y, contents.new)):
+        if not objects.is_taken(start) or not objects.is_taken(start + offset):
+            return False
+        for address in (start, start + offset):
+            text = objects.string(address)
+            if objects.jump_table(address) or (text is not None and len(text) > SHORT_TEXT):
+                return False
+    return True

@@ -78,7 +78,7 @@ class Relocation:
         target: S.
         addend: A, signed.
         evidence: why the target is the right one: `votes`, `name`, `function`, `import`, `neighbours`,
-            `aligned`, `content`, `stub`, `new`.
+            `aligned`, `stub`, `new`.
         votes: number of unchanged functions that agree, where the evidence is `votes`; else 0.
     """
 
