@@ -159,6 +159,12 @@ def _print_update(shape: shapes.BuildShape) -> None:
     by_state = [image.state for image in shape.images]
     states = ", ".join(f"{by_state.count(state)} {state}" for state in dict.fromkeys(by_state))
     click.echo(f"ELF files: {states}")
+    same_code = [image for image in changed if image.verdict == Verdict.NO_CHANGE]
+    changed = [image for image in changed if image.verdict != Verdict.NO_CHANGE]
+    if same_code and changed:
+        click.echo(f"{len(same_code)} of the changed files hold the same code as before and are not listed")
+    elif same_code:
+        click.echo("the changed files hold the same code as before")
     if changed:
         click.echo()
         _print_images(changed)
