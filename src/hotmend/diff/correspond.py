@@ -1,25 +1,19 @@
-"""Where everything of the old image went: the correspondence of addresses.
+"""Where everything of the old image went: the correspondence of addresses, and what is certain about it.
 
-Two functions with equal normalised bytes have the same references in the same order, so each such pair
-votes that the old address X is the new address Y. The votes must form a bijection and agree with what is
-known for certain: the import behind a slot, the pairing of functions with unique bytes, the kind of section.
-Each voter in the minority is a *changed* function, since calling something else may be the whole of a fix.
+The correspondence is filled in steps: `votes` proves most of it, `pointers` and `align` add what only data or changed
+functions know. Each step adds what does not contradict what is there.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
-from hotmend.diff.objects import Objects
 from hotmend.image.code import plt_stubs
 from hotmend.image.image import Image, Integers, Slot
 from hotmend.image.references import Survey, reference_ranges
-from hotmend.model.verdict import Reason, refusal
-
-_ROUNDS_MAX = 8
+from hotmend.model.verdict import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,129 +119,10 @@ def slot_identity(image: Image, plt: dict[int, int], address: int) -> tuple[str,
     return ("slot", slot) if slot is not None else None
 
 
-def correspond(old: Survey, new: Survey, same: dict[int, int]) -> Correspondence:
-    """Make the correspondence that unchanged functions and imports prove."""
-    result = Correspondence(old, new, dict(same))
-    _map_slots(result)
-    for _ in range(_ROUNDS_MAX):
-        if not _repair_duplicates(result):
-            break
-    for _ in range(_ROUNDS_MAX):
-        rejected = _count_votes(result)
-        if not rejected:
-            break
-        for i in rejected:
-            result.pairs[i] = result.same.pop(i)
-            result.pair_evidence[i] = "votes"
-            result.minority.add(i)
-    else:
-        result.reasons.append(
-            refusal("conflicting-evidence", "the references of unchanged functions contradict each other without end")
-        )
-    return result
-
-
-def _repair_duplicates(c: Correspondence) -> int:
-    """Pair functions that share their bytes with others by who calls them; return how many pairs moved."""
-    _, x, y = _votes(c)
-    pairs, counts = np.unique(np.stack([x, y], 1), axis=0, return_counts=True)
-    votes: dict[tuple[int, int], int] = {}
-    for (old_address, new_address), n in zip(pairs.tolist(), counts.tolist(), strict=True):
-        i, j = c.old.at.get(old_address, -1), c.new.at.get(new_address, -1)
-        if i >= 0 and j >= 0 and c.old.keys[i] == c.new.keys[j]:
-            votes[i, j] = n
-    wanted: dict[int, int] = {}
-    taken: set[int] = set()
-    for (i, j), n in sorted(votes.items(), key=lambda item: -item[1]):
-        if i not in wanted and j not in taken and votes.get((i, c.same.get(i, -1)), 0) < n:
-            wanted[i] = j
-            taken.add(j)
-    moved = {i: j for i, j in wanted.items() if c.same.get(i) != j}
-    if not moved:
-        return 0
-    holders = {j: i for i, j in c.same.items()}
-    for i, j in moved.items():
-        loser, freed = holders.get(j), c.same.get(i)
-        c.same[i] = j
-        holders[j] = i
-        if loser is not None and loser != i and c.same.get(loser) == j:
-            del c.same[loser]
-            if freed is not None and holders.get(freed) == i and c.old.keys[loser] == c.new.keys[freed]:
-                c.same[loser] = freed
-                holders[freed] = loser
-    return len(moved)
-
-
-def _map_slots(c: Correspondence) -> None:
-    """Slots and PLT stubs correspond when the dynamic linker fills them with the same symbol."""
-    for old_table, new_table, kind in ((c.old.image.slots, c.new.image.slots, "slot"), (c.old_plt, c.new_plt, "plt")):
-        by_identity: dict[object, list[int]] = defaultdict(list)
-        for address in old_table:
-            found = slot_identity(c.old.image, c.old_plt, address)
-            if found is not None and _in_got(c.old.image, address, kind):
-                by_identity[found[1].identity].append(address)
-        for address in new_table:
-            found = slot_identity(c.new.image, c.new_plt, address)
-            if found is None or not _in_got(c.new.image, address, kind):
-                continue
-            candidates = [x for x in by_identity.get(found[1].identity, ()) if x not in c.to_new]
-            same_section = [x for x in candidates if _section(c.old.image, x) == _section(c.new.image, address)]
-            if same_section:
-                c.add(same_section[0], address, "import")
-
-
-def _in_got(image: Image, address: int, kind: str) -> bool:
-    return kind == "plt" or _section(image, address).startswith(".got")
-
-
-def _section(image: Image, address: int) -> str:
+def section_name(image: Image, address: int) -> str:
+    """Return the name of the section that holds an address, or an empty string."""
     section = image.section_at(address)
     return section.name if section else ""
-
-
-def paired_references(c: Correspondence, *, gaps: bool) -> tuple[Integers, Integers, Integers]:
-    """Return (old code index, old reference index, new reference index) for every pair with equal bytes."""
-    a, b = c.old.references, c.new.references
-    pairs = np.array([(i, j) for i, j in c.same.items() if gaps or not c.old.codes[i].gap], np.int64).reshape(-1, 2)
-    old_at, counts = reference_ranges(a.first, pairs[:, 0])
-    new_at, _ = reference_ranges(b.first, pairs[:, 1])
-    return np.repeat(pairs[:, 0], counts), old_at, new_at
-
-
-def _votes(c: Correspondence) -> tuple[Integers, Integers, Integers]:
-    """Return (voter's old index, X, Y) of every reference of every pair with equal bytes."""
-    voter, old_at, new_at = paired_references(c, gaps=False)
-    return voter, c.old.references.target[old_at], c.new.references.target[new_at]
-
-
-def _count_votes(c: Correspondence) -> set[int]:
-    """Rebuild the map from the votes; return the voters that are in the minority."""
-    voter, x, y = _votes(c)
-    ends = _end_votes(c, x, y)
-    voter, x, y = voter[~ends], x[~ends], y[~ends]
-    rejected = _against_certainty(c, voter, x, y)
-    if rejected:
-        return rejected
-    pairs, inverse, counts = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(-1)
-    losing = _losers(pairs, counts, 0) | _losers(pairs, counts, 1)
-    tied = _tied(pairs, losing)
-    if tied.any():
-        for n in np.nonzero(tied)[0].tolist():
-            _break_tie(c, pairs, n, losing)
-    if losing.any():
-        return set(voter[losing[inverse]].tolist())
-    for (old_address, new_address), votes in zip(pairs.tolist(), counts.tolist(), strict=True):
-        if not c.add(old_address, new_address, "votes", votes):
-            known = c.to_old.get(new_address)
-            c.reasons.append(
-                refusal(
-                    "conflicting-evidence",
-                    "unchanged functions contradict what is known of an address",
-                    f"{old_address:#x} -> {new_address:#x}, known {known.old if known else 0:#x}",
-                )
-            )
-    return set()
 
 
 def section_ends(image: Image, address: int) -> set[str]:
@@ -263,196 +138,10 @@ def same_end(c: Correspondence, x: int, y: int) -> bool:
     return bool(section_ends(c.old.image, x) & section_ends(c.new.image, y))
 
 
-def _end_votes(c: Correspondence, x: Integers, y: Integers) -> np.ndarray:
-    """Mark votes for the end of a section: they say nothing about the object that happens to begin there."""
-    ends = np.array([s.address + s.size + n for s in c.old.image.allocated for n in range(8)], np.int64)
-    result = np.isin(x, ends)
-    for n in np.nonzero(result)[0].tolist():
-        old_address, new_address = int(x[n]), int(y[n])
-        result[n] = same_end(c, old_address, new_address) and not (
-            _section(c.old.image, old_address) == _section(c.new.image, new_address) != ""
-        )
-    return result
-
-
-def _losers(pairs: Integers, counts: Integers, column: int) -> np.ndarray:
-    """Mark pairs that another pair with the same old (0) or new (1) address outvotes."""
-    order = np.lexsort((-counts, pairs[:, column]))
-    first = np.ones(len(order), bool)
-    first[1:] = pairs[order[1:], column] != pairs[order[:-1], column]
-    best = counts[order][np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
-    losing = np.zeros(len(pairs), bool)
-    losing[order] = counts[order] < best
-    return losing
-
-
-def _tied(pairs: Integers, losing: np.ndarray) -> np.ndarray:
-    tied = np.zeros(len(pairs), bool)
-    alive = np.nonzero(~losing)[0]
-    for column in (0, 1):
-        _values, inverse, n = np.unique(pairs[alive, column], return_inverse=True, return_counts=True)
-        tied[alive[n[inverse.reshape(-1)] > 1]] = True
-    return tied
-
-
-def _break_tie(c: Correspondence, pairs: Integers, n: int, losing: np.ndarray) -> None:
-    """A tie is decided by equal bytes of the functions at both ends; without, all its voters count as changed.
-
-    Where the target is not a function whose bytes prove it, nothing says which vote is right; both voters then
-    go in as changed and their references need evidence of another kind, or the hotpatch is refused for them.
-    """
-    i, j = c.old.at.get(int(pairs[n, 0]), -1), c.new.at.get(int(pairs[n, 1]), -1)
-    if i < 0 or j < 0 or c.old.keys[i] != c.new.keys[j]:
-        losing[n] = True
-
-
-def _against_certainty(c: Correspondence, voter: Integers, x: Integers, y: Integers) -> set[int]:
-    """Return voters whose reference contradicts an import, a certain pairing of functions, or the section kind."""
-    rejected: set[int] = set()
-    pairs, inverse = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True)
-    bad = np.zeros(len(pairs), bool)
-    old_holder, new_holder = c.old.holders(pairs[:, 0]), c.new.holders(pairs[:, 1])
-    functions = _Functions(c)
-    for n, (old_address, new_address) in enumerate(pairs.tolist()):
-        i, j = int(old_holder[n]), int(new_holder[n])
-        if (i < 0) != (j < 0):
-            bad[n] = True
-        elif i >= 0:
-            bad[n] = functions.disagree(i, j, old_address, new_address)
-        else:
-            bad[n] = _things_disagree(c, old_address, new_address)
-    if bad.any():
-        rejected.update(voter[bad[inverse.reshape(-1)]].tolist())
-    return rejected
-
-
-def _unique_keys(s: Survey) -> set[bytes]:
-    seen: set[bytes] = set()
-    twice: set[bytes] = set()
-    for key in s.keys:
-        (twice if key in seen else seen).add(key)
-    return seen - twice
-
-
-class _Functions:
-    """What is certain about functions: names that are exported, and pairs whose bytes occur only once."""
-
-    def __init__(self, c: Correspondence) -> None:
-        self._c = c
-        self._twins = {j: i for i, j in c.same.items()}
-        self._unique = _unique_keys(c.old) & _unique_keys(c.new)
-        self._exported = {s.name for s in c.old.image.exports.values()}
-        self._exported_starts = {s.value for s in c.old.image.exports.values()}
-
-    def disagree(self, i: int, j: int, x: int, y: int) -> bool:
-        """Return whether old address `x` in code `i` cannot be new address `y` in code `j`."""
-        c = self._c
-        old_code, new_code = c.old.codes[i], c.new.codes[j]
-        at_start = x == old_code.start
-        if at_start != (y == new_code.start):
-            return True
-        if not at_start:
-            return c.same.get(i) == j and x - old_code.start != y - new_code.start
-        if self._other_name(old_code.name, new_code.name, old_code.start):
-            return True
-        if c.same.get(i, j) == j and self._twins.get(j, i) == i:
-            return False
-        # Several functions with the same bytes: the votes know better which of them is which.
-        return c.old.keys[i] in self._unique or c.new.keys[j] != c.old.keys[i]
-
-    def _other_name(self, old_name: str, new_name: str, start: int) -> bool:
-        """Exported names are certain; local names of unstripped builds carry counters of the compiler."""
-        differ = bool(old_name and new_name) and old_name != new_name
-        return differ and start in self._exported_starts and new_name in self._exported
-
-
-def _things_disagree(c: Correspondence, old_address: int, new_address: int) -> bool:
-    old_slot = slot_identity(c.old.image, c.old_plt, old_address)
-    new_slot = slot_identity(c.new.image, c.new_plt, new_address)
-    if old_slot is not None or new_slot is not None:
-        if old_slot is None or new_slot is None:
-            return True
-        return old_slot[0] != new_slot[0] or old_slot[1].identity != new_slot[1].identity
-    return _section(c.old.image, old_address) != _section(c.new.image, new_address)
-
-
-def follow_pointers(c: Correspondence, old: Objects, new: Objects) -> None:
-    """Let words of data that hold addresses vote: a table that moved as a whole points to the same things.
-
-    Words count between two mapped addresses that moved by the same distance, and in objects that are mapped and
-    have the same size on both sides; only for addresses that no code has mapped. Contradictions are left to the
-    comparison of contents.
-    """
-    old_pointers, new_pointers = old.image.pointers, new.image.pointers
-    words = np.array(sorted(new_pointers), np.int64)
-    for _ in range(_ROUNDS_MAX):
-        y, x = c.anchors()
-        words = np.array([w for w in words.tolist() if new_pointers[w] not in c.to_old], np.int64)
-        if not len(y) or not len(words):
-            return
-        i = np.searchsorted(y, words, "right")
-        low, high = np.maximum(i - 1, 0), np.minimum(i, len(y) - 1)
-        delta = y - x
-        rigid = (i > 0) & (i < len(y)) & (delta[low] == delta[high])
-        proposals: dict[tuple[int, int], int] = defaultdict(int)
-        for word, shift in zip(words[rigid].tolist(), delta[low][rigid].tolist(), strict=True):
-            target = old_pointers.get(word - shift)
-            if target is not None:
-                proposals[target, new_pointers[word]] += 1
-        for word in words[~rigid].tolist():
-            start = new.container(word)
-            mapped = c.to_old.get(start)
-            if mapped is not None and old.extent(mapped.old) == new.extent(start):
-                target = old_pointers.get(mapped.old + word - start)
-                if target is not None:
-                    proposals[target, new_pointers[word]] += 1
-        if not _accept(c, proposals):
-            return
-
-
-def follow_gaps(c: Correspondence) -> None:
-    """Map what code without frame information refers to (start-up code), where nothing else did."""
+def paired_references(c: Correspondence, *, gaps: bool) -> tuple[Integers, Integers, Integers]:
+    """Return (old code index, old reference index, new reference index) for every pair with equal bytes."""
     a, b = c.old.references, c.new.references
-    for i, j in c.same.items():
-        if not c.old.codes[i].gap or i in c.old.invalid:
-            continue
-        start = int(b.first[j])
-        for n in range(int(a.first[i + 1] - a.first[i])):
-            x, y = int(a.target[a.first[i] + n]), int(b.target[start + n])
-            if x not in c.to_new and y not in c.to_old and _section(c.old.image, x) == _section(c.new.image, y):
-                c.add(x, y, "votes", 1)
-
-
-def _accept(c: Correspondence, proposals: dict[tuple[int, int], int]) -> int:
-    by_old: dict[int, set[int]] = defaultdict(set)
-    by_new: dict[int, set[int]] = defaultdict(set)
-    for old_address, new_address in proposals:
-        by_old[old_address].add(new_address)
-        by_new[new_address].add(old_address)
-    added = 0
-    for (old_address, new_address), votes in proposals.items():
-        if len(by_old[old_address]) > 1 and old_address in c.old.at and by_old[old_address] <= c.new.at.keys():
-            c.split.add(old_address)
-        if len(by_old[old_address]) > 1 or len(by_new[new_address]) > 1 or new_address in c.to_old:
-            continue
-        if _section(c.old.image, old_address) != _section(c.new.image, new_address):
-            continue
-        i, j = c.old.holder(old_address), c.new.holder(new_address)
-        if (i >= 0 and c.same.get(i, j) != j) or (old_address in c.old.at) != (new_address in c.new.at):
-            continue
-        added += c.add(old_address, new_address, "pointer", votes)
-    return added
-
-
-def map_names(c: Correspondence) -> None:
-    """Map what both builds export under one name and version."""
-    for key, symbol in c.new.image.exports.items():
-        twin = c.old.image.exports.get(key)
-        if twin is None or symbol.kind == 6 or not symbol.value or not twin.value:
-            continue
-        if (symbol.value in c.new.at) != (twin.value in c.old.at):
-            continue
-        i, j = c.old.at.get(twin.value, -1), c.new.at.get(symbol.value, -1)
-        if i >= 0 and c.same.get(i, j) != j:
-            continue
-        c.add(twin.value, symbol.value, "name")
+    pairs = np.array([(i, j) for i, j in c.same.items() if gaps or not c.old.codes[i].gap], np.int64).reshape(-1, 2)
+    old_at, counts = reference_ranges(a.first, pairs[:, 0])
+    new_at, _ = reference_ranges(b.first, pairs[:, 1])
+    return np.repeat(pairs[:, 0], counts), old_at, new_at

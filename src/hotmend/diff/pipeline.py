@@ -15,17 +15,19 @@ from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
 from hotmend.diff.copies import judge_copies, judge_identity, judge_registrations
-from hotmend.diff.correspond import Correspondence, correspond, follow_gaps, follow_pointers, map_names
+from hotmend.diff.correspond import Correspondence
 from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
 from hotmend.diff.pair import pair_identical
+from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.room import judge_room
 from hotmend.diff.stubs import Entry, make_stubs
+from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey
 from hotmend.model.addresses import Extent, LinkAddress
