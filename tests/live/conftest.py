@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests.live.handmade import compile_target
 
 SOURCE = Path(__file__).with_name("target.c")
+OWN_BUILD_ID = f"-Wl,--build-id=0x{secrets.token_hex(20)}"
+"""Of this very run: others may run the same tests on this machine, and some tests ask for all processes."""
 
 
 class Target:
@@ -51,13 +54,14 @@ class Target:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target as a PIE."""
-    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target")
+    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target", OWN_BUILD_ID)
 
 
 @pytest.fixture(scope="session")
 def fixed_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target as an executable at a fixed address."""
-    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target-fixed", "-no-pie", "-fno-pie")
+    fixed = ("-no-pie", "-fno-pie", OWN_BUILD_ID)
+    return compile_target(SOURCE, tmp_path_factory.mktemp("live") / "target-fixed", *fixed)
 
 
 @pytest.fixture

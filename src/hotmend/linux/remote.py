@@ -221,6 +221,7 @@ class RemoteCaller:
 
     def _try_thread(self, tid: int, call: Call, *, reluctant: bool) -> str | None:
         """Set one thread on its way; return None, or why this thread cannot do it now."""
+        self.stopper.rest()
         maps = procfs.read_maps(self.stopper.pid)
         with calm():
             try:

@@ -39,7 +39,15 @@ RESTARTABLE_CALLS = frozenset(
 msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among
 them."""
 
-_POLL_SECONDS = 20e-6
+_POLL_SECONDS = 5e-6
+_POLL_SHARE = 8
+"""Sleep an eighth of the time waited so far: a late thread, which needs a processor itself, is not disturbed."""
+
+_NUMBERS_MAX = 256
+"""So many new process numbers are asked for one by one; listing all processes takes longer than a stop."""
+
+_REST_STOPS, _REST_SECONDS_MIN = 5, 0.002
+"""Between two stops the process runs at least five times as long as it was stopped, and no less than that."""
 
 
 class StopFailureKind(StrEnum):
@@ -135,6 +143,7 @@ class Stopper:
     _newest: int = -1
     _late: set[int] = field(default_factory=set)
     _seized: dict[int, int] = field(default_factory=dict)
+    _rested_at: float = 0.0
 
     def look_around(self) -> None:
         """Find the processes that share the target's memory. Takes a while; not inside a stop."""
@@ -156,7 +165,7 @@ class Stopper:
             StopFailure: they did not all stop, someone else traces one, or job control stopped the process.
             ProcessGoneError, PermissionRefusedError: as they say.
         """
-        wanted = self._threads() if only is None else {only: self.pid}
+        wanted = self._current_threads() if only is None else {only: self.pid}
         dead: set[int] = set()
         stopped: dict[int, StoppedThread] = {}
         self._seize(wanted, dead)
@@ -182,13 +191,15 @@ class Stopper:
 
     def _current_threads(self) -> dict[int, int]:
         """Return the threads there are now, having looked for new processes with the same memory."""
-        newest = procfs.newest_pid()
+        newest, threads = procfs.newest_pid(), self._threads()
         if newest != self._newest:
-            others = [pid for pid in procfs.list_processes() if pid > self._newest or newest < self._newest]
-            found = memory_sharers(self.pid, others)
-            self.sharers = tuple(dict.fromkeys(self.sharers + found))
+            fresh: Iterable[int] = range(self._newest + 1, newest + 1)
+            if not 0 < newest - self._newest <= _NUMBERS_MAX or memory_sharers(self.pid, set(fresh) - threads.keys()):
+                found = memory_sharers(self.pid, procfs.list_processes())
+                self.sharers = tuple(dict.fromkeys(self.sharers + found))
+                threads = self._threads()
             self._newest = newest
-        return self._threads()
+        return threads
 
     def _seize(self, wanted: dict[int, int], dead: set[int]) -> None:
         """Become the tracer of the threads that are not yet seized."""
@@ -225,7 +236,7 @@ class Stopper:
         limit: float,
     ) -> None:
         """Wait until each of `tids` has stopped or is dead."""
-        waiting = [tid for tid in tids if tid not in dead]
+        waiting, began = [tid for tid in tids if tid not in dead], time.perf_counter()
         while waiting:
             left = []
             for tid in waiting:
@@ -238,14 +249,15 @@ class Stopper:
                     dead.add(tid)
                     self._seized.pop(tid, None)
             waiting = left
-            if waiting and time.perf_counter() > limit:
+            now = time.perf_counter()
+            if waiting and now > limit:
                 raise StopFailure(
                     StopFailureKind.LATE,
                     waiting,
                     f"threads {', '.join(map(str, waiting))} of process {self.pid} did not stop in time",
                 )
-            if waiting:
-                time.sleep(_POLL_SECONDS)
+            if waiting:  # no spinning: the thread may need this very processor to stop
+                time.sleep(max(_POLL_SECONDS, (now - began) / _POLL_SHARE))
 
     def _collect(self, tid: int, pid: int) -> StoppedThread | bool | None:
         """Return the thread if it stopped, False if it ended, None if neither yet."""
@@ -282,7 +294,14 @@ class Stopper:
         """Let all threads go; return the length of the stop in seconds."""
         for thread in stopped.threads.values():
             self._detach(thread)
-        return time.perf_counter() - stopped.began
+        now = time.perf_counter()
+        seconds = now - stopped.began
+        self._rested_at = now + max(_REST_STOPS * seconds, _REST_SECONDS_MIN)
+        return seconds
+
+    def rest(self) -> None:
+        """Sleep until the process has run for a while since its last stop."""
+        self.pause(self._rested_at - time.perf_counter())
 
     def _abandon(self, stopped: dict[int, StoppedThread]) -> None:
         """Let go what stopped, and remember what is seized but has not stopped yet."""

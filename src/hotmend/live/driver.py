@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from hotmend.linux.calm import locked_memory
+from hotmend.linux.calm import locked_memory, step_back
 from hotmend.linux.process import processes_mapping
 from hotmend.live.change import apply_one, revert_one
 from hotmend.live.registry import patched_processes
@@ -28,6 +28,7 @@ def _in_own_thread(work: Callable[[], ProcessResult]) -> ProcessResult:
     errors: list[BaseException] = []
 
     def body() -> None:
+        step_back()
         try:
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller

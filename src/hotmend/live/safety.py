@@ -12,6 +12,7 @@ on a coroutine's: not safe either.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.remote import RESTORER
 from hotmend.linux.stop import Stopped, StoppedThread
+from hotmend.linux.sys import Registers
 from hotmend.live.gate import FunctionRecord
+from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import KernelError
 
 Words = npt.NDArray[np.uint64]
@@ -31,6 +34,8 @@ STACK_BYTES_MAX = 64 << 20
 """More than this above sp is not a stack but somebody's heap."""
 
 SIGNAL_FRAMES_MAX = 64
+_THREAD_BLOCK_BYTES = 4096
+_THREAD_STACK_BYTES_MAX = 1 << 32
 _SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word
 _GENERAL_REGISTERS = 15
 
@@ -58,8 +63,8 @@ class Forbidden:
         self.names = [f.name for f in ordered]
         self._starts: Words = np.array([f.address for f in ordered], dtype=np.uint64)
         self._ends: Words = np.array([f.address + f.size for f in ordered], dtype=np.uint64)
-        self._low = self._starts[0] if ordered else np.uint64(0)
-        self._high = np.max(self._ends) if ordered else np.uint64(0)
+        self._low = int(self._starts[0]) if ordered else 0
+        self._high = int(np.max(self._ends)) if ordered else 0
 
     @classmethod
     def interiors(cls, entries: Iterable[tuple[str, int]]) -> Forbidden:
@@ -70,7 +75,7 @@ class Forbidden:
         """Return `(index of word, index of name)` of every hit among `words`."""
         if not self.names:
             return []
-        near = np.flatnonzero((words > self._low) & (words <= self._high))
+        near = np.flatnonzero((words > np.uint64(self._low)) & (words <= np.uint64(self._high)))
         if near.size == 0:
             return []
         values = words[near]
@@ -81,6 +86,8 @@ class Forbidden:
 
     def name_at(self, address: int) -> str | None:
         """Return the function `address` hits, or None."""
+        if not self._low < address <= self._high:
+            return None
         hits = self.matches(np.array([address], dtype=np.uint64))
         return self.names[hits[0][1]] if hits else None
 
@@ -96,6 +103,11 @@ class Surroundings:
 
     maps: tuple[Mapping, ...]
     restorers: tuple[int, ...]
+
+    @property
+    def main_stack_end(self) -> int:
+        """End of the mapping the kernel calls `[stack]`; 0 where there is none."""
+        return next((m.end for m in reversed(self.maps) if m.path == "[stack]"), 0)
 
 
 def find_restorers(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[int, ...]:
@@ -128,6 +140,7 @@ class Scanner:
     def __init__(self, memory: ProcessMemory, surroundings: Surroundings, forbidden: Forbidden) -> None:
         self._memory = memory
         self._maps = surroundings.maps
+        self._main_stack_end = surroundings.main_stack_end
         self._restorers = surroundings.restorers
         self._forbidden = forbidden
         self._fresh = False
@@ -148,14 +161,23 @@ class Scanner:
                 self._hits.append(Hit(thread.tid, "a stack that is not the thread's own", "coroutine"))
         return self._hits
 
+    def rehearse(self) -> None:
+        """Do once, before the stop, what the stop will do: the code and its data are in the caches then."""
+        registers = Registers(*[0] * len(Registers._fields))
+        registers = registers._replace(rsp=self._main_stack_end - PAGE_BYTES)
+        thread = StoppedThread(self._memory.pid, self._memory.pid, registers, 0)
+        self.scan(Stopped({thread.tid: thread}, 0.0))
+        self._hits, self._seen, self._fresh = [], {}, False
+
     def _scan_registers(self, threads: Sequence[StoppedThread]) -> None:
         """Look at PCs and general registers."""
-        rows = [(t.registers.rip, *t.registers[:_GENERAL_REGISTERS]) for t in threads]
-        width = _GENERAL_REGISTERS + 1
-        for word, name in self._forbidden.matches(np.array(rows, dtype=np.uint64).reshape(-1)):
-            thread, column = divmod(word, width)
-            kind = "pc" if column == 0 else "register"
-            self._hits.append(Hit(threads[thread].tid, self._forbidden.names[name], kind))
+        name_at = self._forbidden.name_at
+        for thread in threads:
+            if (name := name_at(thread.registers.rip)) is not None:
+                self._hits.append(Hit(thread.tid, name, "pc"))
+            for value in thread.registers[:_GENERAL_REGISTERS]:
+                if (name := name_at(value)) is not None:
+                    self._hits.append(Hit(thread.tid, name, "register"))
 
     def _region(self, thread: StoppedThread, sp: int) -> _Region | None:
         """Return what is to be scanned from `sp` on; None (and a hit) where that is not a stack."""
@@ -163,10 +185,22 @@ class Scanner:
         if mapping is None and not self._fresh:
             self._maps, self._fresh = procfs.read_maps(self._memory.pid), True
             mapping = procfs.find_mapping(self._maps, sp)
-        if mapping is None or mapping.end - sp > STACK_BYTES_MAX or sp % 8:
+        end = 0 if mapping is None else mapping.end
+        if end - sp > STACK_BYTES_MAX and (own := self._thread_stack(thread)) and own[0] <= sp < own[1]:
+            end = own[1]  # older kernels show a stack and what lies above it as one mapping
+        if not 0 < end - sp <= STACK_BYTES_MAX or sp % 8:
             self._hits.append(Hit(thread.tid, f"an unknown stack at {sp:#x}", "coroutine"))
             return None
-        return _Region(thread, sp, mapping.end)
+        return _Region(thread, sp, end)
+
+    def _thread_stack(self, thread: StoppedThread) -> tuple[int, int] | None:
+        """Return the stack that the C library made for a thread, as the thread's own block has it."""
+        fs_base = thread.registers.fs_base
+        mapping = procfs.find_mapping(self._maps, fs_base)
+        if mapping is None or fs_base % 8:
+            return None
+        raw = self._memory.try_read(fs_base, min(_THREAD_BLOCK_BYTES, mapping.end - fs_base & -8))
+        return None if raw is None else thread_stack(raw, fs_base)
 
     def _scan_regions(self, regions: list[_Region]) -> list[_Region]:
         """Scan regions in one read; return the regions their signal frames lead to."""
@@ -213,13 +247,39 @@ class Scanner:
         return any(start <= address < end for start, end in self._seen.get(thread.tid, []))
 
     def _own_stack_seen(self, thread: StoppedThread) -> bool:
-        """Tell whether the scan reached the thread's own stack: `[stack]`, or the mapping its TLS block tops."""
-        ends = {end for _, end in self._seen.get(thread.tid, [])}
-        own = next((m.end for m in self._maps if m.path == "[stack]"), 0)
-        if own in ends:
+        """Tell whether the scan reached the thread's own stack: `[stack]`, or the one its thread block tops.
+
+        The block of a main thread lies anywhere, also above somebody's coroutine: for leaders it has to name the stack
+        (it does in a child that another thread than the main one forked).
+        """
+        seen = self._seen.get(thread.tid, [])
+        if any(end == self._main_stack_end for _, end in seen):
             return True
         mapping = procfs.find_mapping(self._maps, thread.registers.fs_base)
-        return thread.tid != self._memory.pid and mapping is not None and mapping.end in ends
+        if thread.tid != self._memory.pid and mapping is not None and any(end == mapping.end for _, end in seen):
+            return True
+        own = self._thread_stack(thread)
+        return own is not None and any(own[0] <= start < own[1] <= end for start, end in seen)
+
+
+def thread_stack(block: bytes, fs_base: int) -> tuple[int, int] | None:
+    """Return the stack `[start, end)` that a glibc thread block names; None for a main thread, or if unsure.
+
+    The block names itself in its first and third word. Further on it has start and size of the memory that was mapped
+    for stack and block together; their place differs from version to version, their meaning is checked instead.
+
+    Args:
+        block: memory from `fs_base` on.
+        fs_base: address of the block.
+    """
+    words = np.frombuffer(block[: len(block) & -8], dtype=np.uint64).tolist()
+    if len(words) < 3 or words[0] != fs_base or words[2] != fs_base:
+        return None
+    for start, size in itertools.pairwise(words):
+        aligned = not start % PAGE_BYTES and not size % PAGE_BYTES
+        if aligned and 0 < start < fs_base < start + size and size <= _THREAD_STACK_BYTES_MAX:
+            return start, fs_base
+    return None
 
 
 def _region_of(regions: Sequence[_Region], word: int) -> _Region:

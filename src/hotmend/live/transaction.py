@@ -15,14 +15,20 @@ from hotmend.linux.unwind import Unwinder
 from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
-from hotmend.live.registry import observe_entry, read_entries
+from hotmend.live.registry import read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
 from hotmend.model.errors import PermissionRefusedError
 from hotmend.model.verdict import Reason, refusal
 
-BATCH_MAX = 400
+BATCH_MIN, BATCH_MAX = 8, 400
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
 _STOP_SECONDS_MIN = 0.002
+
+_CONTENT: dict[str, Callable[[EntryRecord], bytes]] = {
+    "old": lambda entry: entry.old_bytes,
+    "stub": lambda entry: entry.jump_to_stub,
+    "new": lambda entry: entry.jump_to_new,
+}
 
 Write = tuple[EntryRecord, bytes]
 """An entry and the bytes it is to hold."""
@@ -60,7 +66,7 @@ class Transaction:
     attempts: int = 0
     longest_stop_seconds: float = 0.0
     threads: int = 0
-    _batch: int = 64
+    _batch: int = 32
     _restorers: tuple[int, ...] = ()
     _unwinder: Unwinder | None = None
     _last_hits: list[Hit] = field(default_factory=list)
@@ -138,26 +144,29 @@ class Transaction:
     def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> None:
         """Rewrite some entries in one stop in which no thread is behind the first byte of any of them."""
         forbidden = Forbidden.interiors((entry.name, entry.address) for entry, _ in batch)
+        allowed = [(entry.name, (content, _CONTENT[expected](entry))) for entry, content in batch]
+        entries, writes = [entry for entry, _ in batch], [(entry.address, content) for entry, content in batch]
+        acted = 0.0
 
         def act(_: Stopped) -> None:
-            found = read_entries(self.memory, [entry for entry, _ in batch])
-            strange = [
-                e.name
-                for (e, new), old in zip(batch, found, strict=True)
-                if old != new and observe_entry(e, old) != expected
-            ]
+            nonlocal acted
+            began = time.perf_counter()
+            found = read_entries(self.memory, entries)
+            strange = [name for (name, contents), old in zip(allowed, found, strict=True) if old not in contents]
             if strange:
                 raise Refusal(
                     refusal("entry-changed-meanwhile", "something else wrote to entries of functions", *strange)
                 )
-            for (entry, content), old in zip(batch, found, strict=True):
+            for (address, content), old in zip(writes, found, strict=True):
                 if old != content:
-                    self.memory.write(entry.address, content)
+                    self.memory.write(address, content)
+            acted = time.perf_counter() - began
 
         seconds = self._in_stop(forbidden, act)
-        if seconds > self.max_pause_seconds:
-            self._batch = max(1, self._batch // 2)
-        elif seconds < self.max_pause_seconds / 4:
+        # A stop has its price, which grows with the threads: writing may cost as much, not more.
+        if seconds > self.max_pause_seconds or acted > seconds / 2:
+            self._batch = max(BATCH_MIN, self._batch // 2)
+        elif acted < seconds / 4:
             self._batch = min(BATCH_MAX, self._batch * 2)
 
     def _in_stop(self, forbidden: Forbidden, act: Callable[[Stopped], None]) -> float:
@@ -165,6 +174,7 @@ class Transaction:
         backoff = _BACKOFF_SECONDS_MIN
         while True:
             self.attempts += 1
+            self.stopper.rest()
             surroundings = Surroundings(procfs.read_maps(self.memory.pid), self._restorers)
             seconds = self._attempt(surroundings, forbidden, act)
             if seconds is not None:
@@ -179,6 +189,8 @@ class Transaction:
     ) -> float | None:
         """Stop once; return the length of the stop if `act` ran, None if it was not safe."""
         scanner = Scanner(self.memory, surroundings, forbidden)
+        if surroundings.main_stack_end:
+            scanner.rehearse()
         with calm():
             try:
                 stopped = self.stopper.stop(max(self.max_pause_seconds, _STOP_SECONDS_MIN))
