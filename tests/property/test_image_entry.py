@@ -7,7 +7,8 @@ import struct
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hotmend.image.entry import Immovable
+from hotmend.image.entry import Immovable, displace
+from hotmend.model.addresses import JUMP_BYTES, LinkAddress
 from tests.unit.arena import CALLEE, ENTRY, GATE, NEW, WORDS, Arena
 
 _NUMBER = st.integers(-(1 << 31), (1 << 31) - 1).map(lambda n: struct.pack("<i", n))
@@ -81,3 +82,24 @@ def test_a_stub_does_what_the_entry_did(
     assert arena.read(WORDS, 64) == words
     arena.write(GATE, b"\1")
     assert arena.call(ENTRY, registers)["rax"] == 999
+
+
+@given(st.binary(max_size=64), st.sets(st.integers(-2, 8), max_size=2))
+@settings(max_examples=400, deadline=None)
+def test_any_bytes_are_moved_or_not(text: bytes, targets: set[int]) -> None:
+    start = LinkAddress(0x401000)
+    try:
+        displaced = displace(text, start, {start + t for t in targets})
+    except Immovable as why:
+        assert str(why)
+        return
+    assert JUMP_BYTES <= displaced.size <= len(text)
+    assert not any(0 < t < JUMP_BYTES for t in targets)
+    ends = [f.offset + 4 for f in displaced.fields]
+    assert all(a <= f.offset for a, f in zip(ends, displaced.fields[1:], strict=False)), "fields overlap"
+    assert all(end <= len(displaced.code) for end in ends)
+    assert all(4 <= f.tail <= 15 for f in displaced.fields)
+    assert (displaced.returns_to is None) == all(f.target is not None for f in displaced.fields)
+    if displaced.returns_to is not None:
+        assert displaced.returns_to == start + displaced.size
+        assert not displaced.continues

@@ -131,6 +131,24 @@ def test_keys_are_equal_where_only_references_differ() -> None:
     assert _survey("7401 c3 c3", 3).keys[0] != _survey("7401 c3 c3").keys[0], "a branch inside, and one out"
 
 
+@pytest.mark.parametrize(
+    ("like", "text"),
+    [
+        ("7401 c3 c3", "7400 c3 c3"),  # left the function there, stays inside here
+        (f"e8 {_rel(1, TEXT + 6)} c3 c3", f"e8 {_rel(1, TEXT + 5)} c3 c3"),
+        (f"e8 {_rel(1, TEXT + 6)} c3 c3", f"e8 {_rel(1, TEXT)} c3 c3"),
+        (f"488d05 {_rel(3, RODATA)} c3 c3", f"488d05 {_rel(3, DATA_AT)} c3 c3"),
+    ],
+)
+def test_what_is_taken_over_from_another_build_is_what_decoding_gives(like: str, text: str) -> None:
+    size = len(bytes.fromhex(text)) - 1
+    old, decoded = _survey(like, size), _survey(text, size)
+    copied = survey(decoded.image, old)
+    assert copied.keys == decoded.keys
+    assert copied.references.target.tolist() == decoded.references.target.tolist()
+    assert copied.references.kind.tolist() == decoded.references.kind.tolist()
+
+
 def test_code_that_cannot_be_decoded_is_marked() -> None:
     assert _survey("06 c3").invalid == {0}
     assert _survey("c3").invalid == set()

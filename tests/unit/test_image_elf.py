@@ -167,6 +167,10 @@ _DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
         "overlaps|outside",
     ),
     "no build-id": (lambda: _MADE.but(build_id=None), "no build-id"),
+    "a note whose name does not end": (
+        lambda: _MADE.but(parts=_with(Part(".note.gnu.build-id", 7, ALLOC, 0x200, b"\4\0\0\0" + bytes(8) + b"GNUX"))),
+        "damaged",
+    ),
     "no frame information": (lambda: _MADE.but(parts={".eh_frame_hdr": None}), "no frame information"),
     "frames in another encoding": (lambda: _MADE.but(parts=_with(_hdr_part(b"\x01\x1b\x03\x1b"))), "unknown encoding"),
     "frames of another version": (lambda: _MADE.but(parts=_with(_hdr_part(b"\x02\x1b\x03\x3b"))), "unknown encoding"),

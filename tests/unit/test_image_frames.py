@@ -27,6 +27,7 @@ def _memory(
     size: int = 16,
     rows: list[tuple[int, int]] | None = None,
     leb: bytes = b"\x01\x78\x10",
+    program: bytes = b"",
 ) -> bytes:
     """Return an image with one description of `size` bytes of code for each of `areas`, its augmentation data."""
     text, data = augmentation
@@ -37,7 +38,7 @@ def _memory(
     for n, area in enumerate(areas):
         at, start = _TABLE + len(table), 0x1000 + 32 * n
         found.append((start - _HDR, at - _HDR))
-        body = struct.pack("<IiI", len(table) + 4, start - at - 8, size) + bytes([len(area)]) + area
+        body = struct.pack("<IiI", len(table) + 4, start - at - 8, size) + bytes([len(area)]) + area + program
         body += bytes(-len(body) % 8 + 4)
         table += struct.pack("<I", len(body)) + body
     header = b"\x01\x1b\x03\x3b" + struct.pack("<iI", _TABLE - _HDR - 4, len(rows or found))
@@ -63,6 +64,12 @@ def test_extents_come_from_the_descriptions(augmentation: tuple[bytes, bytes], l
 def test_a_language_area_is_a_pointer_that_is_not_zero(augmentation: tuple[bytes, bytes]) -> None:
     memory = _memory(augmentation, [b"\x10\x20\0\0", bytes(4), b"", b"\0\0\0\x01"])
     assert [f.lsda for f in _frames(memory)] == [True, False, False, True]
+
+
+def test_call_frame_instructions_are_not_taken_for_a_language_area() -> None:
+    """Without augmentation data the instructions follow at once: advance, define, advance, define."""
+    memory = _memory(_HANDLERS, [b"", b"\x10\x20\0\0"], program=b"\x41\x0e\x10\x42\x0e\x18")
+    assert [f.lsda for f in _frames(memory)] == [False, True]
 
 
 def test_augmentation_data_of_other_kinds_is_no_language_area() -> None:
