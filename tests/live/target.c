@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 int first(void) { return 1; }
@@ -25,6 +26,21 @@ static void deep(int pages) {
     room[1] = room[0];
 }
 int high(void) { deep(16); return 1; }
+
+/* a coroutine that is suspended in a function, on memory of malloc that is never used again */
+static ucontext_t caller, coroutine;
+int paused(void) { swapcontext(&coroutine, &caller); return 1; }
+static volatile int kept;
+static void body(void) { kept = paused() + 1; }
+static void suspend(void) {
+    char *stack = malloc(65536);
+    getcontext(&coroutine);
+    coroutine.uc_stack.ss_sp = stack;
+    coroutine.uc_stack.ss_size = 65536;
+    coroutine.uc_link = &caller;
+    makecontext(&coroutine, body, 0);
+    swapcontext(&caller, &coroutine);
+}
 
 static atomic_long torn, loops, interrupted, fpu_wrong;
 static atomic_int stopping;
@@ -48,6 +64,14 @@ static void *spin(void *mode) {
     return NULL;
 }
 
+/* a child forked by another thread than the main one: its leader stays on that thread's stack */
+static void *forking(void *u) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) { for (;;) pause(); }
+    printf("%d\n", child);
+    return u;
+}
 static void on_signal(int s) { (void)s; slow(); }
 static void *idle(void *u) { (void)u; while (!stopping) pause(); return NULL; }
 
@@ -70,6 +94,9 @@ int main(int argc, char **argv) {
         if (c == 'h') printf("%d\n", high());
         if (c == 'c') printf("%ld %ld %ld %ld\n", torn, loops, interrupted, fpu_wrong);
         if (c == 'k') { sigaltstack(NULL, &now); printf("%d %d %zu\n", now.ss_sp == altstack, now.ss_flags, now.ss_size); }
+        if (c == 'y') { suspend(); printf("suspended\n"); }
+        if (c == 'e') { swapcontext(&caller, &coroutine); printf("ended\n"); }
+        if (c == 'F') { pthread_create(&t, NULL, forking, NULL); pthread_join(t, NULL); }
         if (c == 'f') { fflush(stdout); if (fork() == 0) { printf("%d %d\n", first(), second()); fflush(stdout); _exit(0); } wait(NULL); }
         fflush(stdout);
     }

@@ -124,6 +124,28 @@ def test_handler_on_the_alternate_stack(program: Path, start: Start) -> None:
     assert target.ask("a") == "2 2 2"
 
 
+def test_coroutine(program: Path, start: Start) -> None:
+    """Refused while one is suspended in the function; one that has ended leaves its stack behind and is known to."""
+    target, hotpatch = start(program), make_hotpatch(program, {"paused": 2})
+    assert target.ask("y") == "suspended"
+    assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["coroutine-suspected"]
+    assert target.ask("e") == "ended"
+    assert target.ask("y") == "suspended"
+    assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["coroutine-suspected"]
+    assert target.ask("e") == "ended"
+    applied(hotpatch, target)
+
+
+def test_child_of_another_thread(program: Path, start: Start) -> None:
+    """Its only thread stands on the stack of the thread that forked."""
+    target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
+    child = int(target.ask("F"))
+    try:
+        assert one(apply([hotpatch], [child], Options())).state == "applied"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_fork_after_apply(program: Path, start: Start) -> None:
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
     applied(hotpatch, target)

@@ -80,6 +80,15 @@ _REGISTERS = struct.Struct("<27Q")
 _POINTER = ctypes.c_char * _REGISTERS.size
 
 
+class _DwarfOperation(ctypes.Structure):
+    _fields_ = [
+        ("atom", ctypes.c_uint8),
+        ("number", ctypes.c_uint64),
+        ("number2", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+    ]
+
+
 class _Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
@@ -205,6 +214,7 @@ def unlock_memory() -> None:
 
 _FRAME_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DWARF_CB_OK, _DWARF_CB_ABORT = 0, 1
+_DW_OP_BREG0, _DW_OP_BREGX, _DWARF_RSP = 0x70, 0x92, 7
 
 
 class _DwflCallbacks(ctypes.Structure):
@@ -242,6 +252,8 @@ def _load_libdw() -> ctypes.CDLL | None:
     library.dwfl_module_eh_cfi.restype = pointer
     library.dwfl_module_eh_cfi.argtypes = [pointer, ctypes.POINTER(word)]
     library.dwarf_cfi_addrframe.argtypes = [pointer, word, ctypes.POINTER(pointer)]
+    operations = ctypes.POINTER(ctypes.POINTER(_DwarfOperation))
+    library.dwarf_frame_cfa.argtypes = [pointer, operations, ctypes.POINTER(ctypes.c_size_t)]
     return library
 
 
@@ -308,19 +320,45 @@ class DwflSession:
 
     def has_cfi(self, pc: int) -> bool:
         """Tell whether call frame information covers `pc` (libdw would otherwise guess by frame pointers)."""
-        if _LIBDW is None or not self.handle:
-            return False
-        module = _LIBDW.dwfl_addrmodule(self.handle, pc)
-        if not module:
-            return False
-        bias, frame = ctypes.c_uint64(), ctypes.c_void_p()
-        cfi = _LIBDW.dwfl_module_eh_cfi(module, ctypes.byref(bias))
-        if not cfi:
-            return False
-        if _LIBDW.dwarf_cfi_addrframe(cfi, (pc - bias.value) % 2**64, ctypes.byref(frame)) != 0:
+        frame = self._find_frame(pc)
+        if frame is None:
             return False
         _LIBC.free(frame)
         return True
+
+    def frame_bytes(self, pc: int) -> int | None:
+        """Return the distance from the stack pointer at `pc` to the canonical frame address.
+
+        None where nothing covers `pc`, or where the frame is not described by the stack pointer alone.
+        """
+        frame = self._find_frame(pc)
+        if _LIBDW is None or frame is None:
+            return None
+        operations, count = ctypes.POINTER(_DwarfOperation)(), ctypes.c_size_t()
+        try:
+            if _LIBDW.dwarf_frame_cfa(frame, ctypes.byref(operations), ctypes.byref(count)) != 0 or count.value != 1:
+                return None
+            operation = operations[0]
+            if operation.atom == _DW_OP_BREGX and operation.number == _DWARF_RSP:
+                return signed(operation.number2)
+            return signed(operation.number) if operation.atom == _DW_OP_BREG0 + _DWARF_RSP else None
+        finally:
+            _LIBC.free(frame)
+
+    def _find_frame(self, pc: int) -> ctypes.c_void_p | None:
+        """Return the `Dwarf_Frame *` of `pc`, which the caller frees; None where there is none."""
+        if _LIBDW is None or not self.handle:
+            return None
+        module = _LIBDW.dwfl_addrmodule(self.handle, pc)
+        if not module:
+            return None
+        bias, frame = ctypes.c_uint64(), ctypes.c_void_p()
+        cfi = _LIBDW.dwfl_module_eh_cfi(module, ctypes.byref(bias))
+        if not cfi:
+            return None
+        if _LIBDW.dwarf_cfi_addrframe(cfi, (pc - bias.value) % 2**64, ctypes.byref(frame)) != 0:
+            return None
+        return frame
 
     def close(self) -> None:
         """End the session."""

@@ -7,7 +7,7 @@ missing libdw. libdw would fall back to frame pointers; every frame is therefore
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hotmend.linux import procfs, sys
 from hotmend.linux.process import MappedImage, process_images
@@ -51,6 +51,15 @@ class Unwinder:
         pcs: list[int] = []
         complete = self._session.frames(tid, self._visitor(pcs))
         return pcs if complete else None
+
+    def frame_bytes(self, pc: int) -> int | None:
+        """Return how far above the stack pointer at `pc` the caller's frame begins; None where that is uncertain."""
+        return self._session.frame_bytes(pc)
+
+    def warm(self, pcs: Iterable[int]) -> None:
+        """Read the call frame information of the images that hold `pcs`, which the first walk would do."""
+        for pc in pcs:
+            self._session.has_cfi(pc)
 
     def _visitor(self, pcs: list[int]) -> Callable[[int, bool], bool]:
         """Return a callback that collects frames as long as each is certain."""

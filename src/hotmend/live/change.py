@@ -11,6 +11,7 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stop import Stopper
+from hotmend.linux.unwind import Unwinder
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
@@ -106,19 +107,25 @@ def _checked_plan(
     if plan.placements and (objections := remote.process_objections(work.pid)):
         raise Refusal(*objections)
     homes = tuple((t.image.start, t.image.end) for t in targets)
-    _refuse_suspended(memory, maps, [f for r in plan.records for f in r.replaced], homes)
+    _refuse_suspended(memory, maps, images, [f for r in plan.records for f in r.replaced], homes)
     return plan
 
 
 def _refuse_suspended(
     memory: ProcessMemory,
     maps: tuple[Mapping, ...],
+    images: tuple[MappedImage, ...],
     functions: Sequence[FunctionRecord],
     homes: tuple[tuple[int, int], ...],
 ) -> None:
     """Refuse where a coroutine is suspended inside one of `functions`."""
-    suspects = Suspects(Forbidden(functions), homes, find_restorers(memory, maps))
-    if found := suspended_frames(memory, maps, suspects):
+    unwinder = Unwinder(memory.pid, images, maps)
+    try:
+        restorers = find_restorers(memory, maps)
+        found = suspended_frames(memory, maps, Suspects(Forbidden(functions), homes, restorers, unwinder.frame_bytes))
+    finally:
+        unwinder.close()
+    if found:
         raise Refusal(
             refusal(
                 "coroutine-suspected",
@@ -206,7 +213,7 @@ def _take_back(
         homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
         homes += [(r.start, r.end) for r in records]
         new = [f for r in records for f in r.functions]
-        _refuse_suspended(memory, procfs.read_maps(work.pid), new, tuple(homes))
+        _refuse_suspended(memory, procfs.read_maps(work.pid), images, new, tuple(homes))
     transaction = work.begin(memory, records, images, Stopper(work.pid))
     try:
         for step in steps:

@@ -6,14 +6,18 @@ of a call that can have led there: an indirect one, or a direct one into the ima
 signal frame above it, it belongs to a signal handler on an alternate stack: a running one is found by the scan of the
 stopped threads, and one that has ended does not matter.
 
-What a coroutine that has ended left in memory that nobody has used since cannot be told from a suspended one: that
-refuses too.
+A coroutine of `makecontext` that has ended leaves such words too. It is known by what its end wrote: when the first
+function of a coroutine returns, glibc calls `setcontext` for the next one, and the return address of that call takes
+the place where the first function's own return address was. If the frames that a word belongs to lead there, by call
+frame information, nobody will ever return to it. Any other kind of coroutine that has ended, in memory that nobody has
+used since, cannot be told from a suspended one: that refuses.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +35,10 @@ _TOP_BYTES = 16 << 10
 _FOUND_MAX = 16
 _NEAR_WORDS = 8192
 _CANDIDATES_MAX = 4096
+_FRAMES_MAX = 256
+_START_CONTEXT = re.compile(rb"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff\x74.\xe8....", re.DOTALL)
+"""glibc: mov %rbx,%rsp; mov (%rsp),%rdi; test %rdi,%rdi; je; call setcontext."""
+_START_CONTEXT_BYTES = 17
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 
 
@@ -80,11 +88,13 @@ class Suspects:
         forbidden: functions that change.
         homes: `(start, end)` of the images and shadows they belong to.
         restorers: return addresses of signal handlers.
+        frame_bytes: distance from the stack pointer at a PC to the canonical frame address; None where uncertain.
     """
 
     forbidden: Forbidden
     homes: tuple[tuple[int, int], ...]
     restorers: tuple[int, ...]
+    frame_bytes: Callable[[int], int | None]
 
 
 def suspended_frames(memory: ProcessMemory, maps: tuple[Mapping, ...], suspects: Suspects) -> list[str]:
@@ -126,8 +136,30 @@ def _frames_in(
         above = words[word + 1 : word + _NEAR_WORDS]
         if np.any(np.isin(above, np.array(suspects.restorers, dtype=np.uint64))):
             continue
-        if _is_called_from(memory, above, suspects.homes, code):
+        if not _is_called_from(memory, above, suspects.homes, code):
+            continue
+        if not has_ended(memory, address + 8 * word, suspects.frame_bytes):
             yield f"{suspects.forbidden.names[name]}: {int(words[word]):#x} at {address + 8 * word:#x}"
+
+
+def has_ended(memory: ProcessMemory, slot: int, frame_bytes: Callable[[int], int | None]) -> bool:
+    """Tell whether the return address at `slot` belongs to a coroutine of `makecontext` that has certainly ended."""
+    for _ in range(_FRAMES_MAX):
+        raw = memory.try_read(slot, 8)
+        if raw is None:
+            return False
+        back = int.from_bytes(raw, "little")
+        before = memory.try_read(back - _START_CONTEXT_BYTES, _START_CONTEXT_BYTES) if back < 1 << 47 else None
+        if before is None:
+            return False
+        if _START_CONTEXT.fullmatch(before):
+            return True
+        # behind the call the stack pointer is slot + 8; the caller's return address ends at the frame address
+        size = frame_bytes(back - 1)
+        if size is None or size < 8 or size % 8:
+            return False
+        slot += size
+    return False
 
 
 def _is_called_from(

@@ -82,6 +82,7 @@ class Transaction:
         maps = procfs.read_maps(self.memory.pid)
         self._restorers = find_restorers(self.memory, maps)
         self._unwinder = Unwinder(self.memory.pid, self.images, maps)
+        self._unwinder.warm(m.start for m in maps if m.executable and m.inode)
         self.stopper.look_around()
 
     def close(self) -> None:

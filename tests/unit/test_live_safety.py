@@ -1,0 +1,103 @@
+"""The scan on hand-made maps: where a thread's stack ends, and whether it is the thread's own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.stop import Stopped, StoppedThread
+from hotmend.linux.sys import Registers
+from hotmend.live.gate import FunctionRecord
+from hotmend.live.safety import STACK_BYTES_MAX, Forbidden, Hit, Scanner, Surroundings, thread_stack
+
+PAGE = 4096
+STACK_PAGES = 16
+ZERO = Registers(*[0] * 27)
+CHANGED = FunctionRecord("changed", 0x5000_0000, 64)
+
+
+class Stack:
+    """Memory of this very process that looks like a thread's stack with the thread's block on top."""
+
+    def __init__(self) -> None:
+        self._memory = ctypes.create_string_buffer((STACK_PAGES + 2) * PAGE)
+        self.start = ctypes.addressof(self._memory) + PAGE - 1 & -PAGE
+        self.size = STACK_PAGES * PAGE
+        self.fs_base = self.start + self.size - 2048
+        self.sp = self.fs_base - 1024
+        self.put(self.fs_base, self.fs_base)
+        self.put(self.fs_base + 16, self.fs_base)
+        self.put(self.fs_base + 0x690, self.start)
+        self.put(self.fs_base + 0x698, self.size)
+
+    def put(self, address: int, value: int) -> None:
+        """Write one word."""
+        ctypes.memmove(address, struct.pack("<Q", value), 8)
+
+    def block(self) -> bytes:
+        """Return the thread block."""
+        return ctypes.string_at(self.fs_base, 2048)
+
+    def hits(self, *, more_bytes: int = 0, leader: bool = False) -> list[Hit]:
+        """Scan a thread on this stack, whose mapping is shown `more_bytes` longer than it is."""
+        maps = (Mapping(self.start, self.start + self.size + more_bytes, "rw-p", 0, "00:00", 0, ""),)
+        pid = os.getpid()
+        tid = pid if leader else pid + 1
+        thread = StoppedThread(tid, pid, ZERO._replace(rsp=self.sp, fs_base=self.fs_base), 0)
+        with ProcessMemory(pid) as memory:
+            scanner = Scanner(memory, Surroundings(maps, ()), Forbidden([CHANGED]))
+            return scanner.scan(Stopped({tid: thread}, 0.0))
+
+
+def test_thread_stack() -> None:
+    stack = Stack()
+    assert thread_stack(stack.block(), stack.fs_base) == (stack.start, stack.fs_base)
+    assert thread_stack(stack.block(), stack.fs_base + 8) is None  # not the block of that address
+    assert thread_stack(stack.block()[:16], stack.fs_base) is None
+    stack.put(stack.fs_base + 0x690, 0)  # as in a main thread
+    assert thread_stack(stack.block(), stack.fs_base) is None
+    stack.put(stack.fs_base + 0x690, stack.fs_base & -PAGE)
+    stack.put(stack.fs_base + 0x698, 0)
+    assert thread_stack(stack.block(), stack.fs_base) is None
+
+
+def test_a_clean_and_an_active_thread() -> None:
+    stack = Stack()
+    assert stack.hits() == []
+    stack.put(stack.sp + 64, CHANGED.address + 8)
+    assert [(h.function, h.where) for h in stack.hits()] == [("changed", "stack")]
+
+
+def test_stack_merged_with_what_lies_above() -> None:
+    """Older kernels show neighbours as one mapping: the thread's block is where the stack ends."""
+    stack = Stack()
+    assert stack.hits(more_bytes=2 * STACK_BYTES_MAX) == []
+    stack.put(stack.fs_base - 8, CHANGED.address + 8)
+    assert [h.where for h in stack.hits(more_bytes=2 * STACK_BYTES_MAX)] == ["stack"]
+    stack.put(stack.fs_base + 0x690, 0)
+    assert "coroutine" in [h.where for h in stack.hits(more_bytes=2 * STACK_BYTES_MAX)]
+
+
+def test_leader_on_a_stack_of_its_own() -> None:
+    """The leader of a child that another thread forked; but a main thread's block vouches for nothing."""
+    stack = Stack()
+    assert stack.hits(leader=True) == []
+    stack.put(stack.fs_base + 0x690, 0)
+    assert [h.where for h in stack.hits(leader=True)] == ["coroutine"]
+
+
+def test_registers() -> None:
+    stack = Stack()
+    pid = os.getpid()
+    maps = (Mapping(stack.start, stack.start + stack.size, "rw-p", 0, "00:00", 0, "[stack]"),)
+    inside = CHANGED.address + 1
+    with ProcessMemory(pid) as memory:
+        for field, expected in (("rip", "pc"), ("r15", "register"), ("rdi", "register")):
+            registers = ZERO._replace(rsp=stack.sp, **{field: inside})
+            scanner = Scanner(memory, Surroundings(maps, ()), Forbidden([CHANGED]))
+            scanner.rehearse()
+            hits = scanner.scan(Stopped({pid: StoppedThread(pid, pid, registers, 0)}, 0.0))
+            assert [h.where for h in hits] == [expected], field
