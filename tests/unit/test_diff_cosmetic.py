@@ -10,7 +10,7 @@ _COSMETIC = [
     ("nginx/1.22.1", "nginx/1.22.2"),
     ("OpenSSL 3.0.20 7 Apr 2026", "OpenSSL 3.0.22 5 May 2026"),
     ("HA-Proxy version 2.6.12-1+deb12u3", "HA-Proxy version 2.6.12-1+deb12u4"),
-    ("1.0~rc1", "1.0~rc12"),
+    ("1.0.0~rc1", "1.0.0~rc12"),
     ("built on: 2026-04-07", "built on: 2026-05-11"),
     ("built on: 2026/04/07 10:00:00", "built on: 2026/05/11 23:59:59"),
     ("2026-04-07T10:00Z", "2026-05-07T11:00Z"),

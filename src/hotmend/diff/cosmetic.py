@@ -14,7 +14,8 @@ _TOKENS = re.compile(
     rb"|(?P<day>\d{1,2} " + _MONTH + rb"[a-z]* \d{4}|" + _MONTH + rb"[a-z]* +\d{1,2} \d{4})"
     rb"|(?P<date>\d{4}[-/]\d\d[-/]\d\d(?:[T ]\d\d:\d\d(?::\d\d)?Z?)?)"
     rb"|(?P<time>\d\d:\d\d:\d\d)"
-    rb"|(?P<version>(?<![\d%.])\d+(?:\.\d+){1,3}(?:[-+~][\w.+~-]*)?)"
+    # Three numbers, or a Debian revision: two (protocols, rates) and four (addresses) may mean something.
+    rb"|(?P<version>(?<![\w%.])\d+\.\d+(?:\.\d+(?:[-+~][\w.+~-]*)?|[-+~][\w.+~-]*deb\d+u\d+[\w.+~-]*)(?![\w.]))"
 )
 
 
