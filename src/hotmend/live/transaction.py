@@ -66,7 +66,7 @@ class Transaction:
     attempts: int = 0
     longest_stop_seconds: float = 0.0
     threads: int = 0
-    _batch: int = 32
+    _batch: int = 24
     _restorers: tuple[int, ...] = ()
     _unwinder: Unwinder | None = None
     _last_hits: list[Hit] = field(default_factory=list)
@@ -163,6 +163,7 @@ class Transaction:
                     self.memory.write(address, content)
             acted = time.perf_counter() - began
 
+        read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
         seconds = self._in_stop(forbidden, act)
         # A stop has its price, which grows with the threads: writing may cost as much, not more.
         if seconds > self.max_pause_seconds or acted > seconds / 2:
