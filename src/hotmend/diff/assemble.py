@@ -40,6 +40,7 @@ class Assembly:
         self.reasons: list[Reason] = []
         self._pieces: dict[tuple[int, str], _Piece] = {}
         self._done: set[tuple[Place, int]] = set()
+        self._bridges: set[int] = set()
 
     def run(self) -> None:
         """Add every selected code and all that it needs."""
@@ -107,6 +108,12 @@ class Assembly:
 
     def _bridge(self, target: int, resolved: Resolved) -> None:
         """Serve a short branch: its target's own place in the shadow is free, so a long jump stands there."""
+        new = self._c.new
+        touched = {new.holder(target + n) for n in range(JUMP_BYTES)} & self._selection.shadow
+        if touched or any(0 < abs(target - other) < JUMP_BYTES for other in self._bridges):
+            self._refuse("short-branch-out", "a short branch leads where a long one has no room", hex(target))
+            return
+        self._bridges.add(target)
         self._piece(target, b"\xe9\0\0\0\0", JUMP_BYTES)
         self._relocation(target + 1, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
 

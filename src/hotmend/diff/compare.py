@@ -11,12 +11,15 @@ from collections import deque
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.cosmetic import same_but_for_versions
-from hotmend.diff.objects import Objects, is_text, writable_at_run_time
+from hotmend.diff.objects import Objects, writable_at_run_time
 from hotmend.model.verdict import Reason, note, refusal
 
 _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
             ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
 
+
+PADDING_MAX = 32
+"""Bytes of zeros that may be there for the alignment of what follows."""
 
 SHORT_TEXT = 4
 """Bytes, NUL included, up to which a text may as well be a small number."""
@@ -67,19 +70,15 @@ class Contents:
         return len(a) == len(b) and all(self.equal(s, t) for s, t in zip(a, b, strict=True))
 
     def _same_rest(self, x: int, y: int, text_size: int, size: int) -> bool:
-        """Compare what follows a text up to the next object.
+        """Compare what follows a text up to the next address that anything refers to.
 
-        Behind a real text there are other texts, which have users of their own. A table of small numbers may look
-        like a short text, so that behind a short one everything has to be equal.
+        A table of small numbers may look like a text, and so does an array or a list of texts that is reached by its
+        first: what no reference leads to belongs to what stands before it.
         """
         room = min(self.old.room_to_bound(x + text_size), self.new.room_to_bound(y + text_size))
         size = min(size, text_size + room)
         rest, other = self.old.image.read(x, size)[text_size:], self.new.image.read(y, size)[text_size:]
-        if rest == other or not rest or not other:
-            return True
-        if text_size > SHORT_TEXT and is_text(rest) and is_text(other):
-            return True
-        return self._same_words(x + text_size, y + text_size, size - text_size)
+        return rest == other or self._same_words(x + text_size, y + text_size, max(size - text_size, 0))
 
     def _same_text(self, x: int, text: bytes, other: bytes | None) -> bool:
         if other is not None and same_but_for_versions(text, other):
@@ -97,7 +96,8 @@ class Contents:
         tail = bytearray(self.new.image.read(y + size, extent - size))
         for start, n in self.new.operands_in(y + size, extent - size):
             tail[start - y - size : start - y - size + n] = bytes(n)
-        return not any(tail) or tail == self.old.image.read(x + size, extent - size)
+        padding = len(tail) < PADDING_MAX and not any(tail)
+        return padding or tail == self.old.image.read(x + size, extent - size)
 
     def _same_jumps(self, old_table: list[int], new_table: list[int]) -> bool:
         c = self.c

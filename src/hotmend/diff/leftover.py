@@ -8,11 +8,13 @@ what differs there, and belongs to no object that was compared, is a change that
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 
 import numpy as np
 
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.objects import Objects
 from hotmend.image.image import Section
 from hotmend.model.verdict import Reason, refusal
 
@@ -38,6 +40,9 @@ def _differences(c: Correspondence, contents: Contents, section: Section) -> lis
     old, new = c.old.image, c.new.image
     end = section.address + section.size
     known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
+    twin = next((t for t in old.allocated if t.name == section.name), None)
+    old_texts = _texts_of_tables(contents.old, twin) if twin else []
+    new_texts = _texts_of_tables(contents.new, section)
     result = []
     for y, next_y in itertools.pairwise([*known, end]):
         x = c.to_old[y].old
@@ -51,16 +56,18 @@ def _differences(c: Correspondence, contents: Contents, section: Section) -> lis
             continue
         differs = np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8)
         if differs.any():
-            _blank(contents, y, x, size, differs)
+            _blank(contents, y, x, size, differs, old_texts, new_texts)
             if differs.any():
                 result.append(f"{y + int(np.argmax(differs)):#x}")
     return result
 
 
-def _blank(contents: Contents, y: int, x: int, size: int, differs: np.ndarray) -> None:
+def _blank(
+    contents: Contents, y: int, x: int, size: int, differs: np.ndarray, old_texts: list[int], new_texts: list[int]
+) -> None:
     """Clear what was compared otherwise: words, tables, texts, and objects that only changed code uses."""
     old, new = contents.old, contents.new
-    for start, objects in ((x, old), (y, new)):
+    for start, objects, texts in ((x, old, old_texts), (y, new, new_texts)):
         for word in objects.words_in(start, size):
             differs[word - start : word - start + 8] = False
         table = objects.jump_table(start)
@@ -68,11 +75,19 @@ def _blank(contents: Contents, y: int, x: int, size: int, differs: np.ndarray) -
         text = objects.string(start)
         if text is not None and len(text) > 1:
             differs[: len(text)] = False
+        for place in texts[bisect_left(texts, start) : bisect_left(texts, start + size)]:
+            differs[place - start : place - start + len(objects.string(place) or b"")] = False
         for bound in objects.bounds_between(start + 1, start + size):
             if _may_be_inside(contents, y, x, bound - start):
                 continue
             following = objects.bounds_between(bound + 1, start + size)
             differs[bound - start : (following[0] if following else start + size) - start] = False
+
+
+def _texts_of_tables(objects: Objects, section: Section) -> list[int]:
+    """Return the texts that only tables of distances lead to, ascending; those tables were compared with them."""
+    tables = [t for t in objects.bounds_between(section.address, section.address + section.size) if t % 4 == 0]
+    return sorted({text for table in tables for text in objects.text_table(table)})
 
 
 def _may_be_inside(contents: Contents, y: int, x: int, offset: int) -> bool:
@@ -81,6 +96,8 @@ def _may_be_inside(contents: Contents, y: int, x: int, offset: int) -> bool:
     Both builds then take it at the same offset, and neither the table nor what stands there is a text or a table of
     jumps, which end by themselves.
     """
+    if _begins_a_text(contents.old, x, offset) and _begins_a_text(contents.new, y, offset):
+        return False
     for start, objects in ((x, contents.old), (y, contents.new)):
         if not objects.is_taken(start) or not objects.is_taken(start + offset):
             return False
@@ -89,3 +106,11 @@ def _may_be_inside(contents: Contents, y: int, x: int, offset: int) -> bool:
             if objects.jump_table(address) or (text is not None and len(text) > SHORT_TEXT):
                 return False
     return True
+
+
+def _begins_a_text(objects: Objects, start: int, offset: int) -> bool:
+    """Return whether texts stand one behind the other from `start` on and one of them begins at `offset`."""
+    at = 0
+    while at < offset and (text := objects.string(start + at)) is not None:
+        at += len(text)
+    return at == offset

@@ -9,6 +9,8 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.stubs import Entry
 from hotmend.image.body import Body
 from hotmend.image.entry import Immovable, displace
+from hotmend.image.image import Image
+from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.verdict import Reason, refusal
 
@@ -32,7 +34,7 @@ def plan_entries(
         needed = users or words or code.start in exported or j in assembly.resolver.taken_entries
         if not needed or c.new.image.entry == code.start:
             continue
-        if words and not users and code.start not in exported and all(_at_start(c, w) for w in words):
+        if words and not users and code.start not in exported and all(_at_start(c.new.image, w) for w in words):
             reasons.append(
                 refusal("start-only-code", "code that only runs when the program starts changed", code.label)
             )
@@ -48,7 +50,7 @@ def plan_entries(
             continue  # a new function in a new table or export: reached through the shadow alone
         known = c.to_old.get(code.start)
         if known is None or known.old != c.old.codes[i].start:
-            if users or code.start in exported:
+            if users or words or code.start in exported:
                 reasons.append(refusal("unproven-pair", "nothing proves which old function this is", code.label))
             continue
         try:
@@ -57,12 +59,45 @@ def plan_entries(
             reasons.append(
                 refusal("entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label)
             )
+    redirected = {entry.old for entry in entries}
+    stored = [c.old.codes[i].label for i in _stored(c, contents) if c.old.codes[i].start not in redirected]
+    if stored:
+        reasons.append(
+            refusal(
+                "stored-function-stays-old",
+                "the old build takes the address of a function whose entry cannot lead to new code",
+                *stored[:20],
+            )
+        )
     return entries, reasons
 
 
-def _at_start(c: Correspondence, word: int) -> bool:
+def _stored(c: Correspondence, contents: Contents) -> list[int]:
+    """Return the changed or removed old codes whose address the process may hold: somewhere it is taken."""
+    result = []
+    for i, code in enumerate(c.old.codes):
+        if i in c.same or code.gap or code.start == c.old.image.entry or code.start in c.split:
+            continue
+        words = [w for w in contents.old.words_to(code.start, 1) if not _at_start(c.old.image, w)]
+        words = [w for w in words if not _same_bytes_there(c, contents, w, i)]
+        if words or any(kind in (LEA, ABSOLUTE) for _, kind in contents.old.references_to(code.start)):
+            result.append(i)
+    return result
+
+
+def _same_bytes_there(c: Correspondence, contents: Contents, word: int, i: int) -> bool:
+    """Return whether the new build has a function of the same bytes in the same place of the same table."""
+    start = contents.old.container(word)
+    table = c.to_new.get(start)
+    if table is None:
+        return False
+    j = c.new.at.get(c.new.image.pointers.get(table + word - start, -1), -1)
+    return j >= 0 and c.new.keys[j] == c.old.keys[i]
+
+
+def _at_start(image: Image, word: int) -> bool:
     """Return whether a pointer is one of those that are called once, when the image is loaded."""
-    section = c.new.image.section_at(word)
+    section = image.section_at(word)
     return section is not None and section.name in (".init_array", ".preinit_array", ".ctors")
 
 

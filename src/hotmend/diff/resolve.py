@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
@@ -76,7 +77,9 @@ class Resolver:
         if kind in (CALL, JUMP) or target != code.start:
             return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
         i = self._selection.origin.get(holder, -1)
-        if i < 0 or c.pair_evidence[i] == "similarity":
+        known = c.to_old.get(code.start)
+        proven = known is not None and i >= 0 and known.old == c.old.codes[i].start
+        if i < 0 or (c.pair_evidence[i] == "similarity" and not proven):
             return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
         self.taken_entries.add(holder)  # a function's identity stays its old entry
         return Resolved(Place.OLD, c.old.codes[i].start, "function")
@@ -185,8 +188,20 @@ class Resolver:
         )
         if high_new - low_new <= high_old - low_old or high_old < low_old:
             return False
-        old = self._contents.old
-        return all(b in c.to_new or not old.users(b, 1) for b in old.bounds_between(low_old + 1, high_old))
+        return not self._lost_variables(section.name)
+
+    @cached_property
+    def _lost(self) -> dict[str, bool]:
+        return {}
+
+    def _lost_variables(self, name: str) -> bool:
+        """Return whether a variable of the old build has no counterpart yet: then the new one may be that."""
+        if name not in self._lost:
+            twin = next((s for s in self._c.old.image.allocated if s.name == name), None)
+            old = self._contents.old
+            bounds = old.bounds_between(twin.address, twin.address + twin.size) if twin else []
+            self._lost[name] = any(b not in self._c.to_new and old.users(b, 1) - self._c.same.keys() for b in bounds)
+        return self._lost[name]
 
     def _refused(self, code: str, target: int, sentence: str) -> Resolved | None:
         section = self._c.new.image.section_at(target)

@@ -38,6 +38,11 @@ def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) ->
     """
     for n, i in enumerate(body.instructions):
         inside = i.is_ip_rel_memory_operand and address <= i.ip_rel_memory_address < address + size
+        number = immediate_of(i)
+        if number is not None and address <= number < address + size:
+            if i.op0_kind == _MEMORY and i.memory_base not in (_RSP, _RBP):
+                return True
+            inside = True
         if not inside or i.op_count < 2 or i.op0_kind != _REGISTER:
             continue
         if _stored(body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX], i, copiers):
