@@ -82,6 +82,32 @@ def judge_labels(c: Correspondence) -> list[Reason]:
     ]
 
 
+_LOWEST_ADDRESS = 0x10000
+_BIAS_MAX = 1 << 20
+
+
+def judge_biased(c: Correspondence, selection: Selection, aligned: Aligned) -> list[Reason]:
+    """In a fixed image `table - bias` is a plain number; one that lies outside of the sections cannot be relocated."""
+    image = c.new.image
+    if not image.fixed:
+        return []
+    found = [
+        f"{c.new.codes[j].label}: {number:#x}"
+        for j in sorted(selection.shadow)
+        for number in sorted(aligned.new(j).indexed_numbers())
+        if _LOWEST_ADDRESS <= number <= image.extent.end + _BIAS_MAX and image.section_at(number) is None
+    ]
+    if not found:
+        return []
+    return [
+        refusal(
+            "biased-address",
+            "new code reaches a table by an address outside of the image; which table is meant is not known",
+            *found[:20],
+        )
+    ]
+
+
 def judge_splits(c: Correspondence) -> list[Reason]:
     """One old function that became two: who holds its address cannot be told which one is meant."""
     names = [c.old.codes[c.old.at[x]].label for x in sorted(c.split) if x in c.old.at]

@@ -16,7 +16,7 @@ from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import compare_contents
 from hotmend.diff.copies import judge_copies, judge_identity, judge_registrations
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.judge import judge_exports, judge_labels, judge_splits, judge_unwinding
+from hotmend.diff.judge import judge_biased, judge_exports, judge_labels, judge_splits, judge_unwinding
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.match import match_changed
@@ -113,6 +113,7 @@ def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outco
         *selection.reasons,
         *judge_labels(c),
         *judge_unwinding(c, selection, aligned),
+        *judge_biased(c, selection, aligned),
         *judge_registrations(c, contents, selection, aligned),
     ]
     clock.step("closure")

@@ -31,6 +31,17 @@ class Body:
         """Each instruction without its numbers: operation, registers, base, index and scale."""
         return [token(i) for i in self.instructions]
 
+    def indexed_numbers(self) -> set[int]:
+        """Return the large displacements of operands with a base or an index: they may be biased addresses."""
+        return {
+            i.memory_displacement
+            for i in self.instructions
+            if i.memory_displ_size >= 4
+            and not i.is_ip_rel_memory_operand
+            and (i.memory_base != _NONE or i.memory_index != _NONE)
+            and i.memory_segment != _FS
+        }
+
     def branch_targets(self) -> set[int]:
         """Link addresses that near branches of this function go to."""
         return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == _NEAR}
