@@ -20,8 +20,6 @@ _STRING_MAX = 1 << 16
 _TABLE_ENTRIES_MIN = 2
 _TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 27} | frozenset(range(0x80, 0x100))
 
-_TEXT_OR_NUL = _TEXT | {0}
-
 
 class Objects:
     """The data objects of one image."""
@@ -195,11 +193,6 @@ class Objects:
                 break
             result.append(text)
         return result if len(result) >= _TABLE_ENTRIES_MIN else []
-
-
-def is_text(raw: bytes) -> bool:
-    """Return whether bytes are nothing but texts and the NULs between them."""
-    return _TEXT_OR_NUL.issuperset(raw)
 
 
 def writable_at_run_time(image: Image, address: int) -> bool:
