@@ -231,7 +231,7 @@ def _join(last: _Piece, piece: _Piece) -> None:
     """Append a piece that begins inside or shortly behind `last`; both hold the new build's own bytes."""
     gap = piece.start - last.start - last.size
     end = max(last.start + last.size, piece.start + piece.size)
-    if len(last.content) + (last.start - last.start) < last.size and piece.content:
+    if len(last.content) < last.size and piece.content:
         last.content += bytes(last.size - len(last.content))
     if gap >= 0:
         if piece.content:

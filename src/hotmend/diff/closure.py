@@ -91,9 +91,7 @@ def _bound_to(c: Correspondence, contents: Contents, j: int) -> set[int]:
     kinds = contents.new.references_to(code.start)
     jumpers = {owner for owner, kind in kinds if kind == JUMP and owner != j}
     others = any(kind in (CALL, LEA) for owner, kind in kinds)
-    exported = code.start in c.new.image.names and any(
-        s.value == code.start and s.dynamic and s.defined for s in c.new.image.exports.values()
-    )
+    exported = code.start in c.new.image.exported_addresses
     if jumpers and not others and not exported and not contents.new.words_to(code.start, 1):
         inside |= jumpers
     return inside

@@ -46,12 +46,9 @@ class Contents:
 
     def _compare(self, x: int, y: int) -> bool:
         old, new = self.old, self.new
-        if old.is_taken(x) != new.is_taken(y):
-            size = min(old.extent(x), new.extent(y))
-        else:
-            size = min(old.extent(x), new.extent(y))
-            if new.extent(y) > size and not self._tail_equal(x, y, size):
-                return False
+        size = min(old.extent(x), new.extent(y))
+        if old.is_taken(x) == new.is_taken(y) and new.extent(y) > size and not self._tail_equal(x, y, size):
+            return False
         if old.text_table(x) and new.text_table(y):
             return self._same_texts(x, y)
         fixed = not old.words_in(x, size) and not new.words_in(y, size)

@@ -83,7 +83,7 @@ class Correspondence:
             return self._section_end(new_address)
         y, x = self.anchors()
         i = int(np.searchsorted(y, new_address, "right"))
-        twin = next((s for s in self.old.image.allocated if s.name == section.name), None)
+        twin = self.old.image.section_named(section.name)
         if twin is None:
             return None
         low = high = None

@@ -40,7 +40,7 @@ def _differences(c: Correspondence, contents: Contents, section: Section) -> lis
     old, new = c.old.image, c.new.image
     end = section.address + section.size
     known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
-    twin = next((t for t in old.allocated if t.name == section.name), None)
+    twin = old.section_named(section.name)
     old_texts = _texts_of_tables(contents.old, twin) if twin else []
     new_texts = _texts_of_tables(contents.new, section)
     result = []

@@ -26,7 +26,7 @@ def plan_entries(
     """
     entries: list[Entry] = []
     reasons: list[Reason] = []
-    exported = {s.value for s in c.new.image.exports.values()}
+    exported = c.new.image.exported_addresses
     for j in sorted(selection.shadow):
         code = c.new.codes[j]
         users = contents.new.users(code.start, 1) - selection.shadow

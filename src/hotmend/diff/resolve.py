@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
@@ -45,6 +44,7 @@ class Resolver:
     def __init__(self, c: Correspondence, contents: Contents, selection: Selection, aligned: Aligned) -> None:
         self._c, self._contents, self._selection, self._aligned = c, contents, selection, aligned
         self.reasons: dict[tuple[str, int], Reason] = {}
+        self._lost: dict[str, bool] = {}
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
 
@@ -173,9 +173,9 @@ class Resolver:
         """A variable is new where data between its mapped neighbours grew and nothing there is left unmapped."""
         c = self._c
         section = c.new.image.section_at(target)
-        twin = next((s for s in c.old.image.allocated if section and s.name == section.name), None)
         if section is None:
             return False
+        twin = c.old.image.section_named(section.name)
         if twin is None:
             return True  # the old image has no such section at all
         y, x = c.anchors()
@@ -190,14 +190,10 @@ class Resolver:
             return False
         return not self._lost_variables(section.name)
 
-    @cached_property
-    def _lost(self) -> dict[str, bool]:
-        return {}
-
     def _lost_variables(self, name: str) -> bool:
         """Return whether a variable of the old build has no counterpart yet: then the new one may be that."""
         if name not in self._lost:
-            twin = next((s for s in self._c.old.image.allocated if s.name == name), None)
+            twin = self._c.old.image.section_named(name)
             old = self._contents.old
             bounds = old.bounds_between(twin.address, twin.address + twin.size) if twin else []
             self._lost[name] = any(b not in self._c.to_new and old.users(b, 1) - self._c.same.keys() for b in bounds)

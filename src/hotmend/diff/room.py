@@ -20,7 +20,7 @@ def judge_room(c: Correspondence, new: Objects) -> list[Reason]:
     """Return a refusal for each writable object that is larger in the new build."""
     grown: list[str] = []
     for section in c.new.image.allocated:
-        twin = next((s for s in c.old.image.allocated if s.name == section.name), None)
+        twin = c.old.image.section_named(section.name)
         if twin is None or c.new.image.permissions_at(section.address) != "rw-" or section.name.startswith(".got"):
             continue
         grown += _grown(c, new, section, twin)

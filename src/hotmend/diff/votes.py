@@ -210,7 +210,6 @@ class _Functions:
         self._twins = {j: i for i, j in c.same.items()}
         self._unique = _unique_keys(c.old) & _unique_keys(c.new)
         self._exported = {s.name for s in c.old.image.exports.values()}
-        self._exported_starts = {s.value for s in c.old.image.exports.values()}
 
     def disagree(self, i: int, j: int, x: int, y: int) -> bool:
         """Return whether old address `x` in code `i` cannot be new address `y` in code `j`."""
@@ -231,7 +230,7 @@ class _Functions:
     def _other_name(self, old_name: str, new_name: str, start: int) -> bool:
         """Exported names are certain; local names of unstripped builds carry counters of the compiler."""
         differ = bool(old_name and new_name) and old_name != new_name
-        return differ and start in self._exported_starts and new_name in self._exported
+        return differ and start in self._c.old.image.exported_addresses and new_name in self._exported
 
 
 def _things_disagree(c: Correspondence, old_address: int, new_address: int) -> bool:

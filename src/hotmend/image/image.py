@@ -172,6 +172,10 @@ class Image:
         section = self.allocated[i]
         return section if address < section.address + section.size else None
 
+    def section_named(self, name: str) -> Section | None:
+        """Return the allocated section of a name, or None."""
+        return next((s for s in self.allocated if s.name == name), None)
+
     def permissions_at(self, address: int) -> str:
         """Return what the page at a link address may do once the program runs: `r-x`, `r--`, `rw-` or ``."""
         for s in self.segments:
@@ -242,6 +246,11 @@ class Image:
     def exports(self) -> dict[tuple[str, str], Symbol]:
         """Symbols that other images can bind to, by name and version."""
         return {(s.name, s.version): s for s in self.symbols if s.dynamic and s.defined and not s.local}
+
+    @cached_property
+    def exported_addresses(self) -> frozenset[int]:
+        """Link addresses that other images can bind to."""
+        return frozenset(s.value for s in self.exports.values())
 
     @cached_property
     def names(self) -> dict[int, str]:
