@@ -25,9 +25,8 @@ class Selection:
         reasons: refusals found on the way.
     """
 
-    def __init__(self, c: Correspondence, contents: Contents) -> None:
+    def __init__(self, c: Correspondence) -> None:
         self._c = c
-        self._contents = contents
         self.shadow: set[int] = set()
         self.origin: dict[int, int] = {j: i for i, j in c.pairs.items()}
         self.twin: dict[int, int] = {j: i for i, j in c.same.items()}
@@ -64,7 +63,7 @@ class Selection:
 
 def select(c: Correspondence, contents: Contents) -> Selection:
     """Choose the codes that go in."""
-    selection = Selection(c, contents)
+    selection = Selection(c)
     unchanged = set(c.same.values())
     for j in range(len(c.new.codes)):
         if j not in unchanged:
