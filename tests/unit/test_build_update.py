@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.diff.options import Options
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Outcome, Statistics
@@ -26,8 +27,8 @@ class _Image:
     build_id: BuildId
 
 
-def _compare(_: _Image, new: _Image, *, path: str, accept: frozenset[str]) -> Outcome:
-    assert accept == frozenset()
+def _compare(_: _Image, new: _Image, *, path: str, options: Options) -> Outcome:
+    assert options == Options()
     verdict = Verdict(new.build_id.partition(":")[2])
     hotpatch = replace(sample(), name=new.name, path=path) if verdict.value.startswith("hotpatch") else None
     reasons = (refusal("made-up", "It is made up."),) if verdict is Verdict.BASELINE_REQUIRED else ()
@@ -101,9 +102,9 @@ def test_copies_of_one_program_are_compared_once(
 ) -> None:
     compared: list[str] = []
 
-    def compare(old: _Image, new: _Image, *, path: str, accept: frozenset[str]) -> Outcome:
+    def compare(old: _Image, new: _Image, *, path: str, options: Options) -> Outcome:
         compared.append(path)
-        return _compare(old, new, path=path, accept=accept)
+        return _compare(old, new, path=path, options=options)
 
     monkeypatch.setattr(build_module, "compare", compare)
     update = packages({"bin/a": "x:", "bin/b": "x:"}, {"bin/a": "y:hotpatch", "bin/b": "y:hotpatch"})

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotmend.diff.assemble import Assembly, _Piece
+from hotmend.diff.finding import Finding
 from hotmend.model.hotpatch import Segment
 from hotmend.model.verdict import Reason
 
@@ -18,9 +19,9 @@ _START = 0x4000
 
 
 def _segments(pieces: list[_Piece]) -> tuple[tuple[Segment, ...], list[Reason]]:
-    reasons: list[Reason] = []
-    made = SimpleNamespace(_pieces={(p.start, p.section): p for p in pieces}, reasons=reasons)
-    return Assembly.segments(cast(Assembly, made)), reasons
+    found: list[Finding] = []
+    made = SimpleNamespace(_pieces={(p.start, p.section): p for p in pieces}, _findings=found)
+    return Assembly.segments(cast(Assembly, made)), [f.reason for f in found]
 
 
 def _piece(start: int, content: bytes, size: int | None = None, section: str = ".rodata", mode: str = "r--") -> _Piece:

@@ -155,7 +155,7 @@ def test_a_small_change_is_hotpatched(name: str) -> None:
 
 
 def _shift(function: str, *, alone: bool = False) -> Shift:
-    return Shift(function, 0x1000, 8, 16, 8, alone)
+    return Shift(0, function, 0x1000, 8, 16, 8, alone)
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_thread_storage_has_to_stay_as_it_is() -> None:
     assert judge_thread_storage(one, replace(image, tls=(at, 4, 8, 4))) == []
     for tls in ((at, 4, 12, 4), (at, 8, 8, 4), (at, 4, 8, 16), (at + 4, 4, 8, 4), (0, 0, 0, 0)):
         (reason,) = judge_thread_storage(one, replace(image, tls=tls))
-        assert reason.code == "tls-layout-changed"
+        assert reason.reason.code == "tls-layout-changed"

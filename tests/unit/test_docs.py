@@ -13,7 +13,7 @@ import pytest
 
 from hotmend.cli import shapes
 from hotmend.cli.main import hotmend
-from hotmend.diff.pipeline import ACCEPTABLE
+from hotmend.diff.options import ACCEPTABLE
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()

@@ -41,9 +41,18 @@ if TYPE_CHECKING:
     help="Accept a reason that depends on what the process does, for example allocation-size-changed.",
 )
 @click.option("--keep-going", is_flag=True, help="Write the other images' hotpatches when one is refused.")
+@click.option("--partial", is_flag=True, help="Where an image is refused, make the largest part of it that is safe.")
+@click.option("--exact", is_flag=True, help="Take in functions that differ in line numbers alone.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def build_command(
-    old: str, new: str, output: Path | None, accept: tuple[str, ...], keep_going: bool, as_json: bool
+    old: str,
+    new: str,
+    output: Path | None,
+    accept: tuple[str, ...],
+    keep_going: bool,
+    partial: bool,
+    exact: bool,
+    as_json: bool,
 ) -> int:
     """Make hotpatches from an OLD and a NEW build.
 
@@ -55,7 +64,7 @@ def build_command(
     of the kind named may turn them into notes with --accept.
     """
     # The comparison brings numpy and the decoder with it; the other commands start faster without.
-    from hotmend.diff.pipeline import ACCEPTABLE
+    from hotmend.diff.options import ACCEPTABLE, Options
     from hotmend.publisher.build import build_update
 
     unknown = sorted(set(accept) - ACCEPTABLE)
@@ -64,7 +73,7 @@ def build_command(
         raise UsageError(f"{', '.join(unknown)} cannot be accepted", f"only these can: {known}")
 
     with Steps(threaded=True) as steps:
-        update = build_update(old, new, steps, frozenset(accept))
+        update = build_update(old, new, steps, Options(frozenset(accept), exact, partial))
         hotpatches = update.hotpatches
         wanted = bool(hotpatches) and (keep_going or not update.refused)
         steps("writing", 0, 1)

@@ -8,12 +8,13 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
 from hotmend.diff.resolve import Place, Resolved, Resolver
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
 from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
 _JOIN_BYTES = 64
 _PLT_BYTES = 16
@@ -37,15 +38,22 @@ class Assembly:
         self.resolver = Resolver(c, contents, selection, aligned)
         self.relocations: dict[int, Relocation] = {}
         self.evidence: dict[str, int] = {}
-        self.reasons: list[Reason] = []
+        self._findings: list[Finding] = []
         self._pieces: dict[tuple[int, str], _Piece] = {}
         self._done: set[tuple[Place, int]] = set()
+        self._current = -1
+        """The code that is being added."""
         self._bridges: set[int] = set()
 
     def run(self) -> None:
         """Add every selected code and all that it needs."""
         for j in sorted(self._selection.shadow):
+            self._current = self.resolver.current = j
             self._code(j)
+
+    def findings(self) -> list[Finding]:
+        """Return what stands in the way, after `run` and `segments`."""
+        return [*self._findings, *self.resolver.findings()]
 
     def segments(self) -> tuple[Segment, ...]:
         """Return the pieces, neighbours joined, sorted by address."""
@@ -64,11 +72,10 @@ class Assembly:
         for p in result:
             for page in range(p.start // 4096, (p.start + p.size - 1) // 4096 + 1):
                 if pages.setdefault(page, p.permissions) != p.permissions:
-                    self.reasons.append(
-                        refusal(
-                            "mixed-page", "one page of the new build holds parts with two permissions", hex(page * 4096)
-                        )
+                    reason = refusal(
+                        "mixed-page", "one page of the new build holds parts with two permissions", hex(page * 4096)
                     )
+                    self._findings.append(Finding(reason))
         return tuple(Segment(Extent(LinkAddress(p.start), p.size), p.permissions, p.content, p.section) for p in result)
 
     def _code(self, j: int) -> None:
@@ -224,7 +231,7 @@ class Assembly:
         self.evidence[evidence] = self.evidence.get(evidence, 0) + 1
 
     def _refuse(self, code: str, sentence: str, subject: str) -> None:
-        self.reasons.append(refusal(code, sentence, subject))
+        self._findings.append(blame(refusal(code, sentence, subject), {self._current}))
 
 
 def _join(last: _Piece, piece: _Piece) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
 from hotmend.image.references import CALL, JUMP, LEA
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
 
 class Selection:
@@ -21,66 +22,83 @@ class Selection:
 
     Attributes:
         shadow: their indexes in the new build.
-        origin: new code index -> old code index, of the changed ones among them.
-        reasons: refusals found on the way.
+        origin: new code index -> old code index, of all that have one and do not stay behind.
+        kept: new code index -> old code index of unchanged codes that stay behind.
+        left: new codes that changed and yet stay old, because the hotpatch is a partial one.
+        findings: refusals found on the way.
     """
 
-    def __init__(self, c: Correspondence) -> None:
+    def __init__(self, c: Correspondence, left: frozenset[int]) -> None:
         self._c = c
+        self.left = left
         self.shadow: set[int] = set()
         self.origin: dict[int, int] = {j: i for i, j in c.pairs.items()}
-        self.twin: dict[int, int] = {j: i for i, j in c.same.items()}
-        """New code index -> old code index of unchanged codes that stay behind."""
-        self.reasons: list[Reason] = []
+        self.kept: dict[int, int] = {j: i for i, j in c.same.items()}
+        self.findings: list[Finding] = []
         self._queue: deque[int] = deque()
 
-    def add(self, j: int) -> None:
-        """Take new code `j` in."""
+    def add(self, j: int, because: frozenset[int]) -> None:
+        """Take new code `j` in; `because` are the codes that would have to stay old for it to stay as well."""
         if j in self.shadow:
             return
         code = self._c.new.codes[j]
         if code.gap:
-            self.reasons.append(
-                refusal(
-                    "code-outside-frames-changed",
-                    "code without frame information changed or is bound to code that changed",
-                    f"{code.label}, {code.size} bytes",
-                )
+            reason = refusal(
+                "code-outside-frames-changed",
+                "code without frame information changed or is bound to code that changed",
+                f"{code.label}, {code.size} bytes",
             )
+            self.findings.append(Finding(reason, because or None))
+            return
+        if j in self.left:
+            if because:
+                reason = refusal("needs-left-function", "new code needs a function that has to stay old", code.label)
+                self.findings.append(blame(reason, because))
             return
         self.shadow.add(j)
         self._queue.append(j)
-        i = self.twin.pop(j, None)
+        i = self.kept.pop(j, None)
         if i is not None:
             self.origin[j] = i
-            self._c.pairs[i] = self._c.same.pop(i)
-            self._c.pair_evidence[i] = "same bytes"
 
     def pop(self) -> int | None:
         """Return a code whose bonds have not been followed yet, or None."""
         return self._queue.popleft() if self._queue else None
 
 
-def select(c: Correspondence, contents: Contents) -> Selection:
-    """Choose the codes that go in."""
-    selection = Selection(c)
+def select(c: Correspondence, contents: Contents, left: frozenset[int] = frozenset()) -> Selection:
+    """Choose the codes that go in, all changed ones but those of `left`."""
+    selection = Selection(c, left)
     unchanged = set(c.same.values())
-    for j in range(len(c.new.codes)):
-        if j not in unchanged:
-            selection.add(j)
+    for j, code in enumerate(c.new.codes):
+        if j in unchanged:
+            continue
+        if code.gap:
+            _judge_gap(c, contents, selection, j)
+        else:
+            selection.add(j, frozenset())
     for i, code in enumerate(c.old.codes):
         if code.gap and c.partner(i) < 0:
-            selection.reasons.append(
-                refusal("code-outside-frames-changed", "code without frame information changed", code.label)
-            )
+            reason = refusal("code-outside-frames-changed", "code without frame information changed", code.label)
+            selection.findings.append(Finding(reason))
     for y in contents.changed:
-        for j in contents.new.users(y, 1):
-            selection.add(j)
+        users = contents.new.users(y, 1)
+        for j in users:
+            selection.add(j, frozenset(users - {j} - left))
     tables = _tables_by_code(contents)
     while (taken := selection.pop()) is not None:
         for bound in _bound_to(c, contents, taken) | tables.get(taken, set()):
-            selection.add(bound)
+            selection.add(bound, frozenset({taken}))
     return selection
+
+
+def _judge_gap(c: Correspondence, contents: Contents, selection: Selection, j: int) -> None:
+    """Refuse changed code without frame information, unless all that refers to it stays old."""
+    code = c.new.codes[j]
+    changed = {k for k in contents.new.users(code.start, code.size) if k in selection.origin or k not in selection.kept}
+    if changed and changed <= selection.left:
+        return
+    selection.add(j, frozenset(changed))
 
 
 def _bound_to(c: Correspondence, contents: Contents, j: int) -> set[int]:

@@ -11,8 +11,9 @@ from collections import deque
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.cosmetic import same_but_for_versions
+from hotmend.diff.finding import Finding
 from hotmend.diff.objects import Objects, writable_at_run_time
-from hotmend.model.verdict import Reason, note, refusal
+from hotmend.model.verdict import note, refusal
 
 _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
             ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
@@ -32,7 +33,7 @@ class Contents:
         self.c, self.old, self.new = c, old, new
         self.changed: set[int] = set()
         """New addresses of read-only objects whose contents changed."""
-        self.reasons: list[Reason] = []
+        self.findings: list[Finding] = []
         self.cosmetic: list[str] = []
         """Texts that differ in nothing but versions, dates and line numbers; the process keeps the old ones."""
         self._equal: dict[tuple[int, int], bool] = {}
@@ -145,10 +146,10 @@ class Contents:
 
 
 def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
-    """Compare every mapped object; fill `changed`, and `reasons` where a baseline is needed."""
+    """Compare every mapped object; fill `changed`, and `findings` where a baseline is needed."""
     contents = Contents(c, old, new)
     queue: deque[int] = deque()
-    values: list[str] = []
+    values: dict[str, set[int]] = {}
     for y, mapped in list(c.to_old.items()):
         section = c.new.image.section_at(y)
         if section is None or section.flags & 4 or section.kind == "SHT_NOBITS" or section.name.startswith(_SKIPPED):
@@ -158,43 +159,58 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         if contents.equal(mapped.old, y):
             continue
         if writable_at_run_time(c.new.image, y):
-            values.append(f"{_name(c, y)} at {y:#x}")
+            values[f"{_name(c, y)} at {y:#x}"] = _reachers(new, y)
         elif y not in contents.changed:
             contents.changed.add(y)
             queue.append(y)
     _spread(contents, queue, values)
     if contents.cosmetic:
-        contents.reasons.append(
-            note(
-                "version-text-kept",
-                "texts that differ only in versions, dates or line numbers stay as they are until the next restart",
-                *sorted(contents.cosmetic)[:20],
-            )
+        reason = note(
+            "version-text-kept",
+            "texts that differ only in versions, dates or line numbers stay as they are until the next restart",
+            *sorted(contents.cosmetic)[:20],
         )
+        contents.findings.append(Finding(reason))
     if values:
-        contents.reasons.append(
-            refusal(
-                "initial-value-changed",
-                "the initial value of writable data changed; running processes hold the old one",
-                *sorted(values)[:20],
-            )
+        reason = refusal(
+            "initial-value-changed",
+            "the initial value of writable data changed; running processes hold the old one",
+            *sorted(values)[:20],
         )
+        known = all(values.values())
+        contents.findings.append(Finding(reason, frozenset().union(*values.values()) if known else None))
     return contents
 
 
-def _spread(contents: Contents, queue: deque[int], values: list[str]) -> None:
+def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) -> None:
     """A table that points to a changed object is a changed object itself."""
     new = contents.new
     while queue:
         y = queue.popleft()
         for word in new.words_to(y, 1):
             if writable_at_run_time(new.image, word):
-                values.append(f"pointer at {word:#x} to {y:#x}")
+                holder = new.container(word)
+                values[f"pointer at {word:#x} to {y:#x}"] = _reachers(new, holder) | _reachers(new, y)
                 continue
             holder = new.container(word)
             if holder not in contents.changed:
                 contents.changed.add(holder)
                 queue.append(holder)
+
+
+def _reachers(new: Objects, y: int) -> set[int]:
+    """Return the codes that refer to an object, or to a table that leads to it."""
+    result: set[int] = set()
+    seen = {y}
+    queue = deque([y])
+    while queue:
+        start = queue.popleft()
+        result |= new.users(start, max(new.extent(start), 1))
+        for holder in map(new.container, new.words_to(start, max(new.extent(start), 1))):
+            if holder not in seen:
+                seen.add(holder)
+                queue.append(holder)
+    return result
 
 
 def _name(c: Correspondence, y: int) -> str:

@@ -41,8 +41,8 @@ class Correspondence:
         self.old_plt, self.new_plt = plt_stubs(old.image), plt_stubs(new.image)
         self.minority: set[int] = set()
         """Old indexes of codes with equal bytes that refer to something else in the new build."""
-        self.split: set[int] = set()
-        """Old function entries that pointers in data take for two different new functions."""
+        self.split: dict[int, set[int]] = {}
+        """Old function entries that pointers in data take for two different new functions, and these."""
         self._anchors: tuple[Integers, Integers] | None = None
 
     def add(self, old_address: int, new_address: int, evidence: str, votes: int = 0) -> bool:

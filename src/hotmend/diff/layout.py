@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame, whole
+from hotmend.diff.suspects import users_of_members_above
 from hotmend.image.body import Body, Member, immediate_of, member_of, thread_offset, uses_frame_pointer
 from hotmend.image.image import Image
-from hotmend.model.verdict import Reason, note, refusal
+from hotmend.model.verdict import note, refusal
 
 _FUNCTIONS_MIN = 2
 _SITES_MIN = 3
@@ -23,8 +25,9 @@ _SITES_MIN = 3
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """One aligned memory operand whose displacement changed from `old` to `new` bytes."""
+    """One aligned memory operand of new code `code` whose displacement changed from `old` to `new` bytes."""
 
+    code: int
     function: str
     address: int
     old: int
@@ -34,17 +37,17 @@ class Shift:
     """Nothing but displacements changed in this function."""
 
 
-def judge_layout(c: Correspondence, aligned: Aligned) -> list[Reason]:
+def judge_layout(c: Correspondence, aligned: Aligned) -> list[Finding]:
     """Return refusals for changed structure and thread-local layout that the instructions show."""
     shifts: list[Shift] = []
-    threads: dict[int, str] = {}
+    threads: dict[int, tuple[int, str]] = {}
     kept: dict[tuple[int, int], set[str]] = defaultdict(set)
     for i, j in c.pairs.items():
         if not c.old.codes[i].gap:
             found, moved = _compare(c, aligned, i, j, kept)
             shifts += found
             threads |= moved
-    reasons = []
+    findings: list[Finding] = []
     groups: dict[tuple[int, int, int], list[Shift]] = defaultdict(list)
     for shift in shifts:
         groups[shift.old, shift.new, shift.access].append(shift)
@@ -53,26 +56,28 @@ def judge_layout(c: Correspondence, aligned: Aligned) -> list[Reason]:
     for group in proven:
         by_distance[group[0].new - group[0].old] += group
     for distance, group in sorted(by_distance.items()):
-        reasons.append(
-            refusal(
-                "structure-layout-changed",
-                f"members of a structure moved by {distance:+d} bytes; objects that exist have the old layout",
-                *[f"{s.function} at {s.address:#x}: {s.old:#x} -> {s.new:#x}" for s in group[:20]],
-            )
+        reason = refusal(
+            "structure-layout-changed",
+            f"members of a structure moved by {distance:+d} bytes; objects that exist have the old layout",
+            *[f"{s.function} at {s.address:#x}: {s.old:#x} -> {s.new:#x}" for s in group[:20]],
         )
+        suspects = users_of_members_above(c, aligned, min(min(s.old, s.new) for s in group))
+        # Where one structure moved, an operand that may have moved with it is not taken for another member.
+        findings.append(blame(reason, suspects | {s.code for s in shifts}))
     weak = [s for g in groups.values() if g not in proven for s in g]
     if weak:
-        reasons.append(
-            note(
-                "displacement-changed",
-                "an aligned memory operand changed its displacement in one function: another member, or a moved one",
-                *[f"{s.function} at {s.address:#x}: {s.old:#x} -> {s.new:#x}" for s in weak[:20]],
-            )
+        reason = note(
+            "displacement-changed",
+            "an aligned memory operand changed its displacement in one function: another member, or a moved one",
+            *[f"{s.function} at {s.address:#x}: {s.old:#x} -> {s.new:#x}" for s in weak[:20]],
         )
+        findings.append(blame(reason, {s.code for s in weak}))
     threads = {offset: where for offset, where in threads.items() if not _still_used(c.new.image, offset)}
     if threads:
-        reasons.append(refusal("tls-layout-changed", "thread-local variables moved", *sorted(threads.values())[:20]))
-    return reasons
+        where = sorted(text for _, text in threads.values())
+        reason = refusal("tls-layout-changed", "thread-local variables moved", *where[:20])
+        findings.append(blame(reason, {code for code, _ in threads.values()}))
+    return findings
 
 
 def _proves(group: list[Shift], kept: set[str]) -> bool:
@@ -89,13 +94,13 @@ def _proves(group: list[Shift], kept: set[str]) -> bool:
 
 def _compare(
     c: Correspondence, aligned: Aligned, i: int, j: int, kept: dict[tuple[int, int], set[str]]
-) -> tuple[list[Shift], dict[int, str]]:
+) -> tuple[list[Shift], dict[int, tuple[int, str]]]:
     a, b = aligned.old(i), aligned.new(j)
     pairs = aligned.pairs(i, j)
     frame = uses_frame_pointer(a.instructions)
     label = c.new.codes[j].label
     moved: list[tuple[int, Member, Member]] = []
-    threads: dict[int, str] = {}
+    threads: dict[int, tuple[int, str]] = {}
     numbers = False
     for m, n in pairs:
         x, y = a.instructions[m], b.instructions[n]
@@ -110,10 +115,11 @@ def _compare(
                 kept[p.displacement, p.access].add(label)
         offset = thread_offset(x)
         if offset is not None and offset != thread_offset(y):
-            threads[offset] = f"{label} at {y.ip:#x}"
+            threads[offset] = (j, f"{label} at {y.ip:#x}")
     alone = not numbers and len(pairs) == len(a.instructions) == len(b.instructions)
     return [
         Shift(
+            j,
             label,
             b.instructions[n].ip,
             p.displacement,
@@ -137,18 +143,17 @@ def _scaled_table(p: Member, q: Member) -> bool:
     return not (-0x800 <= p.displacement <= 1 << 20 and -0x800 <= q.displacement <= 1 << 20)
 
 
-def judge_thread_storage(old: Image, new: Image) -> list[Reason]:
+def judge_thread_storage(old: Image, new: Image) -> list[Finding]:
     """Thread-local storage is laid out when a thread starts: any change of it needs a restart."""
     if old.tls[1:] != new.tls[1:]:
-        return [
-            refusal(
-                "tls-layout-changed",
-                "the size or alignment of thread-local storage changed",
-                f"{old.tls[2]} bytes -> {new.tls[2]} bytes",
-            )
-        ]
+        reason = refusal(
+            "tls-layout-changed",
+            "the size or alignment of thread-local storage changed",
+            f"{old.tls[2]} bytes -> {new.tls[2]} bytes",
+        )
+        return whole([reason])
     if old.read(old.tls[0], old.tls[1]) != new.read(new.tls[0], new.tls[1]):
-        return [refusal("tls-layout-changed", "the initial value of thread-local variables changed")]
+        return whole([refusal("tls-layout-changed", "the initial value of thread-local variables changed")])
     return []
 
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, whole
 from hotmend.diff.objects import Objects
 from hotmend.image.image import Section
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
 
-def judge_leftovers(c: Correspondence, contents: Contents) -> list[Reason]:
+def judge_leftovers(c: Correspondence, contents: Contents) -> list[Finding]:
     """Return a refusal that lists read-only bytes which differ and belong to no compared object."""
     found: list[str] = []
     for section in c.new.image.allocated:
@@ -27,13 +28,12 @@ def judge_leftovers(c: Correspondence, contents: Contents) -> list[Reason]:
             found += _differences(c, contents, section)
     if not found:
         return []
-    return [
-        refusal(
-            "unexplained-data-change",
-            "read-only data differs at a place that no reference leads to; who uses it is not known",
-            *found[:20],
-        )
-    ]
+    reason = refusal(
+        "unexplained-data-change",
+        "read-only data differs at a place that no reference leads to; who uses it is not known",
+        *found[:20],
+    )
+    return whole([reason])
 
 
 def _differences(c: Correspondence, contents: Contents, section: Section) -> list[str]:

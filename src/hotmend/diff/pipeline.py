@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.allocation import judge_allocations
-from hotmend.diff.assemble import Assembly
-from hotmend.diff.closure import Selection, select
-from hotmend.diff.compare import compare_contents
-from hotmend.diff.copies import judge_copies, judge_identity, judge_registrations
+from hotmend.diff.attempt import Attempt, attempt, hotpatch_of
+from hotmend.diff.compare import Contents, compare_contents
+from hotmend.diff.copies import judge_copies, judge_identity
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.judge import judge_biased, judge_exports, judge_labels, judge_splits, judge_unwinding
+from hotmend.diff.finding import Finding, whole
+from hotmend.diff.judge import judge_exports, judge_splits
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
+from hotmend.diff.options import ACCEPTABLE, Options
 from hotmend.diff.pair import pair_identical
+from hotmend.diff.partial import attempt_part
 from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
-from hotmend.diff.redirect import plan_entries
 from hotmend.diff.room import judge_room
-from hotmend.diff.stubs import Entry, make_stubs
 from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey
-from hotmend.model.addresses import Extent, LinkAddress
-from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment, Statistics
-from hotmend.model.verdict import Reason, Severity, Verdict, judge
+from hotmend.model.hotpatch import Outcome, Statistics
+from hotmend.model.verdict import Reason, Severity, Verdict, judge, note
 
 
 class _Clock:
@@ -48,23 +46,17 @@ class _Clock:
         self._last = now
 
 
-ACCEPTABLE = frozenset(
-    {"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split", "registered-at-start"}
-)
-"""Reasons that depend on what the process does: an operator who knows may accept them, no other."""
-
-
-def compare(old: Image, new: Image, *, path: str = "", accept: frozenset[str] = frozenset()) -> Outcome:
+def compare(old: Image, new: Image, *, path: str = "", options: Options | None = None) -> Outcome:
     """Compare two builds of one image and make the hotpatch, or say why there is none.
 
     Args:
         old: the build that runs.
         new: the build of the update.
         path: of the image in its package.
-        accept: codes of refusals, out of `ACCEPTABLE`, that become notes.
+        options: what the caller accepts and asks for.
     """
     with _without_collector():
-        return _compare(old, new, path, accept & ACCEPTABLE)
+        return _compare(old, new, path, options or Options())
 
 
 @contextmanager
@@ -79,7 +71,7 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outcome:
+def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock = _Clock()
     before = survey(old)
     after = survey(new, before)
@@ -97,82 +89,78 @@ def _compare(old: Image, new: Image, path: str, accept: frozenset[str]) -> Outco
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
-    reasons = [*c.reasons, *contents.reasons, *judge_thread_storage(old, new), *judge_exports(old, new)]
-    reasons += [
-        *judge_layout(c, aligned),
-        *judge_allocations(c, aligned),
-        *judge_splits(c),
-        *judge_room(c, new_objects),
-        *judge_copies(c, contents, aligned),
-        *judge_identity(c, contents, aligned),
-        *judge_leftovers(c, contents),
-    ]
-    clock.step("layout")
-    selection = select(c, contents)
-    reasons += [
-        *selection.reasons,
-        *judge_labels(c),
-        *judge_unwinding(c, selection, aligned),
-        *judge_biased(c, selection, aligned),
-        *judge_registrations(c, contents, selection, aligned),
-    ]
-    clock.step("closure")
-    assembly = Assembly(c, contents, selection, aligned)
-    assembly.run()
-    clock.step("assemble")
-    entries, refusals = plan_entries(c, contents, selection, assembly)
-    segments = assembly.segments()
-    reasons += [*refusals, *assembly.reasons, *assembly.resolver.reasons.values()]
-    clock.step("redirect")
+    findings = _accepted(_judge(c, contents, aligned), options)
+    clock.step("judge")
     reconstructed, reconstructible, failures = reconstruct(c)
-    reasons += failures
+    findings += whole(failures)
     clock.step("reconstruct")
-    ordered = _ordered([replace(r, severity=Severity.NOTE) if r.code in accept else r for r in reasons])
+    made = attempt(c, contents, aligned)
+    everything = [*findings, *_accepted(made.findings, options)]
+    clock.step("assemble")
+    part = None
+    if options.partial and any(f.refuses for f in everything):
+        part = attempt_part(c, contents, aligned, made, findings)
+        clock.step("part")
+    if part is not None:
+        made, causes = part
+        kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
+        kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
+        everything = [*kept, *_left_for_baseline(c, made, causes)]
+    reasons = _ordered([f.reason for f in everything])
     outcome = Outcome(
         name=new.name,
         path=path or new.name,
         old_build_id=old.build_id,
         new_build_id=new.build_id,
-        verdict=judge(ordered, changed=bool(selection.shadow)),
-        reasons=ordered,
-        statistics=_statistics(c, selection, assembly, reconstructed, reconstructible),
+        verdict=judge(reasons, changed=bool(made.selection.shadow)),
+        reasons=reasons,
+        statistics=_statistics(c, made, reconstructed, reconstructible),
         hotpatch=None,
     )
     if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
-        outcome = replace(outcome, hotpatch=_hotpatch(outcome, c, selection, segments, assembly, entries))
+        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
     clock.step("write")
     return replace(outcome, seconds=tuple(clock.steps))
 
 
-def _hotpatch(
-    outcome: Outcome,
-    c: Correspondence,
-    selection: Selection,
-    segments: tuple[Segment, ...],
-    assembly: Assembly,
-    entries: list[Entry],
-) -> Hotpatch:
-    """Put what was found into the value that is written to a file."""
-    old, new = c.old.image, c.new.image
-    stub_segments, stub_relocations, redirections = make_stubs(entries, new.extent.end)
-    relocations = sorted((*assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
-    return Hotpatch(
-        name=outcome.name,
-        path=outcome.path,
-        old_build_id=outcome.old_build_id,
-        new_build_id=outcome.new_build_id,
-        old_extent=old.extent,
-        new_extent=new.extent,
-        segments=tuple(sorted((*segments, *stub_segments), key=lambda s: s.extent.start)),
-        relocations=tuple(relocations),
-        functions=_functions(c, selection),
-        replaced=_replaced(c),
-        redirections=redirections,
-        statistics=outcome.statistics,
-        verdict=outcome.verdict,
-        reasons=outcome.reasons,
-        update_bytes=new.file_bytes,
-    )
+def _judge(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
+    """Apply the rules that look at all that changed, whatever part of it is taken in."""
+    return [
+        *whole(c.reasons),
+        *contents.findings,
+        *judge_thread_storage(c.old.image, c.new.image),
+        *judge_exports(c.old.image, c.new.image),
+        *judge_layout(c, aligned),
+        *judge_allocations(c, aligned),
+        *judge_splits(c),
+        *judge_room(c, contents.new),
+        *judge_copies(c, contents, aligned),
+        *judge_identity(c, contents, aligned),
+        *judge_leftovers(c, contents),
+    ]
+
+
+def _accepted(findings: Iterable[Finding], options: Options) -> list[Finding]:
+    """Turn into notes what the operator accepts."""
+    accept = options.accept & ACCEPTABLE
+    return [
+        replace(f, reason=replace(f.reason, severity=Severity.NOTE)) if f.reason.code in accept else f for f in findings
+    ]
+
+
+def _left_for_baseline(c: Correspondence, made: Attempt, causes: list[Finding]) -> list[Finding]:
+    """Say what stays old, for each refusal that made it so."""
+    result = []
+    for cause in causes:
+        names = [c.new.codes[j].label for j in sorted((cause.blamed or frozenset()) & made.selection.left)]
+        sentence = f"left for the baseline: {cause.reason.sentence} [{cause.reason.code}]"
+        result.append(Finding(note("left-for-baseline", sentence, *names)))
+    blamed = frozenset().union(*(cause.blamed or frozenset() for cause in causes))
+    bound = [c.new.codes[j].label for j in sorted(made.selection.left - blamed)]
+    if bound:
+        sentence = "left for the baseline: functions bound to those that have to stay old"
+        result.append(Finding(note("left-for-baseline", sentence, *bound)))
+    return result
 
 
 def _ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
@@ -185,41 +173,16 @@ def _ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(result, key=lambda r: (r.severity is not Severity.REFUSAL, r.code)))
 
 
-def _statistics(
-    c: Correspondence, selection: Selection, assembly: Assembly, reconstructed: int, reconstructible: int
-) -> Statistics:
+def _statistics(c: Correspondence, made: Attempt, reconstructed: int, reconstructible: int) -> Statistics:
+    selection = made.selection
     changed = sum(1 for j in selection.shadow if j in selection.origin)
     partners = {*c.same, *c.pairs}
     return Statistics(
-        identical=len(c.same),
+        identical=len(selection.kept),
         changed=changed,
         added=len(selection.shadow) - changed,
         removed=sum(1 for i in range(len(c.old.codes)) if i not in partners),
-        references=tuple(sorted(assembly.evidence.items())),
+        references=tuple(sorted(made.assembly.evidence.items())),
         reconstructed=reconstructed,
         reconstructible=reconstructible,
-    )
-
-
-def _functions(c: Correspondence, selection: Selection) -> tuple[NewFunction, ...]:
-    result = []
-    for j in sorted(selection.shadow):
-        code = c.new.codes[j]
-        i = selection.origin.get(j, -1)
-        old = c.old.codes[i] if i >= 0 else None
-        result.append(
-            NewFunction(
-                code.name or (old.label if old else code.label),
-                Extent(code.start, code.size),
-                Extent(old.start, old.size) if old else Extent(LinkAddress(0), 0),
-            )
-        )
-    return tuple(result)
-
-
-def _replaced(c: Correspondence) -> tuple[ReplacedFunction, ...]:
-    return tuple(
-        ReplacedFunction(code.label, Extent(code.start, code.size), hashlib.sha256(c.old.bytes_of(i)).hexdigest())
-        for i, code in enumerate(c.old.codes)
-        if i not in c.same and not code.gap
     )

@@ -68,7 +68,7 @@ def _accept(c: Correspondence, proposals: dict[tuple[int, int], int]) -> int:
     added = 0
     for (old_address, new_address), votes in proposals.items():
         if len(by_old[old_address]) > 1 and old_address in c.old.at and by_old[old_address] <= c.new.at.keys():
-            c.split.add(old_address)
+            c.split.setdefault(old_address, set()).update(by_old[old_address])
         if len(by_old[old_address]) > 1 or len(by_new[new_address]) > 1 or new_address in c.to_old:
             continue
         if section_name(c.old.image, old_address) != section_name(c.new.image, new_address):

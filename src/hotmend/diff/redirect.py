@@ -6,26 +6,27 @@ from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
 from hotmend.diff.stubs import Entry
 from hotmend.image.body import Body
 from hotmend.image.entry import Immovable, displace
 from hotmend.image.image import Image
 from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
 _ENTRY_BYTES = 64
 
 
 def plan_entries(
     c: Correspondence, contents: Contents, selection: Selection, assembly: Assembly
-) -> tuple[list[Entry], list[Reason]]:
+) -> tuple[list[Entry], list[Finding]]:
     """Return the entries to redirect, and refusals for those that cannot be.
 
     An old entry is redirected only where something that stays reaches it: unchanged code, a pointer, an export.
     """
     entries: list[Entry] = []
-    reasons: list[Reason] = []
+    findings: list[Finding] = []
     exported = c.new.image.exported_addresses
     for j in sorted(selection.shadow):
         code = c.new.codes[j]
@@ -35,49 +36,62 @@ def plan_entries(
         if not needed or c.new.image.entry == code.start:
             continue
         if words and not users and code.start not in exported and all(_at_start(c.new.image, w) for w in words):
-            reasons.append(
-                refusal("start-only-code", "code that only runs when the program starts changed", code.label)
-            )
+            reason = refusal("start-only-code", "code that only runs when the program starts changed", code.label)
+            findings.append(blame(reason, {j}))
             continue
         i = selection.origin.get(j, -1)
         if i < 0:
             if users:
-                reasons.append(
-                    refusal(
-                        "conflicting-evidence", "unchanged code refers to a function the old build lacks", code.label
-                    )
+                reason = refusal(
+                    "conflicting-evidence", "unchanged code refers to a function the old build lacks", code.label
                 )
+                findings.append(blame(reason, {j}))
             continue  # a new function in a new table or export: reached through the shadow alone
         known = c.to_old.get(code.start)
         if known is None or known.old != c.old.codes[i].start:
             if users or words or code.start in exported:
-                reasons.append(refusal("unproven-pair", "nothing proves which old function this is", code.label))
+                reason = refusal("unproven-pair", "nothing proves which old function this is", code.label)
+                findings.append(blame(reason, {j}))
             continue
         try:
             entries.append(_entry(c, i, j))
         except Immovable as why:
-            reasons.append(
-                refusal("entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label)
+            reason = refusal(
+                "entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label
             )
+            findings.append(blame(reason, {j}))
     redirected = {entry.old for entry in entries}
-    stored = [c.old.codes[i].label for i in _stored(c, contents) if c.old.codes[i].start not in redirected]
+    stored = [i for i in _stored(c, contents, selection) if c.old.codes[i].start not in redirected]
     if stored:
-        reasons.append(
-            refusal(
-                "stored-function-stays-old",
-                "the old build takes the address of a function whose entry cannot lead to new code",
-                *stored[:20],
-            )
+        reason = refusal(
+            "stored-function-stays-old",
+            "the old build takes the address of a function whose entry cannot lead to new code",
+            *[c.old.codes[i].label for i in stored[:20]],
         )
-    return entries, reasons
+        findings.append(Finding(reason, _takers(c, contents, selection, stored)))
+    return entries, findings
 
 
-def _stored(c: Correspondence, contents: Contents) -> list[int]:
+def _takers(c: Correspondence, contents: Contents, selection: Selection, stored: list[int]) -> frozenset[int] | None:
+    """Return the new codes that have to stay old so that these old functions may; None where that is not known."""
+    result: set[int] = set()
+    for i in stored:
+        found = {c.partner(k) for k in {i, *contents.old.users(c.old.codes[i].start, 1)}} & selection.shadow
+        if not found:
+            return None
+        result |= found
+    return frozenset(result)
+
+
+def _stored(c: Correspondence, contents: Contents, selection: Selection) -> list[int]:
     """Return the changed or removed old codes whose address the process may hold: somewhere it is taken."""
     result = []
+    kept = set(selection.kept.values())
     for i, code in enumerate(c.old.codes):
-        if i in c.same or code.gap or code.start == c.old.image.entry or code.start in c.split:
+        if i in kept or code.gap or code.start == c.old.image.entry or code.start in c.split:
             continue
+        if c.partner(i) in selection.left or (selection.left and c.partner(i) < 0):
+            continue  # it stays what it is, and so do all who know it
         words = [w for w in contents.old.words_to(code.start, 1) if not _at_start(c.old.image, w)]
         words = [w for w in words if not _same_bytes_there(c, contents, w, i)]
         if words or any(kind in (LEA, ABSOLUTE) for _, kind in contents.old.references_to(code.start)):

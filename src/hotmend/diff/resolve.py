@@ -9,6 +9,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.image.flow import compares_address
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
@@ -43,10 +44,18 @@ class Resolver:
 
     def __init__(self, c: Correspondence, contents: Contents, selection: Selection, aligned: Aligned) -> None:
         self._c, self._contents, self._selection, self._aligned = c, contents, selection, aligned
-        self.reasons: dict[tuple[str, int], Reason] = {}
+        self._reasons: dict[tuple[str, int], Reason] = {}
+        self._blamed: dict[tuple[str, int], set[int]] = {}
+        self.current = -1
+        """The code of the shadow for which answers are sought; refusals blame it."""
         self._lost: dict[str, bool] = {}
+        self._kept = set(selection.kept.values())
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
+
+    def findings(self) -> list[Finding]:
+        """Return what could not be answered."""
+        return [blame(reason, self._blamed[key]) for key, reason in self._reasons.items()]
 
     def resolve(self, target: int, kind: int, user: int) -> Resolved | None:
         """Return what new address `target` means for new code `user` (or -1 for a pointer), None if unknown."""
@@ -64,7 +73,9 @@ class Resolver:
     def _code(self, target: int, kind: int, holder: int) -> Resolved | None:
         c, code = self._c, self._c.new.codes[holder]
         if holder not in self._selection.shadow:
-            i = self._selection.twin.get(holder, -1)
+            i = self._selection.kept.get(holder, -1)
+            if i < 0 and holder in self._selection.left:
+                return self._refused("needs-left-function", target, "new code needs a function that has to stay old")
             if i < 0:  # code outside of frames never goes in
                 return self._refused(
                     "code-outside-frames-changed",
@@ -79,7 +90,7 @@ class Resolver:
         i = self._selection.origin.get(holder, -1)
         known = c.to_old.get(code.start)
         proven = known is not None and i >= 0 and known.old == c.old.codes[i].start
-        if i < 0 or (c.pair_evidence[i] == "similarity" and not proven):
+        if i < 0 or (c.pair_evidence.get(i) == "similarity" and not proven):
             return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
         self.taken_entries.add(holder)  # a function's identity stays its old entry
         return Resolved(Place.OLD, c.old.codes[i].start, "function")
@@ -196,12 +207,13 @@ class Resolver:
             twin = self._c.old.image.section_named(name)
             old = self._contents.old
             bounds = old.bounds_between(twin.address, twin.address + twin.size) if twin else []
-            self._lost[name] = any(b not in self._c.to_new and old.users(b, 1) - self._c.same.keys() for b in bounds)
+            self._lost[name] = any(b not in self._c.to_new and old.users(b, 1) - self._kept for b in bounds)
         return self._lost[name]
 
     def _refused(self, code: str, target: int, sentence: str) -> Resolved | None:
         section = self._c.new.image.section_at(target)
         name = self._c.new.image.names.get(target, "")
         where = f"{name or hex(target)} in {section.name if section else 'no section'}"
-        self.reasons[code, target] = refusal(code, sentence, where)
+        self._reasons[code, target] = refusal(code, sentence, where)
+        self._blamed.setdefault((code, target), set()).add(self.current)
         return None

@@ -9,16 +9,17 @@ from __future__ import annotations
 import itertools
 
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import Objects
 from hotmend.image.image import Section
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
 _ALIGNMENTS = (4, 8, 16, 32, 64)
 
 
-def judge_room(c: Correspondence, new: Objects) -> list[Reason]:
+def judge_room(c: Correspondence, new: Objects) -> list[Finding]:
     """Return a refusal for each writable object that is larger in the new build."""
-    grown: list[str] = []
+    grown: list[tuple[str, set[int]]] = []
     for section in c.new.image.allocated:
         twin = c.old.image.section_named(section.name)
         if twin is None or c.new.image.permissions_at(section.address) != "rw-" or section.name.startswith(".got"):
@@ -26,16 +27,16 @@ def judge_room(c: Correspondence, new: Objects) -> list[Reason]:
         grown += _grown(c, new, section, twin)
     if not grown:
         return []
-    return [
-        refusal(
-            "object-grew",
-            "writable objects are larger in the new build; new code would write behind the end of the old ones",
-            *grown[:20],
-        )
-    ]
+    reason = refusal(
+        "object-grew",
+        "writable objects are larger in the new build; new code would write behind the end of the old ones",
+        *[text for text, _ in grown[:20]],
+    )
+    return [blame(reason, set().union(*(users for _, users in grown)))]
 
 
-def _grown(c: Correspondence, new: Objects, section: Section, twin: Section) -> list[str]:
+def _grown(c: Correspondence, new: Objects, section: Section, twin: Section) -> list[tuple[str, set[int]]]:
+    """Return each object that grew, as text, with the codes that refer to it."""
     end = section.address + section.size
     places = [(y, c.to_old[y].old) for y in new.bounds_between(section.address, end) if y in c.to_old]
     places = [(y, x) for y, x in places if twin.address <= x <= twin.address + twin.size]
@@ -47,7 +48,8 @@ def _grown(c: Correspondence, new: Objects, section: Section, twin: Section) -> 
             continue
         if next_y != end and any(_aligned_anew(x, y, room, next_x, next_y, a) for a in _ALIGNMENTS):
             continue
-        result.append(f"{c.new.image.names.get(y, hex(y))}: {room} bytes -> {needed} bytes")
+        text = f"{c.new.image.names.get(y, hex(y))}: {room} bytes -> {needed} bytes"
+        result.append((text, new.users(y, needed)))
     return result
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
 from hotmend.image.deb import Deb, changelog_cves, is_deb, read_deb, version_order
 from hotmend.image.elf import read_image
@@ -94,14 +95,14 @@ class Update:
         return worst
 
 
-def build_update(old: str, new: str, progress: Progress, accept: frozenset[str] = frozenset()) -> Update:
+def build_update(old: str, new: str, progress: Progress, options: Options | None = None) -> Update:
     """Compare two builds.
 
     Args:
         old: the path of an ELF file or .deb, or `PACKAGE=VERSION`.
         new: the same, of the same kind.
         progress: called before each step.
-        accept: codes of refusals that the operator accepts.
+        options: what is accepted and asked for.
 
     Raises:
         UsageError: the two cannot be an old and a new build of one thing.
@@ -109,13 +110,14 @@ def build_update(old: str, new: str, progress: Progress, accept: frozenset[str] 
         FetchError: apt does not offer a package.
     """
     progress("reading", 0, 1)
+    options = options or Options()
     paths = [_locate(text, progress) for text in (old, new)]
     kinds = [_is_package(path) for path in paths]
     if kinds[0] != kinds[1]:
         raise UsageError("one side is a Debian package and the other an ELF file", "give two of one kind")
     if kinds[0]:
-        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, accept)
-    return _build_from_images((old, paths[0]), (new, paths[1]), progress, accept)
+        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, options)
+    return _build_from_images((old, paths[0]), (new, paths[1]), progress, options)
 
 
 def _locate(text: str, progress: Progress) -> Path:
@@ -138,7 +140,7 @@ def _is_package(path: Path) -> bool:
 
 
 def _build_from_images(
-    old: tuple[str, Path], new: tuple[str, Path], progress: Progress, accept: frozenset[str]
+    old: tuple[str, Path], new: tuple[str, Path], progress: Progress, options: Options
 ) -> Update:
     name = old[1].name
     sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
@@ -148,7 +150,7 @@ def _build_from_images(
     if old_image.build_id == new_image.build_id:
         report = FileReport(path, str(old[1]), FileState.IDENTICAL, None)
     else:
-        outcome = compare(old_image, new_image, path=path, accept=accept)
+        outcome = compare(old_image, new_image, path=path, options=options)
         outcome = _complete(outcome, update_bytes=sides[1].file_bytes)
         report = FileReport(path, str(old[1]), FileState.CHANGED, outcome)
     progress(f"comparing {name}", 1, 1)
@@ -164,7 +166,7 @@ def _read_labelled(side: tuple[str, Path], name: str) -> Image:
 
 
 def _build_from_packages(
-    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, accept: frozenset[str]
+    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options
 ) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
@@ -180,7 +182,7 @@ def _build_from_packages(
         progress(f"comparing {pair.path}", number, len(pairs))
         contents = (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
         if contents not in known:
-            known[contents] = _compare_pair(pair, accept)
+            known[contents] = _compare_pair(pair, options)
         files.append(_under_its_name(known[contents], pair))
     progress("comparing", len(pairs), len(pairs))
     versions = (old_deb.version, new_deb.version)
@@ -224,7 +226,7 @@ def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]
     return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
 
 
-def _compare_pair(pair: FilePair, accept: frozenset[str]) -> FileReport:
+def _compare_pair(pair: FilePair, options: Options) -> FileReport:
     """Return what became of one file. A file that cannot be read is refused; the others go on."""
     if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
         old_path = pair.old.path if pair.old else ""
@@ -237,7 +239,7 @@ def _compare_pair(pair: FilePair, accept: frozenset[str]) -> FileReport:
         return FileReport(pair.path, pair.old.path, FileState.CHANGED, _unreadable(name, pair.path, error))
     if old_image.build_id == new_image.build_id:
         return FileReport(pair.path, pair.old.path, FileState.IDENTICAL, None)
-    outcome = compare(old_image, new_image, path=pair.path, accept=accept)
+    outcome = compare(old_image, new_image, path=pair.path, options=options)
     return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
 
 

@@ -1,0 +1,107 @@
+"""One try at a hotpatch: the chosen functions put together, and what stands in the way."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from hotmend.diff.align import Aligned
+from hotmend.diff.assemble import Assembly
+from hotmend.diff.closure import Selection, select
+from hotmend.diff.compare import Contents
+from hotmend.diff.copies import judge_registrations
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding
+from hotmend.diff.judge import judge_biased, judge_labels, judge_unwinding
+from hotmend.diff.redirect import plan_entries
+from hotmend.diff.stubs import Entry, make_stubs
+from hotmend.model.addresses import Extent, LinkAddress
+from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A shadow, and the findings about it.
+
+    Attributes:
+        selection: which codes are in it.
+        assembly: their relocations and evidence.
+        segments: the bytes.
+        entries: old entries that lead to it.
+        findings: what only the chosen functions show.
+    """
+
+    selection: Selection
+    assembly: Assembly
+    segments: tuple[Segment, ...]
+    entries: tuple[Entry, ...]
+    findings: tuple[Finding, ...]
+
+
+def attempt(c: Correspondence, contents: Contents, aligned: Aligned, left: frozenset[int] = frozenset()) -> Attempt:
+    """Put together all changed functions but those of `left`."""
+    selection = select(c, contents, left)
+    assembly = Assembly(c, contents, selection, aligned)
+    assembly.run()
+    entries, refusals = plan_entries(c, contents, selection, assembly)
+    segments = assembly.segments()
+    findings = (
+        *selection.findings,
+        *judge_labels(c, selection),
+        *judge_unwinding(c, selection, aligned),
+        *judge_biased(c, selection, aligned),
+        *judge_registrations(c, contents, selection, aligned),
+        *refusals,
+        *assembly.findings(),
+    )
+    return Attempt(selection, assembly, segments, tuple(entries), findings)
+
+
+def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
+    """Put what was found into the value that is written to a file."""
+    old, new = c.old.image, c.new.image
+    stub_segments, stub_relocations, redirections = make_stubs(list(made.entries), new.extent.end)
+    relocations = sorted((*made.assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
+    return Hotpatch(
+        name=outcome.name,
+        path=outcome.path,
+        old_build_id=outcome.old_build_id,
+        new_build_id=outcome.new_build_id,
+        old_extent=old.extent,
+        new_extent=new.extent,
+        segments=tuple(sorted((*made.segments, *stub_segments), key=lambda s: s.extent.start)),
+        relocations=tuple(relocations),
+        functions=_functions(c, made.selection),
+        replaced=_replaced(c, made.selection),
+        redirections=redirections,
+        statistics=outcome.statistics,
+        verdict=outcome.verdict,
+        reasons=outcome.reasons,
+        update_bytes=new.file_bytes,
+    )
+
+
+def _functions(c: Correspondence, selection: Selection) -> tuple[NewFunction, ...]:
+    result = []
+    for j in sorted(selection.shadow):
+        code = c.new.codes[j]
+        i = selection.origin.get(j, -1)
+        old = c.old.codes[i] if i >= 0 else None
+        result.append(
+            NewFunction(
+                code.name or (old.label if old else code.label),
+                Extent(code.start, code.size),
+                Extent(old.start, old.size) if old else Extent(LinkAddress(0), 0),
+            )
+        )
+    return tuple(result)
+
+
+def _replaced(c: Correspondence, selection: Selection) -> tuple[ReplacedFunction, ...]:
+    """Return the old functions that no thread may be inside of: changed ones, and those that are gone."""
+    staying = {*selection.kept.values(), *(i for j, i in selection.origin.items() if j in selection.left)}
+    return tuple(
+        ReplacedFunction(code.label, Extent(code.start, code.size), hashlib.sha256(c.old.bytes_of(i)).hexdigest())
+        for i, code in enumerate(c.old.codes)
+        if i not in staying and not code.gap
+    )
