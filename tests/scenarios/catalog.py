@@ -84,6 +84,7 @@ class Scenario:
         flags: more compiler options; `flags_gcc`, `flags_clang` for one of them.
         link: more linker options.
         variants: more variants than PIE; built at -O2 only.
+        partial: a partial hotpatch is asked for.
         gap: why the engine does not do this right yet; the case has to fail as long as this stands here.
         directory: where the sources are.
     """
@@ -109,6 +110,7 @@ class Scenario:
     flags_clang: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+    partial: bool = False
     gap: str = ""
 
     def compiler_flags(self, compiler: str) -> tuple[str, ...]:
@@ -138,7 +140,7 @@ class CatalogError(Exception):
 
 
 _PLAIN_KEYS = {
-    "description", "old", "new", "reverted", "stage", "subject", "workers", "loaded",
+    "description", "old", "new", "reverted", "stage", "subject", "workers", "loaded", "partial",
 }  # fmt: skip
 _LIST_KEYS = {"program", "library", "images", "flags", "flags_gcc", "flags_clang", "link"}
 _OTHER_KEYS = {"expect", "codes", "flow", "variants", "where"}

@@ -28,7 +28,7 @@ class Built:
 class Engine(Protocol):
     """What a scenario asks of an engine. An empty tuple of reasons means it was done."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         """Compare (old, new) images of one update."""
 
     def apply(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
@@ -46,8 +46,9 @@ def refusals(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
 class HotmendEngine:
     """hotmend itself, in this process: several hundred cases would spend their time starting interpreters."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         """Compare each pair; the first that is not a hotpatch decides."""
+        from hotmend.diff.options import Options
         from hotmend.diff.pipeline import compare
         from hotmend.image.elf import read_image
 
@@ -55,7 +56,7 @@ class HotmendEngine:
         reasons: list[Reason] = []
         verdict = Verdict.NO_CHANGE
         for old, new in pairs:
-            outcome = compare(read_image(old), read_image(new))
+            outcome = compare(read_image(old), read_image(new), options=Options(partial=partial))
             reasons += outcome.reasons
             if outcome.verdict is Verdict.BASELINE_REQUIRED:
                 return Built(outcome.verdict, tuple(reasons))

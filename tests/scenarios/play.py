@@ -66,7 +66,8 @@ def gap_marks(case: Case) -> list[pytest.MarkDecorator]:
 
 def build_case(case: Case, pair: Pair, engine: Engine) -> Built:
     """Let the engine compare the images of the case."""
-    return engine.build([(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images])
+    images = [(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images]
+    return engine.build(images, partial=case.scenario.partial)
 
 
 def play(case: Case, pair: Pair, engine: Engine) -> None:

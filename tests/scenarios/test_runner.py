@@ -38,7 +38,7 @@ class FakeEngine:
         self._applied = applied
         self._reverted = reverted
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         return self._built
 
     def apply(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:

@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "hotmend"
 _ONE_GATEWAY = {
     "ctypes": {"linux/sys.py", "linux/unwind.py"},
     "elftools": {"image/elf.py"},
-    "iced_x86": {"image/code.py", "image/references.py", "image/body.py", "image/flow.py", "image/entry.py"},
+    "iced_x86": {f"image/{name}.py" for name in ("body", "code", "entry", "flow", "lines", "references")},
     "debian": {"image/deb.py"},
 }
 """Library -> the only files that may use it."""

@@ -199,13 +199,15 @@ def _print_acceptable(shape: shapes.BuildShape, acceptable: frozenset[str]) -> N
 def _print_images(images: list[shapes.ImageShape]) -> None:
     rows = []
     for image in images:
-        counts = image.functions or shapes.FunctionCountsShape(0, 0, 0, 0, 0, 0)
+        counts = image.functions or shapes.FunctionCountsShape(0, 0, 0, 0, 0, 0, 0)
         references = sum(c.count for c in image.references)
         proof = share_text(counts.reconstructed, counts.reconstructible)
-        numbers = (counts.identical, counts.changed, counts.added, counts.removed, references)
+        numbers = (counts.identical, counts.cosmetic, counts.changed, counts.added, counts.removed, references)
         size = size_text(image.hotpatch_bytes) if image.hotpatch_bytes is not None else ""
         rows.append((image.path, *numbers, proof, size, image.verdict))
-    columns = ("image", "#identical", "#changed", "#added", "#removed", "#references", "#proof", "#size", "verdict")
+    columns = (
+        "image", "#identical", "#lines", "#changed", "#added", "#removed", "#references", "#proof", "#size", "verdict"
+    )  # fmt: skip
     print_table("", columns, rows)
 
 

@@ -54,6 +54,7 @@ class FunctionCountsShape(msgspec.Struct, frozen=True):
     removed: int
     reconstructed: int
     reconstructible: int
+    cosmetic: int
 
 
 def function_counts(counts: Statistics) -> FunctionCountsShape:
@@ -65,6 +66,7 @@ def function_counts(counts: Statistics) -> FunctionCountsShape:
         counts.removed,
         counts.reconstructed,
         counts.reconstructible,
+        counts.cosmetic,
     )
 
 

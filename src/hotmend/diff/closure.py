@@ -33,7 +33,7 @@ class Selection:
         self.left = left
         self.shadow: set[int] = set()
         self.origin: dict[int, int] = {j: i for i, j in c.pairs.items()}
-        self.kept: dict[int, int] = {j: i for i, j in c.same.items()}
+        self.kept: dict[int, int] = {j: i for i, j in c.staying().items()}
         self.findings: list[Finding] = []
         self._queue: deque[int] = deque()
 
@@ -69,7 +69,7 @@ class Selection:
 def select(c: Correspondence, contents: Contents, left: frozenset[int] = frozenset()) -> Selection:
     """Choose the codes that go in, all changed ones but those of `left`."""
     selection = Selection(c, left)
-    unchanged = set(c.same.values())
+    unchanged = set(c.staying().values())
     for j, code in enumerate(c.new.codes):
         if j in unchanged:
             continue

@@ -35,6 +35,8 @@ class Correspondence:
         self.pairs: dict[int, int] = {}
         """Old code index -> new code index of changed functions."""
         self.pair_evidence: dict[int, str] = {}
+        self.cosmetic: dict[int, int] = {}
+        """Old code index -> new code index of functions that differ in source line numbers alone; they stay."""
         self.to_old: dict[int, Mapped] = {}
         self.to_new: dict[int, int] = {}
         self.reasons: list[Reason] = []
@@ -59,12 +61,18 @@ class Correspondence:
 
     def partner(self, old_index: int) -> int:
         """Return the new code that an old code became, or -1."""
-        j = self.same.get(old_index)
-        return j if j is not None else self.pairs.get(old_index, -1)
+        for known in (self.same, self.pairs, self.cosmetic):
+            if old_index in known:
+                return known[old_index]
+        return -1
 
     def has_twin(self, new_index: int) -> bool:
         """Return whether a new code is paired with any old one."""
-        return new_index in self.same.values() or new_index in self.pairs.values()
+        return any(new_index in known.values() for known in (self.same, self.pairs, self.cosmetic))
+
+    def staying(self) -> dict[int, int]:
+        """Return old code index -> new code index of all codes that need not change."""
+        return self.same | self.cosmetic
 
     def anchors(self) -> tuple[Integers, Integers]:
         """Return the mapped addresses as arrays (new ascending, old parallel)."""
@@ -131,6 +139,20 @@ def section_ends(image: Image, address: int) -> set[str]:
     The start-up code's `__TMC_END__` is such an address: the end of `.data`, aligned.
     """
     return {s.name for s in image.allocated if 0 <= address - s.address - s.size < 8}
+
+
+def leads_to_same(c: Correspondence, x: int, y: int) -> bool | None:
+    """Return whether old address `x` is new address `y`; None where nothing says so and nothing speaks against it."""
+    mapped = c.to_old.get(y)
+    if mapped is not None or x in c.to_new:
+        return mapped is not None and mapped.old == x
+    i, j = c.old.holder(x), c.new.holder(y)
+    if i >= 0 or j >= 0:
+        return i >= 0 and c.partner(i) == j and x - c.old.codes[i].start == y - c.new.codes[j].start
+    near = c.neighbours(y)
+    if near is not None or section_name(c.old.image, x) != section_name(c.new.image, y):
+        return near is not None and near.old == x
+    return None
 
 
 def same_end(c: Correspondence, x: int, y: int) -> bool:

@@ -46,9 +46,12 @@ class Groups:
 
     def bind(self, codes: Iterable[int]) -> None:
         """Put codes into one group."""
-        first, *others = codes if isinstance(codes, list) else list(codes) or [0]
-        for code in others:
-            self._parent[self.root(code)] = self.root(first)
+        first: int | None = None
+        for code in codes:
+            if first is None:
+                first = code
+            else:
+                self._parent[self.root(code)] = self.root(first)
 
 
 def attempt_part(

@@ -18,6 +18,7 @@ from hotmend.diff.finding import Finding, whole
 from hotmend.diff.judge import judge_exports, judge_splits
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
+from hotmend.diff.lines import find_cosmetic, set_cosmetic
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
 from hotmend.diff.options import ACCEPTABLE, Options
@@ -86,6 +87,8 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     aligned = Aligned(c)
     map_aligned(c, aligned)
     match_changed(c)  # what aligned calls and addresses have proven pairs more functions
+    if not options.exact:
+        set_cosmetic(c, find_cosmetic(c))
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
@@ -101,11 +104,12 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     if options.partial and any(f.refuses for f in everything):
         part = attempt_part(c, contents, aligned, made, findings)
         clock.step("part")
+    everything += _cosmetic(c, made)
     if part is not None:
         made, causes = part
         kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
         kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
-        everything = [*kept, *_left_for_baseline(c, made, causes)]
+        everything = [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
     reasons = _ordered([f.reason for f in everything])
     outcome = Outcome(
         name=new.name,
@@ -148,6 +152,15 @@ def _accepted(findings: Iterable[Finding], options: Options) -> list[Finding]:
     ]
 
 
+def _cosmetic(c: Correspondence, made: Attempt) -> list[Finding]:
+    """Say which functions stay because nothing but line numbers changed in them."""
+    staying = [c.new.codes[j].label for j in sorted(c.cosmetic.values()) if j in made.selection.kept]
+    if not staying:
+        return []
+    sentence = "functions that differ in nothing but source line numbers of error calls stay as they are"
+    return [Finding(note("line-numbers-kept", sentence, *staying))]
+
+
 def _left_for_baseline(c: Correspondence, made: Attempt, causes: list[Finding]) -> list[Finding]:
     """Say what stays old, for each refusal that made it so."""
     result = []
@@ -176,13 +189,15 @@ def _ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
 def _statistics(c: Correspondence, made: Attempt, reconstructed: int, reconstructible: int) -> Statistics:
     selection = made.selection
     changed = sum(1 for j in selection.shadow if j in selection.origin)
-    partners = {*c.same, *c.pairs}
+    partners = {*c.staying(), *c.pairs}
+    cosmetic = sum(1 for j in c.cosmetic.values() if j in selection.kept)
     return Statistics(
-        identical=len(selection.kept),
+        identical=len(selection.kept) - cosmetic,
         changed=changed,
         added=len(selection.shadow) - changed,
         removed=sum(1 for i in range(len(c.old.codes)) if i not in partners),
         references=tuple(sorted(made.assembly.evidence.items())),
         reconstructed=reconstructed,
         reconstructible=reconstructible,
+        cosmetic=cosmetic,
     )

@@ -17,7 +17,7 @@ from hotmend.image.body import Body, member_of, uses_frame_pointer
 def users_of_members_above(c: Correspondence, aligned: Aligned, lowest: int) -> set[int]:
     """Return the changed and added new codes that use a member at `lowest` bytes or above more often than before."""
     origin = {j: i for i, j in c.pairs.items()}
-    unchanged = set(c.same.values())
+    unchanged = set(c.staying().values())
     result = set()
     for j, code in enumerate(c.new.codes):
         if j in unchanged or code.gap:

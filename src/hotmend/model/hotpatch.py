@@ -162,6 +162,7 @@ class Statistics:
         identical, changed, added, removed: functions.
         references: evidence -> number of references mapped by it.
         reconstructed, reconstructible: unchanged functions whose bytes came out the same, and all of them.
+        cosmetic: functions that differ in source line numbers alone and stay as they are.
     """
 
     identical: int
@@ -171,6 +172,7 @@ class Statistics:
     references: tuple[tuple[str, int], ...]
     reconstructed: int
     reconstructible: int
+    cosmetic: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _check_counts(hotpatch: Hotpatch) -> None:
         _require(count <= limit, f"{count} {what} are more than {limit}")
     counts = hotpatch.statistics
     numbers = [counts.identical, counts.changed, counts.added, counts.removed]
-    numbers += [counts.reconstructed, counts.reconstructible, hotpatch.update_bytes]
+    numbers += [counts.reconstructed, counts.reconstructible, counts.cosmetic, hotpatch.update_bytes]
     numbers += [number for _, number in counts.references]
     _require(all(0 <= n <= fmt.COUNT_MAX for n in numbers), "a count is out of range")
     for evidence, _ in counts.references:

@@ -1,0 +1,116 @@
+"""Functions that differ from their old version in nothing but source line numbers.
+
+A line added on top of a file changes the number that each error call and assertion below hands over, and with it one
+operand of the function around. Such a function does the same as before, so that it may stay as it is. It is recognised
+only where everything else is equal, byte for byte under the map; where the number is an argument of a call that also
+gets the name of a source file; and where the numbers of one file have kept their order, as lines do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from hotmend.diff.correspond import Correspondence, leads_to_same
+from hotmend.image.lines import NumberedCalls
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line number that changed: the name of the file it counts in, and both numbers."""
+
+    file: bytes
+    old: int
+    new: int
+
+
+def find_cosmetic(c: Correspondence) -> dict[int, int]:
+    """Return old code index -> new code index of changed functions in which only line numbers changed.
+
+    What they refer to has to correspond; addresses that nobody else refers to are mapped by them.
+    """
+    lines: dict[int, list[_Line]] = {}
+    fresh: dict[int, list[tuple[int, int]]] = {}
+    for i, j in c.pairs.items():
+        if c.old.codes[i].gap or i in c.minority:
+            continue
+        changed = _changed_lines(c, i, j)
+        unmapped = _unmapped_references(c, i, j) if changed else None
+        if unmapped is not None:
+            lines[i], fresh[i] = changed, unmapped
+    unordered = _files_out_of_order([line for found in lines.values() for line in found])
+    disputed = _disputed({pair for pairs in fresh.values() for pair in pairs})
+    result = {}
+    for i, found in lines.items():
+        if unordered.isdisjoint(line.file for line in found) and disputed.isdisjoint(fresh[i]):
+            result[i] = c.pairs[i]
+            for x, y in fresh[i]:
+                c.add(x, y, "aligned", 1)
+    return result
+
+
+def set_cosmetic(c: Correspondence, found: dict[int, int]) -> None:
+    """Record that these functions stay as they are."""
+    for i, j in found.items():
+        c.cosmetic[i] = j
+        c.pairs.pop(i)
+
+
+def _changed_lines(c: Correspondence, i: int, j: int) -> list[_Line]:
+    """Return the line numbers in which two functions differ; nothing where they differ in anything else."""
+    a, b = c.old.keys[i], c.new.keys[j]
+    size = c.old.codes[i].size
+    if size != c.new.codes[j].size or len(a) != len(b) or a[size:] != b[size:] or a == b:
+        return []
+    differing = {n for n in range(size) if a[n] != b[n]}
+    old, new = NumberedCalls(c.old, i), NumberedCalls(c.new, j)
+    if len(old.instructions) != len(new.instructions):
+        return []
+    result = []
+    for n, x in enumerate(old.instructions):
+        at = int(x.ip) - old.start
+        if differing.isdisjoint(range(at, at + x.len)):
+            continue
+        before, after = old.line_at(n), new.line_at(n)
+        if before is None or after is None or before[:2] != after[:2] or old.number_field(n) != new.number_field(n):
+            return []
+        differing -= set(range(old.number_field(n), old.number_field(n) + 4))
+        result.append(_Line(before[0], before[2], after[2]))
+    return [] if differing else result
+
+
+def _unmapped_references(c: Correspondence, i: int, j: int) -> list[tuple[int, int]] | None:
+    """Return the pairs of addresses that two functions refer to and nobody else has mapped; None if any differ."""
+    r, s = c.old.references, c.new.references
+    low, high = int(r.first[i]), int(r.first[i + 1])
+    start, end = int(s.first[j]), int(s.first[j + 1])
+    if high - low != end - start:
+        return None
+    result = []
+    for x, y in zip(r.target[low:high].tolist(), s.target[start:end].tolist(), strict=True):
+        known = leads_to_same(c, x, y)
+        if known is False:
+            return None
+        if known is None:
+            result.append((x, y))
+    return result
+
+
+def _disputed(pairs: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return the pairs of which one address stands in another pair as well."""
+    old, new = Counter(x for x, _ in pairs), Counter(y for _, y in pairs)
+    return {(x, y) for x, y in pairs if old[x] > 1 or new[y] > 1}
+
+
+def _files_out_of_order(lines: list[_Line]) -> set[bytes]:
+    """Return the files whose numbers did not keep their order: what changed there are no line numbers."""
+    by_file: dict[bytes, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for line in lines:
+        by_file[line.file][line.old].add(line.new)
+    result = set()
+    for file, numbers in by_file.items():
+        after = [numbers[old] for old in sorted(numbers)]
+        flat = [next(iter(news)) for news in after]
+        if any(len(news) > 1 for news in after) or flat != sorted(set(flat)):
+            result.add(file)
+    return result

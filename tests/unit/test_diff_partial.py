@@ -1,0 +1,118 @@
+"""Which functions of a refused update may go in, and which stay old, each on a small pair of libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotmend.diff.options import Options
+from hotmend.diff.partial import Groups
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
+from hotmend.image.image import Image
+from hotmend.model.hotpatch import Outcome
+from hotmend.model.verdict import Verdict
+
+_SOURCE = """
+#include <stdlib.h>
+#define KEEP __attribute__((noipa))
+#define HIDDEN __attribute__((noipa, visibility("hidden")))
+struct session {{ {member} long state, limit, count; }};
+struct session *begin(void) {{ struct session *s = malloc(sizeof *s); s->state = 1; return s; }}
+KEEP long limit_of(struct session *s) {{ return s->limit * 3; }}
+KEEP long count_of(struct session *s) {{ return s->count * 5; }}
+HIDDEN long helper(long x) {{ return x {helper}; }}
+KEEP long fixed(long x) {{ return helper(x) {fixed}; }}
+KEEP long both(struct session *s, long x) {{ return helper(x) + s->count {both}; }}
+KEEP long alone(long x) {{ return x {alone}; }}
+KEEP long unrelated(long x) {{ return alone(x) ^ fixed(x) ^ 9; }}
+"""
+_OLD = {"member": "", "helper": "+ 1", "fixed": "* 3", "both": "", "alone": "* 7"}
+
+
+@cache
+def _build(source: str) -> Image:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "part.c")
+        path.write_text(source)
+        library = path.with_suffix(".so")
+        command = ["gcc", "-O2", "-fPIC", "-shared", "-Wl,--build-id", "-o", str(library), str(path)]
+        subprocess.run(command, check=True)
+        return read_image(library)
+
+
+def _compare(new: dict[str, str], options: Options) -> Outcome:
+    return compare(*(_build(_SOURCE.format(**values)) for values in (_OLD, _OLD | new)), options=options)
+
+
+def _names(outcome: Outcome) -> set[str]:
+    return {f.name for f in outcome.hotpatch.functions} if outcome.hotpatch else set()
+
+
+def _left(outcome: Outcome) -> set[str]:
+    return {name for reason in outcome.reasons if reason.code == "left-for-baseline" for name in reason.subjects}
+
+
+_GROWN = {"member": "long reserved;"}
+
+
+def test_what_a_grown_structure_does_not_touch_goes_in() -> None:
+    assert _compare(_GROWN | {"alone": "* 8"}, Options()).verdict is Verdict.BASELINE_REQUIRED
+    outcome = _compare(_GROWN | {"alone": "* 8"}, Options(partial=True))
+    assert outcome.verdict is Verdict.HOTPATCH_WITH_NOTES
+    assert _names(outcome) == {"alone"}
+    assert {"begin", "limit_of", "count_of", "both"} <= _left(outcome)
+    assert outcome.hotpatch is not None
+    assert {r.name for r in outcome.hotpatch.replaced} == {"alone"}
+
+
+def test_who_shares_a_changed_callee_with_an_old_function_stays_old() -> None:
+    # `both` stays old for the structure; it calls `helper`, which then stays old, and so does `fixed`, which needs it.
+    outcome = _compare(_GROWN | {"helper": "+ 2", "fixed": "* 4", "alone": "* 8"}, Options(partial=True))
+    assert _names(outcome) == {"alone"}
+    assert {"helper", "fixed", "both"} <= _left(outcome)
+
+
+def test_an_unchanged_callee_binds_nobody() -> None:
+    outcome = _compare(_GROWN | {"fixed": "* 4"}, Options(partial=True))
+    assert _names(outcome) == {"fixed"}
+
+
+def test_nothing_is_left_of_an_update_that_is_refused_as_a_whole() -> None:
+    outcome = _compare(_GROWN, Options(partial=True))
+    assert outcome.verdict is Verdict.BASELINE_REQUIRED
+    assert {"structure-layout-changed"} <= {r.code for r in outcome.reasons}
+
+
+def test_partial_changes_nothing_where_nothing_is_refused() -> None:
+    whole, part = (_compare({"alone": "* 8"}, Options(partial=p)) for p in (False, True))
+    assert whole.hotpatch == part.hotpatch
+
+
+@given(st.lists(st.sets(st.integers(0, 20), min_size=1, max_size=4), max_size=12))
+def test_groups_are_the_connected_parts(bonds: list[set[int]]) -> None:
+    groups = Groups()
+    for bond in bonds:
+        groups.bind(bond)
+    reached = {n: {n} for n in range(21)}
+    for _ in range(21):
+        for bond in bonds:
+            union = set().union(*(reached[n] for n in bond))
+            for n in union:
+                reached[n] |= union
+    for a in range(21):
+        for b in range(21):
+            assert (groups.root(a) == groups.root(b)) == (b in reached[a])
+
+
+@pytest.mark.parametrize("empty", [[], set()])
+def test_an_empty_bond_binds_nobody(empty: list[int] | set[int]) -> None:
+    groups = Groups()
+    groups.bind(empty)
+    assert groups.root(0) == 0
