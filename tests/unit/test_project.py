@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hotmend"
 
 _ONE_GATEWAY = {
-    "ctypes": {"linux/sys.py", "linux/unwind.py"},
+    "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/namespaces.py", "linux/foreign.py"},
     "elftools": {"image/elf.py"},
     "iced_x86": {f"image/{name}.py" for name in ("body", "code", "entry", "flow", "lines", "references")},
     "debian": {"image/deb.py"},

@@ -18,6 +18,7 @@ from hotmend.cli.output import ExitCode, print_error
 from hotmend.cli.ps import ps_command
 from hotmend.cli.revert import revert_command
 from hotmend.cli.status import status_command
+from hotmend.cli.verify import verify_command
 from hotmend.model.errors import HotmendError, UsageError
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ def hotmend() -> None:
 for command in (
     build_command,
     inspect_command,
+    verify_command,
     ps_command,
     apply_command,
     status_command,

@@ -360,3 +360,28 @@ class StatusShape(msgspec.Struct, frozen=True):
     comm: str
     start_time_ticks: int
     hotpatches: tuple[AppliedShape, ...]
+
+
+class DifferenceShape(msgspec.Struct, frozen=True):
+    """`verify`: a piece of output that differs, and where it does first. `line` is 0 where it is not text."""
+
+    case: str
+    item: str
+    expected: str
+    got: str
+    offset: int
+    line: int
+
+
+class VerifyShape(msgspec.Struct, frozen=True):
+    """`verify`: what came out. `changed` compares old and new, `differences` new and hotpatched."""
+
+    state: str
+    cases: int
+    images: tuple[str, ...]
+    redirected: int
+    reached: tuple[str, ...]
+    changed: tuple[DifferenceShape, ...]
+    differences: tuple[DifferenceShape, ...]
+    pause_us: float
+    reasons: tuple[ReasonShape, ...]

@@ -95,7 +95,12 @@ class Status:
 
 
 def read_text(pid: int, name: str, limit_bytes: int) -> str:
-    """Return the text of `/proc/<pid>/<name>`.
+    """Return the text of `/proc/<pid>/<name>`; raises as `read_bytes` does."""
+    return read_bytes(pid, name, limit_bytes).decode("utf-8", "surrogateescape")
+
+
+def read_bytes(pid: int, name: str, limit_bytes: int) -> bytes:
+    """Return what `/proc/<pid>/<name>` holds.
 
     Raises:
         ProcessGoneError: there is no such process any more.
@@ -110,7 +115,7 @@ def read_text(pid: int, name: str, limit_bytes: int) -> str:
                 size += len(part)
         finally:
             os.close(descriptor)
-        return b"".join(parts).decode("utf-8", "surrogateescape")
+        return b"".join(parts)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGoneError(f"process {pid} is gone") from error
     except PermissionError as error:
@@ -190,6 +195,21 @@ def list_processes() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
+def inner_pid(pid: int) -> int:
+    """Return the number that a process has in the innermost namespace of process numbers it belongs to."""
+    text = read_text(pid, "status", _STATUS_BYTES_MAX)
+    line = next((row for row in text.splitlines() if row.startswith("NSpid:")), "")
+    return int(line.split()[-1]) if line else pid
+
+
+def namespace(pid: int, kind: str) -> str:
+    """Return the identity of a namespace of a process, for example `pid:[4026531836]`; "" if unreadable."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""
+
+
 def newest_pid() -> int:
     """Return the pid the kernel gave out last (last field of /proc/loadavg)."""
     descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
@@ -201,10 +221,7 @@ def newest_pid() -> int:
 
 def mount_namespace(pid: int) -> str:
     """Return the identity of a process's mount namespace, for example `mnt:[4026531841]`; "" if unreadable."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return ""
+    return namespace(pid, "mnt")
 
 
 def rooted(pid: int, path: str) -> Path:

@@ -24,12 +24,17 @@ WALL: Final = 0x40000000
 """`__WALL` of waitpid(2): threads too."""
 
 EVENT_STOP: Final = 128
+EVENT_EXEC: Final = 4
+EVENTS_NEW: Final = frozenset({1, 2, 3})
+"""PTRACE_EVENT_FORK, _VFORK and _CLONE."""
+OPTION_EXEC, OPTION_KILL, OPTION_NEW = 1 << 4, 1 << 20, 0b1110
+"""PTRACE_O_TRACEEXEC; PTRACE_O_EXITKILL: what is traced ends with its tracer; TRACEFORK, TRACEVFORK and TRACECLONE."""
 NT_X86_XSTATE: Final = 0x202
 IOV_MAX: Final = 1024
 KCMP_VM: Final = 1
 
-_GETREGS, _SETREGS, _DETACH = 12, 13, 17
-_GETREGSET, _SEIZE, _INTERRUPT = 0x4204, 0x4206, 0x4207
+_CONT, _GETREGS, _SETREGS, _DETACH = 7, 12, 13, 17
+_GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
 _GETSIGMASK, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420F
 _SYS_KCMP = 312
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -107,9 +112,14 @@ def _ptrace(request: int, tid: int, address: int, data: int) -> int:
     return result
 
 
-def seize(tid: int) -> None:
+def seize(tid: int, options: int = 0) -> None:
     """Become the tracer of thread `tid` without stopping it."""
-    _ptrace(_SEIZE, tid, 0, 0)
+    _ptrace(_SEIZE, tid, 0, options)
+
+
+def resume(tid: int, signal: int) -> None:
+    """Let a stopped thread run on under its tracer, with `signal` delivered (0: none)."""
+    _ptrace(_CONT, tid, 0, signal)
 
 
 def interrupt(tid: int) -> None:
@@ -120,6 +130,13 @@ def interrupt(tid: int) -> None:
 def detach(tid: int, signal: int) -> None:
     """Let a stopped thread run on without tracer, with `signal` delivered (0: none)."""
     _ptrace(_DETACH, tid, 0, signal)
+
+
+def get_new_thread(tid: int) -> int:
+    """Return the id of the thread or process that a thread stopped at one of `EVENTS_NEW` has made."""
+    number = ctypes.c_ulong()
+    _ptrace(_GETEVENTMSG, tid, 0, ctypes.addressof(number))
+    return number.value
 
 
 def get_registers(tid: int) -> Registers:
