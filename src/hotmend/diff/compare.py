@@ -94,8 +94,9 @@ class Contents:
         tail = bytearray(self.new.image.read(y + size, extent - size))
         for start, n in self.new.operands_in(y + size, extent - size):
             tail[start - y - size : start - y - size + n] = bytes(n)
-        padding = len(tail) < PADDING_MAX and not any(tail)
-        return padding or tail == self.old.image.read(x + size, extent - size)
+        if not any(tail) and (len(tail) < PADDING_MAX or _aligned_anew(x + size, y + size, y + extent)):
+            return True
+        return tail == self.old.image.read(x + size, extent - size)
 
     def _same_jumps(self, old_table: list[int], new_table: list[int]) -> bool:
         c = self.c
@@ -196,6 +197,18 @@ def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) 
             if holder not in contents.changed:
                 contents.changed.add(holder)
                 queue.append(holder)
+
+
+def _aligned_anew(next_x: int, end_y: int, next_y: int) -> bool:
+    """Return whether the next object only stands further off in the new build because its alignment wants it there.
+
+    Args:
+        next_x: where the next object begins in the old build, right behind this one.
+        end_y: where this object ends in the new build if it is as long as the old one.
+        next_y: where the next object begins in the new build.
+    """
+    alignments = (32, 64)
+    return any(next_x % a == 0 == next_y % a and -(-end_y // a) * a == next_y for a in alignments)
 
 
 def _reachers(new: Objects, y: int) -> set[int]:
