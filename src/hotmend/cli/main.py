@@ -19,6 +19,7 @@ from hotmend.cli.ps import ps_command
 from hotmend.cli.revert import revert_command
 from hotmend.cli.status import status_command
 from hotmend.cli.verify import verify_command
+from hotmend.cli.survey import survey_command
 from hotmend.model.errors import HotmendError, UsageError
 
 INTERRUPTED = 130
@@ -46,6 +47,7 @@ for command in (
     apply_command,
     status_command,
     revert_command,
+    survey_command,
 ):
     hotmend.add_command(command)
 

@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,10 @@ CHANGELOG_BYTES_MAX: Final = 32 << 20
 CHANGELOG_ENTRIES_MAX: Final = 2_000
 
 _AR_MAGIC = b"!<arch>\n"
-_ELF_HEAD_BYTES = 20
-_CHANGELOG = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz")
+ELF_HEAD_BYTES = 20
+CHANGELOG_PATH = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz")
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,19}\b")
-_DEBUG_FILES = "usr/lib/debug/"
+DEBUG_FILES = "usr/lib/debug/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def read_deb(path: Path) -> Deb:
     if size > DEB_BYTES_MAX:
         raise InputError(f"{path}: package of {size} bytes is longer than {DEB_BYTES_MAX}")
     try:
-        control = _read_control(path)
+        control = read_control(path)
         elf_files, changelog = _read_files(path)
     except InputError as error:
         raise InputError(f"{path}: {error}", error.hint) from None
@@ -143,18 +143,23 @@ def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[
     return tuple(sorted(found, key=lambda cve: [int(number) for number in cve.split("-")[1:]]))
 
 
-def _read_control(path: Path) -> Deb822:
+def read_control(path: Path) -> Deb822:
+    """Return the control file of the package at `path`.
+
+    Raises:
+        InputError: it is damaged, or the package is for another architecture.
+    """
     control = Deb822()
-    with _dpkg_deb("--ctrl-tarfile", path) as archive:
+    with open_archive("--ctrl-tarfile", path) as archive:
         for info in archive:
-            if _clean(info.name) == "control" and info.isreg():
+            if clean_name(info.name) == "control" and info.isreg():
                 if info.size > CONTROL_FILE_BYTES_MAX:
                     raise InputError(f"control file of {info.size} bytes")
                 control = Deb822(archive.read(info.size).decode("utf-8", "replace"))
     if any(not control.get(field) for field in ("Package", "Version", "Architecture")):
         raise InputError("the control file names no package, version or architecture")
     if control["Architecture"] not in ("amd64", "all"):
-        raise InputError(f"package for {_clean(control['Architecture'])}; hotmend knows amd64")
+        raise InputError(f"package for {clean_name(control['Architecture'])}; hotmend knows amd64")
     version_order(control["Version"], control["Version"])
     return control
 
@@ -170,40 +175,44 @@ def _read_files(path: Path) -> tuple[tuple[ElfFile, ...], str]:
     elf_files: dict[str, ElfFile] = {}
     changelogs: dict[str, str] = {}
     held = 0
-    with _dpkg_deb("--fsys-tarfile", path) as archive:
+    with open_archive("--fsys-tarfile", path) as archive:
         for info in archive:
-            name = _clean(info.name)
-            if not info.isreg() or name.startswith(_DEBUG_FILES):
+            name = clean_name(info.name)
+            if not info.isreg() or name.startswith(DEBUG_FILES):
                 continue
-            if _CHANGELOG.fullmatch(name):
-                changelogs[name] = _gunzip(archive.read(min(info.size, CHANGELOG_BYTES_MAX)))
+            if CHANGELOG_PATH.fullmatch(name):
+                changelogs[name] = gunzip(archive.read(min(info.size, CHANGELOG_BYTES_MAX)))
                 continue
-            head = archive.read(_ELF_HEAD_BYTES)
-            if not _is_image(head):
+            head = archive.read(ELF_HEAD_BYTES)
+            if not is_image(head):
                 continue
             held += info.size
             if info.size > IMAGE_BYTES_MAX or held > ELF_BYTES_MAX:
                 raise InputError(f"{name}: {info.size} bytes are more than is allowed for ELF files")
             elf_files[name] = ElfFile(name, head + archive.read(info.size))
-    # A native package has only changelog.gz; in others that one is upstream's.
+    return tuple(elf_files[name] for name in sorted(elf_files)), choose_changelog(changelogs)
+
+
+def choose_changelog(changelogs: Mapping[str, str]) -> str:
+    """Return Debian's changelog out of those found by path, or "". A native package has only changelog.gz."""
     ordered = sorted(changelogs, key=lambda name: (not name.endswith(".Debian.gz"), name))
-    changelog = changelogs[ordered[0]] if ordered else ""
-    return tuple(elf_files[name] for name in sorted(elf_files)), changelog
+    return changelogs[ordered[0]] if ordered else ""
 
 
-def _is_image(head: bytes) -> bool:
-    """ELF, 64 bit, little endian, type EXEC or DYN, x86-64."""
+def is_image(head: bytes) -> bool:
+    """Return whether a file begins like an image: ELF, 64 bit, little endian, type EXEC or DYN, x86-64."""
     type_, machine = head[16:18], head[18:20]
     return head[:6] == b"\x7fELF\x02\x01" and type_ in (b"\x02\0", b"\x03\0") and machine == b"\x3e\0"
 
 
-def _clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """Return a member's name without `./`, fit for a terminal."""
     text = name.removeprefix("./").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _gunzip(data: bytes) -> str:
+def gunzip(data: bytes) -> str:
+    """Return the text of a gzip file, or "" when it is damaged."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             return file.read(CHANGELOG_BYTES_MAX).decode("utf-8", "replace")
@@ -212,7 +221,7 @@ def _gunzip(data: bytes) -> str:
 
 
 @contextmanager
-def _dpkg_deb(option: str, path: Path) -> Iterator[TarStream]:
+def open_archive(option: str, path: Path) -> Iterator[TarStream]:
     """Give the tar stream that dpkg-deb writes; its own complaint is raised in place of a short stream's."""
     with tempfile.TemporaryFile() as complaints:
         try:

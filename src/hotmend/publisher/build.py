@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
-from hotmend.image.deb import Deb, changelog_cves, is_deb, read_deb, version_order
+from hotmend.image.deb import Deb, ElfFile, changelog_cves, is_deb, read_deb, version_order
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
 from hotmend.model.addresses import BuildId
@@ -226,7 +226,7 @@ def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]
     return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
 
 
-def _compare_pair(pair: FilePair, options: Options) -> FileReport:
+def _compare_pair(pair: FilePair[ElfFile], options: Options) -> FileReport:
     """Return what became of one file. A file that cannot be read is refused; the others go on."""
     if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
         old_path = pair.old.path if pair.old else ""
@@ -243,7 +243,7 @@ def _compare_pair(pair: FilePair, options: Options) -> FileReport:
     return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
 
 
-def _under_its_name(report: FileReport, pair: FilePair) -> FileReport:
+def _under_its_name(report: FileReport, pair: FilePair[ElfFile]) -> FileReport:
     """Return the report of a file with the same contents as that of `pair`: Debian ships copies of one program."""
     outcome = report.outcome and replace(report.outcome, path=pair.path)
     return FileReport(pair.path, pair.old.path if pair.old else "", report.state, outcome)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,23 +51,35 @@ def fetch(wanted: PackageVersion) -> Path:
         FetchError: apt is missing or does not offer it; the message names the versions it offers.
     """
     cache = cache_directory()
-    if (present := _cached(cache, wanted)) is not None:
+    if (present := find(cache, wanted)) is not None:
         return present
+    found = fetch_many([wanted], cache)
+    if len(found) != 1:
+        raise FetchError(f"apt downloaded {len(found)} files for {wanted}")
+    return found[0]
+
+
+def fetch_many(wanted: Sequence[PackageVersion], directory: Path) -> tuple[Path, ...]:
+    """Download the packages into `directory` with one call of apt, and return the files.
+
+    apt checks the signature of its lists and the files' hashes against them.
+
+    Raises:
+        FetchError: apt is missing, or one of them cannot be had; then none is kept.
+    """
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as directory:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as download:
             # The sandbox user may not be able to reach a cache in somebody's home.
-            _apt(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", str(wanted)], wanted, directory)
-            found = list(Path(directory).glob("*.deb"))
-            if len(found) != 1:
-                raise FetchError(f"apt downloaded {len(found)} files for {wanted}")
-            return found[0].replace(cache / found[0].name)
+            command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *map(str, wanted)]
+            _apt(command, wanted, download)
+            return tuple(path.replace(directory / path.name) for path in Path(download).glob("*.deb"))
     except OSError as error:
-        raise FetchError(f"{cache}: {error.strerror or error}") from error
+        raise FetchError(f"{directory}: {error.strerror or error}") from error
 
 
-def _cached(cache: Path, wanted: PackageVersion) -> Path | None:
-    """Return the file as apt names it: PACKAGE_VERSION_ARCHITECTURE.deb with `:` written as %3a."""
+def find(cache: Path, wanted: PackageVersion) -> Path | None:
+    """Return the file as apt names it, if it is there: PACKAGE_VERSION_ARCHITECTURE.deb with `:` written as %3a."""
     package = wanted.package.partition(":")[0]
     names = [f"{package}_{wanted.version.replace(':', '%3a')}_{word}.deb" for word in ("amd64", "all")]
     return next((cache / name for name in names if (cache / name).exists()), None)
@@ -106,7 +119,7 @@ def fetch_changelog(wanted: PackageVersion) -> str:
     return text[start.start() :] if start else ""
 
 
-def _apt(command: list[str], wanted: PackageVersion, directory: str) -> None:
+def _apt(command: list[str], wanted: Sequence[PackageVersion], directory: str) -> None:
     try:
         done = subprocess.run(
             command,
@@ -121,9 +134,18 @@ def _apt(command: list[str], wanted: PackageVersion, directory: str) -> None:
     except FileNotFoundError:
         raise FetchError("apt-get is not installed", "give two .deb or ELF files instead") from None
     except subprocess.TimeoutExpired:
-        raise FetchError(f"apt did not fetch {wanted} within {APT_SECONDS_MAX} s") from None
+        names = ", ".join(map(str, wanted))
+        raise FetchError(f"apt did not fetch {names} within {APT_SECONDS_MAX} s") from None
     if done.returncode:
-        raise _explain(wanted, done.stderr)
+        raise _explain_first(wanted, done.stderr)
+
+
+def _explain_first(wanted: Sequence[PackageVersion], complaints: str) -> FetchError:
+    """Return the error about the first package that apt does not offer, or about the first at all."""
+    for one in wanted:
+        if one.version not in offered_versions(one.package):
+            return _explain(one, complaints)
+    return _explain(wanted[0], complaints)
 
 
 def _explain(wanted: PackageVersion, complaints: str) -> FetchError:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
-
-from hotmend.image.deb import ElfFile
+from typing import Generic, Protocol, TypeVar
 
 _SO_VERSION = re.compile(r"(\.so)[.0-9]*$")
 _NUMBERS = re.compile(r"[0-9]+([.+~-][0-9]+)*")
@@ -24,12 +23,27 @@ class FileState(StrEnum):
     REMOVED = "removed"
 
 
+class PackagedFile(Protocol):
+    """A file of a package. `content` is equal exactly for equal files: the bytes themselves, or their digest."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the package, without a leading slash."""
+
+    @property
+    def content(self) -> bytes:
+        """What tells it from another file."""
+
+
+_File = TypeVar("_File", bound=PackagedFile)
+
+
 @dataclass(frozen=True, slots=True)
-class FilePair:
+class FilePair(Generic[_File]):
     """An ELF file of the update: `old` is missing where it was added, `new` where it was removed."""
 
-    old: ElfFile | None
-    new: ElfFile | None
+    old: _File | None
+    new: _File | None
 
     @property
     def path(self) -> str:
@@ -47,7 +61,7 @@ class FilePair:
         return FileState.IDENTICAL if self.old.content == self.new.content else FileState.CHANGED
 
 
-def pair_files(old: Sequence[ElfFile], new: Sequence[ElfFile]) -> tuple[FilePair, ...]:
+def pair_files(old: Sequence[_File], new: Sequence[_File]) -> tuple[FilePair[_File], ...]:
     """Pair the files of two packages, sorted by path.
 
     Equal paths come first. What is left is paired where a weaker key is unique on both sides: the base name,
@@ -64,8 +78,8 @@ def pair_files(old: Sequence[ElfFile], new: Sequence[ElfFile]) -> tuple[FilePair
 
 
 def _pair_by(
-    key: Callable[[str], str], left: dict[str, ElfFile], right: dict[str, ElfFile]
-) -> list[FilePair]:
+    key: Callable[[str], str], left: dict[str, _File], right: dict[str, _File]
+) -> list[FilePair[_File]]:
     """Move the files whose key occurs once on each side into pairs."""
     count_left, count_right = Counter(map(key, left)), Counter(map(key, right))
     by_key = {key(path): path for path in right}
