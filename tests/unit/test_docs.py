@@ -74,6 +74,9 @@ def test_every_field_of_the_json_is_described() -> None:
     for name, shape in vars(shapes).items():
         if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape is not msgspec.Struct:
             missing += [f"{name}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in COMMANDS]
+    section = COMMANDS[COMMANDS.index("## `hotmend survey") :].split("\n## ")[0]
+    for shape in shapes.SURVEY_SHAPES:
+        missing += [f"{shape.__name__}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in section]
     assert missing == []
 
 

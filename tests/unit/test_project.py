@@ -15,7 +15,10 @@ _ONE_GATEWAY = {
     "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/namespaces.py", "linux/foreign.py"},
     "elftools": {"image/elf.py"},
     "iced_x86": {f"image/{name}.py" for name in ("body", "code", "entry", "flow", "lines", "references")},
-    "debian": {"image/deb.py"},
+    "debian": {"image/deb.py", "publisher/survey/suites.py"},
+    "dbos": {"publisher/survey/work.py"},
+    "sqlalchemy": {"publisher/survey/liveness.py"},
+    "jinja2": {"publisher/survey/page.py"},
 }
 """Library -> the only files that may use it."""
 

@@ -15,6 +15,7 @@ from hotmend.model.hotpatch import (
     Statistics,
 )
 from hotmend.model.verdict import Reason
+from hotmend.publisher.survey import results
 
 
 class ErrorShape(msgspec.Struct, frozen=True):
@@ -385,3 +386,18 @@ class VerifyShape(msgspec.Struct, frozen=True):
     differences: tuple[DifferenceShape, ...]
     pause_us: float
     reasons: tuple[ReasonShape, ...]
+SURVEY_SHAPES = (
+    results.SummaryRow,
+    results.AboutRow,
+    results.OutcomeCountRow,
+    results.CodeCountRow,
+    results.SourceRow,
+    results.PackageRow,
+    results.FileRow,
+    results.FunctionsRow,
+    results.CountRow,
+    results.ReasonRow,
+    results.StepRow,
+    results.PartialRow,
+)
+"""`survey`: the rows of its results; `--json` prints the first."""

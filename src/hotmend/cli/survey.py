@@ -38,10 +38,15 @@ _CACHE_BYTES = 4 << 30
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Files at once; default: processors.")
 @click.option("--database", metavar="URL", default="", envvar="HOTMEND_DATABASE", help="PostgreSQL for many machines.")
 @click.option("--worker", is_flag=True, help="Take work from the queue of another machine.")
-@click.option("--memory", type=click.IntRange(64), default=_MEMORY_MIB, show_default=True, metavar="MIB", help="For one file.")
-@click.option("--file-seconds", type=click.FloatRange(1), default=_FILE_SECONDS, show_default=True, help="Time for one file.")
+@click.option(
+    "--memory", type=click.IntRange(64), default=_MEMORY_MIB, show_default=True, metavar="MIB", help="For one file."
+)
+@click.option(
+    "--file-seconds", type=click.FloatRange(1), default=_FILE_SECONDS, show_default=True, help="Time for one file."
+)
 @click.option("--cache-bytes", type=click.IntRange(0), default=_CACHE_BYTES, metavar="N", help="Most to fetch ahead.")
 @click.option("--keep-debs", is_flag=True, help="Keep what was fetched in hotmend's cache.")
+@click.option("--partial/--no-partial", default=True, show_default=True, help="Try a part where the whole is refused.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run has found.")
 @click.option("--page-only", is_flag=True, help="Make the page again from the results.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
@@ -57,6 +62,7 @@ def survey_command(
     file_seconds: float,
     cache_bytes: int,
     keep_debs: bool,
+    partial: bool,
     fresh: bool,
     page_only: bool,
     as_json: bool,
@@ -84,6 +90,7 @@ def survey_command(
         file_seconds=file_seconds,
         cache_bytes=cache_bytes,
         keep_debs=keep_debs,
+        partial=partial,
         command=shlex.join(["hotmend", *sys.argv[1:]]),
     )
     with Steps(threaded=True) as steps:
@@ -117,5 +124,7 @@ def _print(report: Report, output: Path, *, as_json: bool) -> None:
         f"{proof.reconstructed} of {proof.reconstructible} unchanged functions reconstructed; "
         f"at most {size_text(summary.peak_rss_bytes)} of memory for one file"
     )
-    print_table("", ("reason for a baseline", "#files", "#updates"), [msgspec.structs.astuple(c) for c in summary.codes])
+    print_table(
+        "", ("reason for a baseline", "#files", "#updates"), [msgspec.structs.astuple(c) for c in summary.codes]
+    )
     click.echo(f"\nWrote {output / 'results.jsonl'} and {output / 'survey.html'}")

@@ -105,13 +105,28 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
         part = attempt_part(c, contents, aligned, made, findings)
         clock.step("part")
     everything += _cosmetic(c, made)
+    whole_outcome = _outcome(c, made, path, everything, reconstructed, reconstructible)
+    outcome = whole_outcome
     if part is not None:
         made, causes = part
         kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
         kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
         everything = [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
-    reasons = _ordered([f.reason for f in everything])
-    outcome = Outcome(
+        outcome = _outcome(c, made, path, everything, reconstructed, reconstructible)
+        outcome = replace(outcome, whole=whole_outcome)
+    if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
+        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
+    clock.step("write")
+    return replace(outcome, seconds=tuple(clock.steps))
+
+
+def _outcome(
+    c: Correspondence, made: Attempt, path: str, findings: list[Finding], reconstructed: int, reconstructible: int
+) -> Outcome:
+    """Return what an attempt amounts to, without its hotpatch."""
+    old, new = c.old.image, c.new.image
+    reasons = _ordered([f.reason for f in findings])
+    return Outcome(
         name=new.name,
         path=path or new.name,
         old_build_id=old.build_id,
@@ -121,10 +136,6 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
         statistics=_statistics(c, made, reconstructed, reconstructible),
         hotpatch=None,
     )
-    if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
-        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
-    clock.step("write")
-    return replace(outcome, seconds=tuple(clock.steps))
 
 
 def _judge(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:

@@ -10,8 +10,8 @@ from typing import Final
 from hotmend.image.deb import (
     CHANGELOG_BYTES_MAX,
     CHANGELOG_PATH,
-    DEBUG_FILES,
     DEB_BYTES_MAX,
+    DEBUG_FILES,
     ELF_HEAD_BYTES,
     choose_changelog,
     clean_name,

@@ -229,6 +229,7 @@ class Outcome:
         statistics: counts, also for a refused pair as far as it got.
         hotpatch: present exactly for the two hotpatch verdicts.
         seconds: wall time of each step of the comparison, in order.
+        whole: the refused outcome of everything, where this one is that of a part.
     """
 
     name: str
@@ -240,3 +241,4 @@ class Outcome:
     statistics: Statistics
     hotpatch: Hotpatch | None
     seconds: tuple[tuple[str, float], ...] = ()
+    whole: Outcome | None = None

@@ -139,9 +139,7 @@ def _is_package(path: Path) -> bool:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _build_from_images(
-    old: tuple[str, Path], new: tuple[str, Path], progress: Progress, options: Options
-) -> Update:
+def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: Progress, options: Options) -> Update:
     name = old[1].name
     sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
     progress(f"comparing {name}", 0, 1)
@@ -165,9 +163,7 @@ def _read_labelled(side: tuple[str, Path], name: str) -> Image:
         raise InputError(f"{side[0]}: {str(error).removeprefix(f'{name}: ')}", error.hint) from error
 
 
-def _build_from_packages(
-    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options
-) -> Update:
+def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
     cves, notes = _find_cves(old_deb, new_deb)

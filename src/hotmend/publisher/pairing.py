@@ -77,9 +77,7 @@ def pair_files(old: Sequence[_File], new: Sequence[_File]) -> tuple[FilePair[_Fi
     return tuple(sorted(pairs, key=lambda pair: pair.path))
 
 
-def _pair_by(
-    key: Callable[[str], str], left: dict[str, _File], right: dict[str, _File]
-) -> list[FilePair[_File]]:
+def _pair_by(key: Callable[[str], str], left: dict[str, _File], right: dict[str, _File]) -> list[FilePair[_File]]:
     """Move the files whose key occurs once on each side into pairs."""
     count_left, count_right = Counter(map(key, left)), Counter(map(key, right))
     by_key = {key(path): path for path in right}

@@ -86,9 +86,7 @@ def run_task(request: Request, tasks: dict[str, Task], stop: int | None = None) 
     if data is None:
         return None
     report = _read_report(data, status, request)
-    return Answer(
-        report.result, report.error, report.error_kind, time.monotonic() - began, usage.ru_maxrss * 1024
-    )
+    return Answer(report.result, report.error, report.error_kind, time.monotonic() - began, usage.ru_maxrss * 1024)
 
 
 def _collect(reader: int, stop: int | None) -> bytes | None:

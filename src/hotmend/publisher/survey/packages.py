@@ -49,9 +49,11 @@ class Bench:
         store: where .deb files come from.
         pool: where unpacking and comparing run.
         directory: scratch space; what a package leaves there is deleted when it is put away.
+        partial: whether a refused file gets a try at a partial hotpatch.
     """
 
-    def __init__(self, store: Store, pool: Pool, directory: Path) -> None:
+    def __init__(self, store: Store, pool: Pool, directory: Path, *, partial: bool) -> None:
+        self._partial = partial
         self._store = store
         self._pool = pool
         self._directory = directory
@@ -84,6 +86,7 @@ class Bench:
             str(directory / file.new_file),
             PurePosixPath(file.old_path).name,
             file.path,
+            self._partial,
         )
         return compared_row(row, self._pool.run("compare", comparison))
 
@@ -146,6 +149,7 @@ def compared_row(row: FileRow, answer: Answer) -> FileRow:
         reasons=found.reasons,
         steps=found.steps,
         hotpatch_bytes=found.hotpatch_bytes,
+        partial=found.partial,
     )
 
 

@@ -90,7 +90,11 @@ def _figures(report: Report) -> list[Figure]:
             "of the unchanged functions reconstructed byte for byte",
             f"{number_text(functions.reconstructed)} of {number_text(functions.reconstructible)}",
         ),
-        Figure(number_text(summary.files_with_errors), "files without an answer", "a crash, a time-out or too little memory"),
+        Figure(
+            number_text(summary.files_with_errors),
+            "files without an answer",
+            "a crash, a time-out or too little memory",
+        ),
         Figure(
             mib_text(summary.peak_rss_bytes),
             "of memory at most for one file",

@@ -36,6 +36,7 @@ class FunctionsRow(msgspec.Struct, frozen=True):
     changed: int
     added: int
     removed: int
+    cosmetic: int
     reconstructed: int
     reconstructible: int
 
@@ -48,11 +49,11 @@ class StepRow(msgspec.Struct, frozen=True):
 
 
 class PartialRow(msgspec.Struct, frozen=True):
-    """What `build --partial` would make of a refused file: which part of its changed functions goes in."""
+    """What `build --partial` makes of a refused file: `taken` of `functions` changed and added ones go in."""
 
     verdict: str
-    kept: int
-    changed: int
+    taken: int
+    functions: int
     hotpatch_bytes: int
 
 

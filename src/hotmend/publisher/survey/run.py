@@ -48,6 +48,7 @@ class Settings:
         memory_bytes, file_seconds: limits of one child.
         cache_bytes: how much may be fetched ahead of the work.
         keep_debs: fetch into hotmend's cache, and delete nothing.
+        partial: whether a refused file gets a try at a partial hotpatch.
         command: how it was called, for the page.
     """
 
@@ -58,6 +59,7 @@ class Settings:
     file_seconds: float
     cache_bytes: int
     keep_debs: bool
+    partial: bool = True
     command: str = "hotmend survey"
 
     @property
@@ -125,7 +127,6 @@ def run_worker(settings: Settings, progress: Progress) -> int:
     """
     if not settings.database.startswith("postgresql"):
         raise UsageError("workers on other machines need a PostgreSQL database", "give --database postgresql://...")
-    done = 0
     with _machine(settings) as (bench, _), open_work(settings.url, bench, workers=None) as work:
         idle = time.monotonic()
         while time.monotonic() - idle < IDLE_SECONDS:
@@ -134,8 +135,7 @@ def run_worker(settings: Settings, progress: Progress) -> int:
                 wait(work, None, threading.Event(), lambda left: progress("comparing", 0, left))
                 idle = time.monotonic()
             time.sleep(1.0)
-        done = bench.packages_done
-    return done
+        return bench.packages_done
 
 
 def page_only(output: Path) -> Report:
@@ -191,7 +191,7 @@ def _machine(settings: Settings) -> Iterator[tuple[Bench, Store]]:
         shutil.rmtree(output / _SCRATCH, ignore_errors=True)
         store = Store(output / _DEBS, bytes_max=settings.cache_bytes, keep=settings.keep_debs)
         with Pool(settings.workers, memory_bytes=settings.memory_bytes, seconds=settings.file_seconds) as pool:
-            yield Bench(store, pool, output / _SCRATCH), store
+            yield Bench(store, pool, output / _SCRATCH, partial=settings.partial), store
         shutil.rmtree(output / _SCRATCH, ignore_errors=True)
 
 

@@ -91,7 +91,8 @@ def compare_suites(old_suite: str, new_suite: str) -> Difference:
         if suite not in lists:
             known = ", ".join(sorted(lists)) or "none"
             raise UsageError(
-                f"apt has no list of packages of {suite}; it has {known}", "add the suite to apt's sources, and run apt-get update"
+                f"apt has no list of packages of {suite}; it has {known}",
+                "add the suite to apt's sources, and run apt-get update",
             )
     newer = list(read_offers("\n\n".join(map(_read_list, lists[new_suite]))))
     wanted = frozenset(offer.package for offer in newer)
@@ -110,9 +111,7 @@ def difference(old: Iterator[Offer] | list[Offer], new: list[Offer]) -> Differen
         if earlier is None or ARCHITECTURE not in (earlier.architecture, offer.architecture):
             unseen.setdefault(offer.source, []).append(name)
             continue
-        candidates.append(
-            Candidate(offer.source, name, earlier.version, offer.version, earlier.size, offer.size)
-        )
+        candidates.append(Candidate(offer.source, name, earlier.version, offer.version, earlier.size, offer.size))
     candidates.sort(key=lambda c: (-c.old_bytes - c.new_bytes, c.package))
     return Difference(tuple(candidates), {source: tuple(names) for source, names in unseen.items()})
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
 from hotmend.image.deb import changelog_cves
 from hotmend.image.elf import read_image
@@ -18,7 +19,7 @@ from hotmend.model.verdict import Reason
 from hotmend.package.encode import encode
 from hotmend.publisher.pairing import FileState, pair_files
 from hotmend.publisher.survey.child import Task
-from hotmend.publisher.survey.results import SUBJECTS_MAX, CountRow, FunctionsRow, ReasonRow, StepRow
+from hotmend.publisher.survey.results import SUBJECTS_MAX, CountRow, FunctionsRow, PartialRow, ReasonRow, StepRow
 
 
 class Unpacking(msgspec.Struct, frozen=True):
@@ -89,12 +90,13 @@ def _cves(old: UnpackedDeb, new: UnpackedDeb) -> tuple[str, ...] | None:
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Two files on disk, the name of the image and its path in the package."""
+    """Two files on disk, the name of the image and its path in the package; `partial`: whether to try a part."""
 
     old: str
     new: str
     name: str
     path: str
+    partial: bool
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -109,6 +111,7 @@ class Compared(msgspec.Struct, frozen=True):
     reasons: tuple[ReasonRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     hotpatch_bytes: int | None = None
+    partial: PartialRow | None = None
 
 
 def compare_files(argument: dict[str, object]) -> Compared:
@@ -117,14 +120,16 @@ def compare_files(argument: dict[str, object]) -> Compared:
     old, new = (_read(Path(file), given.name) for file in (given.old, given.new))
     if old.build_id == new.build_id:
         return Compared(True)
-    return _compared(compare(old, new, path=given.path))
+    return _compared(compare(old, new, path=given.path, options=Options(partial=given.partial)))
 
 
 def _read(file: Path, name: str) -> Image:
     return read_image(file, name)
 
 
-def _compared(outcome: Outcome) -> Compared:
+def _compared(result: Outcome) -> Compared:
+    """Return the outcome of the whole, and beside it that of a part where only a part goes in."""
+    outcome = result.whole or result
     counts = outcome.statistics
     return Compared(
         same_build=False,
@@ -136,13 +141,24 @@ def _compared(outcome: Outcome) -> Compared:
             counts.changed,
             counts.added,
             counts.removed,
+            counts.cosmetic,
             counts.reconstructed,
             counts.reconstructible,
         ),
         references=tuple(CountRow(evidence, count) for evidence, count in counts.references),
         reasons=tuple(map(_reason, outcome.reasons)),
-        steps=tuple(StepRow(step, round(seconds, 3)) for step, seconds in outcome.seconds),
+        steps=tuple(StepRow(step, round(seconds, 3)) for step, seconds in result.seconds),
         hotpatch_bytes=len(encode(outcome.hotpatch)) if outcome.hotpatch else None,
+        partial=_part(result, outcome) if result.whole is not None else None,
+    )
+
+
+def _part(part: Outcome, whole: Outcome) -> PartialRow:
+    return PartialRow(
+        part.verdict.value,
+        part.statistics.changed + part.statistics.added,
+        whole.statistics.changed + whole.statistics.added,
+        len(encode(part.hotpatch)) if part.hotpatch else 0,
     )
 
 

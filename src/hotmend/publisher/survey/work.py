@@ -1,8 +1,8 @@
 """The durable queue: one workflow for each package, one step for each file. The only user of DBOS.
 
 Everything that is known lives in the database: which packages are to be looked at, who looks at which, and the
-row of each file as soon as it is there. A run that was killed goes on behind the last file that was done. With SQLite one
-process works; with PostgreSQL any number of machines take packages from the same queue.
+row of each file as soon as it is there. A run that was killed goes on behind the last file that was done. With
+SQLite one process works; with PostgreSQL any number of machines take packages from the same queue.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _OPEN = ["ENQUEUED", "PENDING", "DELAYED"]
 class _Json(Serializer):
     """Plain JSON in the database: what comes from another machine is data and never code, as pickle would be."""
 
-    def serialize(self, data: Any) -> str:  # noqa: ANN401 - the library's interface
+    def serialize(self, data: Any) -> str:
         return msgspec.json.encode(data, enc_hook=_encode_error).decode()
 
-    def deserialize(self, serialized_data: str) -> Any:  # noqa: ANN401
+    def deserialize(self, serialized_data: str) -> Any:
         data = msgspec.json.decode(serialized_data)
         if isinstance(data, dict) and data.keys() == {"__error__"}:
             return RuntimeError(data["__error__"])
@@ -126,7 +126,7 @@ class Work:
         for name in sorted(names):
             with self._liveness.if_dead(name) as dead:
                 if dead:
-                    DBOS._recover_pending_workflows([name])  # noqa: SLF001 - the library has no public name for it
+                    DBOS._recover_pending_workflows([name])  # the library has no public name for it
 
 
 def _failed(entry: Entry) -> bool:
