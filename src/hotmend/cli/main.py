@@ -18,8 +18,8 @@ from hotmend.cli.output import ExitCode, print_error
 from hotmend.cli.ps import ps_command
 from hotmend.cli.revert import revert_command
 from hotmend.cli.status import status_command
-from hotmend.cli.verify import verify_command
 from hotmend.cli.survey import survey_command
+from hotmend.cli.verify import verify_command
 from hotmend.model.errors import HotmendError, UsageError
 
 INTERRUPTED = 130

@@ -270,9 +270,7 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         replaced=tuple(
             ReplacedShape(r.name, ExtentShape(r.old.start, r.old.size), r.sha256) for r in hotpatch.replaced
         ),
-        redirections=tuple(
-            RedirectionShape(r.name, r.old, r.new, r.entry.hex()) for r in hotpatch.redirections
-        ),
+        redirections=tuple(RedirectionShape(r.name, r.old, r.new, r.entry.hex()) for r in hotpatch.redirections),
         relocations=tuple(map(relocation_shape, hotpatch.relocations)),
     )
 
@@ -386,6 +384,8 @@ class VerifyShape(msgspec.Struct, frozen=True):
     differences: tuple[DifferenceShape, ...]
     pause_us: float
     reasons: tuple[ReasonShape, ...]
+
+
 SURVEY_SHAPES = (
     results.SummaryRow,
     results.AboutRow,
