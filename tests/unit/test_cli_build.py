@@ -33,7 +33,8 @@ def _changed(path: str, verdict: Verdict, name: str = "") -> FileReport:
         reasons = (refusal("layout-changed", "The structure grew.", "f", "g"),)
     elif verdict is not Verdict.NO_CHANGE:
         hotpatch = replace(sample(), name=name or Path(path).name, path=path, new_build_id=ids[1])
-    outcome = Outcome(name or Path(path).name, path, *ids, verdict, reasons, _COUNTS, hotpatch, (("match", 0.5),))
+    seconds = (("match", 0.5),)
+    outcome = Outcome(name or Path(path).name, path, *ids, verdict, reasons, _COUNTS, hotpatch, seconds=seconds)
     return FileReport(path, path, FileState.CHANGED, outcome)
 
 

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
 @click.option("--keep-going", is_flag=True, help="Write the other images' hotpatches when one is refused.")
 @click.option("--partial", is_flag=True, help="Where an image is refused, make the largest part of it that is safe.")
 @click.option("--exact", is_flag=True, help="Take in functions that differ in line numbers alone.")
+@click.option(
+    "--patches",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="The source package's patches (.debian.tar.xz or a directory), to say which fixes a part holds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def build_command(
     old: str,
@@ -52,6 +58,7 @@ def build_command(
     keep_going: bool,
     partial: bool,
     exact: bool,
+    patches: Path | None,
     as_json: bool,
 ) -> int:
     """Make hotpatches from an OLD and a NEW build.
@@ -73,7 +80,7 @@ def build_command(
         raise UsageError(f"{', '.join(unknown)} cannot be accepted", f"only these can: {known}")
 
     with Steps(threaded=True) as steps:
-        update = build_update(old, new, steps, Options(frozenset(accept), exact, partial))
+        update = build_update(old, new, steps, Options(frozenset(accept), exact, partial), patches)
         hotpatches = update.hotpatches
         wanted = bool(hotpatches) and (keep_going or not update.refused)
         steps("writing", 0, 1)
@@ -158,6 +165,7 @@ def _shape(update: Update, written: _Written) -> shapes.BuildShape:
         file=written.file,
         file_bytes=written.file_bytes,
         update_bytes=update.new.file_bytes,
+        fixes=tuple(shapes.FixShape(f.cve, f.state.value, f.held, f.left, f.unknown) for f in update.fixes),
     )
 
 
@@ -182,7 +190,11 @@ def _print_update(shape: shapes.BuildShape) -> None:
     if shape.notes:
         click.echo()
         print_reasons(shape.notes, indent="")
-    if shape.cves:
+    if shape.fixes:
+        click.echo("\nFixes, by the functions that the source package's patches touch:")
+        rows = ((f.cve, f.state, ", ".join(f.held), ", ".join(f.left), ", ".join(f.unknown)) for f in shape.fixes)
+        print_table("", ("CVE", "fix", "goes in", "stays old", "not known by name"), rows)
+    elif shape.cves:
         click.echo(f"\nCVE ids in the changelog: {', '.join(shape.cves)}")
     click.echo(f"\nVerdict: {shape.verdict}")
     _print_result(shape)

@@ -125,6 +125,16 @@ class SideShape(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class FixShape(msgspec.Struct, frozen=True):
+    """`build --partial`: what becomes of one CVE, and the functions that its patches touch."""
+
+    cve: str
+    state: str
+    held: tuple[str, ...]
+    left: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
 class BuildShape(msgspec.Struct, frozen=True):
     """`build`: the update. `file` is what `apply` takes; None when nothing was written."""
 
@@ -137,6 +147,7 @@ class BuildShape(msgspec.Struct, frozen=True):
     file: str | None
     file_bytes: int
     update_bytes: int
+    fixes: tuple[FixShape, ...] = ()
 
 
 class ExtentShape(msgspec.Struct, frozen=True):

@@ -135,6 +135,8 @@ def _outcome(
         reasons=reasons,
         statistics=_statistics(c, made, reconstructed, reconstructible),
         hotpatch=None,
+        left=tuple(c.new.codes[j].label for j in sorted(made.selection.left)),
+        same_names=_names(c, made.selection.kept) if part is not None else frozenset(),
     )
 
 
@@ -153,6 +155,11 @@ def _judge(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Find
         *judge_identity(c, contents, aligned),
         *judge_leftovers(c, contents),
     ]
+
+
+def _names(c: Correspondence, codes: Iterable[int]) -> frozenset[str]:
+    """Return the names of new codes, as far as they have any."""
+    return frozenset(c.new.codes[j].name for j in codes if c.new.codes[j].name)
 
 
 def _accepted(findings: Iterable[Finding], options: Options) -> list[Finding]:

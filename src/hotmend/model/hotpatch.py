@@ -228,6 +228,8 @@ class Outcome:
         reasons: all of them, refusals first.
         statistics: counts, also for a refused pair as far as it got.
         hotpatch: present exactly for the two hotpatch verdicts.
+        left: names of changed functions that a partial hotpatch leaves old; empty for a whole one.
+        same_names: names of unchanged functions, as far as the image knows names; only for a partial hotpatch.
         seconds: wall time of each step of the comparison, in order.
         whole: the refused outcome of everything, where this one is that of a part.
     """
@@ -240,5 +242,7 @@ class Outcome:
     reasons: tuple[Reason, ...]
     statistics: Statistics
     hotpatch: Hotpatch | None
+    left: tuple[str, ...] = ()
+    same_names: frozenset[str] = frozenset()
     seconds: tuple[tuple[str, float], ...] = ()
     whole: Outcome | None = None

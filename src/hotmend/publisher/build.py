@@ -16,7 +16,9 @@ from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
 from hotmend.model.verdict import Reason, Severity, Verdict, note, refusal
 from hotmend.publisher import feed
+from hotmend.publisher.fixes import Fix, FixState, find_fixes, fixes_not_held
 from hotmend.publisher.pairing import FilePair, FileState, pair_files
+from hotmend.publisher.patches import Patch, read_patches
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -57,6 +59,7 @@ class Update:
         files: every ELF file of either, sorted by path.
         cves: what the new package's changelog names above the old version.
         notes: what concerns no single image.
+        fixes: what becomes of each CVE, where a partial hotpatch was made.
     """
 
     old: Side
@@ -64,6 +67,7 @@ class Update:
     files: tuple[FileReport, ...]
     cves: tuple[str, ...]
     notes: tuple[Reason, ...]
+    fixes: tuple[Fix, ...] = ()
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -95,7 +99,9 @@ class Update:
         return worst
 
 
-def build_update(old: str, new: str, progress: Progress, options: Options | None = None) -> Update:
+def build_update(
+    old: str, new: str, progress: Progress, options: Options | None = None, patches: Path | None = None
+) -> Update:
     """Compare two builds.
 
     Args:
@@ -103,6 +109,7 @@ def build_update(old: str, new: str, progress: Progress, options: Options | None
         new: the same, of the same kind.
         progress: called before each step.
         options: what is accepted and asked for.
+        patches: of the source package: a `.debian.tar.xz` file or a directory; None: as apt offers them.
 
     Raises:
         UsageError: the two cannot be an old and a new build of one thing.
@@ -116,7 +123,7 @@ def build_update(old: str, new: str, progress: Progress, options: Options | None
     if kinds[0] != kinds[1]:
         raise UsageError("one side is a Debian package and the other an ELF file", "give two of one kind")
     if kinds[0]:
-        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, options)
+        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, options, patches)
     return _build_from_images((old, paths[0]), (new, paths[1]), progress, options)
 
 
@@ -163,7 +170,9 @@ def _read_labelled(side: tuple[str, Path], name: str) -> Image:
         raise InputError(f"{side[0]}: {str(error).removeprefix(f'{name}: ')}", error.hint) from error
 
 
-def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options) -> Update:
+def _build_from_packages(
+    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options, patches: Path | None
+) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
     cves, notes = _find_cves(old_deb, new_deb)
@@ -182,6 +191,10 @@ def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: P
         files.append(_under_its_name(known[contents], pair))
     progress("comparing", len(pairs), len(pairs))
     versions = (old_deb.version, new_deb.version)
+    fixes: tuple[Fix, ...] = ()
+    outcomes = [file.outcome for file in files if file.outcome is not None]
+    if any(outcome.left for outcome in outcomes):
+        fixes = find_fixes(cves, _patches(new_deb, patches), outcomes)
     completed = tuple(
         replace(
             file,
@@ -189,6 +202,7 @@ def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: P
             and _complete(
                 file.outcome,
                 cves=cves,
+                fixes=fixes,
                 versions=versions,
                 package=new_deb.package,
                 update_bytes=new_deb.file_bytes,
@@ -197,7 +211,13 @@ def _build_from_packages(old: tuple[str, Deb], new: tuple[str, Deb], progress: P
         for file in files
     )
     sides = [Side(label, deb.package, deb.version, deb.file_bytes) for label, deb in (old, new)]
-    return Update(sides[0], sides[1], completed, cves, notes)
+    return Update(sides[0], sides[1], completed, cves, notes, fixes)
+
+
+def _patches(deb: Deb, given: Path | None) -> tuple[Patch, ...]:
+    """Return the patches of the package's source; none where they cannot be had."""
+    found = given or feed.fetch_patches(feed.PackageVersion(deb.source, deb.version))
+    return read_patches(found) if found is not None else ()
 
 
 def _check_order(old: Deb, new: Deb) -> None:
@@ -257,6 +277,7 @@ def _complete(
     *,
     update_bytes: int,
     cves: tuple[str, ...] = (),
+    fixes: tuple[Fix, ...] = (),
     versions: tuple[str, str] = ("", ""),
     package: str = "",
 ) -> Outcome:
@@ -266,5 +287,10 @@ def _complete(
     refused = [reason.code for reason in outcome.reasons if reason.severity is Severity.REFUSAL]
     if refused:
         raise AssertionError(f"{outcome.name} was refused for {refused} and yet has a hotpatch")
-    hotpatch = replace(outcome.hotpatch, cves=cves, versions=versions, package=package, update_bytes=update_bytes)
+    hotpatch = outcome.hotpatch
+    if outcome.left:
+        cves = tuple(fix.cve for fix in fixes if fix.state is FixState.HELD)
+        hotpatch = replace(hotpatch, reasons=(*hotpatch.reasons, *fixes_not_held(fixes)))
+        outcome = replace(outcome, reasons=hotpatch.reasons)
+    hotpatch = replace(hotpatch, cves=cves, versions=versions, package=package, update_bytes=update_bytes)
     return replace(outcome, hotpatch=hotpatch)

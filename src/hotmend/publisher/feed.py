@@ -119,6 +119,27 @@ def fetch_changelog(wanted: PackageVersion) -> str:
     return text[start.start() :] if start else ""
 
 
+def fetch_patches(source: PackageVersion) -> Path | None:
+    """Return the Debian part of a source package (its patches), or None when apt does not offer it.
+
+    apt offers sources only where its configuration has `deb-src` lines.
+    """
+    cache = cache_directory()
+    version = source.version.partition(":")[2] or source.version
+    name = f"{source.package}_{version}.debian.tar.xz"
+    if (cache / name).exists():
+        return cache / name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as directory:
+            command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "source", "--download-only", "--diff-only"]
+            _apt([*command, str(source)], [source], directory)
+            found = Path(directory, name)
+            return found.replace(cache / name) if found.exists() else None
+    except (FetchError, OSError):
+        return None
+
+
 def _apt(command: list[str], wanted: Sequence[PackageVersion], directory: str) -> None:
     try:
         done = subprocess.run(
