@@ -136,7 +136,7 @@ def _outcome(
         statistics=_statistics(c, made, reconstructed, reconstructible),
         hotpatch=None,
         left=tuple(c.new.codes[j].label for j in sorted(made.selection.left)),
-        same_names=_names(c, made.selection.kept) if part is not None else frozenset(),
+        same_names=_names(c, made.selection.kept) if made.selection.left else frozenset(),
     )
 
 
