@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hotmend"
 
 _ONE_GATEWAY = {
-    "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/namespaces.py", "linux/foreign.py"},
-    "elftools": {"image/elf.py"},
+    "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/libdw.py", "linux/namespaces.py", "linux/foreign.py"},
+    "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {f"image/{name}.py" for name in ("body", "code", "entry", "flow", "lines", "references")},
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "dbos": {"publisher/survey/work.py"},

@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="The source package's patches (.debian.tar.xz or a directory), to say which fixes a part holds.",
 )
+@click.option(
+    "--debug-files",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Debug information of either build: a directory, a -dbgsym package or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def build_command(
     old: str,
@@ -59,6 +66,7 @@ def build_command(
     partial: bool,
     exact: bool,
     patches: Path | None,
+    debug_files: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Make hotpatches from an OLD and a NEW build.
@@ -80,7 +88,8 @@ def build_command(
         raise UsageError(f"{', '.join(unknown)} cannot be accepted", f"only these can: {known}")
 
     with Steps(threaded=True) as steps:
-        update = build_update(old, new, steps, Options(frozenset(accept), exact, partial), patches)
+        options = Options(frozenset(accept), exact, partial)
+        update = build_update(old, new, steps, options, patches, debug_files)
         hotpatches = update.hotpatches
         wanted = bool(hotpatches) and (keep_going or not update.refused)
         steps("writing", 0, 1)
@@ -228,6 +237,8 @@ def _print_details(image: shapes.ImageShape) -> None:
     if not image.references and not image.reasons:
         return
     click.echo(f"\n{image.path}")
+    if image.types is not None and image.debug_information:
+        click.echo(f"  types compared: {image.types} ({image.debug_information})")
     if image.references:
         click.echo(f"  references by {', '.join(f'{c.evidence} {c.count}' for c in image.references)}")
     print_reasons(image.reasons)

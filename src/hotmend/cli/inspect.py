@@ -67,6 +67,7 @@ def _print_hotpatch(shape: InspectShape) -> None:
     )
     rate = share_text(counts.reconstructed, counts.reconstructible)
     click.echo(f"  proof      {counts.reconstructed} of {counts.reconstructible} reconstructed {rate}")
+    click.echo(f"  types      compared by debug information: {shape.types}")
     click.echo(f"  references {', '.join(f'{c.evidence} {c.count}' for c in shape.references)}")
     print_reasons(shape.reasons)
     _print_tables(shape)

@@ -94,6 +94,8 @@ class ImageShape(msgspec.Struct, frozen=True):
     old_build_id: str | None = None
     new_build_id: str | None = None
     functions: FunctionCountsShape | None = None
+    types: str | None = None
+    debug_information: str = ""
     references: tuple[CountShape, ...] = ()
     reasons: tuple[ReasonShape, ...] = ()
     seconds: tuple[SecondsShape, ...] = ()
@@ -110,6 +112,8 @@ def outcome_fields(shape: ImageShape, outcome: Outcome) -> ImageShape:
         old_build_id=str(outcome.old_build_id),
         new_build_id=str(outcome.new_build_id),
         functions=function_counts(outcome.statistics),
+        types=outcome.statistics.types.value,
+        debug_information=outcome.debug_information,
         references=reference_counts(outcome.statistics),
         reasons=reason_shapes(outcome.reasons),
         seconds=tuple(SecondsShape(step, round(seconds, 4)) for step, seconds in outcome.seconds),
@@ -242,6 +246,7 @@ class InspectShape(msgspec.Struct, frozen=True):
     reasons: tuple[ReasonShape, ...]
     update_bytes: int
     functions: FunctionCountsShape
+    types: str
     references: tuple[CountShape, ...]
     segments: tuple[SegmentShape, ...]
     new_functions: tuple[FunctionShape, ...]
@@ -265,6 +270,7 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         reasons=reason_shapes(hotpatch.reasons),
         update_bytes=hotpatch.update_bytes,
         functions=function_counts(hotpatch.statistics),
+        types=hotpatch.statistics.types.value,
         references=reference_counts(hotpatch.statistics),
         segments=tuple(
             SegmentShape(s.section, s.extent.start, s.extent.size, len(s.content), s.permissions)

@@ -16,22 +16,29 @@ from hotmend.model.types import Member
 UNNAMED: Final = "(unnamed)"
 TEXT_CHARACTERS_MAX: Final = 20_000
 _DEPTH_MAX: Final = 60
-_NAMED: Final = {Tag.STRUCTURE: "struct", Tag.CLASS: "struct", Tag.UNION: "union", Tag.ENUMERATION: "enum"}
-_THROUGH: Final = frozenset(
+_NAMED: Final[dict[int, str]] = {
+    Tag.STRUCTURE: "struct",
+    Tag.CLASS: "struct",
+    Tag.UNION: "union",
+    Tag.ENUMERATION: "enum",
+}
+_THROUGH: Final[frozenset[int]] = frozenset(
     {Tag.CONST, Tag.VOLATILE, Tag.RESTRICT, Tag.ATOMIC, Tag.PACKED, Tag.SHARED, Tag.IMMUTABLE, Tag.TYPEDEF}
 )
 """What does not change how a value looks."""
-_ADDRESSES: Final = {
+_ADDRESSES: Final[dict[int, str]] = {
     Tag.POINTER: "{} *",
     Tag.REFERENCE: "{} &",
     Tag.RVALUE_REFERENCE: "{} &&",
     Tag.POINTER_TO_MEMBER: "{} ::*",
 }
-_SCOPES: Final = frozenset({Tag.NAMESPACE, Tag.MODULE, Tag.SUBPROGRAM, Tag.STRUCTURE, Tag.CLASS, Tag.UNION})
-_FLAT: Final = frozenset(
+_SCOPES: Final[frozenset[int]] = frozenset(
+    {Tag.NAMESPACE, Tag.MODULE, Tag.SUBPROGRAM, Tag.STRUCTURE, Tag.CLASS, Tag.UNION}
+)
+_FLAT: Final[frozenset[int]] = frozenset(
     {Language.C89, Language.C, Language.C99, Language.C11, Language.C17, Language.ASSEMBLER}
 )
-_NUMBERS: Final = {
+_NUMBERS: Final[dict[int, str]] = {
     Encoding.BOOLEAN: "bool",
     Encoding.FLOAT: "float",
     Encoding.COMPLEX_FLOAT: "complex",
@@ -132,7 +139,7 @@ class TypeNames:
         if tag in _THROUGH:
             return self._through(entry, tag, depth)
         if tag in _ADDRESSES:
-            return _ADDRESSES[Tag(tag)].format(self.text(entry.reference(Attribute.TYPE), depth))
+            return _ADDRESSES[tag].format(self.text(entry.reference(Attribute.TYPE), depth))
         if tag == Tag.ARRAY:
             return self._array(entry, depth)
         if tag == Tag.SUBROUTINE:
@@ -142,10 +149,13 @@ class TypeNames:
         return f"{entry.name or UNNAMED} of {entry.number(Attribute.BYTE_SIZE) or 0} bytes"
 
     def _named(self, entry: Entry, tag: int, depth: int) -> str:
+        elsewhere = entry.reference(Attribute.SIGNATURE)
+        if elsewhere is not None:
+            return self.text(elsewhere, depth)  # a type unit has the definition
         name = self.qualified(entry)
         if name:
             self.wanted.append(entry)
-            return f"{_NAMED[Tag(tag)]} {name}"
+            return f"{_NAMED[tag]} {name}"
         size = entry.number(Attribute.BYTE_SIZE) or 0
         if tag == Tag.ENUMERATION:
             return f"int{8 * size}"
@@ -156,7 +166,7 @@ class TypeNames:
                 parts.append(_member_text(self.member(part, tag_of_part, depth)))
             elif tag_of_part == Tag.VARIANT_PART:
                 parts += [_member_text(member) for member in self.variants(part)]
-        return f"{_NAMED[Tag(tag)]} of {size} bytes {{{'; '.join(parts)}}}"
+        return f"{_NAMED[tag]} of {size} bytes {{{'; '.join(parts)}}}"
 
     def _through(self, entry: Entry, tag: int, depth: int) -> str:
         target = entry.reference(Attribute.TYPE)
@@ -246,7 +256,7 @@ def _base(entry: Entry) -> str:
     """Integers of one size are one type: the sign says how code treats the value, not how it looks."""
     size = 8 * (entry.number(Attribute.BYTE_SIZE) or 0)
     encoding = entry.number(Attribute.ENCODING) or 0
-    return f"{_NUMBERS.get(encoding, 'int')}{size}"  # type: ignore[call-overload]
+    return f"{_NUMBERS.get(encoding, 'int')}{size}"
 
 
 def _member_text(member: Member) -> str:

@@ -20,9 +20,9 @@ DEPTH_MAX: Final = 300
 VALUES_MAX: Final = 4_000_000
 """Members and enumerators of all distinct types together."""
 
-_RECORDS: Final = {Tag.STRUCTURE: "struct", Tag.CLASS: "struct", Tag.UNION: "union"}
-_INSIDE: Final = frozenset({Tag.SUBPROGRAM, Tag.LEXICAL_BLOCK, Tag.NAMESPACE, Tag.MODULE})
-_SCOPES: Final = frozenset({Tag.SUBPROGRAM, Tag.NAMESPACE, Tag.MODULE})
+_RECORDS: Final[dict[int, str]] = {Tag.STRUCTURE: "struct", Tag.CLASS: "struct", Tag.UNION: "union"}
+_INSIDE: Final[frozenset[int]] = frozenset({Tag.SUBPROGRAM, Tag.LEXICAL_BLOCK, Tag.NAMESPACE, Tag.MODULE})
+_SCOPES: Final[frozenset[int]] = frozenset({Tag.SUBPROGRAM, Tag.NAMESPACE, Tag.MODULE})
 
 
 def read_types(data: DebugData, source: str = "", build_id: str = "") -> Types:
@@ -135,7 +135,7 @@ class _Reader:
         if not name:
             return
         record = Record(
-            kind=_RECORDS[Tag(tag)],
+            kind=_RECORDS[tag],
             name=name,
             file=entry.declared_in(self._files),
             size=entry.number(Attribute.BYTE_SIZE) or 0,
@@ -146,9 +146,7 @@ class _Reader:
         self._count(record not in self.records, len(members) + len(slots) + 1)
         self.records.add(record)
 
-    def _parts(
-        self, entry: Entry, name: str, members: list[Member], slots: list[tuple[int, str]], depth: int
-    ) -> None:
+    def _parts(self, entry: Entry, name: str, members: list[Member], slots: list[tuple[int, str]], depth: int) -> None:
         """Collect the members of a record and read the types inside of it."""
         if depth > DEPTH_MAX:
             raise InputError(f"types are nested more than {DEPTH_MAX} deep")
@@ -156,8 +154,9 @@ class _Reader:
             self._entries += 1
             tag = part.tag
             if tag in (Tag.MEMBER, Tag.INHERITANCE):
-                if not (part.has(Attribute.EXTERNAL) or part.has(Attribute.DECLARATION)):
-                    members.append(self.names.member(part, tag))
+                member = self.names.member(part, tag)
+                if member.bit_offset or not (part.has(Attribute.EXTERNAL) or part.has(Attribute.DECLARATION)):
+                    members.append(member)  # static members have no place
             elif tag == Tag.SUBPROGRAM:
                 place = part.constant(Attribute.VTABLE_ELEM_LOCATION)
                 if place is not None:

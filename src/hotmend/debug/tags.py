@@ -68,6 +68,7 @@ class Attribute(IntEnum):
     SPECIFICATION = 0x47
     TYPE = 0x49
     VTABLE_ELEM_LOCATION = 0x4D
+    SIGNATURE = 0x69
     DATA_BIT_OFFSET = 0x6B
     LINKAGE_NAME = 0x6E
     DWO_NAME = 0x76

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from hotmend.model.types import TypePair
+
 ACCEPTABLE: Final = frozenset(
     {"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split", "registered-at-start"}
 )
@@ -19,8 +21,10 @@ class Options:
         accept: codes of refusals, out of `ACCEPTABLE`, that become notes.
         exact: take functions in that differ in nothing but source line numbers handed to error functions.
         partial: where something is refused, leave the functions that it rests on old and take in the rest.
+        types: of both builds, where debug information is at hand.
     """
 
     accept: frozenset[str] = frozenset()
     exact: bool = False
     partial: bool = False
+    types: TypePair | None = None

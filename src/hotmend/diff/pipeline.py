@@ -27,6 +27,7 @@ from hotmend.diff.partial import attempt_part
 from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.room import judge_room
+from hotmend.diff.types import coverage, judge_types, without_guesses
 from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey
@@ -92,7 +93,7 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
-    findings = _accepted(_judge(c, contents, aligned), options)
+    findings = _accepted(_judge(c, contents, aligned, options), options)
     clock.step("judge")
     reconstructed, reconstructible, failures = reconstruct(c)
     findings += whole(failures)
@@ -133,21 +134,23 @@ def _outcome(
         new_build_id=new.build_id,
         verdict=judge(reasons, changed=bool(made.selection.shadow)),
         reasons=reasons,
-        statistics=_statistics(c, made, reconstructed, reconstructible),
+        statistics=replace(_statistics(c, made, reconstructed, reconstructible), types=coverage(c, options.types)),
         hotpatch=None,
         left=tuple(c.new.codes[j].label for j in sorted(made.selection.left)),
         same_names=_names(c, made.selection.kept) if made.selection.left else frozenset(),
     )
 
 
-def _judge(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
+def _judge(c: Correspondence, contents: Contents, aligned: Aligned, options: Options) -> list[Finding]:
     """Apply the rules that look at all that changed, whatever part of it is taken in."""
+    exact = judge_types(c, options.types)
     return [
         *whole(c.reasons),
         *contents.findings,
         *judge_thread_storage(c.old.image, c.new.image),
         *judge_exports(c.old.image, c.new.image),
-        *judge_layout(c, aligned),
+        *exact,
+        *without_guesses(c, options.types, exact, judge_layout(c, aligned)),
         *judge_allocations(c, aligned),
         *judge_splits(c),
         *judge_room(c, contents.new),

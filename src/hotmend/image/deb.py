@@ -40,6 +40,7 @@ CHANGELOG_ENTRIES_MAX: Final = 2_000
 _AR_MAGIC = b"!<arch>\n"
 ELF_HEAD_BYTES = 20
 CHANGELOG_PATH = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz")
+_CHUNK_BYTES = 1 << 20
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,19}\b")
 DEBUG_FILES = "usr/lib/debug/"
 
@@ -110,6 +111,27 @@ def read_deb(path: Path) -> Deb:
         file_bytes=size,
         siblings=_siblings(control),
     )
+
+
+def unpack_debug_files(path: Path, directory: Path) -> None:
+    """Write the debug files of a package (`/usr/lib/debug`) below a directory.
+
+    Raises:
+        InputError: the package is damaged or over a limit.
+    """
+    with _dpkg_deb("--fsys-tarfile", path) as archive:
+        for info in archive:
+            name = info.name.removeprefix("./")
+            parts = name.split("/")
+            if not info.isreg() or not name.startswith(DEBUG_FILES) or {"", ".", ".."} & set(parts):
+                continue
+            target = directory.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                left = info.size
+                while left > 0 and (chunk := archive.read(min(left, _CHUNK_BYTES))):
+                    left -= len(chunk)
+                    file.write(chunk)
 
 
 def version_order(left: str, right: str) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Final, Self
+from typing import Any, Final, Self, cast
 
 from hotmend.model.errors import InputError
 
@@ -54,60 +54,62 @@ class _Operation(ctypes.Structure):
     )
 
 
-def _bind() -> ctypes.CDLL | None:
-    try:
-        library = ctypes.CDLL("libdw.so.1")
-    except OSError:
-        return None
-    pointer = ctypes.c_void_p
-    for name, result, arguments in (
-        ("dwarf_begin", pointer, [ctypes.c_int, ctypes.c_int]),
-        ("dwarf_end", ctypes.c_int, [pointer]),
-        ("dwarf_setalt", None, [pointer, pointer]),
-        ("dwarf_errmsg", ctypes.c_char_p, [ctypes.c_int]),
-        ("dwarf_get_units", ctypes.c_int, [pointer] * 7),
-        ("dwarf_child", ctypes.c_int, [pointer, pointer]),
-        ("dwarf_siblingof", ctypes.c_int, [pointer, pointer]),
-        ("dwarf_diecu", pointer, [pointer] * 4),
-        ("dwarf_tag", ctypes.c_int, [pointer]),
-        ("dwarf_diename", ctypes.c_char_p, [pointer]),
-        ("dwarf_attr", pointer, [pointer, ctypes.c_uint, pointer]),
-        ("dwarf_attr_integrate", pointer, [pointer, ctypes.c_uint, pointer]),
-        ("dwarf_formudata", ctypes.c_int, [pointer, pointer]),
-        ("dwarf_formref_die", pointer, [pointer, pointer]),
-        ("dwarf_formstring", ctypes.c_char_p, [pointer]),
-        ("dwarf_formaddr", ctypes.c_int, [pointer, pointer]),
-        ("dwarf_decl_file", pointer, [pointer]),
-        ("dwarf_srclang", ctypes.c_int, [pointer]),
-        ("dwarf_ranges", ctypes.c_ssize_t, [pointer, ctypes.c_ssize_t, pointer, pointer, pointer]),
-        ("dwarf_getlocation", ctypes.c_int, [pointer, pointer, pointer]),
-        ("dwarf_getlocation_attr", ctypes.c_int, [pointer, pointer, pointer]),
-    ):
-        function = getattr(library, name)
+_Function = Callable[..., Any]
+
+
+class _Libdw:
+    """The functions of libdw that are used. They are looked up once: that would cost as much as a call."""
+
+    def __init__(self) -> None:
+        try:
+            self._library: ctypes.CDLL | None = ctypes.CDLL("libdw.so.1")
+        except OSError:
+            self._library = None
+        pointer, number = ctypes.c_void_p, ctypes.c_int
+        self.begin = self._bind("dwarf_begin", pointer, number, number)
+        self.end = self._bind("dwarf_end", number, pointer)
+        self.setalt = self._bind("dwarf_setalt", None, pointer, pointer)
+        self.errmsg = self._bind("dwarf_errmsg", ctypes.c_char_p, number)
+        self.get_units = self._bind("dwarf_get_units", number, *[pointer] * 7)
+        self.child = self._bind("dwarf_child", number, pointer, pointer)
+        self.siblingof = self._bind("dwarf_siblingof", number, pointer, pointer)
+        self.diecu = self._bind("dwarf_diecu", pointer, *[pointer] * 4)
+        self.tag = self._bind("dwarf_tag", number, pointer)
+        self.diename = self._bind("dwarf_diename", ctypes.c_char_p, pointer)
+        self.attr = self._bind("dwarf_attr", pointer, pointer, ctypes.c_uint, pointer)
+        self.attr_integrate = self._bind("dwarf_attr_integrate", pointer, pointer, ctypes.c_uint, pointer)
+        self.formudata = self._bind("dwarf_formudata", number, pointer, pointer)
+        self.formref_die = self._bind("dwarf_formref_die", pointer, pointer, pointer)
+        self.formstring = self._bind("dwarf_formstring", ctypes.c_char_p, pointer)
+        self.formaddr = self._bind("dwarf_formaddr", number, pointer, pointer)
+        self.decl_file = self._bind("dwarf_decl_file", pointer, pointer)
+        self.srclang = self._bind("dwarf_srclang", number, pointer)
+        self.ranges = self._bind("dwarf_ranges", ctypes.c_ssize_t, pointer, ctypes.c_ssize_t, *[pointer] * 3)
+        self.getlocation = self._bind("dwarf_getlocation", number, *[pointer] * 3)
+        self.getlocation_attr = self._bind("dwarf_getlocation_attr", number, *[pointer] * 3)
+
+    def _bind(self, name: str, result: Any, *arguments: Any) -> _Function:
+        if self._library is None:
+            return _missing
+        function = getattr(self._library, name)
         function.restype, function.argtypes = result, arguments
-    return library
+        return cast("_Function", function)
 
 
-_LIBDW: Final = _bind()
+def _missing(*_: object) -> None:
+    raise InputError("libdw is not installed", "it reads debug information; it comes with elfutils (libdw1)")
+
+
+_DW: Final = _Libdw()
+_attr, _diename, _tag, _formudata = _DW.attr, _DW.diename, _DW.tag, _DW.formudata
 _ATTRIBUTE: Final = _Attribute()
 _ATTRIBUTE_AT: Final = ctypes.addressof(_ATTRIBUTE)
 _NUMBER: Final = ctypes.c_uint64()
 _NUMBER_AT: Final = ctypes.addressof(_NUMBER)
 
 
-def available() -> bool:
-    """Return whether libdw is installed."""
-    return _LIBDW is not None
-
-
-def _library() -> ctypes.CDLL:
-    if _LIBDW is None:
-        raise InputError("libdw is not installed", "it reads debug information; it comes with elfutils (libdw1)")
-    return _LIBDW
-
-
 def _damaged() -> InputError:
-    text = _library().dwarf_errmsg(-1) or b"unknown error"
+    text = _DW.errmsg(-1) or b"unknown error"
     return InputError(f"damaged debug information ({text.decode('utf-8', 'replace')})")
 
 
@@ -129,31 +131,30 @@ class Entry:
     @property
     def tag(self) -> int:
         """`DW_TAG_*`."""
-        return int(_library().dwarf_tag(self.at))
+        tag: int = _tag(self.at)
+        return tag
 
     @property
     def name(self) -> str:
         """`DW_AT_name`, also that of the declaration it completes; empty without."""
-        text = _library().dwarf_diename(self.at)
+        text = _diename(self.at)
         return text.decode("utf-8", "replace") if text else ""
 
     def number(self, attribute: int) -> int | None:
         """Return the value of a constant attribute, unsigned; None where it is missing or no constant."""
-        library = _library()
-        if not library.dwarf_attr(self.at, attribute, _ATTRIBUTE_AT):
+        if not _attr(self.at, attribute, _ATTRIBUTE_AT):
             return None
-        return _NUMBER.value if library.dwarf_formudata(_ATTRIBUTE_AT, _NUMBER_AT) == 0 else None
+        return _NUMBER.value if _formudata(_ATTRIBUTE_AT, _NUMBER_AT) == 0 else None
 
     def has(self, attribute: int) -> bool:
         """Return whether the attribute is there, whatever its value."""
-        return bool(_library().dwarf_attr(self.at, attribute, _ATTRIBUTE_AT))
+        return bool(_attr(self.at, attribute, _ATTRIBUTE_AT))
 
     def text(self, attribute: int) -> str:
         """Return a text attribute, also that of the declaration; empty where it is missing."""
-        library = _library()
-        if not library.dwarf_attr_integrate(self.at, attribute, _ATTRIBUTE_AT):
+        if not _DW.attr_integrate(self.at, attribute, _ATTRIBUTE_AT):
             return ""
-        text = library.dwarf_formstring(_ATTRIBUTE_AT)
+        text = _DW.formstring(_ATTRIBUTE_AT)
         return text.decode("utf-8", "replace") if text else ""
 
     def reference(self, attribute: int, *, integrate: bool = False) -> Entry | None:
@@ -162,21 +163,19 @@ class Entry:
         Raises:
             InputError: it refers to what does not exist.
         """
-        library = _library()
-        get = library.dwarf_attr_integrate if integrate else library.dwarf_attr
+        get = _DW.attr_integrate if integrate else _DW.attr
         if not get(self.at, attribute, _ATTRIBUTE_AT):
             return None
         target = Entry()
-        if not library.dwarf_formref_die(_ATTRIBUTE_AT, target.at):
+        if not _DW.formref_die(_ATTRIBUTE_AT, target.at):
             raise _damaged()
         return target
 
     def children(self) -> Iterator[Entry]:
         """Iterate over the children. The same object is given again and again: it is good until the next step."""
-        library = _library()
         entry = Entry()
-        at, next_of = entry.at, library.dwarf_siblingof
-        state = library.dwarf_child(self.at, at)
+        at, next_of = entry.at, _DW.siblingof
+        state = _DW.child(self.at, at)
         for _ in range(_ENTRIES_MAX):
             if state != 0:
                 break
@@ -194,13 +193,13 @@ class Entry:
     def unit(self) -> Entry:
         """Return the entry of the unit that this one stands in."""
         root = Entry()
-        if not _library().dwarf_diecu(self.at, root.at, None, None):
+        if not _DW.diecu(self.at, root.at, None, None):
             raise _damaged()
         return root
 
     def declared_in(self, known: dict[int, str]) -> str:
         """Return the base name of the declaring source file; `known` remembers them. Empty where it is not said."""
-        text = _library().dwarf_decl_file(self.at)
+        text = _DW.decl_file(self.at)
         if not text:
             return ""
         found = known.get(text)
@@ -211,7 +210,7 @@ class Entry:
 
     def language(self) -> int:
         """Return the `DW_LANG_*` of a unit's entry, 0 where it does not say."""
-        return max(int(_library().dwarf_srclang(self.at)), 0)
+        return max(int(_DW.srclang(self.at)), 0)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Return the addresses [start, end) of the code of a unit."""
@@ -220,7 +219,7 @@ class Entry:
         result: list[tuple[int, int]] = []
         offset = 0
         while len(result) < _RANGES_MAX:
-            offset = _library().dwarf_ranges(self.at, offset, *places)
+            offset = _DW.ranges(self.at, offset, *places)
             if offset == 0:
                 return result
             if offset < 0:
@@ -254,26 +253,22 @@ class Entry:
 
     def _operations(self, attribute: int) -> list[tuple[int, int, int | None]] | None:
         """Return the operations of a location as (atom, first operand, address if it is one)."""
-        library = _library()
         own = _Attribute()
-        if not library.dwarf_attr(self.at, attribute, ctypes.addressof(own)):
+        if not _attr(self.at, attribute, ctypes.addressof(own)):
             return None
         first, count = ctypes.POINTER(_Operation)(), ctypes.c_size_t()
-        if library.dwarf_getlocation(ctypes.addressof(own), ctypes.byref(first), ctypes.byref(count)) != 0:
+        if _DW.getlocation(ctypes.addressof(own), ctypes.byref(first), ctypes.byref(count)) != 0:
             return None
-        return [
-            (first[i].atom, first[i].number, self._address(own, first[i])) for i in range(min(count.value, 4))
-        ]
+        return [(first[i].atom, first[i].number, self._address(own, first[i])) for i in range(min(count.value, 4))]
 
     def _address(self, attribute: _Attribute, operation: _Operation) -> int | None:
         if operation.atom == _DW_OP_ADDR:
             return int(operation.number)
         if operation.atom not in (_DW_OP_ADDRX, _DW_OP_GNU_ADDR_INDEX):
             return None
-        library = _library()
-        if library.dwarf_getlocation_attr(ctypes.addressof(attribute), ctypes.byref(operation), _ATTRIBUTE_AT) != 0:
+        if _DW.getlocation_attr(ctypes.addressof(attribute), ctypes.byref(operation), _ATTRIBUTE_AT) != 0:
             return None
-        return _NUMBER.value if library.dwarf_formaddr(_ATTRIBUTE_AT, _NUMBER_AT) == 0 else None
+        return _NUMBER.value if _DW.formaddr(_ATTRIBUTE_AT, _NUMBER_AT) == 0 else None
 
 
 class DebugData:
@@ -288,11 +283,11 @@ class DebugData:
         self._handle = self._begin(descriptor)
         self._supplement = self._begin(supplement) if supplement is not None else None
         if self._supplement is not None:
-            _library().dwarf_setalt(self._handle, self._supplement)
+            _DW.setalt(self._handle, self._supplement)
 
     @staticmethod
     def _begin(descriptor: int) -> int:
-        handle = _library().dwarf_begin(descriptor, 0)
+        handle = _DW.begin(descriptor, 0)
         if not handle:
             raise _damaged()
         return int(handle)
@@ -307,7 +302,7 @@ class DebugData:
         """Give the memory back; no entry may be used any more."""
         for handle in (self._handle, self._supplement):
             if handle:
-                _library().dwarf_end(handle)
+                _DW.end(handle)
         self._handle, self._supplement = 0, None
 
     def units(self) -> Iterator[tuple[int, Entry]]:
@@ -316,7 +311,7 @@ class DebugData:
         version, kind = ctypes.c_uint16(), ctypes.c_uint8()
         for _ in itertools.repeat(None, _ENTRIES_MAX):
             root, inner = Entry(), Entry()
-            state = _library().dwarf_get_units(
+            state = _DW.get_units(
                 self._handle,
                 unit,
                 ctypes.byref(following),

@@ -154,6 +154,15 @@ class Redirection:
     far_stub: Extent
 
 
+class TypeCoverage(StrEnum):
+    """Whether the types of both builds were compared by their debug information."""
+
+    NONE = "none"
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+    """Of all code that changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Counts that `build` and `inspect` print.
@@ -163,6 +172,7 @@ class Statistics:
         references: evidence -> number of references mapped by it.
         reconstructed, reconstructible: unchanged functions whose bytes came out the same, and all of them.
         cosmetic: functions that differ in source line numbers alone and stay as they are.
+        types: whether types were compared exactly.
     """
 
     identical: int
@@ -173,6 +183,7 @@ class Statistics:
     reconstructed: int
     reconstructible: int
     cosmetic: int = 0
+    types: TypeCoverage = TypeCoverage.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +243,7 @@ class Outcome:
         same_names: names of unchanged functions, as far as the image knows names; only for a partial hotpatch.
         seconds: wall time of each step of the comparison, in order.
         whole: the refused outcome of everything, where this one is that of a part.
+        debug_information: where the types came from, or why they were not compared; empty where there was nothing.
     """
 
     name: str
@@ -246,3 +258,4 @@ class Outcome:
     same_names: frozenset[str] = frozenset()
     seconds: tuple[tuple[str, float], ...] = ()
     whole: Outcome | None = None
+    debug_information: str = ""

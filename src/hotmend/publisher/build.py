@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
 from hotmend.model.verdict import Reason, Severity, Verdict, note, refusal
 from hotmend.publisher import feed
+from hotmend.publisher.debug import BuildFile, DebugSources
 from hotmend.publisher.fixes import Fix, FixState, find_fixes, fixes_not_held
 from hotmend.publisher.pairing import FilePair, FileState, pair_files
 from hotmend.publisher.patches import Patch, read_patches
@@ -100,7 +101,12 @@ class Update:
 
 
 def build_update(
-    old: str, new: str, progress: Progress, options: Options | None = None, patches: Path | None = None
+    old: str,
+    new: str,
+    progress: Progress,
+    options: Options | None = None,
+    patches: Path | None = None,
+    debug_files: Sequence[Path] = (),
 ) -> Update:
     """Compare two builds.
 
@@ -110,6 +116,7 @@ def build_update(
         progress: called before each step.
         options: what is accepted and asked for.
         patches: of the source package: a `.debian.tar.xz` file or a directory; None: as apt offers them.
+        debug_files: directories, packages and files with debug information of either build.
 
     Raises:
         UsageError: the two cannot be an old and a new build of one thing.
@@ -122,9 +129,25 @@ def build_update(
     kinds = [_is_package(path) for path in paths]
     if kinds[0] != kinds[1]:
         raise UsageError("one side is a Debian package and the other an ELF file", "give two of one kind")
-    if kinds[0]:
-        return _build_from_packages((old, read_deb(paths[0])), (new, read_deb(paths[1])), progress, options, patches)
-    return _build_from_images((old, paths[0]), (new, paths[1]), progress, options)
+    with DebugSources(debug_files) as sources:
+        comparison = _Comparison(options, sources)
+        if kinds[0]:
+            sides = (old, read_deb(paths[0])), (new, read_deb(paths[1]))
+            return _build_from_packages(*sides, progress, comparison, patches)
+        return _build_from_images((old, paths[0]), (new, paths[1]), progress, comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """How images are compared, with their types where they can be had."""
+
+    options: Options
+    sources: DebugSources
+
+    def __call__(self, old: BuildFile, new: BuildFile, path: str) -> Outcome:
+        loaded = self.sources.load(old, new)
+        outcome = compare(old.image, new.image, path=path, options=replace(self.options, types=loaded.types))
+        return replace(outcome, debug_information=loaded.text)
 
 
 def _locate(text: str, progress: Progress) -> Path:
@@ -146,7 +169,9 @@ def _is_package(path: Path) -> bool:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: Progress, options: Options) -> Update:
+def _build_from_images(
+    old: tuple[str, Path], new: tuple[str, Path], progress: Progress, comparison: _Comparison
+) -> Update:
     name = old[1].name
     sides = [Side(label, "", "", path.stat().st_size) for label, path in (old, new)]
     progress(f"comparing {name}", 0, 1)
@@ -155,7 +180,7 @@ def _build_from_images(old: tuple[str, Path], new: tuple[str, Path], progress: P
     if old_image.build_id == new_image.build_id:
         report = FileReport(path, str(old[1]), FileState.IDENTICAL, None)
     else:
-        outcome = compare(old_image, new_image, path=path, options=options)
+        outcome = comparison(BuildFile(old_image, old[1]), BuildFile(new_image, new[1]), path)
         outcome = _complete(outcome, update_bytes=sides[1].file_bytes)
         report = FileReport(path, str(old[1]), FileState.CHANGED, outcome)
     progress(f"comparing {name}", 1, 1)
@@ -171,7 +196,7 @@ def _read_labelled(side: tuple[str, Path], name: str) -> Image:
 
 
 def _build_from_packages(
-    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, options: Options, patches: Path | None
+    old: tuple[str, Deb], new: tuple[str, Deb], progress: Progress, comparison: _Comparison, patches: Path | None
 ) -> Update:
     old_deb, new_deb = old[1], new[1]
     _check_order(old_deb, new_deb)
@@ -187,7 +212,7 @@ def _build_from_packages(
         progress(f"comparing {pair.path}", number, len(pairs))
         contents = (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
         if contents not in known:
-            known[contents] = _compare_pair(pair, options)
+            known[contents] = _compare_pair(pair, comparison)
         files.append(_under_its_name(known[contents], pair))
     progress("comparing", len(pairs), len(pairs))
     versions = (old_deb.version, new_deb.version)
@@ -242,7 +267,7 @@ def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]
     return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
 
 
-def _compare_pair(pair: FilePair[ElfFile], options: Options) -> FileReport:
+def _compare_pair(pair: FilePair, comparison: _Comparison) -> FileReport:
     """Return what became of one file. A file that cannot be read is refused; the others go on."""
     if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
         old_path = pair.old.path if pair.old else ""
@@ -255,7 +280,8 @@ def _compare_pair(pair: FilePair[ElfFile], options: Options) -> FileReport:
         return FileReport(pair.path, pair.old.path, FileState.CHANGED, _unreadable(name, pair.path, error))
     if old_image.build_id == new_image.build_id:
         return FileReport(pair.path, pair.old.path, FileState.IDENTICAL, None)
-    outcome = compare(old_image, new_image, path=pair.path, options=options)
+    sides = BuildFile(old_image, pair.old.content), BuildFile(new_image, pair.new.content)
+    outcome = comparison(*sides, pair.path)
     return FileReport(pair.path, pair.old.path, FileState.CHANGED, outcome)
 
 
