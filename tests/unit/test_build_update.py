@@ -25,6 +25,7 @@ from tests.hotpatches import sample
 class _Image:
     name: str
     build_id: BuildId
+    sections: tuple[()] = ()
 
 
 def _compare(_: _Image, new: _Image, *, path: str, options: Options) -> Outcome:
