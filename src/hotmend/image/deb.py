@@ -119,7 +119,7 @@ def unpack_debug_files(path: Path, directory: Path) -> None:
     Raises:
         InputError: the package is damaged or over a limit.
     """
-    with _dpkg_deb("--fsys-tarfile", path) as archive:
+    with open_archive("--fsys-tarfile", path) as archive:
         for info in archive:
             name = info.name.removeprefix("./")
             parts = name.split("/")

@@ -267,7 +267,7 @@ def _find_cves(old: Deb, new: Deb) -> tuple[tuple[str, ...], tuple[Reason, ...]]
     return (), (note("changelog-missing", f"{why}: CVE ids are not known.", new.package),)
 
 
-def _compare_pair(pair: FilePair, comparison: _Comparison) -> FileReport:
+def _compare_pair(pair: FilePair[ElfFile], comparison: _Comparison) -> FileReport:
     """Return what became of one file. A file that cannot be read is refused; the others go on."""
     if pair.old is None or pair.new is None or pair.state is FileState.IDENTICAL:
         old_path = pair.old.path if pair.old else ""
