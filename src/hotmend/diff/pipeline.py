@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.allocation import judge_allocations
@@ -31,7 +31,7 @@ from hotmend.diff.types import coverage, judge_types, without_guesses
 from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey
-from hotmend.model.hotpatch import Outcome, Statistics
+from hotmend.model.hotpatch import Outcome, Statistics, TypeCoverage
 from hotmend.model.verdict import Reason, Severity, Verdict, judge, note
 
 
@@ -105,15 +105,16 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     if options.partial and any(f.refuses for f in everything):
         part = attempt_part(c, contents, aligned, made, findings)
         clock.step("part")
+    shared = _Shared(reconstructed, reconstructible, coverage(c, options.types))
     everything += _cosmetic(c, made)
-    whole_outcome = _outcome(c, made, path, everything, reconstructed, reconstructible)
+    whole_outcome = _outcome(c, made, path, everything, shared)
     outcome = whole_outcome
     if part is not None:
         made, causes = part
         kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
         kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
         everything = [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
-        outcome = _outcome(c, made, path, everything, reconstructed, reconstructible)
+        outcome = _outcome(c, made, path, everything, shared)
         outcome = replace(outcome, whole=whole_outcome)
     if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
         outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
@@ -121,9 +122,16 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     return replace(outcome, seconds=tuple(clock.steps))
 
 
-def _outcome(
-    c: Correspondence, made: Attempt, path: str, findings: list[Finding], reconstructed: int, reconstructible: int
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Figures that are those of the whole and of a part alike."""
+
+    reconstructed: int
+    reconstructible: int
+    types: TypeCoverage
+
+
+def _outcome(c: Correspondence, made: Attempt, path: str, findings: list[Finding], shared: _Shared) -> Outcome:
     """Return what an attempt amounts to, without its hotpatch."""
     old, new = c.old.image, c.new.image
     reasons = _ordered([f.reason for f in findings])
@@ -134,7 +142,7 @@ def _outcome(
         new_build_id=new.build_id,
         verdict=judge(reasons, changed=bool(made.selection.shadow)),
         reasons=reasons,
-        statistics=replace(_statistics(c, made, reconstructed, reconstructible), types=coverage(c, options.types)),
+        statistics=_statistics(c, made, shared),
         hotpatch=None,
         left=tuple(c.new.codes[j].label for j in sorted(made.selection.left)),
         same_names=_names(c, made.selection.kept) if made.selection.left else frozenset(),
@@ -207,7 +215,7 @@ def _ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(result, key=lambda r: (r.severity is not Severity.REFUSAL, r.code)))
 
 
-def _statistics(c: Correspondence, made: Attempt, reconstructed: int, reconstructible: int) -> Statistics:
+def _statistics(c: Correspondence, made: Attempt, shared: _Shared) -> Statistics:
     selection = made.selection
     changed = sum(1 for j in selection.shadow if j in selection.origin)
     partners = {*c.staying(), *c.pairs}
@@ -218,7 +226,8 @@ def _statistics(c: Correspondence, made: Attempt, reconstructed: int, reconstruc
         added=len(selection.shadow) - changed,
         removed=sum(1 for i in range(len(c.old.codes)) if i not in partners),
         references=tuple(sorted(made.assembly.evidence.items())),
-        reconstructed=reconstructed,
-        reconstructible=reconstructible,
+        reconstructed=shared.reconstructed,
+        reconstructible=shared.reconstructible,
+        types=shared.types,
         cosmetic=cosmetic,
     )
