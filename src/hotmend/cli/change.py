@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
 from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons, print_table
-from hotmend.cli.shapes import ChangeShape, ShadowShape, reason_shapes
+from hotmend.cli.shapes import ChangeShape, ShadowShape, StandInShape, reason_shapes
 from hotmend.live.driver import Options, ProcessResult
+from hotmend.trial.rehearsal import Rehearsal
 
 NOT_MAPPED = "not-mapped"
 """State, and code of the only reason, of a named process that has nothing to do with the update."""
@@ -49,9 +50,12 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def report(results: Iterable[ProcessResult], *, dry_run: bool, as_json: bool) -> ExitCode:
+def report(
+    results: Iterable[ProcessResult], *, dry_run: bool, as_json: bool, rehearsals: Sequence[Rehearsal] = ()
+) -> ExitCode:
     """Print what happened to each process, and return the exit code."""
-    shapes = [_shape(result, dry_run=dry_run) for result in results]
+    stand_ins = {pid: _stand_in(rehearsal) for rehearsal in rehearsals for pid in rehearsal.pids}
+    shapes = [_shape(result, stand_ins.get(result.pid), dry_run=dry_run) for result in results]
     if as_json:
         for shape in shapes:
             print_json(shape)
@@ -77,7 +81,13 @@ def exit_code(states: set[str]) -> ExitCode:
     return ExitCode.DONE if states & _DONE else ExitCode.NOTHING_TO_DO
 
 
-def _shape(result: ProcessResult, *, dry_run: bool) -> ChangeShape:
+def _stand_in(rehearsal: Rehearsal) -> StandInShape:
+    return StandInShape(
+        rehearsal.passed, rehearsal.processes, rehearsal.redirected, rehearsal.pause_us, rehearsal.seconds
+    )
+
+
+def _shape(result: ProcessResult, stand_in: StandInShape | None, *, dry_run: bool) -> ChangeShape:
     unrelated = result.state == "refused" and {reason.code for reason in result.reasons} == {NOT_MAPPED}
     return ChangeShape(
         pid=result.pid,
@@ -91,6 +101,7 @@ def _shape(result: ProcessResult, *, dry_run: bool) -> ChangeShape:
         shadows=tuple(ShadowShape(s.name, s.hotpatch_id, s.start, s.end - s.start) for s in result.shadows),
         bytes_mapped=result.bytes_mapped,
         dry_run=dry_run,
+        stand_in=stand_in,
         reasons=reason_shapes(result.reasons),
     )
 
@@ -114,6 +125,16 @@ def _print(shapes: list[ChangeShape]) -> None:
         ),
     )
     for shape in shapes:
+        if shape.stand_in is not None:
+            _print_stand_in(shape.pid, shape.stand_in)
         if shape.reasons:
             click.echo(f"\nprocess {shape.pid} ({shape.comm})")
             print_reasons(shape.reasons)
+
+
+def _print_stand_in(pid: int, stand_in: StandInShape) -> None:
+    outcome = "passed" if stand_in.passed else "did not pass"
+    click.echo(
+        f"\nthe stand-in of process {pid} {outcome}: {stand_in.processes} processes changed, "
+        f"{stand_in.redirected} functions, watched for {stand_in.seconds:.1f} s"
+    )

@@ -321,6 +321,16 @@ class ShadowShape(msgspec.Struct, frozen=True):
     size: int
 
 
+class StandInShape(msgspec.Struct, frozen=True):
+    """`apply --rehearse`: how the stand-in of a process fared."""
+
+    passed: bool
+    processes: int
+    redirected: int
+    pause_us: float
+    seconds: float
+
+
 class ChangeShape(msgspec.Struct, frozen=True):
     """`apply` and `revert`: what happened to one process.
 
@@ -338,6 +348,7 @@ class ChangeShape(msgspec.Struct, frozen=True):
     shadows: tuple[ShadowShape, ...]
     bytes_mapped: int
     dry_run: bool
+    stand_in: StandInShape | None
     reasons: tuple[ReasonShape, ...]
 
 

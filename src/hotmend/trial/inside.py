@@ -279,6 +279,14 @@ def _settle_network() -> None:
             Path(f"/proc/sys/{name}").write_text(value)
 
 
+def _protect_kernel() -> None:
+    """Make read-only what in /proc belongs to the whole machine."""
+    for name in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
+        if os.path.exists(name):
+            ns.mount(name, name, None, ns.MS_BIND | ns.MS_REC)
+            ns.make_read_only(name)
+
+
 def _first_process(channel: socket.socket, specification: dict[str, Any]) -> None:
     """Process 1: make files and network, say so, serve."""
     ns.end_with_parent()
@@ -292,6 +300,7 @@ def _first_process(channel: socket.socket, specification: dict[str, Any]) -> Non
         for descriptor in specification["descriptors"]:
             os.close(descriptor)
         _settle_network()
+        _protect_kernel()
     except (OSError, subprocess.SubprocessError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         where = getattr(error, "filename", None) or ""
