@@ -124,17 +124,19 @@ def _print(shapes: list[ChangeShape]) -> None:
             for s in shapes
         ),
     )
+    _print_stand_ins(shapes)
     for shape in shapes:
-        if shape.stand_in is not None:
-            _print_stand_in(shape.pid, shape.stand_in)
         if shape.reasons:
             click.echo(f"\nprocess {shape.pid} ({shape.comm})")
             print_reasons(shape.reasons)
 
 
-def _print_stand_in(pid: int, stand_in: StandInShape) -> None:
-    outcome = "passed" if stand_in.passed else "did not pass"
-    click.echo(
-        f"\nthe stand-in of process {pid} {outcome}: {stand_in.processes} processes changed, "
-        f"{stand_in.redirected} functions, watched for {stand_in.seconds:.1f} s"
-    )
+def _print_stand_ins(shapes: list[ChangeShape]) -> None:
+    """Print how the rehearsals went, one line for each server."""
+    for stand_in in dict.fromkeys(shape.stand_in for shape in shapes if shape.stand_in is not None):
+        pids = ", ".join(str(shape.pid) for shape in shapes if shape.stand_in == stand_in)
+        outcome = "passed" if stand_in.passed else "did not pass"
+        click.echo(
+            f"\nthe stand-in of {pids} {outcome}: {stand_in.processes} of its processes changed, "
+            f"{stand_in.redirected} functions, watched for {stand_in.seconds:.1f} s"
+        )
