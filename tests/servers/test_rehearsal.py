@@ -1,4 +1,4 @@
-"""`apply --rehearse` on stock servers: a stand-in of the old build is changed first, and the real one goes on serving."""
+"""`apply --rehearse` on stock servers: a stand-in of the old build first, and the real one goes on serving."""
 
 from __future__ import annotations
 
