@@ -8,7 +8,14 @@ from typing import Final
 from hotmend.model.types import TypePair
 
 ACCEPTABLE: Final = frozenset(
-    {"allocation-size-changed", "contents-may-be-copied", "start-only-code", "function-split", "registered-at-start"}
+    {
+        "allocation-size-changed",
+        "contents-may-be-copied",
+        "start-only-code",
+        "function-split",
+        "registered-at-start",
+        "state-encoding-changed",
+    }
 )
 """Reasons that depend on what the process does: an operator who knows may accept them, no other."""
 

@@ -28,6 +28,7 @@ from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.room import judge_room
 from hotmend.diff.types import coverage, judge_types, without_guesses
+from hotmend.diff.values import judge_values
 from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey
@@ -165,6 +166,7 @@ def _judge(c: Correspondence, contents: Contents, aligned: Aligned, options: Opt
         *judge_copies(c, contents, aligned),
         *judge_identity(c, contents, aligned),
         *judge_leftovers(c, contents),
+        *judge_values(c, contents, aligned),
     ]
 
 

@@ -1,0 +1,145 @@
+"""How the two builds of a function differ in what they do with lasting values."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hotmend.diff.align import Aligned
+from hotmend.diff.correspond import Correspondence
+from hotmend.image.facts import Fact, Location, Use
+from hotmend.image.image import Image
+from hotmend.image.reading import facts_of
+
+Key = tuple[Location, Use]
+Numbers = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One use of one location whose numbers differ in the two builds of a function.
+
+    Attributes:
+        code: index of the new function.
+        address: of an instruction of the new function that shows it, or its start.
+        location, use: what is used, and how.
+        old, new: numbers that only one of the builds has.
+        aligned: the same instruction has another number; else the numbers come from code that was rewritten.
+    """
+
+    code: int
+    address: int
+    location: Location
+    use: Use
+    old: Numbers
+    new: Numbers
+    aligned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One changed function: its facts in both builds, what differs, and how many instructions are not the same."""
+
+    code: int
+    before: tuple[Fact, ...]
+    after: tuple[Fact, ...]
+    changes: tuple[Change, ...]
+    rewritten: int
+
+    def numbers(self, location: Location, use: Use, *, new: bool) -> set[int]:
+        """Return the numbers of one use of one location in one build."""
+        facts = self.after if new else self.before
+        return {f.number for f in facts if f.location == location and f.use is use}
+
+
+class Changes:
+    """What differs in all changed functions of a pair of images, worked out once."""
+
+    def __init__(self, c: Correspondence, aligned: Aligned) -> None:
+        self._c, self._aligned = c, aligned
+        self._shared: dict[int, int | None] = {}
+        self.functions: list[Compared] = [
+            self._compare(i, j) for i, j in sorted(c.pairs.items()) if not c.old.codes[i].gap
+        ]
+        self._by_code = {f.code: f for f in self.functions}
+
+    def __iter__(self) -> Iterator[Change]:
+        for function in self.functions:
+            yield from function.changes
+
+    def rewritten(self, code: int) -> int:
+        """Return how many instructions of a changed function are not those of the old one."""
+        return self._by_code[code].rewritten
+
+    def new_facts(self, j: int) -> list[Fact]:
+        """Return the facts of any new code, in addresses of the old image."""
+        return facts_of(self._aligned.new(j), self._locate, _constants(self._c.new.image, self._locate))
+
+    def _compare(self, i: int, j: int) -> Compared:
+        old = facts_of(self._aligned.old(i), _itself, _itself)
+        new = self.new_facts(j)
+        before = Counter((f.location, f.use, f.number) for f in old)
+        after = Counter((f.location, f.use, f.number) for f in new)
+        changes: list[Change] = []
+        if before != after:
+            changes = list(self._changes(i, j, (old, new), (before - after, after - before)))
+        longer = max(len(self._aligned.old(i).instructions), len(self._aligned.new(j).instructions))
+        return Compared(j, tuple(old), tuple(new), tuple(changes), longer - len(self._aligned.pairs(i, j)))
+
+    def _changes(
+        self,
+        i: int,
+        j: int,
+        facts: tuple[list[Fact], list[Fact]],
+        only: tuple[Counter[tuple[Location, Use, int]], Counter[tuple[Location, Use, int]]],
+    ) -> Iterator[Change]:
+        body = self._aligned.new(j)
+        gone, come = only
+        at_old, at_new = _by_instruction(facts[0]), _by_instruction(facts[1])
+        settled: set[Key] = set()
+        for m, n in self._aligned.pairs(i, j):
+            for x in at_old.get(m, ()):
+                for y in at_new.get(n, ()):
+                    if (x.location, x.use) != (y.location, y.use) or x.number == y.number:
+                        continue
+                    if gone[x.location, x.use, x.number] > 0 and come[y.location, y.use, y.number] > 0:
+                        settled.add((x.location, x.use))
+                        where = body.instructions[n].ip
+                        yield Change(j, where, x.location, x.use, (x.number,), (y.number,), aligned=True)
+        lost, gained = _grouped(gone), _grouped(come)
+        for key in lost.keys() & gained.keys() - settled:
+            where = next((body.instructions[f.at].ip for f in facts[1] if (f.location, f.use) == key), body.code.start)
+            yield Change(j, where, *key, lost[key], gained[key], aligned=False)
+
+    def _locate(self, address: int) -> int | None:
+        if address not in self._shared:
+            mapped = self._c.to_old.get(address) or self._c.neighbours(address)
+            self._shared[address] = mapped.old if mapped is not None else None
+        return self._shared[address]
+
+
+def _itself(address: int) -> int:
+    return address
+
+
+def _constants(image: Image, locate: Callable[[int], int | None]) -> Callable[[int], int | None]:
+    """Numbers of an image with fixed addresses may be addresses, which differ in every build."""
+    if not image.fixed:
+        return _itself
+    return lambda number: number if image.section_at(number) is None else locate(number)
+
+
+def _by_instruction(facts: list[Fact]) -> dict[int, list[Fact]]:
+    result: dict[int, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        result[fact.at].append(fact)
+    return result
+
+
+def _grouped(counter: Counter[tuple[Location, Use, int]]) -> dict[Key, Numbers]:
+    result: dict[Key, list[int]] = defaultdict(list)
+    for (location, use, number), count in counter.items():
+        if count > 0:
+            result[location, use].append(number)
+    return {key: tuple(sorted(numbers)) for key, numbers in result.items()}

@@ -1,0 +1,105 @@
+"""Whether values that live on mean something else to new code: renumbered states, moved flags and bit-fields.
+
+A constant that is stored to, compared with or masked out of a lasting location says what its values mean. Where the
+new build has other constants in their place, values that old code has left there are misread. A constant that comes
+in addition says nothing of the kind, and one that is only stored, while nobody reads it otherwise, keeps its
+meaning.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hotmend.diff.changes import Change, Changes
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
+from hotmend.image.facts import Location, Use
+from hotmend.model.verdict import note, refusal
+
+_READS = frozenset({Use.EQUAL, Use.MASK, Use.FLIP, Use.SHIFT})
+_WRITES = frozenset({Use.STORE, Use.SET_BITS, Use.CLEAR})
+_BOUNDS = frozenset({Use.ORDER, Use.ADD, Use.MULTIPLY})
+_REWRITTEN_MAX = 3
+_SHOWN = 20
+
+
+def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
+    """Return a refusal for locations whose constants were replaced, and a note for single bounds and stored values."""
+    by_location: dict[Location, list[Change]] = defaultdict(list)
+    for change in changes:
+        if change.use in _READS or change.use in _WRITES or change.use in _BOUNDS:
+            by_location[change.location].append(change)
+    pairs = _replaced_in_reads(by_location)
+    readers = _readers(changes)
+    proven: list[Change] = []
+    weak: list[Change] = []
+    for location, found in sorted(by_location.items()):
+        lasting = location[0] != "argument"
+        arrives = any((x.old, x.new) in pairs and x.use is Use.STORE for x in found)
+        if lasting and (_proves(found, changes) or arrives or _read_elsewhere(found, readers.get(location, set()))):
+            proven += found
+        elif lasting:
+            weak += [x for x in found if x.aligned and x.use in (Use.STORE, Use.ORDER, Use.SET_BITS)]
+    result = []
+    if proven:
+        reason = refusal(
+            "state-encoding-changed",
+            "values that live on mean something else to new code: constants, bits or shifts of one place changed",
+            *[_text(c, x) for x in proven[:_SHOWN]],
+        )
+        result.append(blame(reason, {x.code for x in proven}))
+    if weak:
+        reason = note(
+            "constant-changed",
+            "one function stores another constant, or compares with another bound, than before",
+            *[_text(c, x) for x in weak[:_SHOWN]],
+        )
+        result.append(blame(reason, {x.code for x in weak}))
+    return result
+
+
+def _proves(found: list[Change], changes: Changes) -> bool:
+    """Return whether the changes at one location say that its values mean something else."""
+    if any(x.use in _READS and (x.aligned or _alone(x, changes)) for x in found):
+        return True
+    strong = any(x.aligned for x in found)
+    uses = {x.use for x in found}
+    return len(uses) > 1 and (strong or len({x.code for x in found}) > 1) and not uses <= {Use.STORE, Use.SET_BITS}
+
+
+def _alone(x: Change, changes: Changes) -> bool:
+    """Return whether one constant took the place of another and next to nothing else changed in the function."""
+    return len(x.old) == len(x.new) == 1 and changes.rewritten(x.code) <= _REWRITTEN_MAX
+
+
+def _readers(changes: Changes) -> dict[Location, set[int]]:
+    """Return the changed functions that ask in any way which value a location has."""
+    result: dict[Location, set[int]] = defaultdict(set)
+    for function in changes.functions:
+        for fact in function.after:
+            if fact.use in _READS:
+                result[fact.location].add(function.code)
+    return result
+
+
+def _read_elsewhere(found: list[Change], readers: set[int]) -> bool:
+    """Return whether another changed function reads what one stores differently; it may have learned the new values."""
+    return any(x.aligned and x.use in (Use.STORE, Use.SET_BITS) and readers - {x.code} for x in found)
+
+
+def _replaced_in_reads(by_location: dict[Location, list[Change]]) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return (old, new) constants of comparisons of what callers hand over: there a state may arrive."""
+    return {
+        (x.old, x.new)
+        for location, found in by_location.items()
+        if location[0] == "argument"
+        for x in found
+        if x.aligned and x.use in _READS
+    }
+
+
+def _text(c: Correspondence, x: Change) -> str:
+    kind, where = x.location
+    place = {"at": f"variable {where:#x}", "member": f"member at {where:#x}"}.get(kind, "an argument")
+    old, new = (", ".join(f"{n:#x}" for n in numbers[:4]) for numbers in (x.old, x.new))
+    return f"{c.new.codes[x.code].label} at {x.address:#x}: {place} {x.use} {old} -> {new}"

@@ -1,0 +1,410 @@
+"""Read from a function what it does with lasting values.
+
+Memory that outlives a call is known by where it is: the address of a variable, or a displacement off a pointer
+(which structure the pointer leads to is not known). A value is followed from where it is loaded to where it is
+compared, masked, shifted or used as an address, through registers and the function's own stack, in one pass forward;
+what arrives at a label is what all the ways to it agree upon. Loops are not repeated: a value that only a second round
+would show is not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from iced_x86 import FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
+
+from hotmend.image.body import Body, uses_frame_pointer
+from hotmend.image.facts import WITH_CONSTANT, Fact, Locate, Location, Use
+from hotmend.image.values import BYTES, UNKNOWN, Slot, State, Value
+
+_REGISTER, _MEMORY = int(OpKind.REGISTER), int(OpKind.MEMORY)
+_NONE, _RSP, _RBP = int(Register.NONE), int(Register.RSP), int(Register.RBP)
+_OWN_SEGMENTS = (int(Register.FS), int(Register.GS))
+
+
+def _mnemonics(*names: str) -> frozenset[int]:
+    return frozenset(int(getattr(Mnemonic, n)) for n in names)
+
+
+_MOVES = _mnemonics("MOV", "MOVZX", "MOVSX", "MOVSXD")
+_FLOATS = _mnemonics(
+    "MOVSS", "MOVSD", "ADDSS", "ADDSD", "SUBSS", "SUBSD", "MULSS", "MULSD", "DIVSS", "DIVSD", "COMISS", "COMISD",
+    "UCOMISS", "UCOMISD", "CVTSS2SD", "CVTSD2SS", "CVTTSS2SI", "CVTTSD2SI", "FLD", "FSTP", "FST", "FADD", "FMUL",
+)  # fmt: skip
+_FLOAT_BYTES = (4, 8, 10, 16)
+_FROM_INTEGERS = _mnemonics("CVTSI2SS", "CVTSI2SD", "FILD")
+_EQUALS = _mnemonics("JE", "JNE", "SETE", "SETNE", "CMOVE", "CMOVNE")
+_CONDITIONS = ("A", "AE", "B", "BE", "G", "GE", "L", "LE", "S", "NS")
+_ORDERS = _mnemonics(*(prefix + c for prefix in ("J", "SET", "CMOV") for c in _CONDITIONS), "ADC", "SBB")
+_CONDITIONAL_MOVES = frozenset(int(getattr(Mnemonic, n)) for n in dir(Mnemonic) if n.startswith("CMOV"))
+_LEAVES_IT = _mnemonics("CMP", "TEST", "PUSH", "BT", "COMISS", "COMISD", "UCOMISS", "UCOMISD", "PTEST", "NOP", "MUL")
+_CMP, _TEST, _ADD, _SUB, _XOR, _OR, _IMUL, _AND, _BT, _LEA, _XCHG = (
+    int(getattr(Mnemonic, n)) for n in ("CMP", "TEST", "ADD", "SUB", "XOR", "OR", "IMUL", "AND", "BT", "LEA", "XCHG")
+)
+_LOOK_AHEAD = 4
+_SHIFT_MAX = 20
+
+Operation = tuple[Use, int]
+
+
+def _ones(width: int) -> int:
+    return (1 << 8 * width) - 1
+
+
+def _signed(number: int, width: int) -> int:
+    return number - (1 << 8 * width) if number >> (8 * width - 1) else number
+
+
+_OPERATIONS: dict[int, Callable[[int, int], Operation]] = {
+    _AND: lambda k, _: (Use.MASK, k),
+    _TEST: lambda k, _: (Use.MASK, k),
+    _OR: lambda k, _: (Use.SET_BITS, k),
+    _XOR: lambda k, _: (Use.FLIP, k),
+    _ADD: lambda k, _: (Use.ADD, k),
+    _SUB: lambda k, width: (Use.ADD, -k & _ones(width)),
+    _IMUL: lambda k, _: (Use.MULTIPLY, k),
+    int(Mnemonic.SHR): lambda k, _: (Use.SHIFT, -(k & 63)),
+    int(Mnemonic.SAR): lambda k, _: (Use.SHIFT, -(k & 63)),
+    int(Mnemonic.SHL): lambda k, _: (Use.SHIFT, k & 63),
+    **{m: lambda k, _: (Use.MASK, 1 << (k & 63)) for m in _mnemonics("BT", "BTS", "BTR", "BTC")},
+}
+"""What an instruction with a constant does, from the constant and the bytes it works on."""
+
+_COUNTS = {int(Mnemonic.INC): 1, int(Mnemonic.DEC): -1}
+
+
+@dataclass(slots=True)
+class _Step:
+    """One instruction taken apart: memory operand, bytes of it, constant."""
+
+    n: int
+    i: Instruction
+    mnemonic: int
+    kinds: list[int]
+    place: Location | None = None
+    slot: Slot | None = None
+    width: int = 0
+    number: int | None = None
+
+
+class _Reader:
+    """Reads one body."""
+
+    def __init__(self, body: Body, locate: Locate, constant: Locate) -> None:
+        self._instructions = body.instructions
+        self._locate, self._constant = locate, constant
+        self._frame = uses_frame_pointer(body.instructions)
+        self._state = State()
+        self.facts: list[Fact] = []
+
+    def run(self) -> list[Fact]:
+        """Return all facts in the order of instructions."""
+        through = True
+        for n, i in enumerate(self._instructions):
+            self._state.label(i.ip, through=through)
+            through = True
+            if i.op_count:
+                self._read(self._take_apart(n, i))
+            flow = i.flow_control
+            if flow == FlowControl.NEXT:
+                continue
+            if flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
+                self._state.call()
+                continue
+            if (
+                flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
+                and i.near_branch_target > i.ip
+            ):
+                self._state.branch(i.near_branch_target)
+            through = flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT, FlowControl.XBEGIN_XABORT_XEND)
+        return self.facts
+
+    def _add(self, n: int, place: Location, use: Use, number: int) -> None:
+        if use in WITH_CONSTANT:
+            shared = self._constant(number)
+            if shared is None:
+                return
+            number = shared
+        self.facts.append(Fact(n, place, use, number))
+
+    def _take_apart(self, n: int, i: Instruction) -> _Step:
+        step = _Step(n, i, int(i.mnemonic), [int(i.op_kind(k)) for k in range(i.op_count)])
+        if _MEMORY in step.kinds:
+            self._operand(step)
+            step.width = MemorySizeExt.size(i.memory_size)
+        elif step.kinds[0] == _REGISTER:
+            step.width = BYTES[i.op0_register]
+        for k, kind in enumerate(step.kinds):
+            if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64:
+                size = BYTES[i.op0_register] if step.kinds[0] == _REGISTER else step.width
+                step.number = int(i.immediate(k)) & _ones(size or 8)
+                break
+        return step
+
+    def _operand(self, step: _Step) -> None:
+        """Find the lasting location of a memory operand, or the stack slot."""
+        i = step.i
+        base = int(i.memory_base)
+        if i.segment_prefix in _OWN_SEGMENTS:
+            return
+        if i.is_ip_rel_memory_operand:
+            step.place = self._global(i.ip_rel_memory_address)
+        elif base == _RSP or (base == _RBP and self._frame):
+            step.slot = (base, _displacement(i)) if i.memory_index == _NONE else None
+        elif step.mnemonic != _LEA:
+            step.place = self._through_pointer(step, base, int(i.memory_index))
+
+    def _through_pointer(self, step: _Step, base: int, index: int) -> Location | None:
+        """Return the location that base and index lead to; note what they are made of."""
+        i, n = step.i, step.n
+        distance = _displacement(i)
+        pointer = self._state.register(base) if base != _NONE else UNKNOWN
+        place: Location | None = ("member", distance)
+        if base == _NONE:
+            place = self._global(distance) if distance > 0 else None
+        elif pointer.address is not None:
+            place = self._global(pointer.address, distance)
+        elif pointer.location is not None:
+            self._add(n, pointer.location, Use.POINTER, 0)
+        if place is None:
+            return None
+        if index != _NONE:
+            other = self._state.register(index)
+            self._add(n, place, Use.STRIDE, other.scale * i.memory_index_scale)
+            if other.location is not None:
+                self._add(n, other.location, Use.INDEX, i.memory_index_scale)
+        elif pointer.scale > 1:
+            self._add(n, place, Use.STRIDE, pointer.scale)
+        return place
+
+    def _global(self, address: int, distance: int = 0) -> Location | None:
+        shared = self._locate(address)
+        return None if shared is None else ("at", shared + distance)
+
+    def _read(self, step: _Step) -> None:
+        if step.mnemonic == _LEA:
+            self._state.set_register(step.i.op0_register, self._computed_address(step))
+        elif step.mnemonic in _MOVES:
+            self._move(step)
+        elif step.mnemonic in _FLOATS or step.mnemonic in _FROM_INTEGERS:
+            if step.place is not None and step.width in _FLOAT_BYTES:
+                self._add(step.n, step.place, Use.FLOAT if step.mnemonic in _FLOATS else Use.INTEGER, step.width)
+            self._overwritten(step)
+        else:
+            self._compute(step)
+
+    def _computed_address(self, step: _Step) -> Value:
+        i = step.i
+        distance = _displacement(i)
+        if i.is_ip_rel_memory_operand:
+            return Value(address=i.ip_rel_memory_address)
+        first = self._state.register(i.memory_base) if i.memory_base != _NONE else Value(constants=(0,))
+        if int(i.memory_index) == _NONE:
+            return self._moved(step, first, distance)
+        second = self._state.register(i.memory_index)
+        if int(i.memory_base) == int(i.memory_index):
+            return Value(scale=second.scale * (1 + i.memory_index_scale))
+        stride = second.scale * i.memory_index_scale
+        if i.memory_base != _NONE and BYTES[i.op0_register] == 8:
+            self._steps(step.n, first, stride, distance)
+            if i.memory_index_scale == 1:
+                self._steps(step.n, second, first.scale, distance)
+        return Value(scale=max(stride, first.scale))
+
+    def _moved(self, step: _Step, value: Value, distance: int) -> Value:
+        """A value plus a constant by `lea`: arithmetic where the result is shorter than an address."""
+        if value.location is not None:
+            if BYTES[step.i.op0_register] < 8:
+                self._add(step.n, value.location, Use.ADD, distance & _ones(4))
+            return Value(value.location)
+        if value.address is not None:
+            return Value(address=value.address + distance)
+        return Value(last=(Use.ADD, distance & _ones(4)), scale=value.scale)
+
+    def _steps(self, n: int, pointer: Value, stride: int, distance: int = 0) -> None:
+        """Note that an index of so many bytes is added to what may be a pointer."""
+        place = pointer.location
+        if pointer.address is not None:
+            place = self._global(pointer.address, distance)
+        if place is not None and stride > 1:
+            self._add(n, place, Use.STRIDE, stride)
+
+    def _move(self, step: _Step) -> None:
+        if step.kinds[0] == _MEMORY:
+            value = self._source(step)
+            if step.slot is not None:
+                self._state.set_slot(step.slot, value)
+            elif step.place is not None:
+                self._store(step.n, step.place, value, step.width)
+        elif step.kinds[0] == _REGISTER:
+            if step.place is not None:
+                self._add(step.n, step.place, Use.INTEGER, step.width)
+            self._state.set_register(step.i.op0_register, self._source(step))
+
+    def _source(self, step: _Step) -> Value:
+        if step.number is not None:
+            return Value(constants=(step.number,), address=step.number if step.number > 1 << 16 else None)
+        if step.kinds[1] == _MEMORY:
+            return (
+                Value(step.place) if step.place is not None else self._state.slot(step.slot) if step.slot else UNKNOWN
+            )
+        if step.kinds[1] != _REGISTER:
+            return UNKNOWN
+        value = self._state.register(step.i.op1_register)
+        size = BYTES[step.i.op1_register]
+        return Value(constants=tuple(k & _ones(size) for k in value.constants)) if value.constants else value
+
+    def _store(self, n: int, place: Location, value: Value, width: int) -> None:
+        if len(value.constants) == 1 and width > 1:
+            half = width // 2
+            low, high = value.constants[0] & _ones(half), value.constants[0] >> 8 * half & _ones(half)
+            if high not in (0, _ones(half)) and (half == 4 or (half == 1 and low)):
+                # Two neighbours set by one instruction.
+                self._store(n, place, Value(constants=(low,)), half)
+                self._store(n, (place[0], place[1] + half), Value(constants=(high,)), half)
+                return
+        self._add(n, place, Use.WRITE, width)
+        for k in value.constants:
+            self._add(n, place, Use.STORE, k & _ones(width))
+        if value.last is not None and value.location is None:
+            self._add(n, place, *value.last)
+
+    def _compute(self, step: _Step) -> None:
+        n, i, m, kinds = step.n, step.i, step.mnemonic, step.kinds
+        value = self._subject(step)
+        subject = step.place if kinds[0] == _MEMORY and step.slot is None else value.location
+        if step.place is not None:
+            reads = kinds[0] == _REGISTER or m in _LEAVES_IT
+            self._add(n, step.place, Use.INTEGER if reads else Use.WRITE, step.width)
+        operation = self._operation(step)
+        if m == _CMP:
+            self._compare(step, subject)
+        elif m in (_TEST, _XOR) and _with_itself(step):
+            if m == _XOR:
+                self._state.set_register(i.op0_register, Value(constants=(0,)))
+            elif subject is not None and self._equality(n):
+                self._add(n, subject, Use.EQUAL, 0)
+        elif operation is not None:
+            self._note(step, operation, subject)
+            if m not in (_TEST, _BT):
+                self._put(step, _after(operation, value, subject, step))
+        elif not self._combine(step, value):
+            self._overwritten(step)
+
+    def _subject(self, step: _Step) -> Value:
+        """Return what is known of the first operand."""
+        if step.kinds[0] == _REGISTER:
+            return self._state.register(step.i.op0_register)
+        return self._state.slot(step.slot) if step.slot is not None else UNKNOWN
+
+    def _put(self, step: _Step, value: Value) -> None:
+        if step.kinds[0] == _REGISTER:
+            self._state.set_register(step.i.op0_register, value)
+        elif step.slot is not None:
+            self._state.set_slot(step.slot, value)
+
+    @staticmethod
+    def _operation(step: _Step) -> Operation | None:
+        if step.mnemonic in _COUNTS:
+            return Use.ADD, _COUNTS[step.mnemonic] & _ones(step.width)
+        found = _OPERATIONS.get(step.mnemonic)
+        return found(step.number, step.width) if found is not None and step.number is not None else None
+
+    def _note(self, step: _Step, operation: Operation, subject: Location | None) -> None:
+        use, number = operation
+        if use is Use.MULTIPLY and len(step.kinds) == 3:
+            subject = step.place
+            if step.kinds[1] == _REGISTER:
+                subject = self._state.register(step.i.op1_register).location
+        if use is Use.MASK and step.mnemonic == _AND and step.kinds[0] == _MEMORY:
+            use = Use.CLEAR
+        if subject is not None:
+            self._add(step.n, subject, use, number)
+
+    def _combine(self, step: _Step, value: Value) -> bool:
+        """Two values become one: a sum that may be an address, or one of two constants."""
+        if step.kinds[0] != _REGISTER or len(step.kinds) < 2:
+            return False
+        other = self._state.register(step.i.op1_register) if step.kinds[1] == _REGISTER else Value(step.place)
+        if step.mnemonic == _ADD and step.width == 8:
+            self._steps(step.n, value, other.scale)
+            self._steps(step.n, other, value.scale)
+            self._state.set_register(step.i.op0_register, Value(scale=max(value.scale, other.scale)))
+            return True
+        if step.mnemonic in _CONDITIONAL_MOVES:
+            either = (*value.constants, *other.constants)
+            self._state.set_register(step.i.op0_register, Value(constants=either) if either else UNKNOWN)
+            return True
+        return False
+
+    def _compare(self, step: _Step, subject: Location | None) -> None:
+        number = step.number
+        if number is None and len(step.kinds) == 2:
+            for operand in (0, 1):
+                if step.kinds[operand] == _REGISTER:
+                    value = self._state.register(step.i.op_register(operand))
+                    if len(value.constants) == 1:
+                        number = value.constants[0]
+                    else:
+                        subject = subject or value.location
+            subject = subject or step.place
+        if subject is not None and number is not None:
+            self._add(step.n, subject, Use.EQUAL if self._equality(step.n) else Use.ORDER, number)
+
+    def _equality(self, n: int) -> bool:
+        """Return whether the flags of instruction `n` are asked for equality first."""
+        for later in self._instructions[n + 1 : n + 1 + _LOOK_AHEAD]:
+            if later.mnemonic in _EQUALS:
+                return True
+            if later.mnemonic in _ORDERS:
+                return False
+        return True
+
+    def _overwritten(self, step: _Step) -> None:
+        if step.mnemonic in _LEAVES_IT:
+            return
+        if step.kinds[0] == _REGISTER:
+            self._state.set_register(step.i.op0_register, UNKNOWN)
+        if step.mnemonic == _XCHG and step.kinds[1] == _REGISTER:
+            self._state.set_register(step.i.op1_register, UNKNOWN)
+
+
+def _with_itself(step: _Step) -> bool:
+    """Return whether both operands are one register."""
+    return step.kinds == [_REGISTER, _REGISTER] and int(step.i.op0_register) == int(step.i.op1_register)
+
+
+def _displacement(i: Instruction) -> int:
+    return _signed(i.memory_displacement, 8)
+
+
+def _after(operation: Operation, value: Value, subject: Location | None, step: _Step) -> Value:
+    """Return what the result of an operation with a constant is known to be."""
+    use, number = operation
+    if step.mnemonic == _OR and number == _ones(step.width):
+        return Value(constants=(number,))
+    scale = value.scale
+    if use is Use.SHIFT and number > 0:
+        scale <<= min(number, _SHIFT_MAX)
+    elif use is Use.MULTIPLY:
+        scale *= number
+    elif use is not Use.ADD:
+        scale = 1
+    if subject is not None:
+        return Value(subject, scale=scale)
+    address = value.address
+    if address is not None:
+        address = address + _signed(number, step.width) if use is Use.ADD else None
+    return Value(scale=scale, last=operation, address=address)
+
+
+def facts_of(body: Body, locate: Locate, constant: Locate) -> list[Fact]:
+    """Return what a function does with lasting values.
+
+    Args:
+        body: the function.
+        locate: turns addresses of its image into shared ones.
+        constant: the same for numbers, which in an image with fixed addresses may be addresses.
+    """
+    return _Reader(body, locate, constant).run()

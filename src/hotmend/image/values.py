@@ -1,0 +1,101 @@
+"""What is known of registers and stack slots at one point of a function, and what meets at a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from iced_x86 import Register, RegisterExt
+
+from hotmend.image.facts import Location, Use
+
+FULL = [int(RegisterExt.full_register(cast("Any", n))) for n in range(int(Register.TMM7) + 1)]
+"""Number of a register -> number of the widest register that holds it."""
+
+BYTES = [RegisterExt.size(cast("Any", n)) for n in range(len(FULL))]
+"""Number of a register -> its bytes."""
+
+_ARGUMENTS = tuple(int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX", "RCX", "R8", "R9"))
+_LOST_IN_CALLS = tuple(int(getattr(Register, r)) for r in ("RAX", "RCX", "RDX", "RSI", "RDI", "R8", "R9", "R10", "R11"))
+_CONSTANTS_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What is known of a value.
+
+    Attributes:
+        location: where it was loaded from.
+        constants: what it may be.
+        address: which address of the image it is.
+        scale: it is a multiple of this many bytes.
+        last: the last operation with a constant on something unknown.
+    """
+
+    location: Location | None = None
+    constants: tuple[int, ...] = ()
+    address: int | None = None
+    scale: int = 1
+    last: tuple[Use, int] | None = None
+
+
+UNKNOWN = Value()
+
+Slot = tuple[int, int]
+"""Base register (rsp or rbp) and displacement of a word of the function's own stack."""
+
+
+class State:
+    """Registers and slots while a function is read forward, once."""
+
+    def __init__(self) -> None:
+        self._registers: dict[int, Value] = {r: Value(("argument", r)) for r in _ARGUMENTS}
+        self._slots: dict[Slot, Value] = {}
+        self._arriving: dict[int, dict[int, Value]] = {}
+
+    def register(self, register: int) -> Value:
+        """Return what any part of a register holds."""
+        return self._registers.get(FULL[register], UNKNOWN)
+
+    def set_register(self, register: int, value: Value) -> None:
+        """Record that a register was set."""
+        self._registers[FULL[register]] = value
+
+    def slot(self, slot: Slot) -> Value:
+        """Return what a stack slot holds."""
+        return self._slots.get(slot, UNKNOWN)
+
+    def set_slot(self, slot: Slot, value: Value) -> None:
+        """Record that a stack slot was set."""
+        self._slots[slot] = value
+
+    def call(self) -> None:
+        """A called function leaves nothing in the registers that are its own."""
+        for register in _LOST_IN_CALLS:
+            self._registers.pop(register, None)
+
+    def branch(self, target: int) -> None:
+        """Remember what arrives at a label further down."""
+        known = self._arriving.get(target)
+        self._arriving[target] = dict(self._registers) if known is None else _merge(known, self._registers)
+
+    def label(self, address: int, *, through: bool) -> None:
+        """Take what arrives at an instruction: by branches, and (`through`) from the one before it."""
+        arriving = self._arriving.pop(address, None)
+        if arriving is not None:
+            self._registers = _merge(self._registers, arriving) if through else arriving
+        elif not through:
+            self._registers = {}
+
+
+def _merge(a: dict[int, Value], b: dict[int, Value]) -> dict[int, Value]:
+    """Keep what both ways agree upon; constants may be either way's."""
+    result: dict[int, Value] = {}
+    for register, value in a.items():
+        other = b.get(register)
+        if other == value:
+            result[register] = value
+        elif other is not None and value.constants and other.constants:
+            either = sorted({*value.constants, *other.constants})[:_CONSTANTS_MAX]
+            result[register] = Value(constants=tuple(either))
+    return result

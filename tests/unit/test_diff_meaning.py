@@ -1,0 +1,113 @@
+"""Rules about what values that live on mean: constants, bits, widths and strides of one place."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
+from hotmend.image.image import Image
+from hotmend.model.hotpatch import Outcome
+from hotmend.model.verdict import Severity
+
+_LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os")
+_MACHINE = """
+#include <stdlib.h>
+struct machine { long id; unsigned state; unsigned flags; struct machine *next; };
+#define KEEP __attribute__((noinline))
+KEEP struct machine *make(long id) { struct machine *m = calloc(1, sizeof *m); m->id = id; START; return m; }
+KEEP int is_ready(const struct machine *m) { return READY; }
+KEEP void go(struct machine *m) { ADVANCE; }
+KEEP long id_of(const struct machine *m) { return m->id * 3; }
+"""
+_ROWS = """
+struct row { int key, value; TAIL };
+extern struct row *rows; extern int count; struct row *rows; int count;
+int sum(void) { int s = 0; for (int i = 0; i < count; i++) s = s * 3 + rows[i].value; return s; }
+int key(int i) { return rows[i].key; }
+int find(int k) { for (int i = 0; i < count; i++) if (rows[i].key == k) return i; return -1; }
+long other(long x) { return x * 3; }
+"""
+_WIDE = """
+struct record { long id; ELEMENT values[4]; long check[8]; };
+void put(struct record *r, int i, ELEMENT v) { r->values[i & 3] = v; }
+long get(const struct record *r, int i) { return (long)r->values[i & 3]; }
+long id(const struct record *r) { return r->id; }
+"""
+
+
+def _machine(start: str, ready: str, advance: str) -> dict[str, str]:
+    return {"START": start, "READY": ready, "ADVANCE": advance}
+
+
+# name: (source, macros of the old build, macros of the new build, code)
+_DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
+    "a state renumbered": (_MACHINE, _machine("m->state = 5", "m->state == 6", "if (m->state == 5) m->state = 6"),
+                           _machine("m->state = 6", "m->state == 7", "if (m->state == 6) m->state = 7"),
+                           "state-encoding-changed"),
+    "a flag moved": (_MACHINE, _machine("m->flags = 1", "(m->flags & 4) != 0", "m->flags |= 4"),
+                     _machine("m->flags = 1", "(m->flags & 16) != 0", "m->flags |= 16"), "state-encoding-changed"),
+    "a threshold of states": (_MACHINE, _machine("m->state = 1", "m->state >= 2", "m->state = 2"),
+                              _machine("m->state = 10", "m->state >= 20", "m->state = 20"), "state-encoding-changed"),
+    "a shift of packed bits": (_MACHINE, _machine("m->state = 3 << 8 | 7", "m->state >> 8 == 4", "m->state = 4 << 8"),
+                                  _machine("m->state = 3 << 12 | 7", "m->state >> 12 == 4", "m->state = 4 << 12"),
+                                  "state-encoding-changed"),
+    "a mask of stored values": (_MACHINE, _machine("m->state = 5 ^ 0x5a5a", "(m->state ^ 0x5a5a) == 6", "m->flags++"),
+                                _machine("m->state = 5 ^ 0x3333", "(m->state ^ 0x3333) == 6", "m->flags++"),
+                                "state-encoding-changed"),
+    "ints become longs": (_WIDE, {"ELEMENT": "int"}, {"ELEMENT": "long"}, "element-changed"),
+    "floats become doubles": (_WIDE, {"ELEMENT": "float"}, {"ELEMENT": "double"}, "element-changed"),
+    "bytes become ints": (_WIDE, {"ELEMENT": "signed char"}, {"ELEMENT": "int"}, "element-changed"),
+    "rows get longer": (_ROWS, {"TAIL": ""}, {"TAIL": "int flags;"}, "element-changed"),
+}  # fmt: skip
+_HARMLESS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "a state asked for in addition": (_MACHINE, _machine("m->state = 5", "m->state == 6", "m->state = 6"),
+                                      _machine("m->state = 5", "m->state == 6 || m->state == 9", "m->state = 6")),
+    "a value stored in addition": (_MACHINE, _machine("m->state = 5", "m->state == 6", "m->state = 6"),
+                                   _machine("m->state = 5", "m->state == 6", "m->state = 6; m->flags = 3")),
+    "another default": (_MACHINE, _machine("m->flags = 5", "m->state == 6", "m->state = 6"),
+                        _machine("m->flags = 9", "m->state == 6", "m->state = 6")),
+    "another bound": (_MACHINE, _machine("m->state = 5", "m->flags <= 40", "m->state = 6"),
+                      _machine("m->state = 5", "m->flags <= 50", "m->state = 6")),
+}  # fmt: skip
+
+
+@cache
+def _build(source: str, macros: tuple[tuple[str, str], ...], level: str) -> Image:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "meaning.c")
+        path.write_text("".join(f"#define {name} {text}\n" for name, text in macros) + source)
+        library = path.with_suffix(".so")
+        command = ["gcc", level, "-fPIC", "-shared", "-Wl,--build-id", "-Wl,-Bsymbolic", "-o", str(library), str(path)]
+        subprocess.run(command, check=True)
+        return read_image(library)
+
+
+def _compare(source: str, old: dict[str, str], new: dict[str, str], level: str) -> Outcome:
+    return compare(_build(source, tuple(old.items()), level), _build(source, tuple(new.items()), level))
+
+
+def _refusals(outcome: Outcome) -> set[str]:
+    return {reason.code for reason in outcome.reasons if reason.severity is Severity.REFUSAL}
+
+
+@pytest.mark.parametrize("name", list(_DANGEROUS))
+@pytest.mark.parametrize("level", _LEVELS)
+def test_another_meaning_is_refused(name: str, level: str) -> None:
+    source, old, new, code = _DANGEROUS[name]
+    refused = _refusals(_compare(source, old, new, level))
+    assert refused
+    if level == "-O2":
+        assert code in refused
+
+
+@pytest.mark.parametrize("name", list(_HARMLESS))
+@pytest.mark.parametrize("level", _LEVELS)
+def test_the_same_meaning_is_not(name: str, level: str) -> None:
+    source, old, new = _HARMLESS[name]
+    assert _refusals(_compare(source, old, new, level)) == set()
