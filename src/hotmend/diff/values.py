@@ -12,7 +12,7 @@ from hotmend.diff.finding import Finding
 
 
 def judge_values(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
-    """Return what the rules about lasting values, locks, ownership and start-up code find in the changed functions."""
+    """Return what these rules find in the changed functions."""
     changes = Changes(c, aligned)
     return [
         *judge_encoding(c, changes),
