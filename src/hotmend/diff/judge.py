@@ -5,35 +5,39 @@ from __future__ import annotations
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.finding import Finding, blame, whole
+from hotmend.diff.finding import Finding, blame
 from hotmend.diff.layout import body_is_leaf
-from hotmend.image.image import STT_OBJECT, Image
+from hotmend.diff.objects import Objects
+from hotmend.image.image import STT_OBJECT
 from hotmend.image.references import LEA, table_words
-from hotmend.model.verdict import Reason, note, refusal
+from hotmend.model.verdict import note, refusal
 
 
-def judge_exports(old: Image, new: Image) -> list[Finding]:
-    """Other images bind to exports: a removed one is worth a note, exported data of another size is refused."""
-    reasons: list[Reason] = []
+def judge_exports(c: Correspondence, objects: Objects) -> list[Finding]:
+    """Other images bind to exports: a removed one is worth a note, exported data of another size is refused.
+
+    Args:
+        c: the correspondence.
+        objects: of the new build.
+    """
+    old, new = c.old.image, c.new.image
+    findings: list[Finding] = []
     removed = sorted(name for name, _ in old.exports.keys() - new.exports.keys())
     if removed:
-        reasons.append(
-            note("export-removed", "the new build no longer exports what the running one does", *removed[:20])
-        )
-    resized = sorted(
-        key[0]
+        reason = note("export-removed", "the new build no longer exports what the running one does", *removed[:20])
+        findings.append(Finding(reason))
+    resized = [
+        new.exports[key]
         for key in old.exports.keys() & new.exports.keys()
         if old.exports[key].kind == STT_OBJECT
         and new.exports[key].kind == STT_OBJECT
         and old.exports[key].size != new.exports[key].size
-    )
+    ]
     if resized:
-        reasons.append(
-            refusal(
-                "exported-data-changed", "exported data has another size; other images may hold copies", *resized[:20]
-            )
-        )
-    return whole(reasons)
+        sentence = "exported data has another size; other images may hold copies"
+        reason = refusal("exported-data-changed", sentence, *sorted(s.name for s in resized)[:20])
+        findings.append(blame(reason, set().union(*(objects.users(s.value, s.size) for s in resized))))
+    return findings
 
 
 def judge_unwinding(c: Correspondence, selection: Selection, aligned: Aligned) -> list[Finding]:

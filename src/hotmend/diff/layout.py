@@ -15,7 +15,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame, whole
 from hotmend.diff.suspects import users_of_members_above
-from hotmend.image.body import Body, Member, immediate_of, member_of, thread_offset, uses_frame_pointer
+from hotmend.image.body import Body, Member, immediate_of, thread_offset
 from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal
 
@@ -97,7 +97,6 @@ def _compare(
 ) -> tuple[list[Shift], dict[int, tuple[int, str]]]:
     a, b = aligned.old(i), aligned.new(j)
     pairs = aligned.pairs(i, j)
-    frame = uses_frame_pointer(a.instructions)
     label = c.new.codes[j].label
     moved: list[tuple[int, Member, Member]] = []
     threads: dict[int, tuple[int, str]] = {}
@@ -106,9 +105,9 @@ def _compare(
         x, y = a.instructions[m], b.instructions[n]
         if immediate_of(x) != immediate_of(y):
             numbers = True
-        p = member_of(x, frame_pointer=frame)
+        p = a.members.get(m)
         if p is not None:
-            q = member_of(y, frame_pointer=frame)
+            q = b.members.get(n)
             if q is not None and p.displacement != q.displacement:
                 moved.append((n, p, q))
             elif q is not None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+
 from hotmend.diff.correspond import Correspondence, leads_to_same
 from hotmend.image.lines import NumberedCalls
 
@@ -62,7 +64,7 @@ def _changed_lines(c: Correspondence, i: int, j: int) -> list[_Line]:
     size = c.old.codes[i].size
     if size != c.new.codes[j].size or len(a) != len(b) or a[size:] != b[size:] or a == b:
         return []
-    differing = {n for n in range(size) if a[n] != b[n]}
+    differing = set(np.nonzero(np.frombuffer(a, np.uint8, size) != np.frombuffer(b, np.uint8, size))[0].tolist())
     old, new = NumberedCalls(c.old, i), NumberedCalls(c.new, j)
     if len(old.instructions) != len(new.instructions):
         return []
@@ -91,7 +93,8 @@ def _unmapped_references(c: Correspondence, i: int, j: int) -> list[tuple[int, i
         known = leads_to_same(c, x, y)
         if known is False:
             return None
-        if known is None:
+        # Who calls a function proves its entry as well, where its pairing rested on likeness alone.
+        if known is None or (y not in c.to_old and y in c.new.at):
             result.append((x, y))
     return result
 

@@ -15,10 +15,10 @@ _CANDIDATES_MAX = 40
 
 def match_changed(c: Correspondence) -> None:
     """Fill `c.pairs` for old functions without an identical twin, best evidence first."""
-    taken = set(c.same.values()) | set(c.pairs.values())
+    taken = {*c.staying().values(), *c.pairs.values()}
     for i, code in enumerate(c.old.codes):
         new_address = c.to_new.get(code.start)
-        if i in c.same or i in c.pairs or new_address is None:
+        if c.partner(i) >= 0 or new_address is None:
             continue
         j = c.new.at.get(new_address, -1)
         if j >= 0 and j not in taken and c.new.codes[j].gap == code.gap:
@@ -39,7 +39,7 @@ def _match_local_names(c: Correspondence, taken: set[int]) -> None:
     new_names = Counter(x.name for x in c.new.codes if x.name)
     where = {x.name: j for j, x in enumerate(c.new.codes) if x.name and new_names[x.name] == 1}
     for i, code in enumerate(c.old.codes):
-        if i in c.same or i in c.pairs or old_names[code.name] != 1:
+        if c.partner(i) >= 0 or old_names[code.name] != 1:
             continue
         j = where.get(code.name, -1)
         if j >= 0 and j not in taken and not code.gap and c.new.codes[j].start not in c.to_old:
@@ -48,7 +48,7 @@ def _match_local_names(c: Correspondence, taken: set[int]) -> None:
 
 def _match_stretches(c: Correspondence, taken: set[int]) -> None:
     """Between two neighbours that are paired, pair what is alike enough."""
-    holders = {j: i for i, j in (*c.same.items(), *c.pairs.items())}
+    holders = {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
     stretch_of: dict[tuple[int, int], list[int]] = {}
     last = -1
     for i in range(len(c.old.codes)):

@@ -86,6 +86,8 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     follow_pointers(c, old_objects, new_objects)
     clock.step("correspond")
     match_changed(c)
+    if not options.exact:
+        set_cosmetic(c, find_cosmetic(c))
     aligned = Aligned(c)
     map_aligned(c, aligned)
     match_changed(c)  # what aligned calls and addresses have proven pairs more functions
@@ -157,7 +159,7 @@ def _judge(c: Correspondence, contents: Contents, aligned: Aligned, options: Opt
         *whole(c.reasons),
         *contents.findings,
         *judge_thread_storage(c.old.image, c.new.image),
-        *judge_exports(c.old.image, c.new.image),
+        *judge_exports(c, contents.new),
         *exact,
         *without_guesses(c, options.types, exact, judge_layout(c, aligned)),
         *judge_allocations(c, aligned),

@@ -11,7 +11,7 @@ from collections import Counter
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.body import Body, member_of, uses_frame_pointer
+from hotmend.image.body import Body
 
 
 def users_of_members_above(c: Correspondence, aligned: Aligned, lowest: int) -> set[int]:
@@ -30,6 +30,4 @@ def users_of_members_above(c: Correspondence, aligned: Aligned, lowest: int) -> 
 
 def _members(body: Body, lowest: int) -> Counter[tuple[int, int]]:
     """Return how often a function uses which (displacement, bytes accessed) from `lowest` on, off any pointer."""
-    frame = uses_frame_pointer(body.instructions)
-    found = (member_of(i, frame_pointer=frame) for i in body.instructions)
-    return Counter((m.displacement, m.access) for m in found if m is not None and m.displacement >= lowest)
+    return Counter((m.displacement, m.access) for m in body.members.values() if m.displacement >= lowest)

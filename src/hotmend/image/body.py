@@ -14,7 +14,9 @@ _NONE, _RIP, _RSP, _RBP, _ESP, _FS = (
     int(r) for r in (Register.NONE, Register.RIP, Register.RSP, Register.RBP, Register.ESP, Register.FS)
 )
 _WIDE = range(int(Register.RAX), int(Register.R15) + 1)
-_STACK = (_RSP, _ESP)
+_RBP_READERS = frozenset({Mnemonic.PUSH, Mnemonic.POP, Mnemonic.CMP, Mnemonic.TEST})
+_NO_MEMBER = frozenset({_RSP, _ESP, _RIP, _NONE})
+"""Bases that lead to the stack or to no structure."""
 
 
 class Body:
@@ -30,6 +32,17 @@ class Body:
     def tokens(self) -> list[tuple[int, ...]]:
         """Each instruction without its numbers: operation, registers, base, index and scale."""
         return [token(i) for i in self.instructions]
+
+    @cached_property
+    def members(self) -> dict[int, Member]:
+        """The memory operands that may be members of something, by the index of their instruction."""
+        frame = uses_frame_pointer(self.instructions)
+        inherited = not frame and not writes_frame_pointer(self.instructions)
+        found = ((n, member_of(i, frame_pointer=frame)) for n, i in enumerate(self.instructions))
+        # Cold parts of functions go on with the frame pointer of the function they belong to.
+        return {
+            n: m for n, m in found if m is not None and not (inherited and m.base == _RBP and m.displacement < 0)
+        }
 
     def indexed_numbers(self) -> set[int]:
         """Return the large displacements of operands with a base or an index: they may be biased addresses."""
@@ -87,10 +100,10 @@ class Member:
 
 def member_of(i: Instruction, *, frame_pointer: bool) -> Member | None:
     """Return the memory operand of an instruction if it goes through a pointer that is not the stack's."""
-    if not any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
-        return None
     base = i.memory_base
-    if base in _STACK or base in (_RIP, _NONE) or (frame_pointer and base == _RBP):
+    if base in _NO_MEMBER or (frame_pointer and base == _RBP):
+        return None
+    if not any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
         return None
     displacement = i.memory_displacement
     if displacement >= 1 << 63:
@@ -105,6 +118,14 @@ def uses_frame_pointer(instructions: list[Instruction]) -> bool:
     """Return whether the function sets rbp up as its frame pointer."""
     return any(
         i.mnemonic == Mnemonic.MOV and i.op0_register == _RBP and i.op1_register == _RSP for i in instructions[:24]
+    )
+
+
+def writes_frame_pointer(instructions: list[Instruction]) -> bool:
+    """Return whether the function puts a value of its own into rbp; getting the caller's back does not count."""
+    return any(
+        i.op_count and i.op0_kind == _REGISTER and i.op0_register == _RBP and i.mnemonic not in _RBP_READERS
+        for i in instructions
     )
 
 
