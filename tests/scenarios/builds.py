@@ -18,14 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .catalog import HERE, Case, Variant
+from .rust import is_rust, rust_command, rust_compiler
 
 CACHE = HERE.parents[1] / ".cache" / "scenarios"
 HARNESS = HERE / "harness.c"
-COMPILE_SECONDS_MAX = 120
+COMPILE_SECONDS_MAX = 180
 LIBRARY = "libsubject.so"
 HARDENED = (
     "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wformat", "-Wl,-z,relro,-z,now",
 )  # fmt: skip
+
+
+VARIANT_FLAGS = {
+    Variant.HARDENED: HARDENED,
+    Variant.CET: ("-fcf-protection=full",),
+    Variant.LTO: ("-flto",),
+    Variant.CET_LTO: ("-flto", "-fcf-protection=full"),
+    Variant.DEBUG: ("-g",),
+}
 
 
 class CompileError(Exception):
@@ -71,7 +81,7 @@ def run_tool(command: list[str]) -> None:
 @functools.cache
 def compiler_version(compiler: str) -> str:
     """First line of `--version`."""
-    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([rust_compiler(compiler), "--version"], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[0]
 
 
@@ -87,8 +97,7 @@ def common_flags(case: Case) -> list[str]:
     configuration = case.configuration
     flags = [configuration.level, "-pthread", f"-I{HERE}", *case.scenario.compiler_flags(configuration.compiler)]
     flags += ["-fno-pie", "-no-pie"] if configuration.variant is Variant.NO_PIE else ["-fPIE", "-pie"]
-    if configuration.variant is Variant.HARDENED:
-        flags += HARDENED
+    flags += VARIANT_FLAGS.get(configuration.variant, ())
     if configuration.compiler == "clang":
         flags.append("-Qunused-arguments")
     return flags
@@ -105,7 +114,7 @@ def cache_key(case: Case, build: str) -> str:
     flags = [*common_flags(case), "|", *scenario.link, "|", *scenario.library, "|", *scenario.program, build]
     flags += [case.configuration.variant, compiler_version(case.configuration.compiler), str(scenario.loaded)]
     digest = hashlib.sha256("\0".join(flags).encode())
-    inputs = [HARNESS, HARNESS.with_suffix(".h"), Path(__file__)]
+    inputs = [HARNESS, HARNESS.with_suffix(".h"), HARNESS.with_suffix(".rs"), Path(__file__)]
     inputs += source_paths(case, scenario.program + scenario.library, build)
     inputs += sorted(scenario.directory.glob("*.h"))
     for path in inputs:
@@ -133,7 +142,7 @@ def _harness_object(case: Case) -> Path:
 
 
 def _strip(case: Case, image: Path) -> None:
-    if case.configuration.variant is not Variant.SYMBOLS:
+    if case.configuration.variant not in (Variant.SYMBOLS, Variant.DEBUG):
         run_tool(["strip", "-s", str(image)])
 
 
@@ -148,8 +157,18 @@ def _link_library(case: Case, build: str, directory: Path) -> None:
     _strip(case, target)
 
 
+def _link_rust(case: Case, build: str, directory: Path) -> None:
+    (source,) = source_paths(case, case.scenario.program, build)
+    target = directory / "program"
+    run_tool([*rust_command(case.configuration, source, target), *(("--cfg", "new") if build == "new" else ())])
+    _strip(case, target)
+
+
 def _link_program(case: Case, build: str, directory: Path, objects: Path) -> None:
     scenario = case.scenario
+    if is_rust(case.configuration.compiler):
+        _link_rust(case, build, directory)
+        return
     _, driver = drivers(case, scenario.program)
     parts = [str(_harness_object(case))]
     for source in source_paths(case, scenario.program, build):

@@ -40,12 +40,18 @@ class Flow(StrEnum):
 
 
 class Variant(StrEnum):
-    """How the two builds are linked; all but SYMBOLS are stripped."""
+    """How the two builds are linked; all but SYMBOLS and DEBUG are stripped."""
 
     PIE = "pie"
     NO_PIE = "no-pie"
     SYMBOLS = "symbols"
     HARDENED = "hardened"  # as Debian builds: fortified, stack protector, full RELRO
+    CET = "cet"  # every function that may be called by pointer starts with endbr64
+    LTO = "lto"
+    CET_LTO = "cet-lto"
+    DEBUG = "debug"  # debug information stays in
+    ABORT = "abort"  # Rust: a panic ends the program
+    ABORT_LTO = "abort-lto"
 
 
 @dataclass(frozen=True, slots=True)

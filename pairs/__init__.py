@@ -1,0 +1,1 @@
+"""Compiled pairs with one known change each: what must be refused is refused, what is harmless goes through."""

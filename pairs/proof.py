@@ -1,0 +1,91 @@
+"""What happens to running processes: native answers, the live proof of the harmless, the harm of the dangerous.
+
+The harm is shown with the engine itself: its refusals are switched off, the running old build is changed to the
+new code all the same, and must then answer wrong, or die. Where the answer is right, nothing is proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+from hotmend.model.verdict import Severity, Verdict
+from tests.scenarios.builds import Pair
+from tests.scenarios.catalog import Case
+from tests.scenarios.engine import Built, HotmendEngine
+from tests.scenarios.play import DEADLINE_SECONDS, play_plain
+from tests.scenarios.target import Target
+
+ASKS = 3
+INCOMPLETE = frozenset({"unmapped-reference", "conflicting-evidence", "new-copied-import", "mixed-page"})
+"""With these the new code lacks addresses: what it then does wrong would show nothing about the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What blindly applied code did.
+
+    Attributes:
+        proven: whether the process answered wrong or died.
+        said: the answer, the fate, or why nothing could be applied.
+    """
+
+    proven: bool
+    said: str
+
+
+def native_answer(program: Path) -> str:
+    """Return what a build answers when it started as itself."""
+    with Target(program) as target:
+        answers = {target.ask() for _ in range(ASKS)}
+        target.quit()
+    return "|".join(sorted(answers))
+
+
+def prove_live(case: Case, pair: Pair, built: Built) -> str:
+    """Return an empty string where old -> apply -> new -> revert -> old, twice, is what happened; else what did."""
+    try:
+        play_plain(case, pair, HotmendEngine(), built)
+    except AssertionError as error:
+        return str(error).splitlines()[0] if str(error) else "assertion failed"
+    return ""
+
+
+def build_blindly(case: Case, pair: Pair) -> Built:
+    """Make the hotpatch as if there were no reason against it."""
+    from hotmend.diff import pipeline
+
+    def never_refuse(reasons: object, *, changed: bool) -> Verdict:
+        del reasons
+        return Verdict.HOTPATCH_WITH_NOTES if changed else Verdict.NO_CHANGE
+
+    with mock.patch.object(pipeline, "judge", never_refuse):
+        built = HotmendEngine().build([(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images])
+    patches = tuple(
+        replace(patch, reasons=tuple(replace(r, severity=Severity.NOTE) for r in patch.reasons))
+        for patch in built.patches
+    )
+    return replace(built, patches=patches)
+
+
+def prove_harm(case: Case, pair: Pair, expected: str) -> Harm:
+    """Change a running old build to the new code whatever speaks against it, and see what it answers."""
+    try:
+        built = build_blindly(case, pair)
+    except Exception as error:  # noqa: BLE001 - what a hotpatch cannot be made of is not shown, and said so
+        return Harm(proven=False, said=f"cannot be built: {type(error).__name__}: {error}".splitlines()[0])
+    if not built.patches:
+        return Harm(proven=False, said="no code to apply")
+    if missing := INCOMPLETE & {reason.code for reason in built.reasons}:
+        return Harm(proven=False, said=f"cannot be built: {', '.join(sorted(missing))}")
+    with Target(pair.old.program) as target:
+        target.ask()
+        refused = HotmendEngine().apply(built, target.pid, DEADLINE_SECONDS)
+        if refused:
+            return Harm(proven=False, said=f"cannot be applied: {refused[0].code}")
+        try:
+            answer = "|".join(sorted({target.ask() for _ in range(ASKS)}))
+        except AssertionError as error:
+            return Harm(proven=True, said=str(error).splitlines()[0])
+        return Harm(proven=answer != expected, said=answer)
