@@ -2,12 +2,13 @@
 
 A file of `cases/` holds the pairs of one family. Lines that start with `//@` divide it:
 
-    //@ template NAME            source that pairs share; it comes behind the pair's own text
+    //@ template NAME [before]   source that pairs share; it comes behind the pair's own text, or before it
     //@ pair NAME CLASS [TEMPLATE]
     //@ says One line: what would break, or why nothing does.
     //@ limit words              undecidable pairs: words of the sentence in docs/limits.md they belong to
     //@ flags -f...              more options of the compiler
-    //@ library / //@ program    the pair's text is a library and the program that uses it; the library is the image
+    //@ library / //@ program    the pair's text is a library and the program that uses it; both are built
+                             anew, and the library is the image: programs outside of an update stay old
 
 The new build is the same text with NEW defined (C, C++) or `cfg(new)` set (Rust).
 """
@@ -111,7 +112,15 @@ def _text(section: _Section, path: Path, part: str = "shared") -> str:
     return "\n".join(([f'#line {start} "{path.name}"'] if part == "shared" else []) + lines) + "\n"
 
 
-def _pair(section: _Section, path: Path, templates: dict[str, str]) -> PairCase:
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """Source that pairs share."""
+
+    text: str
+    before: bool
+
+
+def _pair(section: _Section, path: Path, templates: dict[str, _Template]) -> PairCase:
     name, kind, *template = section.words[1:]
     where = f"{path.name}: {name}"
     if not section.keys.get("says"):
@@ -120,7 +129,8 @@ def _pair(section: _Section, path: Path, templates: dict[str, str]) -> PairCase:
         raise PairError(f"{where}: a limit belongs to undecidable pairs, and to each of them")
     shared = _text(section, path)
     for wanted in template:
-        shared += templates[wanted]
+        found = templates[wanted]
+        shared = found.text + shared if found.before else shared + found.text
     library = shared + _text(section, path, "library") if "library" in section.parts else ""
     program = shared + _text(section, path, "program") if "program" in section.parts else shared
     return PairCase(
@@ -139,7 +149,7 @@ def _pair(section: _Section, path: Path, templates: dict[str, str]) -> PairCase:
 def read_family(path: Path) -> list[PairCase]:
     """Return the pairs of one file."""
     sections = list(_sections(path))
-    templates = {s.words[1]: _text(s, path) for s in sections if s.words[0] == "template"}
+    templates = {s.words[1]: _Template(_text(s, path), "before" in s.words) for s in sections if s.words[0] == "template"}
     return [_pair(s, path, templates) for s in sections if s.words[0] == "pair"]
 
 

@@ -65,14 +65,12 @@ def write_sources(pair: PairCase) -> Path:
         return folder
     for part, text in (("program", pair.program), ("library", pair.library)):
         for build, define in (("old", ""), ("new", "#define NEW 1\n")):
-            _write(folder / build / f"{part}{pair.suffix}", f"{define}{PRELUDE.read_text()}{text}")
+            _write(folder / build / f"{part}{pair.suffix}", f"#define {part.upper()} 1\n{define}{PRELUDE.read_text()}{text}")
     return folder
 
 
 def case_of(pair: PairCase, configuration: Configuration, old: str = "", new: str = "") -> Case:
     """Return the pair as a case of the scenarios; `old` and `new` are the answers, once they are known."""
-    # The program that uses a library stays what it is: only the library is updated.
-    build = "old" if pair.library else "@"
     scenario = Scenario(
         name=f"pair-{pair.name}",
         description=pair.says,
@@ -81,7 +79,7 @@ def case_of(pair: PairCase, configuration: Configuration, old: str = "", new: st
         new=new,
         reverted=old,
         directory=write_sources(pair),
-        program=(f"{build}/program{pair.suffix}",),
+        program=(f"@/program{pair.suffix}",),
         library=(f"@/library{pair.suffix}",) if pair.library else (),
         images=("library",) if pair.library else ("program",),
         flags=() if pair.suffix == ".rs" else ("-w", *pair.flags),

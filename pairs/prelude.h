@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #ifdef NEW
-#define OLD_NEW(old, new_) new_
+#define OLD_NEW(old, ...) __VA_ARGS__
 #else
-#define OLD_NEW(old, new_) old
+#define OLD_NEW(old, ...) old
 #endif

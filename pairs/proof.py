@@ -6,6 +6,7 @@ new code all the same, and must then answer wrong, or die. Where the answer is r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -14,10 +15,11 @@ from hotmend.model.verdict import Severity, Verdict
 from tests.scenarios.builds import Pair
 from tests.scenarios.catalog import Case
 from tests.scenarios.engine import Built, HotmendEngine
-from tests.scenarios.play import DEADLINE_SECONDS, play_plain
+from tests.scenarios.play import play_plain
 from tests.scenarios.target import Target
 
 ASKS = 3
+HARM_SECONDS = 3.0
 INCOMPLETE = frozenset({"unmapped-reference", "conflicting-evidence", "new-copied-import", "mixed-page"})
 """With these the new code lacks addresses: what it then does wrong would show nothing about the change."""
 
@@ -52,36 +54,39 @@ def prove_live(case: Case, pair: Pair, built: Built) -> str:
     return ""
 
 
-def build_blindly(case: Case, pair: Pair) -> Built:
-    """Make the hotpatch as if there were no reason against it."""
-    from hotmend.diff import pipeline
+class BlindEngine(HotmendEngine):
+    """The engine without its refusals: whatever a hotpatch can be made of becomes one."""
 
-    def never_refuse(reasons: object, *, changed: bool) -> Verdict:
-        del reasons
-        return Verdict.HOTPATCH_WITH_NOTES if changed else Verdict.NO_CHANGE
+    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+        """Make the hotpatch as if there were no reason against it."""
+        from hotmend.diff import pipeline
 
-    with mock.patch.object(pipeline, "judge", never_refuse):
-        built = HotmendEngine().build([(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images])
-    patches = tuple(
-        replace(patch, reasons=tuple(replace(r, severity=Severity.NOTE) for r in patch.reasons))
-        for patch in built.patches
-    )
-    return replace(built, patches=patches)
+        def never_refuse(reasons: object, *, changed: bool) -> Verdict:
+            del reasons
+            return Verdict.HOTPATCH_WITH_NOTES if changed else Verdict.NO_CHANGE
+
+        with mock.patch.object(pipeline, "judge", never_refuse):
+            built = super().build(pairs)
+        patches = tuple(
+            replace(patch, reasons=tuple(replace(r, severity=Severity.NOTE) for r in patch.reasons))
+            for patch in built.patches
+        )
+        return replace(built, patches=patches)
 
 
 def prove_harm(case: Case, pair: Pair, expected: str) -> Harm:
     """Change a running old build to the new code whatever speaks against it, and see what it answers."""
     try:
-        built = build_blindly(case, pair)
+        built = BlindEngine().build([(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images])
     except Exception as error:  # noqa: BLE001 - what a hotpatch cannot be made of is not shown, and said so
         return Harm(proven=False, said=f"cannot be built: {type(error).__name__}: {error}".splitlines()[0])
     if not built.patches:
-        return Harm(proven=False, said="no code to apply")
+        # The harm is that nothing happens where the update says that something must.
+        return Harm(proven=native_answer(pair.old.program) != expected, said="no code to apply")
     if missing := INCOMPLETE & {reason.code for reason in built.reasons}:
         return Harm(proven=False, said=f"cannot be built: {', '.join(sorted(missing))}")
     with Target(pair.old.program) as target:
-        target.ask()
-        refused = HotmendEngine().apply(built, target.pid, DEADLINE_SECONDS)
+        refused = HotmendEngine().apply(built, target.pid, HARM_SECONDS)
         if refused:
             return Harm(proven=False, said=f"cannot be applied: {refused[0].code}")
         try:

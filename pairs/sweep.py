@@ -87,7 +87,7 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
     made: Pair | None = None
     try:
         made = compile_pair(case)
-        old, new = native_answer(made.old.program), native_answer(_new_program(made, case))
+        old, new = native_answer(made.old.program), native_answer(made.new.program)
     except (CompileError, AssertionError, subprocess.TimeoutExpired) as error:
         return result(Outcome.NOT_BUILT, str(error))
     try:
@@ -104,12 +104,6 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
         return result(outcome, "", built)
     harm = prove_harm(case, made, new)
     return result(outcome, f"right {new!r}, blindly applied {harm.said!r}", built, harm.proven)
-
-
-def _new_program(made: Pair, case: Case) -> Path:
-    """The program that shows how the new build behaves: for a library, the old program beside the new library."""
-    del case
-    return made.new.program
 
 
 def _harmless(case: Case, made: Pair, built: Built, proofs: Proofs) -> tuple[Outcome, str]:

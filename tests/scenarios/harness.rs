@@ -1,4 +1,10 @@
 // The loop of every Rust scenario program: `ask` and `quit` of harness.c, on the main thread alone.
+
+/// Makes the compiler forget what it knows about a value; `std::hint::black_box` is newer than Debian's compiler.
+fn hide<T: Copy>(value: T) -> T {
+    unsafe { std::ptr::read_volatile(&value) }
+}
+
 fn main() {
     use std::io::{BufRead, Write};
     setup();

@@ -37,11 +37,12 @@ def compiler_installed(name: str) -> bool:
 def rust_command(configuration: Configuration, source: Path, target: Path) -> list[str]:
     """Return the command that makes the program of one build.
 
-    The crate has one name for both builds, so that symbols and the order of functions are those of one package.
+    The crate has one name and one path for both builds, as the builds of a package have: panics show the path.
     """
     level = configuration.level.removeprefix("-O")
     options = [f"opt-level={level}", "codegen-units=1", "link-arg=-Wl,--build-id", *_VARIANT_OPTIONS[configuration.variant]]
     words = [rust_compiler(configuration.compiler), "--edition=2021", "--crate-name=program", "-Awarnings"]
+    words.append(f"--remap-path-prefix={source.parent}=/usr/src/program")
     for option in options:
         words += ["-C", option]
     return [*words, str(source), "-o", str(target)]
