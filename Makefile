@@ -2,13 +2,14 @@
 # make test    lint, types and all tests (root: they change running processes)
 # make demo    a stock nginx and its security update, under load
 # make bench   the figures of the issue, from real runs
+# make pairs   compiled pairs with one known change each: what is dangerous must be refused (root)
 
 PYTHON ?= python3
 BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo bench clean
+.PHONY: setup test lint types demo bench pairs clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -39,6 +40,9 @@ demo: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+pairs: setup
+	@$(BIN)/python -m pairs
 
 clean:
 	rm -rf .venv .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

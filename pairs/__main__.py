@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="NAME", help="a pair, a family or a class; may be repeated")
     parser.add_argument("--configuration", action="append", metavar="LABEL", help="such as gcc-O2-cet; may be repeated")
     parser.add_argument("--no-proof", action="store_true", help="compare only, change no process")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per processor)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per processor)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object per result")
     parser.add_argument("--verbose", action="store_true", help="one line for each result on stderr")
     parser.add_argument("--list", action="store_true", help="name the pairs and do nothing")
@@ -65,7 +67,9 @@ def _choose_configurations(labels: list[str] | None) -> list[Configuration]:
     every = all_configurations()
     if labels:
         if unknown := sorted(set(labels) - {c.label for c in every}):
-            raise SystemExit(f"pairs: no configuration {', '.join(unknown)}; there are {' '.join(c.label for c in every)}")
+            raise SystemExit(
+                f"pairs: no configuration {', '.join(unknown)}; there are {' '.join(c.label for c in every)}"
+            )
         every = [c for c in every if c.label in labels]
     for compiler in sorted({c.compiler for c in every if not compiler_installed(c.compiler)}):
         print(f"pairs: {compiler} is not installed; its configurations are left out", file=sys.stderr)
@@ -76,7 +80,9 @@ def _progress(result: Result, done: int, count: int, *, verbose: bool) -> None:
     if verbose or result.defect:
         print(result_line(result), file=sys.stderr, flush=True)
     elif result.outcome is Outcome.FALSE_ALARM:
-        print(f"false alarm {result.configuration} {result.pair}: {first_line(result.note)}", file=sys.stderr, flush=True)
+        print(
+            f"false alarm {result.configuration} {result.pair}: {first_line(result.note)}", file=sys.stderr, flush=True
+        )
     if done % 100 == 0:
         print(f"pairs: {done} of {count}", file=sys.stderr, flush=True)
 

@@ -149,7 +149,9 @@ def _pair(section: _Section, path: Path, templates: dict[str, _Template]) -> Pai
 def read_family(path: Path) -> list[PairCase]:
     """Return the pairs of one file."""
     sections = list(_sections(path))
-    templates = {s.words[1]: _Template(_text(s, path), "before" in s.words) for s in sections if s.words[0] == "template"}
+    templates = {
+        s.words[1]: _Template(_text(s, path), "before" in s.words) for s in sections if s.words[0] == "template"
+    }
     return [_pair(s, path, templates) for s in sections if s.words[0] == "pair"]
 
 

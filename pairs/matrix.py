@@ -65,7 +65,10 @@ def write_sources(pair: PairCase) -> Path:
         return folder
     for part, text in (("program", pair.program), ("library", pair.library)):
         for build, define in (("old", ""), ("new", "#define NEW 1\n")):
-            _write(folder / build / f"{part}{pair.suffix}", f"#define {part.upper()} 1\n{define}{PRELUDE.read_text()}{text}")
+            _write(
+                folder / build / f"{part}{pair.suffix}",
+                f"#define {part.upper()} 1\n{define}{PRELUDE.read_text()}{text}",
+            )
     return folder
 
 

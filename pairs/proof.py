@@ -57,7 +57,7 @@ def prove_live(case: Case, pair: Pair, built: Built) -> str:
 class BlindEngine(HotmendEngine):
     """The engine without its refusals: whatever a hotpatch can be made of becomes one."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         """Make the hotpatch as if there were no reason against it."""
         from hotmend.diff import pipeline
 
@@ -66,7 +66,7 @@ class BlindEngine(HotmendEngine):
             return Verdict.HOTPATCH_WITH_NOTES if changed else Verdict.NO_CHANGE
 
         with mock.patch.object(pipeline, "judge", never_refuse):
-            built = super().build(pairs)
+            built = super().build(pairs, partial=partial)
         patches = tuple(
             replace(patch, reasons=tuple(replace(r, severity=Severity.NOTE) for r in patch.reasons))
             for patch in built.patches

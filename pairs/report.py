@@ -11,7 +11,17 @@ from pathlib import Path
 from pairs.catalog import Class, PairCase
 from pairs.sweep import Outcome, Result
 
-_HEADING = ("pair", "tried", "refused", "passed", "live", "alarms", "equal", "harm", "codes, and what was not as it should be")
+_HEADING = (
+    "pair",
+    "tried",
+    "refused",
+    "passed",
+    "live",
+    "alarms",
+    "equal",
+    "harm",
+    "codes, and what was not as it should be",
+)
 _WIDTHS = (38, 5, 7, 7, 5, 6, 5, 5)
 
 
@@ -30,7 +40,9 @@ def first_line(text: str) -> str:
 
 def _row(cells: Iterable[object]) -> str:
     texts = [str(cell) for cell in cells]
-    padded = [text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, _WIDTHS, strict=False))]
+    padded = [
+        text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, _WIDTHS, strict=False))
+    ]
     return " ".join([*padded, *texts[len(_WIDTHS) :]]).rstrip()
 
 
@@ -73,7 +85,9 @@ def summary(results: Sequence[Result]) -> list[str]:
         lines.append(f"{kind}: {len({r.pair for r in rows})} pairs, {len(rows)} builds: {told or 'none'}")
     shown = [r for r in results if r.kind is Class.DANGEROUS and r.harm is not None]
     proven = {r.pair for r in shown if r.harm}
-    lines.append(f"harm of blindly applied code seen for {len(proven)} of {len({r.pair for r in shown})} dangerous pairs")
+    lines.append(
+        f"harm of blindly applied code seen for {len(proven)} of {len({r.pair for r in shown})} dangerous pairs"
+    )
     lines.append(f"defects: {sum(result.defect for result in results)}")
     return lines
 

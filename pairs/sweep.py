@@ -80,9 +80,8 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
 
     def result(outcome: Outcome, note: str = "", built: Built | None = None, harm: bool | None = None) -> Result:
         codes = tuple(sorted({reason.code for reason in refusals(built.reasons)})) if built else ()
-        image = case.scenario.images[0]
-        return Result(pair.name, configuration.label, pair.kind, outcome, codes, harm, note,
-                      str(made.old.image(image)) if made else "", str(made.new.image(image)) if made else "")  # fmt: skip
+        images = [str(build.image(case.scenario.images[0])) for build in (made.old, made.new)] if made else ["", ""]
+        return Result(pair.name, configuration.label, pair.kind, outcome, codes, harm, note, *images)
 
     made: Pair | None = None
     try:
@@ -91,11 +90,13 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
     except (CompileError, AssertionError, subprocess.TimeoutExpired) as error:
         return result(Outcome.NOT_BUILT, str(error))
     try:
-        built = (engine or HotmendEngine()).build([(made.old.image(k), made.new.image(k)) for k in case.scenario.images])
+        built = (engine or HotmendEngine()).build(
+            [(made.old.image(k), made.new.image(k)) for k in case.scenario.images]
+        )
     except Exception as error:  # noqa: BLE001 - whatever it raises is a defect to show
         return result(Outcome.CRASHED, f"{type(error).__name__}: {error}")
     if built.verdict is Verdict.NO_CHANGE:
-        outcome, note = _unchanged(case, made, old, new)
+        outcome, note = _unchanged(case, made, old, new, pair.kind)
         return result(outcome, note, built)
     if pair.kind is Class.HARMLESS:
         return result(*_harmless(case_of(pair, configuration, old, new), made, built, proofs), built)
@@ -108,27 +109,30 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
 
 def _harmless(case: Case, made: Pair, built: Built, proofs: Proofs) -> tuple[Outcome, str]:
     if not built.patches:
-        return Outcome.FALSE_ALARM, "; ".join(f"{r.code}: {r.sentence} {r.subjects[:2]}" for r in refusals(built.reasons))
+        return Outcome.FALSE_ALARM, "; ".join(
+            f"{r.code}: {r.sentence} {r.subjects[:2]}" for r in refusals(built.reasons)
+        )
     if not proofs.live:
         return Outcome.ACCEPTED, ""
     went_wrong = prove_live(case, made, built)
     return (Outcome.BROKEN, went_wrong) if went_wrong else (Outcome.LIVE, "")
 
 
-def _unchanged(case: Case, made: Pair, old: str, new: str) -> tuple[Outcome, str]:
-    """`no change` is believed where both programs behave alike; equal images say the compiler made them so."""
+def _unchanged(case: Case, made: Pair, old: str, new: str, kind: Class) -> tuple[Outcome, str]:
+    """`no change` is believed where both builds are equal, or harmless and alike in what they do."""
     if old != new:
         return Outcome.MISSED, f"the old build answers {old!r}, the new one {new!r}"
     image = case.scenario.images[0]
     if contents(made.old.image(image)) == contents(made.new.image(image)):
         return Outcome.NO_CHANGE, "the compiler made the two builds equal"
-    return Outcome.NO_CHANGE, f"the builds differ, and both answer {old!r}"
+    outcome = Outcome.NO_CHANGE if kind is Class.HARMLESS else Outcome.MISSED
+    return outcome, f"the builds differ, and both answer {old!r}"
 
 
 def contents(image: Path) -> bytes:
-    """Return all of a stripped image but its build-id."""
+    """Return all of an image but its build-id and what stripping removes."""
     target = image.with_name(f"{image.name}.without-id")
-    run_tool(["objcopy", "--remove-section=.note.gnu.build-id", str(image), str(target)])
+    run_tool(["objcopy", "--strip-all", "--remove-section=.note.gnu.build-id", str(image), str(target)])
     try:
         return target.read_bytes()
     finally:

@@ -30,21 +30,21 @@ def pair_named(name: str) -> PairCase:
 class RefusingEngine(HotmendEngine):
     """Says no to everything."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         return Built(Verdict.BASELINE_REQUIRED, (refusal("some-code", "A sentence."),))
 
 
 class BlindToChanges(HotmendEngine):
     """Says that nothing changed."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         return Built(Verdict.NO_CHANGE, ())
 
 
 class BrokenEngine(HotmendEngine):
     """Ends in an exception."""
 
-    def build(self, pairs: Sequence[tuple[Path, Path]]) -> Built:
+    def build(self, pairs: Sequence[tuple[Path, Path]], *, partial: bool = False) -> Built:
         raise IndexError("out of range")
 
 
@@ -99,7 +99,9 @@ def test_source_that_does_not_compile_is_a_defect() -> None:
 
 @pytest.mark.scenario
 def test_same_source_is_no_change() -> None:
-    same = replace(pair_named("bounds-check-added"), name="test-same", program="void answer(char *l, size_t s) { *l = 0; }\n")
+    same = replace(
+        pair_named("bounds-check-added"), name="test-same", program="void answer(char *l, size_t s) { *l = 0; }\n"
+    )
     assert judge_pair(same, GCC_O2, NO_PROOF).outcome is Outcome.NO_CHANGE
 
 

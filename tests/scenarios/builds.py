@@ -114,7 +114,9 @@ def cache_key(case: Case, build: str) -> str:
     flags = [*common_flags(case), "|", *scenario.link, "|", *scenario.library, "|", *scenario.program, build]
     flags += [case.configuration.variant, compiler_version(case.configuration.compiler), str(scenario.loaded)]
     digest = hashlib.sha256("\0".join(flags).encode())
-    inputs = [HARNESS, HARNESS.with_suffix(".h"), HARNESS.with_suffix(".rs"), Path(__file__)]
+    inputs = [HARNESS, HARNESS.with_suffix(".h"), Path(__file__)]
+    if is_rust(case.configuration.compiler):
+        inputs += [HARNESS.with_suffix(".rs"), HERE / "rust.py"]
     inputs += source_paths(case, scenario.program + scenario.library, build)
     inputs += sorted(scenario.directory.glob("*.h"))
     for path in inputs:

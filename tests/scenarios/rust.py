@@ -40,7 +40,12 @@ def rust_command(configuration: Configuration, source: Path, target: Path) -> li
     The crate has one name and one path for both builds, as the builds of a package have: panics show the path.
     """
     level = configuration.level.removeprefix("-O")
-    options = [f"opt-level={level}", "codegen-units=1", "link-arg=-Wl,--build-id", *_VARIANT_OPTIONS[configuration.variant]]
+    options = [
+        f"opt-level={level}",
+        "codegen-units=1",
+        "link-arg=-Wl,--build-id",
+        *_VARIANT_OPTIONS[configuration.variant],
+    ]
     words = [rust_compiler(configuration.compiler), "--edition=2021", "--crate-name=program", "-Awarnings"]
     words.append(f"--remap-path-prefix={source.parent}=/usr/src/program")
     for option in options:
