@@ -114,6 +114,24 @@ def test_copies_of_one_program_are_compared_once(
     assert len(update.hotpatches) == 1
 
 
+def test_what_one_image_leaves_old_binds_those_that_use_it(
+    packages: Callable[..., Update], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[str, frozenset[str]]] = []
+
+    def compare(old: _Image, new: _Image, *, path: str, options: Options) -> Outcome:
+        compared.append((path, options.stays_old))
+        outcome = _compare(old, new, path=path, options=replace(options, stays_old=frozenset()))
+        return outcome if outcome.hotpatch else replace(outcome, left=("changed_export",))
+
+    monkeypatch.setattr(build_module, "compare", compare)
+    old = {"lib/a": "a:", "lib/b": "b:", "lib/c": "c:"}
+    user, other = "\0changed_export\0:hotpatch", "c2:hotpatch"
+    packages(old, {"lib/a": "a2:baseline required", "lib/b": user, "lib/c": other})
+    nothing, left = frozenset[str](), frozenset({"changed_export"})
+    assert compared == [("lib/a", nothing), ("lib/b", nothing), ("lib/c", nothing), ("lib/b", left)]
+
+
 def test_swapped_order_is_a_usage_error(packages: Callable[..., Update]) -> None:
     with pytest.raises(UsageError, match=r"1\.0-3 is newer than 1\.0-1"):
         packages({"bin/a": "a"}, {"bin/a": "b"}, "1.0-3", "1.0-1")

@@ -95,6 +95,29 @@ def test_partial_changes_nothing_where_nothing_is_refused() -> None:
     assert whole.hotpatch == part.hotpatch
 
 
+_IMPORTS = """
+extern long helper(long), other(long);
+long uses(long x) {{ return helper(x) {uses}; }}
+long apart(long x) {{ return other(x) {apart}; }}
+long bound(long x) {{ return uses(x) ^ 3; }}
+"""
+
+
+def _imports(options: Options) -> Outcome:
+    sources = [_IMPORTS.format(uses=f"* {n}", apart=f"+ {n}") for n in (3, 5)]
+    return compare(*map(_build, sources), options=options)
+
+
+def test_what_another_image_leaves_old_refuses_its_users() -> None:
+    assert _imports(Options()).verdict is Verdict.HOTPATCH
+    outcome = _imports(Options(stays_old=frozenset({"helper", "unknown"})))
+    assert outcome.verdict is Verdict.BASELINE_REQUIRED
+    (reason,) = outcome.reasons
+    assert (reason.code, reason.subjects) == ("needs-left-function", ("helper",))
+    assert set(outcome.left) == {"uses", "apart"}
+    assert _names(_imports(Options(partial=True, stays_old=frozenset({"helper"})))) == {"apart"}
+
+
 @given(st.lists(st.sets(st.integers(0, 20), min_size=1, max_size=4), max_size=12))
 def test_groups_are_the_connected_parts(bonds: list[set[int]]) -> None:
     groups = Groups()

@@ -14,6 +14,7 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
 from hotmend.diff.judge import judge_biased, judge_labels, judge_unwinding
 from hotmend.diff.redirect import plan_entries
+from hotmend.diff.siblings import judge_siblings
 from hotmend.diff.stubs import Entry, make_stubs
 from hotmend.model.addresses import Extent, LinkAddress
 from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment
@@ -38,8 +39,22 @@ class Attempt:
     findings: tuple[Finding, ...]
 
 
-def attempt(c: Correspondence, contents: Contents, aligned: Aligned, left: frozenset[int] = frozenset()) -> Attempt:
-    """Put together all changed functions but those of `left`."""
+def attempt(
+    c: Correspondence,
+    contents: Contents,
+    aligned: Aligned,
+    left: frozenset[int] = frozenset(),
+    stays_old: frozenset[str] = frozenset(),
+) -> Attempt:
+    """Put together all changed functions but those of `left`.
+
+    Args:
+        c: the correspondence.
+        contents: compared objects.
+        aligned: bodies of changed functions.
+        left: new codes that stay old.
+        stays_old: names of functions of the update's other images that do.
+    """
     selection = select(c, contents, left)
     assembly = Assembly(c, contents, selection, aligned)
     assembly.run()
@@ -51,6 +66,7 @@ def attempt(c: Correspondence, contents: Contents, aligned: Aligned, left: froze
         *judge_unwinding(c, selection, aligned),
         *judge_biased(c, selection, aligned),
         *judge_registrations(c, contents, selection, aligned),
+        *judge_siblings(c, selection, stays_old),
         *refusals,
         *assembly.findings(),
     )

@@ -28,10 +28,12 @@ class Options:
         accept: codes of refusals, out of `ACCEPTABLE`, that become notes.
         exact: take functions in that differ in nothing but source line numbers handed to error functions.
         partial: where something is refused, leave the functions that it rests on old and take in the rest.
+        stays_old: names of functions of the update's other images that changed and yet stay old.
         types: of both builds, where debug information is at hand.
     """
 
     accept: frozenset[str] = frozenset()
     exact: bool = False
     partial: bool = False
+    stays_old: frozenset[str] = frozenset()
     types: TypePair | None = None

@@ -55,7 +55,12 @@ class Groups:
 
 
 def attempt_part(
-    c: Correspondence, contents: Contents, aligned: Aligned, full: Attempt, findings: list[Finding]
+    c: Correspondence,
+    contents: Contents,
+    aligned: Aligned,
+    full: Attempt,
+    findings: list[Finding],
+    stays_old: frozenset[str] = frozenset(),
 ) -> tuple[Attempt, list[Finding]] | None:
     """Find the largest part that nothing refuses.
 
@@ -65,6 +70,7 @@ def attempt_part(
         aligned: bodies of changed functions.
         full: the attempt at everything.
         findings: what the rules found that look at all that changed.
+        stays_old: names of functions of the update's other images that stay old.
 
     Returns:
         The part and the refusals that made functions stay old; None where nothing is left of the update.
@@ -84,7 +90,7 @@ def attempt_part(
         if grown == left and refusals is not causes:
             return None  # what leaving its functions old does not settle
         left = grown
-        made = attempt(c, contents, aligned, left)
+        made = attempt(c, contents, aligned, left, stays_old)
         if not made.selection.shadow:
             return None
         refusals = [f for f in made.findings if f.refuses]

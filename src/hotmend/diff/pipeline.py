@@ -101,12 +101,12 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     reconstructed, reconstructible, failures = reconstruct(c)
     findings += whole(failures)
     clock.step("reconstruct")
-    made = attempt(c, contents, aligned)
+    made = attempt(c, contents, aligned, stays_old=options.stays_old)
     everything = [*findings, *_accepted(made.findings, options)]
     clock.step("assemble")
     part = None
     if options.partial and any(f.refuses for f in everything):
-        part = attempt_part(c, contents, aligned, made, findings)
+        part = attempt_part(c, contents, aligned, made, findings, options.stays_old)
         clock.step("part")
     shared = _Shared(reconstructed, reconstructible, coverage(c, options.types))
     everything += _cosmetic(c, made)
@@ -119,6 +119,8 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
         everything = [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
         outcome = _outcome(c, made, path, everything, shared)
         outcome = replace(outcome, whole=whole_outcome)
+    if outcome.verdict is Verdict.BASELINE_REQUIRED:
+        outcome = replace(outcome, left=tuple(c.new.codes[j].label for j in sorted(made.selection.shadow)))
     if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
         outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
     clock.step("write")

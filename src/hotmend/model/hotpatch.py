@@ -239,7 +239,7 @@ class Outcome:
         reasons: all of them, refusals first.
         statistics: counts, also for a refused pair as far as it got.
         hotpatch: present exactly for the two hotpatch verdicts.
-        left: names of changed functions that a partial hotpatch leaves old; empty for a whole one.
+        left: names of changed functions that stay old: some where the hotpatch is a partial one, all without one.
         same_names: names of unchanged functions, as far as the image knows names; only for a partial hotpatch.
         seconds: wall time of each step of the comparison, in order.
         whole: the refused outcome of everything, where this one is that of a part.

@@ -206,19 +206,11 @@ def _build_from_packages(
         siblings = ", ".join(new_deb.siblings)
         hint = f"its programs may be in {siblings}" if siblings else "it may have its programs in another package"
         raise InputError(f"{new_deb.package}: the package has no x86-64 programs or libraries", hint)
-    files: list[FileReport] = []
-    known: dict[tuple[bytes, bytes], FileReport] = {}
-    for number, pair in enumerate(pairs):
-        progress(f"comparing {pair.path}", number, len(pairs))
-        contents = (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
-        if contents not in known:
-            known[contents] = _compare_pair(pair, comparison)
-        files.append(_under_its_name(known[contents], pair))
-    progress("comparing", len(pairs), len(pairs))
+    files = _compare_together(pairs, comparison, progress)
     versions = (old_deb.version, new_deb.version)
     fixes: tuple[Fix, ...] = ()
     outcomes = [file.outcome for file in files if file.outcome is not None]
-    if any(outcome.left for outcome in outcomes):
+    if any(outcome.left and outcome.hotpatch for outcome in outcomes):
         fixes = find_fixes(cves, _patches(new_deb, patches), outcomes)
     completed = tuple(
         replace(
@@ -237,6 +229,39 @@ def _build_from_packages(
     )
     sides = [Side(label, deb.package, deb.version, deb.file_bytes) for label, deb in (old, new)]
     return Update(sides[0], sides[1], completed, cves, notes, fixes)
+
+
+def _compare_together(
+    pairs: Sequence[FilePair[ElfFile]], comparison: _Comparison, progress: Progress
+) -> list[FileReport]:
+    """Compare the files of an update. What of one image stays old binds the others, which are then compared again."""
+    known: dict[tuple[bytes, bytes], FileReport] = {}
+    stays_old: frozenset[str] = frozenset()
+    again = set(range(len(pairs)))
+    while again:
+        comparison = replace(comparison, options=replace(comparison.options, stays_old=stays_old))
+        for number in sorted(again):
+            pair = pairs[number]
+            progress(f"comparing {pair.path}", number, len(pairs))
+            contents = _contents(pair)
+            if contents not in known or stays_old:
+                known[contents] = _compare_pair(pair, comparison)
+        outcomes = [report.outcome for report in known.values() if report.outcome is not None]
+        before, stays_old = stays_old, frozenset(name for o in outcomes for name in o.left)
+        again = {n for n, pair in enumerate(pairs) if _uses(pair, stays_old - before, known[_contents(pair)])}
+    progress("comparing", len(pairs), len(pairs))
+    return [_under_its_name(known[_contents(pair)], pair) for pair in pairs]
+
+
+def _contents(pair: FilePair[ElfFile]) -> tuple[bytes, bytes]:
+    return (pair.old.content if pair.old else b"", pair.new.content if pair.new else b"")
+
+
+def _uses(pair: FilePair[ElfFile], names: frozenset[str], report: FileReport) -> bool:
+    """Return whether an image that gets a hotpatch may import one of `names` (its file has the text)."""
+    if pair.new is None or report.outcome is None or report.outcome.hotpatch is None:
+        return False
+    return any(b"\0" + name.encode() + b"\0" in pair.new.content for name in names)
 
 
 def _patches(deb: Deb, given: Path | None) -> tuple[Patch, ...]:
