@@ -32,7 +32,7 @@ def _file(
 
 def _result(files: list[FileRow], source: str = "tool") -> PackageResult:
     candidate = Candidate(source, source, "1", "2", 10, 20)
-    return package_result(candidate, Prepared(None, None, 0.5, 0.5, 1 << 20), files, "here")
+    return package_result(candidate, Prepared(None, None, 0.5, 0.5, 0.5, 1 << 20), files, "here")
 
 
 def _report(*results: PackageResult) -> Report:
@@ -65,7 +65,7 @@ def test_no_restart_means_that_no_file_needs_one(verdicts: list[str | None]) -> 
 
 
 def test_a_package_that_cannot_be_fetched_is_no_answer() -> None:
-    failed = package_result(Candidate("tool", "tool", "1", "2", 1, 1), Prepared(None, "gone", 0, 0, 0), [], "here")
+    failed = package_result(Candidate("tool", "tool", "1", "2", 1, 1), Prepared(None, "gone", 0, 0, 0, 0), [], "here")
     report = make_report([failed], {}, _ABOUT)
     assert report.sources[0].outcome == "no answer"
     assert report.packages[0].verdict is None

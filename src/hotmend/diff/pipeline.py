@@ -16,6 +16,7 @@ from hotmend.diff.copies import judge_copies, judge_identity
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, whole
 from hotmend.diff.judge import judge_exports, judge_splits
+from hotmend.diff.kinship import judge_kinship
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.lines import find_cosmetic, set_cosmetic
@@ -76,6 +77,9 @@ def _without_collector() -> Iterator[None]:
 
 def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock = _Clock()
+    if strangers := judge_kinship(old, new):
+        clock.step("kinship")
+        return replace(_not_compared(old, new, path, strangers), seconds=tuple(clock.steps))
     before = survey(old)
     after = survey(new, before)
     clock.step("decode")
@@ -134,6 +138,20 @@ class _Shared:
     reconstructed: int
     reconstructible: int
     types: TypeCoverage
+
+
+def _not_compared(old: Image, new: Image, path: str, reasons: tuple[Reason, ...]) -> Outcome:
+    """Return the refusal of a pair that was not compared: nothing is known of its functions."""
+    return Outcome(
+        name=new.name,
+        path=path or new.name,
+        old_build_id=old.build_id,
+        new_build_id=new.build_id,
+        verdict=judge(reasons, changed=True),
+        reasons=reasons,
+        statistics=Statistics(0, 0, 0, 0, (), 0, 0),
+        hotpatch=None,
+    )
 
 
 def _outcome(c: Correspondence, made: Attempt, path: str, findings: list[Finding], shared: _Shared) -> Outcome:

@@ -49,6 +49,7 @@ class Answer(msgspec.Struct, frozen=True):
     error: str | None
     error_kind: str | None
     seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
 
 
@@ -86,7 +87,8 @@ def run_task(request: Request, tasks: dict[str, Task], stop: int | None = None) 
     if data is None:
         return None
     report = _read_report(data, status, request)
-    return Answer(report.result, report.error, report.error_kind, time.monotonic() - began, usage.ru_maxrss * 1024)
+    seconds, cpu_seconds = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+    return Answer(report.result, report.error, report.error_kind, seconds, cpu_seconds, usage.ru_maxrss * 1024)
 
 
 def _collect(reader: int, stop: int | None) -> bytes | None:

@@ -72,7 +72,7 @@ class Nursery:
 
 
 def _lost(what: str) -> Answer:
-    return Answer(None, f"The comparison {what}.", "killed", 0.0, 0)
+    return Answer(None, f"The comparison {what}.", "killed", 0.0, 0.0, 0)
 
 
 class Pool:

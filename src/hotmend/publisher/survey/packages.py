@@ -31,6 +31,7 @@ class Prepared(msgspec.Struct, frozen=True):
     error: str | None
     fetch_seconds: float
     unpack_seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
 
 
@@ -104,11 +105,13 @@ class Bench:
         try:
             old, new = self._store.get(candidate)
         except HotmendError as error:
-            return Prepared(None, str(error), time.monotonic() - began, 0.0, 0)
+            return Prepared(None, str(error), time.monotonic() - began, 0.0, 0.0, 0)
         fetch_seconds = time.monotonic() - began
         answer = self._pool.run("unpack", Unpacking(str(old), str(new), str(directory)))
         unpacked = msgspec.convert(answer.result, Unpacked) if answer.result is not None else None
-        return Prepared(unpacked, answer.error, fetch_seconds, answer.seconds, answer.peak_rss_bytes)
+        return Prepared(
+            unpacked, answer.error, fetch_seconds, answer.seconds, answer.cpu_seconds, answer.peak_rss_bytes
+        )
 
 
 def file_row(candidate: Candidate, file: PairedFile) -> FileRow:
@@ -129,7 +132,12 @@ def file_row(candidate: Candidate, file: PairedFile) -> FileRow:
 def compared_row(row: FileRow, answer: Answer) -> FileRow:
     """Return the row with what comparing gave. A file that cannot be read is refused, as `build` does."""
     replace = msgspec.structs.replace
-    row = replace(row, seconds=round(answer.seconds, 3), peak_rss_bytes=answer.peak_rss_bytes)
+    row = replace(
+        row,
+        seconds=round(answer.seconds, 3),
+        cpu_seconds=round(answer.cpu_seconds, 3),
+        peak_rss_bytes=answer.peak_rss_bytes,
+    )
     if answer.result is None:
         if answer.error_kind != "input":
             return replace(row, error=answer.error, error_kind=answer.error_kind)
@@ -175,6 +183,7 @@ def package_result(candidate: Candidate, prepared: Prepared, files: list[FileRow
         fetch_seconds=round(prepared.fetch_seconds, 3),
         unpack_seconds=round(prepared.unpack_seconds, 3),
         compare_seconds=round(sum(file.seconds for file in files), 3),
+        cpu_seconds=round(prepared.cpu_seconds + sum(file.cpu_seconds for file in files), 3),
         peak_rss_bytes=max([prepared.peak_rss_bytes, *(file.peak_rss_bytes for file in files)]),
         worker=worker,
         error=prepared.error,

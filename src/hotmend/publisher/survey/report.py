@@ -130,6 +130,7 @@ def _summary(
         codes=count_codes(changed),
         peak_rss_bytes=max((package.peak_rss_bytes for package in packages), default=0),
         compare_seconds=round(sum(file.seconds for file in files), 3),
+        cpu_seconds=round(sum(package.cpu_seconds for package in packages), 3),
         hotpatch_bytes=sum(file.hotpatch_bytes or 0 for file in files),
     )
 

@@ -81,6 +81,7 @@ class FileRow(msgspec.Struct, frozen=True, tag="file", tag_field="kind"):
     reasons: tuple[ReasonRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_rss_bytes: int = 0
     hotpatch_bytes: int | None = None
     partial: PartialRow | None = None
@@ -124,6 +125,7 @@ class PackageRow(msgspec.Struct, frozen=True, tag="package", tag_field="kind"):
     fetch_seconds: float
     unpack_seconds: float
     compare_seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
     worker: str
     error: str | None = None
@@ -225,6 +227,7 @@ class SummaryRow(msgspec.Struct, frozen=True, tag="summary", tag_field="kind"):
     codes: tuple[CodeCountRow, ...]
     peak_rss_bytes: int
     compare_seconds: float
+    cpu_seconds: float
     hotpatch_bytes: int
 
 

@@ -171,7 +171,7 @@ def _result(candidate: Candidate, entry: Entry) -> PackageResult:
     """Return what the queue has of a package; a workflow that failed is an answer too."""
     if entry.result is not None:
         return entry.result
-    return package_result(candidate, Prepared(None, entry.error or "no answer", 0.0, 0.0, 0), [], "")
+    return package_result(candidate, Prepared(None, entry.error or "no answer", 0.0, 0.0, 0.0, 0), [], "")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from hotmend.image.elf import read_image
 from hotmend.image.image import Image
 from hotmend.image.unpack import UnpackedDeb, unpack_deb
 from hotmend.model.errors import InputError
-from hotmend.model.hotpatch import Outcome
+from hotmend.model.hotpatch import Outcome, Statistics
 from hotmend.model.verdict import Reason
 from hotmend.package.encode import encode
 from hotmend.publisher.pairing import FileState, pair_files
@@ -136,21 +136,27 @@ def _compared(result: Outcome) -> Compared:
         verdict=outcome.verdict.value,
         old_build_id=str(outcome.old_build_id),
         new_build_id=str(outcome.new_build_id),
-        functions=FunctionsRow(
-            counts.identical,
-            counts.changed,
-            counts.added,
-            counts.removed,
-            counts.cosmetic,
-            counts.reconstructed,
-            counts.reconstructible,
-        ),
+        functions=_functions(counts),
         references=tuple(CountRow(evidence, count) for evidence, count in counts.references),
         reasons=tuple(map(_reason, outcome.reasons)),
         steps=tuple(StepRow(step, round(seconds, 3)) for step, seconds in result.seconds),
         hotpatch_bytes=len(encode(outcome.hotpatch)) if outcome.hotpatch else None,
         partial=_part(result, outcome) if result.whole is not None else None,
     )
+
+
+def _functions(counts: Statistics) -> FunctionsRow | None:
+    """Return the counts, or None where the two builds were not compared at all."""
+    row = FunctionsRow(
+        counts.identical,
+        counts.changed,
+        counts.added,
+        counts.removed,
+        counts.cosmetic,
+        counts.reconstructed,
+        counts.reconstructible,
+    )
+    return row if any(msgspec.structs.astuple(row)) else None
 
 
 def _part(part: Outcome, whole: Outcome) -> PartialRow:

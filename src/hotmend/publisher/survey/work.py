@@ -231,7 +231,9 @@ def _rows(
                 row = known[file.content]
             else:
                 same = known[file.content]
-                row = msgspec.structs.replace(same, path=file.path, old_path=file.old_path, seconds=0.0, steps=())
+                row = msgspec.structs.replace(
+                    same, path=file.path, old_path=file.old_path, seconds=0.0, cpu_seconds=0.0, steps=()
+                )
         yield row
 
 
