@@ -83,8 +83,8 @@ def _library(root: Path, name: str, n: int, *, new: bool) -> bytes:
     source = root / f"{name}-{n}.c"
     source.write_text(code)
     target = source.with_suffix(".so")
-    command = ["gcc", "-O2", "-g0", "-shared", "-fPIC", "-Wl,--build-id", "-s", "-o", target, source]
-    subprocess.run(command, check=True)
+    flags = ["-O2", "-g0", "-shared", "-fPIC", "-Wl,--build-id", "-s"]
+    subprocess.run(["gcc", *flags, "-o", target, source], check=True)
     return target.read_bytes()
 
 
