@@ -57,32 +57,81 @@ def _unescape(word: str) -> str:
     return word
 
 
-def build(mounts: tuple[Mount, ...], size_bytes: int) -> tuple[str, tuple[str, ...]]:
-    """Build the copy in this mount namespace, which must be private; return its root, and what is only readable.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Places of the namespace as it was, which stay reachable when something is mounted over them.
+
+    Attributes:
+        lower: mount point -> its root directory, or file.
+        devices: name -> device.
+        system: /sys, or -1.
+        names: directory in which the kernel shows these descriptors by number, to this process.
+    """
+
+    lower: dict[str, int]
+    devices: dict[str, int]
+    system: int
+    names: str
+
+    def path(self, descriptor: int) -> str:
+        """Return a path that means an open descriptor."""
+        return f"{self.names}/{descriptor}"
+
+    def close(self) -> None:
+        """Close all."""
+        for descriptor in (*self.lower.values(), *self.devices.values(), *([self.system] if self.system >= 0 else [])):
+            os.close(descriptor)
+
+
+def build(size_bytes: int) -> tuple[str, tuple[str, ...]]:
+    """Build the copy in this mount namespace, which is this process's own; return its root, and what is only readable.
+
+    The /proc that is mounted here may be that of other process numbers, in which this process does not show:
+    one of our own stands in the stage.
 
     Args:
-        mounts: of this namespace.
         size_bytes: most that may be written.
 
     Raises:
         OSError: the kernel does not let us: no overlay file system, no right to mount.
     """
-    lower = {m.point: os.open(m.point, os.O_PATH | os.O_CLOEXEC) for m in mounts if _wanted(m)}
-    devices = {name: os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC) for name in _DEVICES}
     stage = next(name for name in _STAGES if os.path.isdir(name))
-    system = os.open("/sys", os.O_PATH | os.O_CLOEXEC) if os.path.isdir("/sys") else -1
     ns.mount("none", "/", None, ns.MS_REC | ns.MS_PRIVATE)
+    opened = _open_all(_read_mounts(stage), f"{stage}/proc/self/fd")
     ns.mount("hotmend", stage, "tmpfs", ns.MS_NODEV, f"size={size_bytes},mode=755")
     root, read_only = f"{stage}/root", []
     os.mkdir(root)
-    for number, (point, descriptor) in enumerate(lower.items()):
-        if not _copy_one(descriptor, root + point.rstrip("/"), f"{stage}/{number}", first=point == "/"):
+    os.mkdir(f"{stage}/proc")
+    ns.mount("proc", f"{stage}/proc", "proc")
+    for number, (point, descriptor) in enumerate(opened.lower.items()):
+        source = opened.path(descriptor)
+        if not _copy_one(descriptor, source, root + point.rstrip("/"), f"{stage}/{number}", first=point == "/"):
             read_only.append(point)
-    _make_proc_sys(root, system)
-    _make_devices(root, devices)
-    for descriptor in (*lower.values(), *devices.values(), *([system] if system >= 0 else [])):
-        os.close(descriptor)
+    _make_proc_sys(root, opened)
+    _make_devices(root, opened)
+    opened.close()
     return root, tuple(read_only)
+
+
+def _read_mounts(place: str) -> tuple[Mount, ...]:
+    """Return the mounts of this process, by a /proc that is at `place` for a moment."""
+    ns.mount("proc", place, "proc")
+    try:
+        with open(f"{place}/self/mountinfo", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    finally:
+        ns.unmount(place)
+    return parse_mountinfo("\n".join(lines[:-1]))
+
+
+def _open_all(mounts: tuple[Mount, ...], names: str) -> _Opened:
+    flags = os.O_PATH | os.O_CLOEXEC
+    return _Opened(
+        lower={m.point: os.open(m.point, flags) for m in mounts if _wanted(m)},
+        devices={name: os.open(f"/dev/{name}", flags) for name in _DEVICES if os.path.exists(f"/dev/{name}")},
+        system=os.open("/sys", flags) if os.path.isdir("/sys") else -1,
+        names=names,
+    )
 
 
 def _wanted(mount: Mount) -> bool:
@@ -91,9 +140,8 @@ def _wanted(mount: Mount) -> bool:
     return not own and mount.kind not in _KERNEL
 
 
-def _copy_one(descriptor: int, target: str, layers: str, *, first: bool) -> bool:
+def _copy_one(descriptor: int, source: str, target: str, layers: str, *, first: bool) -> bool:
     """Lay an overlay over the mount behind `descriptor`; return False where it is only readable, or left out."""
-    source = f"/proc/self/fd/{descriptor}"
     kind = os.fstat(descriptor)
     if not stat.S_ISDIR(kind.st_mode):
         return _copy_file(source, target, kind)
@@ -128,24 +176,24 @@ def _copy_file(source: str, target: str, kind: os.stat_result) -> bool:
     return False
 
 
-def _make_proc_sys(root: str, system: int) -> None:
+def _make_proc_sys(root: str, opened: _Opened) -> None:
     """Mount the new /proc of these process numbers, and /sys for reading."""
     os.makedirs(f"{root}/proc", exist_ok=True)
     ns.mount("proc", f"{root}/proc", "proc", ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC)
-    if system >= 0:
+    if opened.system >= 0:
         os.makedirs(f"{root}/sys", exist_ok=True)
-        ns.mount(f"/proc/self/fd/{system}", f"{root}/sys", None, ns.MS_BIND | ns.MS_REC)
+        ns.mount(opened.path(opened.system), f"{root}/sys", None, ns.MS_BIND | ns.MS_REC)
         ns.make_read_only(f"{root}/sys")
 
 
-def _make_devices(root: str, devices: dict[str, int]) -> None:
+def _make_devices(root: str, opened: _Opened) -> None:
     """Make a /dev with the harmless devices, terminals and shared memory of its own."""
     folder = f"{root}/dev"
     os.makedirs(folder, exist_ok=True)
     ns.mount("dev", folder, "tmpfs", ns.MS_NOSUID, "mode=755,size=1m")
-    for name, descriptor in devices.items():
+    for name, descriptor in opened.devices.items():
         os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-        ns.mount(f"/proc/self/fd/{descriptor}", f"{folder}/{name}", None, ns.MS_BIND)
+        ns.mount(opened.path(descriptor), f"{folder}/{name}", None, ns.MS_BIND)
     for name in ("shm", "pts", "mqueue"):
         os.mkdir(f"{folder}/{name}")
     ns.mount("shm", f"{folder}/shm", "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=1777")

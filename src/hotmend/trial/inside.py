@@ -293,8 +293,7 @@ def _first_process(channel: socket.socket, specification: dict[str, Any]) -> Non
     os.setsid()
     os.umask(0o022)
     try:
-        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-        root, read_only = private_root.build(private_root.parse_mountinfo(text), specification["size_bytes"])
+        root, read_only = private_root.build(specification["size_bytes"])
         _make_files(specification, root)
         ns.change_root(root)
         for descriptor in specification["descriptors"]:

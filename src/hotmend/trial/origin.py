@@ -8,7 +8,6 @@ and a title often holds the arguments behind some words.
 from __future__ import annotations
 
 import os
-import resource
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +76,6 @@ def find_origin(pid: int, arguments: Sequence[str] = ()) -> Origin:
         ProcessGoneError, PermissionRefusedError: as they say.
     """
     words = tuple(arguments) or read_arguments(pid)
-    files = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
     return Origin(
         program=os.readlink(f"/proc/{pid}/exe").removesuffix(procfs.DELETED),
         arguments=words,
@@ -86,8 +84,17 @@ def find_origin(pid: int, arguments: Sequence[str] = ()) -> Origin:
         },
         directory=os.readlink(f"/proc/{pid}/cwd").removesuffix(procfs.DELETED),
         user=read_user(pid),
-        limits=Limits(files=min(files, 1 << 20) if files > 0 else 0),
+        limits=Limits(files=_read_file_limit(pid)),
     )
+
+
+def _read_file_limit(pid: int) -> int:
+    """Return how many files a process may open; 0 for any number."""
+    for line in procfs.read_text(pid, "limits", 1 << 14).splitlines():
+        if line.startswith("Max open files"):
+            word = line.split()[3]
+            return int(word) if word.isdigit() else 0
+    return 0
 
 
 def read_user(pid: int) -> User:
