@@ -37,10 +37,10 @@ class Ran:
 
 
 def hotmend_run(*words: str) -> Ran:
-    """Run `hotmend WORDS --json`."""
+    """Run `hotmend WORDS` with `--json` after the first."""
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "hotmend", *words, "--json"],
+        [sys.executable, "-m", "hotmend", words[0], "--json", *words[1:]],
         check=False,
         capture_output=True,
         text=True,

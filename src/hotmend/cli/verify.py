@@ -13,10 +13,10 @@ from hotmend.model.errors import UsageError
 from hotmend.package.bundle import load
 from hotmend.publisher import feed
 from hotmend.trial.calls import read_calls
-from hotmend.trial.cell import NOBODY, Limits, User
 from hotmend.trial.compare import Difference
-from hotmend.trial.host import Trial
+from hotmend.trial.contents import NOBODY, Limits, User
 from hotmend.trial.sides import make_sides
+from hotmend.trial.trials import Trial
 from hotmend.trial.verify import Verification, verify
 
 _CODES = {

@@ -27,61 +27,14 @@ from hotmend.model.errors import HotmendError, InputError, ProcessGoneError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import refusal
 from hotmend.trial.calls import Calls
-from hotmend.trial.cell import HOME, OUT, WORK, Cell, CellError, Contents, Limits, Running, Start, User
+from hotmend.trial.cell import Cell, CellError
 from hotmend.trial.compare import Observation
+from hotmend.trial.contents import OUT, WORK, Contents, Running, Start
+from hotmend.trial.trials import LIBRARIES, Side, Trial
 
-LIBRARIES = f"{HOME}/lib"
 SEARCH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 PLACEHOLDER = "{}"
 """In a program's arguments: the name of the input."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One build, as files.
-
-    Attributes:
-        label: as given.
-        packages: .deb files to unpack over the machine's files.
-        copies: files, and where they go.
-        library: path, in the host, of the library that calls are made to; "" where there are no calls.
-    """
-
-    label: str
-    packages: tuple[Path, ...]
-    copies: tuple[tuple[Path, str], ...]
-    library: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What is run.
-
-    Attributes:
-        program: with its arguments; () for calls.
-        inputs: files; the program runs once for each, on standard input or by name (`{}`).
-        calls: instead of a program.
-        user, environment: of the program.
-        seconds: most wall time of one run.
-        limits: of one run.
-        size_bytes: most that all runs of one host may write.
-    """
-
-    program: tuple[str, ...]
-    inputs: tuple[Path, ...]
-    calls: Calls | None
-    user: User
-    environment: Mapping[str, str]
-    seconds: float
-    limits: Limits
-    size_bytes: int
-
-    @property
-    def cases(self) -> tuple[tuple[str, Path | None], ...]:
-        """Names of the runs, and their inputs: one for each input of a program, else one."""
-        if self.calls or not self.inputs:
-            return (("", None),)
-        return tuple((path.name, path) for path in self.inputs)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,6 @@ import contextlib
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,12 +27,9 @@ from typing import Any, NoReturn
 from hotmend.linux import foreign, private_root
 from hotmend.linux import namespaces as ns
 from hotmend.trial import wire
-
-HOME = "/hotmend-trial"
-"""Directory of the cell with the files of the trial: `out` for what programs print, `work` for what they work on."""
+from hotmend.trial.inside_files import make_files
 
 _TICK_SECONDS = 0.01
-_UNPACK_SECONDS_MAX = 120
 _SETTINGS = (
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("net/ipv4/ip_nonlocal_bind", "1"),
@@ -211,66 +207,6 @@ def _drop(user: dict[str, Any], *, strict: bool) -> None:
     os.setresuid(user["uid"], user["uid"], user["uid"])
 
 
-def _make_files(specification: dict[str, Any], root: str) -> None:
-    """Put packages and single files over the copy of the file systems, and make the directories of the trial."""
-    for descriptor in specification["packages"]:
-        _unpack(descriptor, root)
-    for descriptor, name in specification["copies"]:
-        _place(descriptor, root, name)
-    home = Path(root + HOME)
-    home.mkdir(mode=0o755, exist_ok=True)
-    (home / "out").mkdir(mode=0o700)
-    (home / "work").mkdir(mode=0o755)
-    for name in specification["reachable"]:
-        for folder in Path(name).parents:
-            kind = os.stat(f"{root}{folder}")
-            os.chmod(f"{root}{folder}", kind.st_mode & 0o7777 | 0o111)  # noqa: S103 - of the private copy
-    for number, files in enumerate(specification["work"]):
-        _make_work(home / "work" / str(number), files, specification["owner"])
-
-
-def _make_work(folder: Path, files: list[list[Any]], owner: list[int]) -> None:
-    """Make a working directory that belongs to whom the program will run as, with copies of its inputs."""
-    folder.mkdir(mode=0o700)
-    for descriptor, name in files:
-        with open(os.dup(descriptor), "rb") as source, (folder / name).open("wb") as copy:
-            source.seek(0)
-            shutil.copyfileobj(source, copy)
-        os.chown(folder / name, *owner)
-    os.chown(folder, *owner)
-
-
-def _unpack(descriptor: int, root: str) -> None:
-    """Unpack a package where it would be installed; links to directories (/lib) stay links."""
-    reader = subprocess.Popen(
-        ["dpkg-deb", "--fsys-tarfile", f"/proc/self/fd/{descriptor}"],
-        stdout=subprocess.PIPE,
-        pass_fds=[descriptor],
-    )
-    tar = ["tar", "-x", "-C", root, "--keep-directory-symlink", "--same-permissions", "--no-overwrite-dir"]
-    try:
-        done = subprocess.run(tar, stdin=reader.stdout, check=False, capture_output=True, timeout=_UNPACK_SECONDS_MAX)
-    finally:
-        reader.kill()
-        reader.wait()
-    if done.returncode:
-        raise OSError(0, done.stderr.decode("utf-8", "replace").strip()[:500], "tar")
-
-
-def _place(descriptor: int, root: str, name: str) -> None:
-    """Write the file behind `descriptor` at `name`, as another file than the one that may be there."""
-    target = Path(root + name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.hotmend")
-    kind = os.fstat(descriptor)
-    with open(os.dup(descriptor), "rb") as source, fresh.open("wb") as copy:
-        source.seek(0)
-        shutil.copyfileobj(source, copy)
-    os.chown(fresh, kind.st_uid, kind.st_gid)
-    fresh.chmod(kind.st_mode & 0o7777)
-    fresh.replace(target)
-
-
 def _settle_network() -> None:
     """Bring up loopback; let any address and port be opened."""
     ns.raise_loopback()
@@ -294,7 +230,7 @@ def _first_process(channel: socket.socket, specification: dict[str, Any]) -> Non
     os.umask(0o022)
     try:
         root, read_only = private_root.build(specification["size_bytes"])
-        _make_files(specification, root)
+        make_files(specification, root)
         ns.change_root(root)
         for descriptor in specification["descriptors"]:
             os.close(descriptor)

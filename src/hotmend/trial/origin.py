@@ -18,7 +18,7 @@ from hotmend.linux.process import process_images
 from hotmend.live.imports import read_link_map
 from hotmend.live.needs import Refusal
 from hotmend.model.verdict import refusal
-from hotmend.trial.cell import Limits, User
+from hotmend.trial.contents import Limits, User
 
 _TEXT_BYTES_MAX, _ARGUMENTS_MAX, _STRING_BYTES_MAX = 4 << 20, 10_000, 128 << 10
 _AT_EXECFN = 31

@@ -10,7 +10,7 @@ from hotmend.image.elf import read_image
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch
-from hotmend.trial.host import LIBRARIES, Side
+from hotmend.trial.trials import LIBRARIES, Side
 
 
 def make_sides(

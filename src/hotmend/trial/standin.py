@@ -20,7 +20,8 @@ from hotmend.live.needs import Refusal
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import refusal
-from hotmend.trial.cell import Cell, CellError, Contents, Running, Start
+from hotmend.trial.cell import Cell, CellError
+from hotmend.trial.contents import Contents, Running, Start
 from hotmend.trial.groups import Group
 from hotmend.trial.host import SEARCH, end_text
 from hotmend.trial.origin import Origin, find_origin

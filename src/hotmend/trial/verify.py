@@ -18,7 +18,8 @@ from hotmend.model.addresses import BuildId
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Reason, note, refusal
 from hotmend.trial.compare import Difference, compare
-from hotmend.trial.host import Host, HostRun, Side, Trial
+from hotmend.trial.host import Host, HostRun
+from hotmend.trial.trials import Side, Trial
 
 DIFFERENCES_SHOWN = 20
 
