@@ -15,7 +15,8 @@ _ONE_GATEWAY = {
     "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/libdw.py", "linux/namespaces.py", "linux/foreign.py"},
     "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {
-        f"image/{name}.py" for name in ("body", "code", "entry", "flow", "lines", "reading", "references", "values")
+        f"image/{name}.py"
+        for name in ("body", "code", "entry", "flow", "heads", "lines", "reading", "references", "values")
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "dbos": {"publisher/survey/work.py"},

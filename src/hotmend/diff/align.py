@@ -79,12 +79,13 @@ def map_aligned(c: Correspondence, aligned: Aligned) -> None:
     for (x, y), n in proposals.items():
         rivals[x] += n == best_old[x]
         rivals[-y] += n == best_new[y]
+    twins = {*c.same.values(), *c.pairs.values(), *c.cosmetic.values()}
     for (x, y), n in sorted(proposals.items(), key=lambda item: -item[1]):
-        if n == best_old[x] and n == best_new[y] and rivals[x] == 1 and rivals[-y] == 1 and _alike(c, x, y):
+        if n == best_old[x] and n == best_new[y] and rivals[x] == 1 and rivals[-y] == 1 and _alike(c, twins, x, y):
             c.add(x, y, "aligned", n)
 
 
-def _alike(c: Correspondence, x: int, y: int) -> bool:
+def _alike(c: Correspondence, twins: set[int], x: int, y: int) -> bool:
     """Return whether two addresses may be the same thing: same section, starts of codes only with each other."""
     a, b = c.old.image.section_at(x), c.new.image.section_at(y)
     i, j = c.old.holder(x), c.new.holder(y)
@@ -97,7 +98,7 @@ def _alike(c: Correspondence, x: int, y: int) -> bool:
         return False
     if not at_start:
         return c.same.get(i) == j
-    return c.partner(i) == j or (c.partner(i) < 0 and not c.has_twin(j))
+    return c.partner(i) == j or (c.partner(i) < 0 and j not in twins)
 
 
 def aligned_references(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[tuple[int, int]]:

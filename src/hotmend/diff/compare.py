@@ -155,7 +155,7 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         section = c.new.image.section_at(y)
         if section is None or section.flags & 4 or section.kind == "SHT_NOBITS" or section.name.startswith(_SKIPPED):
             continue
-        if y in c.new.image.slots and y not in contents.new.taken:
+        if y in c.new.image.slots and not contents.new.is_taken(y):
             continue
         if contents.equal(mapped.old, y):
             continue

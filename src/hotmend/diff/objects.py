@@ -64,6 +64,11 @@ class Objects:
         low, high = np.searchsorted(targets, (address, address + max(size, 0)))
         return set(owners[low:high].tolist())
 
+    def targets_between(self, low: int, high: int) -> set[int]:
+        """Return the addresses in `[low, high)` that code refers to."""
+        targets = self._by_target[0]
+        return set(targets[targets.searchsorted(low) : targets.searchsorted(high)].tolist())
+
     def references_to(self, address: int) -> list[tuple[int, int]]:
         """Return (code, kind) of each reference to exactly `address`."""
         targets, owners, kinds = self._by_target

@@ -19,7 +19,7 @@ def reconstruct(c: Correspondence) -> tuple[int, int, list[Reason]]:
     anchors, old = c.anchors()
     at = np.minimum(np.searchsorted(anchors, y), max(len(anchors) - 1, 0))
     known = (anchors[at] == y) & (old[at] == x) if len(anchors) else np.zeros(len(y), bool)
-    twins = {j: i for i, j in c.same.items()}
+    twins = {j: i for i, j in reversed(c.pairs.items())} | {j: i for i, j in c.same.items()}
     wrong: dict[int, str] = {}
     for k in np.nonzero(~known)[0].tolist():
         i, old_address, new_address = int(owner[k]), int(x[k]), int(y[k])
@@ -40,7 +40,7 @@ def _leads_to(c: Correspondence, twins: dict[int, int], y: int) -> int | None:
         return mapped.old
     j = c.new.holder(y)
     if j >= 0:
-        i = twins.get(j, next((k for k, v in c.pairs.items() if v == j), None))
+        i = twins.get(j)
         return None if i is None else c.old.codes[i].start + y - c.new.codes[j].start
     near = c.neighbours(y)
     return near.old if near else None

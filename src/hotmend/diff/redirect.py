@@ -54,7 +54,7 @@ def plan_entries(
                 findings.append(blame(reason, {j}))
             continue
         try:
-            entries.append(_entry(c, i, j))
+            entries.append(_entry(c, contents, i, j))
         except Immovable as why:
             reason = refusal(
                 "entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label
@@ -115,7 +115,7 @@ def _at_start(image: Image, word: int) -> bool:
     return section is not None and section.name in (".init_array", ".preinit_array", ".ctors")
 
 
-def _entry(c: Correspondence, i: int, j: int) -> Entry:
+def _entry(c: Correspondence, contents: Contents, i: int, j: int) -> Entry:
     old, code = c.old, c.old.codes[i]
     if code.start % PAGE_BYTES > PAGE_BYTES - JUMP_BYTES:
         raise Immovable("its first five bytes lie on two pages, which no single write can change")
@@ -125,14 +125,7 @@ def _entry(c: Correspondence, i: int, j: int) -> Entry:
     if end - code.start < JUMP_BYTES:
         raise Immovable("it has less than five bytes and no padding behind it")
     text = old.image.read(code.start, end - code.start)
-    near = set(_targets_near(c, code.start))
+    near = contents.old.targets_between(code.start + 1, code.start + JUMP_BYTES)
     displaced = displace(text, code.start, near | Body(old, i).branch_targets())
     name = c.new.codes[j].name or code.label
     return Entry(name, code.start, c.new.codes[j].start, text, displaced)
-
-
-def _targets_near(c: Correspondence, start: int) -> list[int]:
-    """Targets of references from other code into the first bytes of an entry."""
-    r = c.old.references
-    inside = (r.target > start) & (r.target < start + JUMP_BYTES)
-    return [int(t) for t in r.target[inside]]

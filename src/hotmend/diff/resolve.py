@@ -66,7 +66,7 @@ class Resolver:
         if target in c.new_plt:
             return self._mapped(target) or self._missing_plt(target)
         slot = c.new.image.slots.get(target)
-        if slot is not None and target not in self._contents.new.taken:
+        if slot is not None and not self._contents.new.is_taken(target):
             return self._mapped(target) or self._missing_slot(target, slot)
         return self._data(target, user)
 

@@ -12,7 +12,14 @@ from collections import defaultdict
 
 import numpy as np
 
-from hotmend.diff.correspond import Correspondence, paired_references, same_end, section_name, slot_identity
+from hotmend.diff.correspond import (
+    Correspondence,
+    paired_references,
+    same_end,
+    section_name,
+    slot_identity,
+    unique_pairs,
+)
 from hotmend.image.image import Image, Integers
 from hotmend.image.references import Survey
 from hotmend.model.verdict import refusal
@@ -45,11 +52,12 @@ def correspond(old: Survey, new: Survey, same: dict[int, int]) -> Correspondence
 def _repair_duplicates(c: Correspondence) -> int:
     """Pair functions that share their bytes with others by who calls them; return how many pairs moved."""
     _, x, y = _votes(c)
-    pairs, counts = np.unique(np.stack([x, y], 1), axis=0, return_counts=True)
+    entries = np.isin(x, c.old.starts) & np.isin(y, c.new.starts)
+    pairs, _, counts = unique_pairs(x[entries], y[entries])
     votes: dict[tuple[int, int], int] = {}
     for (old_address, new_address), n in zip(pairs.tolist(), counts.tolist(), strict=True):
-        i, j = c.old.at.get(old_address, -1), c.new.at.get(new_address, -1)
-        if i >= 0 and j >= 0 and c.old.keys[i] == c.new.keys[j]:
+        i, j = c.old.at[old_address], c.new.at[new_address]
+        if c.old.keys[i] == c.new.keys[j]:
             votes[i, j] = n
     wanted: dict[int, int] = {}
     taken: set[int] = set()
@@ -109,8 +117,7 @@ def _count_votes(c: Correspondence) -> set[int]:
     rejected = _against_certainty(c, voter, x, y)
     if rejected:
         return rejected
-    pairs, inverse, counts = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(-1)
+    pairs, inverse, counts = unique_pairs(x, y)
     losing = _losers(pairs, counts, 0) | _losers(pairs, counts, 1)
     tied = _tied(pairs, losing)
     if tied.any():
@@ -177,21 +184,70 @@ def _break_tie(c: Correspondence, pairs: Integers, n: int, losing: np.ndarray) -
 def _against_certainty(c: Correspondence, voter: Integers, x: Integers, y: Integers) -> set[int]:
     """Return voters whose reference contradicts an import, a certain pairing of functions, or the section kind."""
     rejected: set[int] = set()
-    pairs, inverse = np.unique(np.stack([x, y], 1), axis=0, return_inverse=True)
-    bad = np.zeros(len(pairs), bool)
+    pairs, inverse, _ = unique_pairs(x, y)
     old_holder, new_holder = c.old.holders(pairs[:, 0]), c.new.holders(pairs[:, 1])
+    bad = (old_holder < 0) != (new_holder < 0)
+    doubtful = ~(bad | _certain(c, pairs, old_holder, new_holder))
     functions = _Functions(c)
-    for n, (old_address, new_address) in enumerate(pairs.tolist()):
+    for n in np.nonzero(doubtful)[0].tolist():
         i, j = int(old_holder[n]), int(new_holder[n])
-        if (i < 0) != (j < 0):
-            bad[n] = True
-        elif i >= 0:
+        old_address, new_address = pairs[n].tolist()
+        if i >= 0:
             bad[n] = functions.disagree(i, j, old_address, new_address)
         else:
             bad[n] = _things_disagree(c, old_address, new_address)
     if bad.any():
-        rejected.update(voter[bad[inverse.reshape(-1)]].tolist())
+        rejected.update(voter[bad[inverse]].tolist())
     return rejected
+
+
+def _certain(c: Correspondence, pairs: Integers, old_holder: Integers, new_holder: Integers) -> np.ndarray:
+    """Mark what nothing can be held against, which is nearly everything; the rest is looked at one by one.
+
+    That is: both are the starts of a pair of functions without different names, or both are data in sections of one
+    name and neither is a slot or a PLT stub.
+    """
+    x, y = pairs[:, 0], pairs[:, 1]
+    code = (old_holder >= 0) & (new_holder >= 0)
+    partner = np.full(len(c.old.codes), -1, np.int64)
+    same = np.array([*c.same.keys(), *c.same.values()], np.int64).reshape(2, -1)
+    partner[same[0]] = same[1]
+    at = np.nonzero(code)[0]
+    i, j = old_holder[at], new_holder[at]
+    fits = (c.old.starts[i] == x[at]) & (c.new.starts[j] == y[at]) & (partner[i] == j)
+    at, i, j = at[fits], i[fits], j[fits]
+    named = np.array(
+        [
+            c.old.codes[a].name == c.new.codes[b].name or not c.new.codes[b].name
+            for a, b in zip(i.tolist(), j.tolist(), strict=True)
+        ],
+        np.bool_,
+    )
+    certain = np.zeros(len(pairs), np.bool_)
+    certain[at[named]] = True
+    data = (old_holder < 0) & (new_holder < 0)
+    data &= ~np.isin(x, _slots_and_stubs(c.old.image, c.old_plt)) & ~np.isin(
+        y, _slots_and_stubs(c.new.image, c.new_plt)
+    )
+    names: dict[str, int] = {}
+    a, b = _section_numbers(c.old.image, x, names), _section_numbers(c.new.image, y, names)
+    certain |= data & (a == b)
+    return certain
+
+
+def _slots_and_stubs(image: Image, plt: dict[int, int]) -> Integers:
+    return np.array([*plt, *image.slots], np.int64)
+
+
+def _section_numbers(image: Image, addresses: Integers, names: dict[str, int]) -> Integers:
+    """Return a number for the name of the section that holds each address, -1 where none does."""
+    if not image.allocated:
+        return np.full(len(addresses), -1, np.int64)
+    starts = np.array([s.address for s in image.allocated], np.int64)
+    ends = np.array([s.address + s.size for s in image.allocated], np.int64)
+    numbers = np.array([names.setdefault(s.name, len(names)) for s in image.allocated], np.int64)
+    at = np.maximum(np.searchsorted(starts, addresses, "right") - 1, 0)
+    return np.where((addresses >= starts[at]) & (addresses < ends[at]), numbers[at], -1)
 
 
 def _unique_keys(s: Survey) -> set[bytes]:

@@ -5,6 +5,7 @@ A server has a million instructions, so that `survey` looks at each of them once
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,9 @@ from iced_x86 import Decoder, FlowControl, Instruction, MemorySizeExt, Mnemonic,
 from numpy.typing import NDArray
 
 from hotmend.image.code import Code, codes_of
+from hotmend.image.heads import INSTRUCTION_BYTES_MAX, KNOWN_HEADS, ClassTable
 from hotmend.image.image import Image, Integers
+from hotmend.image.sweep import Swept, sweep
 
 DATA, LEA, CALL, JUMP, ABSOLUTE = range(5)
 """Kinds of references: memory operand, address taken, call, jump out of the function, absolute field."""
@@ -23,6 +26,8 @@ _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mn
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
 _LOOKAHEAD = 12
+SWEEP_BYTES_MIN = 1 << 17
+"""Less code than this is decoded sooner in the plain way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,24 @@ class Survey:
         return np.array([c.end for c in self.codes], np.int64)
 
     @cached_property
+    def gaps(self) -> NDArray[np.bool_]:
+        """Which codes no frame description covers."""
+        return np.array([c.gap for c in self.codes], np.bool_)
+
+    @cached_property
     def at(self) -> dict[int, int]:
         """Start of code -> its index."""
         return {c.start: i for i, c in enumerate(self.codes)}
 
     def holder(self, address: int) -> int:
         """Return the index of the code that holds a link address, or -1."""
-        i = int(np.searchsorted(self.starts, address, "right")) - 1
-        return i if i >= 0 and address < self.ends[i] else -1
+        i = bisect_right(self._starts, address) - 1
+        return i if i >= 0 and address < self.codes[i].end else -1
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        starts: list[int] = self.starts.tolist()
+        return starts
 
     def holders(self, addresses: Integers) -> Integers:
         """`holder` for an array."""
@@ -107,9 +122,7 @@ def survey(image: Image, like: Survey | None = None) -> Survey:
     known: set[int] = set()
     if like is not None:
         known, collector.copied = _copied(image, codes, like)
-    for index, code in enumerate(codes):
-        if index not in known:
-            collector.scan(index, code)
+    collector.sweep(codes, [index for index in range(len(codes)) if index not in known])
     references = collector.references(len(codes))
     return Survey(image, codes, references, _keys(image, codes, references), frozenset(collector.invalid))
 
@@ -193,6 +206,40 @@ class _Collector:
         self.invalid: set[int] = set()
         self.copied: Integers = np.zeros((0, 7), np.int64)
         """Rows of codes that were not decoded because another build has the same instructions."""
+        self._swept: list[Integers] = []
+
+    def sweep(self, codes: tuple[Code, ...], indexes: list[int]) -> None:
+        """Do what `scan` does for many codes, with arrays; `scan` does those that have something unusual."""
+        if sum(codes[i].size for i in indexes) < SWEEP_BYTES_MIN:
+            for i in indexes:
+                self.scan(i, codes[i])
+            return
+        starts = np.array([codes[i].start for i in indexes], np.int64) - self._low
+        ends = starts + np.array([codes[i].size for i in indexes], np.int64)
+        numbers = np.array(indexes, np.int64)
+        for swept in sweep(self._image.bytes_array, starts, ends, KNOWN_HEADS):
+            classes = ClassTable.of(KNOWN_HEADS)
+            self._rows_of(swept, classes, numbers, starts, ends)
+            for n in sorted(swept.odd):
+                self.scan(indexes[n], codes[indexes[n]])
+            if self._fixed:
+                self._absolutes_of(swept, classes, numbers)
+
+    def _rows_of(self, swept: Swept, classes: ClassTable, numbers: Integers, starts: Integers, ends: Integers) -> None:
+        """Keep the references of swept instructions."""
+        picked = classes.refers[swept.kind]
+        code, at, kind = swept.code[picked], swept.at[picked], swept.kind[picked]
+        width, offset = classes.width[kind], classes.offset[kind]
+        field = at + offset
+        address = field + self._low
+        tail = classes.length[kind] - offset
+        target = address + tail + _signed_fields(self._image, address, width.astype(np.int8))
+        branch, call = classes.branch[kind], classes.call[kind]
+        low, high = starts[code] + self._low, ends[code] + self._low
+        inside = branch & (target >= low) & (target < high) & ~(call & (target == low))
+        what = np.select([call, branch, classes.address[kind]], [CALL, JUMP, LEA], DATA)
+        rows = np.stack([numbers[code], address, width, what, target, tail, classes.access[kind]], 1)
+        self._swept.append(rows[~inside])
 
     def scan(self, index: int, code: Code) -> None:
         """Decode one code and keep the references that leave it, and those to data."""
@@ -215,6 +262,22 @@ class _Collector:
                 self.invalid.add(index)
             if fixed:
                 self._absolute(index, decoder, instruction)
+
+    def _absolutes_of(self, swept: Swept, classes: ClassTable, numbers: Integers) -> None:
+        """Look closely at the swept instructions of a fixed image that hold a number which may be an address."""
+        near = np.zeros(len(swept.at), np.bool_)
+        for kind in np.nonzero(classes.absolute)[0].tolist():
+            at = np.nonzero(swept.kind == kind)[0]
+            for offset, width in KNOWN_HEADS.classes[kind].absolute:
+                field = swept.at[at] + offset
+                memory = self._image.bytes_array
+                value = sum(memory[field + n].astype(np.uint64) << np.uint64(8 * n) for n in range(width))
+                near[at] |= (value >= self._low) & (value <= self._high)
+        order = np.nonzero(near)[0]
+        for n in order[np.argsort(swept.at[order])].tolist():
+            start = int(swept.at[n]) + self._low
+            decoder = Decoder(64, self._image.read(start, INSTRUCTION_BYTES_MAX), ip=start)
+            self._absolute(int(numbers[swept.code[n]]), decoder, decoder.decode())
 
     @staticmethod
     def _relative(index: int, decoder: Decoder, i: Instruction) -> tuple[int, int, int, int, int, int, int]:
@@ -271,7 +334,7 @@ class _Collector:
     def references(self, count: int) -> References:
         """Return what was gathered from `count` codes."""
         rows = np.array(self._rows, np.uint64).astype(np.int64).reshape(-1, 7)
-        rows = np.concatenate([rows, self.copied])
+        rows = np.concatenate([rows, self.copied, *self._swept])
         rows = rows[np.argsort(rows[:, 1], kind="stable")]
         owner = rows[:, 0].astype(np.int32)
         return References(
