@@ -72,6 +72,10 @@ _PADDING = "struct thing { int first; CHANGE long last; };" + _USERS
 _BITS = "struct thing { int first; CHANGE };" + _USERS
 _ENUM = "enum state { CHANGE }; struct thing { int first; enum state state; };" + _USERS.replace("= 3", "= READY")
 _UNNAMED = "enum { CHANGE }; struct thing { int first; int state; };" + _USERS.replace("= 3", "= READY")
+_PACKED = "enum CHANGE small { LOW = 1, HIGH = 2 }; struct thing { int first; enum small s; };" + _USERS.replace(
+    "t->first = 3;", "t->first = 3; t->s = HIGH;"
+)
+_SIGNATURE = "struct thing { int first; }; int take(int x CHANGE) { return x * 7; }" + _USERS
 _BOUND = "struct thing { int first; }; static int list[CHANGE]; int *at(int i) { return list + i; }" + _USERS
 _POINTER = "struct a { int x; }; struct b { int y; }; struct thing { int first; CHANGE *next; };" + _USERS
 _ALIAS = "typedef struct { CHANGE int y; } pair_t; struct thing { int first; pair_t *pair; };" + _USERS.replace(
@@ -100,6 +104,10 @@ _DANGEROUS = {
     "enumerators swapped": (_ENUM, "IDLE, READY", "READY, IDLE", "enumeration-changed", "enum state: IDLE = 0 -> 1"),
     "enumerator removed": (_ENUM, "IDLE, GONE, READY=5", "IDLE, READY=5", "enumeration-changed", "GONE = 1 removed"),
     "unnamed enumerator": (_UNNAMED, "IDLE, READY", "IDLE, WAIT, READY", "enumeration-changed", "READY = 1 -> 2"),
+    "enumeration resized": (_PACKED, "__attribute__((packed))", "", "enumeration-changed",
+                            "enum small: size 1 -> 4 bytes"),
+    "parameter added": (_SIGNATURE, "", ", long more", "function-type-changed",
+                        "take: int32 (int32) -> int32 (int32, int64)"),
     "array bound": (_BOUND, "64", "128", "variable-type-changed", "list: int32 [64] -> int32 [128]"),
 }  # fmt: skip
 _HARMLESS = {

@@ -142,7 +142,7 @@ class TypeNames:
             return _ADDRESSES[tag].format(self.text(entry.reference(Attribute.TYPE), depth))
         if tag == Tag.ARRAY:
             return self._array(entry, depth)
-        if tag == Tag.SUBROUTINE:
+        if tag in (Tag.SUBROUTINE, Tag.SUBPROGRAM):
             return self._function(entry, depth)
         if tag == Tag.SUBRANGE:
             return self.text(entry.reference(Attribute.TYPE), depth)

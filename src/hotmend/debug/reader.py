@@ -13,7 +13,7 @@ from hotmend.debug.names import UNNAMED, TypeNames
 from hotmend.debug.tags import Attribute, Language, Tag
 from hotmend.linux.libdw import COMPILE_UNIT, PARTIAL_UNIT, SKELETON_UNIT, TYPE_UNIT, DebugData, Entry
 from hotmend.model.errors import InputError
-from hotmend.model.types import Enumeration, Member, Record, Types, Variable
+from hotmend.model.types import Enumeration, Function, Member, Record, Types, Variable
 
 ENTRIES_MAX: Final = 60_000_000
 DEPTH_MAX: Final = 300
@@ -43,6 +43,7 @@ def read_types(data: DebugData, source: str = "", build_id: str = "") -> Types:
         records=tuple(sorted(reader.records, key=lambda r: (r.kind, r.name, r.file, r.size))),
         enumerations=tuple(sorted(reader.enumerations, key=lambda e: (e.name, e.file, e.enumerators))),
         variables=tuple(sorted(reader.variables, key=lambda v: (v.name, v.file, v.address, v.type))),
+        functions=tuple(sorted(reader.functions, key=lambda f: (f.name, f.type))),
     )
 
 
@@ -54,6 +55,7 @@ class _Reader:
         self.records: set[Record] = set()
         self.enumerations: set[Enumeration] = set()
         self.variables: set[Variable] = set()
+        self.functions: set[Function] = set()
         self.ranges: list[tuple[int, int]] = []
         self.units = 0
         self._files: dict[int, str] = {}
@@ -92,6 +94,8 @@ class _Reader:
             if tag in _RECORDS or tag in (Tag.ENUMERATION, Tag.TYPEDEF):
                 self._type(entry, tag, depth)
             elif tag in _INSIDE:
+                if tag == Tag.SUBPROGRAM:
+                    self._function(entry)
                 inner = _join(scope, entry.name or UNNAMED) if tag in _SCOPES else scope
                 self._walk(entry, inner, depth + 1)
             elif tag == Tag.VARIABLE:
@@ -195,6 +199,16 @@ class _Reader:
         variable = Variable(name, entry.declared_in(self._files), self.names.text(target), *place)
         self._count(variable not in self.variables, 1)
         self.variables.add(variable)
+
+    def _function(self, entry: Entry) -> None:
+        """Note the signature of a function that has code here and a symbol that others can use."""
+        if not entry.has(Attribute.EXTERNAL) or entry.has(Attribute.DECLARATION):
+            return
+        name = entry.text(Attribute.LINKAGE_NAME) or entry.name
+        if name:
+            function = Function(name, self.names.text(entry))
+            self._count(function not in self.functions, 1)
+            self.functions.add(function)
 
     def _count(self, fresh: bool, values: int) -> None:
         self._values += values if fresh else 0

@@ -31,6 +31,10 @@ def compare_enumerations(old: tuple[Enumeration, ...], new: tuple[Enumeration, .
         known = after.get(name, []) if name else []
         values = _values(before.get(name, []) if known else old), _values(known or new)
         for enumeration in before.get(name, []):
+            sizes = {e.size for e in known if e.file == enumeration.file} or {e.size for e in known}
+            if sizes and enumeration.size not in sizes:
+                now = ", ".join(map(str, sorted(sizes)))
+                changed[f"enum {name}: size {enumeration.size} -> {now} bytes"] = None
             fresh = _fitting(enumeration, known or new)
             for line, count in _differences(enumeration, *values, fresh):
                 (counts if count else changed)[line] = None

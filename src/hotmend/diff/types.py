@@ -29,6 +29,7 @@ _STRUCTURES: Final = "types of structures changed; objects that exist have the o
 _TABLES: Final = "virtual functions have other places; objects that exist point to the old table"
 _ENUMERATORS: Final = "enumerators changed their values; stored values have the old meaning"
 _COUNTS: Final = "an enumerator that counts the others grew; see that it is not stored as a value of its own"
+_FUNCTIONS: Final = "exported functions take or return something else; other images call them as before"
 _VARIABLES: Final = "variables changed their types; those that exist are of the old one"
 
 _T = TypeVar("_T")
@@ -46,6 +47,7 @@ def judge_types(c: Correspondence, types: TypePair | None) -> list[Finding]:
         slots += compare_slots(before, after)
     changed, counts = compare_enumerations(old.enumerations, new.enumerations)
     variables = _variables(c, types)
+    functions = _functions(c, types)
     reasons = []
     if lines:
         reasons.append(refusal("structure-layout-changed", _STRUCTURES, *_first(lines)))
@@ -55,6 +57,8 @@ def judge_types(c: Correspondence, types: TypePair | None) -> list[Finding]:
         reasons.append(refusal("enumeration-changed", _ENUMERATORS, *_first(changed)))
     if counts:
         reasons.append(note("enumeration-grew", _COUNTS, *_first(counts)))
+    if functions:
+        reasons.append(refusal("function-type-changed", _FUNCTIONS, *_first(functions)))
     if variables:
         reasons.append(refusal("variable-type-changed", _VARIABLES, *_first(variables)))
     return whole(reasons)
@@ -64,9 +68,10 @@ def coverage(c: Correspondence, types: TypePair | None) -> TypeCoverage:
     """Return whether the types are those of all code that changed; code that did not change cannot disagree."""
     if types is None:
         return TypeCoverage.NONE
-    changed_old = [i for i in range(len(c.old.codes)) if i not in c.same]
-    unchanged = set(c.same.values())
-    changed_new = [j for j in range(len(c.new.codes)) if j not in unchanged]
+    staying = c.staying()
+    stayed = set(staying.values())
+    changed_old = [i for i in range(len(c.old.codes)) if i not in staying]
+    changed_new = [j for j in range(len(c.new.codes)) if j not in stayed]
     if _all_covered(c.old, changed_old, types.old) and _all_covered(c.new, changed_new, types.new):
         return TypeCoverage.COMPLETE
     return TypeCoverage.PARTIAL
@@ -153,6 +158,18 @@ def _variables(c: Correspondence, types: TypePair) -> list[str]:
         (v for v in types.new.variables if _lives(c.new.image, v)),
         lambda v: (v.name, v.file),
         lambda v: (v.type, v.thread_local),
+    )
+    return [f"{old.name}: {old.type} -> {new.type}" for old, new in pairs]
+
+
+def _functions(c: Correspondence, types: TypePair) -> list[str]:
+    """Return the functions that other images can call and whose parameters or result are others."""
+    exported = {name for name, _ in c.old.image.exports} & {name for name, _ in c.new.image.exports}
+    pairs = matched(
+        (f for f in types.old.functions if f.name in exported),
+        (f for f in types.new.functions if f.name in exported),
+        lambda f: (f.name, ""),
+        lambda f: f.type,
     )
     return [f"{old.name}: {old.type} -> {new.type}" for old, new in pairs]
 

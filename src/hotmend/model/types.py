@@ -72,6 +72,14 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function that other units can call: `name` is its symbol's, `type` its result and parameters."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Types:
     """All types and variables of one build.
 
@@ -89,6 +97,7 @@ class Types:
     records: tuple[Record, ...]
     enumerations: tuple[Enumeration, ...]
     variables: tuple[Variable, ...]
+    functions: tuple[Function, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
