@@ -163,7 +163,7 @@ class DebugSources:
                 if (path := _below(base, build_id)).is_file():
                     return path
         if self._index is None:
-            self._index = {_build_id(path): path for path in self._files()}
+            self._index = {key: path for path in self._files() if (key := _build_id(path))}
         return self._index.get(build_id)
 
     def _files(self) -> Iterator[Path]:
@@ -181,11 +181,12 @@ def _below(directory: Path, build_id: str) -> Path:
 
 
 def _build_id(path: Path) -> BuildId:
-    """Return the build-id of a file, empty where it has none or is no ELF file."""
+    """Return the build-id of a file with debug information, empty for any other file."""
     try:
-        return read_debug_file(path).build_id
+        file = read_debug_file(path)
     except InputError:
         return BuildId("")
+    return file.build_id if file.has_types else BuildId("")
 
 
 def _linked(path: Path) -> Iterator[Path]:
