@@ -199,3 +199,26 @@ def test_thread_storage_has_to_stay_as_it_is() -> None:
     for tls in ((at, 4, 12, 4), (at, 8, 8, 4), (at, 4, 8, 16), (at + 4, 4, 8, 4), (0, 0, 0, 0)):
         (reason,) = judge_thread_storage(one, replace(image, tls=tls))
         assert reason.reason.code == "tls-layout-changed"
+
+
+_VARIABLES = """
+static int gone_a; static int counter; OTHER static int last;
+KEEP int first(int x) { USE_A return x + counter; }
+KEEP int second(int x) { USE_B return x * last; }
+KEEP int third(int x) { counter += x; return second(x) + last; }
+KEEP int fourth(int x) { last += x; return first(x) + counter; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "use_a", "use_b", "taken"),
+    [
+        ("static int fresh;", "gone_a += x;", "fresh += x;", True),  # only added
+        ("static int fresh;", "fresh += x;", "", False),  # the same user had one before: it may be that
+    ],
+)
+def test_an_added_variable_is_no_lost_one(other: str, use_a: str, use_b: str, taken: bool) -> None:
+    old = _VARIABLES.replace("OTHER", "").replace("USE_A", "gone_a += x;").replace("USE_B", "")
+    new = _VARIABLES.replace("OTHER", other).replace("USE_A", use_a).replace("USE_B", use_b)
+    outcome = compare(_build(old), _build(new))
+    assert (outcome.verdict in _PATCHED) is taken, outcome.reasons

@@ -80,6 +80,34 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     if strangers := judge_kinship(old, new):
         clock.step("kinship")
         return replace(_not_compared(old, new, path, strangers), seconds=tuple(clock.steps))
+    c, contents, aligned = _correspond(old, new, options, clock)
+    findings = _accepted(_judge(c, contents, aligned, options), options)
+    clock.step("judge")
+    reconstructed, reconstructible, failures = reconstruct(c)
+    findings += whole(failures)
+    shared = _Shared(reconstructed, reconstructible, coverage(c, options.types))
+    clock.step("reconstruct")
+    made = attempt(c, contents, aligned, stays_old=options.stays_old)
+    everything = [*findings, *_accepted(made.findings, options), *_cosmetic(c, made)]
+    outcome = _outcome(c, made, path, everything, shared)
+    clock.step("assemble")
+    if options.partial and outcome.verdict is Verdict.BASELINE_REQUIRED:
+        part = attempt_part(c, contents, aligned, made, findings, options.stays_old)
+        if part is not None:
+            made, causes = part
+            everything = _findings_of_part(c, made, findings, causes, options)
+            outcome = replace(_outcome(c, made, path, everything, shared), whole=outcome)
+        clock.step("part")
+    if outcome.verdict is Verdict.BASELINE_REQUIRED:
+        outcome = replace(outcome, left=tuple(c.new.codes[j].label for j in sorted(made.selection.shadow)))
+    elif outcome.verdict is not Verdict.NO_CHANGE:
+        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
+    clock.step("write")
+    return replace(outcome, seconds=tuple(clock.steps))
+
+
+def _correspond(old: Image, new: Image, options: Options, clock: _Clock) -> tuple[Correspondence, Contents, Aligned]:
+    """Find out what of the old build became what of the new one, and which contents are equal."""
     before = survey(old)
     after = survey(new, before)
     clock.step("decode")
@@ -100,35 +128,7 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
-    findings = _accepted(_judge(c, contents, aligned, options), options)
-    clock.step("judge")
-    reconstructed, reconstructible, failures = reconstruct(c)
-    findings += whole(failures)
-    clock.step("reconstruct")
-    made = attempt(c, contents, aligned, stays_old=options.stays_old)
-    everything = [*findings, *_accepted(made.findings, options)]
-    clock.step("assemble")
-    part = None
-    if options.partial and any(f.refuses for f in everything):
-        part = attempt_part(c, contents, aligned, made, findings, options.stays_old)
-        clock.step("part")
-    shared = _Shared(reconstructed, reconstructible, coverage(c, options.types))
-    everything += _cosmetic(c, made)
-    whole_outcome = _outcome(c, made, path, everything, shared)
-    outcome = whole_outcome
-    if part is not None:
-        made, causes = part
-        kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
-        kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
-        everything = [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
-        outcome = _outcome(c, made, path, everything, shared)
-        outcome = replace(outcome, whole=whole_outcome)
-    if outcome.verdict is Verdict.BASELINE_REQUIRED:
-        outcome = replace(outcome, left=tuple(c.new.codes[j].label for j in sorted(made.selection.shadow)))
-    if outcome.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
-        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
-    clock.step("write")
-    return replace(outcome, seconds=tuple(clock.steps))
+    return c, contents, aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +212,15 @@ def _cosmetic(c: Correspondence, made: Attempt) -> list[Finding]:
         return []
     sentence = "functions that differ in nothing but source line numbers of error calls stay as they are"
     return [Finding(note("line-numbers-kept", sentence, *staying))]
+
+
+def _findings_of_part(
+    c: Correspondence, made: Attempt, findings: list[Finding], causes: list[Finding], options: Options
+) -> list[Finding]:
+    """Return the notes that concern what a part holds, and what it leaves and why."""
+    kept = [f for f in (*findings, *_accepted(made.findings, options)) if not f.refuses]
+    kept = [f for f in kept if f.blamed is None or f.blamed & made.selection.shadow]
+    return [*kept, *_cosmetic(c, made), *_left_for_baseline(c, made, causes)]
 
 
 def _left_for_baseline(c: Correspondence, made: Attempt, causes: list[Finding]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from hotmend.diff.added import AddedVariables
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
@@ -48,8 +49,7 @@ class Resolver:
         self._blamed: dict[tuple[str, int], set[int]] = {}
         self.current = -1
         """The code of the shadow for which answers are sought; refusals blame it."""
-        self._lost: dict[str, bool] = {}
-        self._kept = set(selection.kept.values())
+        self._added = AddedVariables(c, contents.old, contents.new, set(selection.kept.values()))
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
 
@@ -174,41 +174,11 @@ class Resolver:
         return mapped is not None and self._contents.equal(mapped.old, before)
 
     def _variable(self, target: int, outside: bool) -> Resolved | None:
-        if not outside and self._is_new(target):
+        if not outside and self._added.holds(target):
             return Resolved(Place.SHADOW_VARIABLE, LinkAddress(target), "new")
         return self._refused(
             "unmapped-reference", target, "new code refers to data whose place in the running process is not proven"
         )
-
-    def _is_new(self, target: int) -> bool:
-        """A variable is new where data between its mapped neighbours grew and nothing there is left unmapped."""
-        c = self._c
-        section = c.new.image.section_at(target)
-        if section is None:
-            return False
-        twin = c.old.image.section_named(section.name)
-        if twin is None:
-            return True  # the old image has no such section at all
-        y, x = c.anchors()
-        i = int(y.searchsorted(target, "right"))
-        inside_low = i > 0 and y[i - 1] >= section.address
-        inside_high = i < len(y) and y[i] < section.address + section.size
-        low_new, low_old = (int(y[i - 1]), int(x[i - 1])) if inside_low else (section.address, twin.address)
-        high_new, high_old = (
-            (int(y[i]), int(x[i])) if inside_high else (section.address + section.size, twin.address + twin.size)
-        )
-        if high_new - low_new <= high_old - low_old or high_old < low_old:
-            return False
-        return not self._lost_variables(section.name)
-
-    def _lost_variables(self, name: str) -> bool:
-        """Return whether a variable of the old build has no counterpart yet: then the new one may be that."""
-        if name not in self._lost:
-            twin = self._c.old.image.section_named(name)
-            old = self._contents.old
-            bounds = old.bounds_between(twin.address, twin.address + twin.size) if twin else []
-            self._lost[name] = any(b not in self._c.to_new and old.users(b, 1) - self._kept for b in bounds)
-        return self._lost[name]
 
     def _refused(self, code: str, target: int, sentence: str) -> Resolved | None:
         section = self._c.new.image.section_at(target)
