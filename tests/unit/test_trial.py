@@ -175,7 +175,9 @@ def test_verify_is_used_wrongly(words: list[str], capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--env", "X", "--", "true"], ["--user", "no-such-user", "--", "true"]])
+@pytest.mark.parametrize(
+    "words", [["--env", "X", "--", "true"], ["--user", "no-such-user", "--", "true"], ["--ignore", "(", "--", "true"]]
+)
 def test_verify_checks_its_options(words: list[str], tmp_path: Path) -> None:
     file = tmp_path / "h.hotpatch"
     file.write_bytes(encode(sample()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import re
 from pathlib import Path
 
 import click
@@ -38,6 +39,7 @@ _FILES_MAX = 1024
 @click.option("--calls", type=click.Path(path_type=Path), help="TOML file with functions to call.")
 @click.option("--library", default="", metavar="NAME", help="Image that --calls is about, if there are several.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Environment variable; can be repeated.")
+@click.option("--ignore", "ignored", multiple=True, metavar="REGEX", help="Not to be compared; can be repeated.")
 @click.option("--user", default="", metavar="NAME", help="Run as this user instead of nobody.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Most wall time of one run."
@@ -61,6 +63,7 @@ def verify_command(
     calls: Path | None,
     library: str,
     variables: tuple[str, ...],
+    ignored: tuple[str, ...],
     user: str,
     seconds: float,
     memory: int,
@@ -87,6 +90,7 @@ def verify_command(
         seconds=seconds,
         limits=Limits(max(1, int(seconds) + 1), memory << 20, memory << 20, _FILES_MAX),
         size_bytes=memory << 20,
+        ignored=tuple(_pattern(text) for text in ignored),
     )
     with Steps(threaded=False) as steps:
         paths = [_locate(text, steps) for text in (old, new, *others)]
@@ -124,6 +128,13 @@ def _variable(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise UsageError(f"--env {text}: give NAME=VALUE")
     return name, value
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(text.encode(), re.MULTILINE)
+    except re.error as error:
+        raise UsageError(f"--ignore {text}: {error}") from error
 
 
 def _shape(result: Verification) -> VerifyShape:

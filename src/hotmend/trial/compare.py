@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,13 @@ class Difference:
         where = f"{self.item}, line {self.line}" if self.line else f"{self.item}, byte {self.offset}"
         case = f"{self.case}: " if self.case else ""
         return f"{case}{where}: {self.expected} became {self.got}"
+
+
+def without(patterns: Sequence[re.Pattern[bytes]], content: bytes) -> bytes:
+    """Return `content` without what the patterns match, in their order."""
+    for pattern in patterns:
+        content = pattern.sub(b"", content)
+    return content
 
 
 def compare(expected: Sequence[Observation], got: Sequence[Observation]) -> tuple[Difference, ...]:

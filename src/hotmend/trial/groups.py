@@ -10,6 +10,7 @@ from hotmend.linux import procfs
 from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError
+from hotmend.trial.contents import OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,14 @@ def find_groups(build_ids: frozenset[BuildId], pids: Sequence[int] | None) -> tu
     """Return the servers that map one of the builds, or of those only the processes `pids`, by the pid of the root."""
     members: dict[int, list[ProcessImages]] = {}
     for process in processes_mapping(build_ids):
-        if pids is None or process.pid in pids:
+        if (pids is None or process.pid in pids) and not is_in_cell(process.pid):
             members.setdefault(_find_root(process.pid), []).append(process)
     return tuple(Group(root, tuple(members[root])) for root in sorted(members))
+
+
+def is_in_cell(pid: int) -> bool:
+    """Tell whether a process runs in a cell: it is a stand-in, or the host of a trial, of this or another hotmend."""
+    return os.path.isdir(procfs.rooted(pid, OUT))
 
 
 def _find_root(pid: int) -> int:

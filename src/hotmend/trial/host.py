@@ -28,7 +28,7 @@ from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import refusal
 from hotmend.trial.calls import Calls
 from hotmend.trial.cell import Cell, CellError
-from hotmend.trial.compare import Observation
+from hotmend.trial.compare import Observation, without
 from hotmend.trial.contents import OUT, WORK, Contents, Running, Start
 from hotmend.trial.trials import LIBRARIES, Side, Trial
 
@@ -112,7 +112,8 @@ class Host:
         start = self._start(cell, number, directory, path)
         running = cell.start(start)
         status = self._run_calls(cell, running, result) if start.calls else self._run_program(cell, running, result)
-        return Observation(name, tuple(self._observed(cell, number, status)))
+        observed = self._observed(cell, number, status)
+        return Observation(name, tuple((item, without(self.trial.ignored, content)) for item, content in observed))
 
     def _start(self, cell: Cell, number: int, directory: str, path: Path | None) -> Start:
         trial = self.trial

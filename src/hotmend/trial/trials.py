@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Trial:
         seconds: most wall time of one run.
         limits: of one run.
         size_bytes: most that all runs of one host may write.
+        ignored: what these expressions match is taken out of everything that is compared.
     """
 
     program: tuple[str, ...]
@@ -52,6 +54,7 @@ class Trial:
     seconds: float
     limits: Limits
     size_bytes: int
+    ignored: tuple[re.Pattern[bytes], ...] = ()
 
     @property
     def cases(self) -> tuple[tuple[str, Path | None], ...]:
