@@ -86,7 +86,8 @@ class Contents:
 
     def _tail_equal(self, x: int, y: int, size: int) -> bool:
         """The new object seems longer: harmless if it is a string, a table of jumps, or the same bytes follow."""
-        if self.new.jump_table(y) or self.old.string(x) is not None:
+        text = self.old.string(x)
+        if self.new.jump_table(y) or (text is not None and len(text) > SHORT_TEXT):
             return True
         extent = self.new.extent(y)
         if self.new.words_in(y + size, extent - size):

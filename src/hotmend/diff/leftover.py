@@ -39,9 +39,11 @@ def judge_leftovers(c: Correspondence, contents: Contents) -> list[Finding]:
 def _differences(c: Correspondence, contents: Contents, section: Section) -> list[str]:
     old, new = c.old.image, c.new.image
     end = section.address + section.size
-    known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
     twin = old.section_named(section.name)
-    old_texts = _texts_of_tables(contents.old, twin) if twin else []
+    if twin is None:
+        return []
+    known = [a for a in contents.new.bounds_between(section.address, end) if a in c.to_old]
+    old_texts = _texts_of_tables(contents.old, twin)
     new_texts = _texts_of_tables(contents.new, section)
     result = []
     for y, next_y in itertools.pairwise([*known, end]):
@@ -50,6 +52,8 @@ def _differences(c: Correspondence, contents: Contents, section: Section) -> lis
         if next_x - x != next_y - y or not contents.equal(x, y):
             continue
         size = next_y - y
+        if next_y == end:  # what the new build has behind the old section's end cannot be anything old
+            size = min(size, twin.address + twin.size - x)
         before, after = old.read(x, size), new.read(y, size)
         if len(before) != len(after):
             result.append(f"{y:#x}")  # the old image ends before
