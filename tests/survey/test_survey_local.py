@@ -17,7 +17,7 @@ import pytest
 from hotmend.publisher.survey.report import Report, read_lines
 from tests.survey.archive import Archive, make_archive, survey_command
 
-_PACKAGES, _FILES = 4, 6
+_PACKAGES, _FILES = 3, 6
 _SECONDS = 60.0
 
 
@@ -66,11 +66,10 @@ def _some_recorded(output: Path) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [int(word) for word in text.split()]
+    """Return the nurseries, which threads of the process have started."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = [int(word) for text in texts for word in text.split()]
+    return [child for child in found if b"survey.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_a_survey_from_the_lists_to_the_page(archive: Archive, tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_a_survey_from_the_lists_to_the_page(archive: Archive, tmp_path: Path) -
     summary = msgspec.json.decode(done.stdout)
     assert summary["mapped_files"] == summary["files_with_changed_code"] == _PACKAGES * _FILES
     assert [source.outcome for source in report.sources] == ["partly"]
-    assert report.sources[0].cves == ("CVE-2024-2222", "CVE-2024-11111") or report.sources[0].cves
+    assert "CVE-2024-2222" in (report.sources[0].cves or ())
     assert "Which updates" in (tmp_path / "out" / "survey.html").read_text()
     assert not list((tmp_path / "out").rglob("*.deb")), "what was fetched goes away after use"
     assert not (tmp_path / "out" / "scratch").exists()

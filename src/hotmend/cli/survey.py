@@ -38,6 +38,7 @@ _CACHE_BYTES = 4 << 30
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Files at once; default: processors.")
 @click.option("--database", metavar="URL", default="", envvar="HOTMEND_DATABASE", help="PostgreSQL for many machines.")
 @click.option("--worker", is_flag=True, help="Take work from the queue of another machine.")
+@click.option("--wait", type=click.FloatRange(0), default=30.0, metavar="SECONDS", help="How long to wait for work.")
 @click.option(
     "--memory", type=click.IntRange(64), default=_MEMORY_MIB, show_default=True, metavar="MIB", help="For one file."
 )
@@ -58,6 +59,7 @@ def survey_command(
     workers: int | None,
     database: str,
     worker: bool,
+    wait: float,
     memory: int,
     file_seconds: float,
     cache_bytes: int,
@@ -91,6 +93,7 @@ def survey_command(
         cache_bytes=cache_bytes,
         keep_debs=keep_debs,
         partial=partial,
+        wait_seconds=wait,
         command=shlex.join(["hotmend", *sys.argv[1:]]),
     )
     with Steps(threaded=True) as steps:

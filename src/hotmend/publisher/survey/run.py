@@ -30,8 +30,6 @@ DATABASE_FILE: Final = "queue.sqlite"
 _LOCK_FILE = "lock"
 _SCRATCH = "scratch"
 _DEBS = "debs"
-IDLE_SECONDS: Final = 30.0
-"""How long a worker without work waits for some."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many packages are done, and how many there are."""
@@ -49,6 +47,7 @@ class Settings:
         cache_bytes: how much may be fetched ahead of the work.
         keep_debs: fetch into hotmend's cache, and delete nothing.
         partial: whether a refused file gets a try at a partial hotpatch.
+        wait_seconds: how long a worker without work waits for some.
         command: how it was called, for the page.
     """
 
@@ -60,6 +59,7 @@ class Settings:
     cache_bytes: int
     keep_debs: bool
     partial: bool = True
+    wait_seconds: float = 30.0
     command: str = "hotmend survey"
 
     @property
@@ -129,7 +129,7 @@ def run_worker(settings: Settings, progress: Progress) -> int:
         raise UsageError("workers on other machines need a PostgreSQL database", "give --database postgresql://...")
     with _machine(settings) as (bench, _), open_work(settings.url, bench, workers=None) as work:
         idle = time.monotonic()
-        while time.monotonic() - idle < IDLE_SECONDS:
+        while time.monotonic() - idle < settings.wait_seconds:
             if left := work.open_entries():
                 progress("comparing", 0, left)
                 wait(work, None, threading.Event(), lambda left: progress("comparing", 0, left))

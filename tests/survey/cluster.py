@@ -1,0 +1,52 @@
+"""A PostgreSQL server of a test's own, on a socket in its own directory."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SECONDS = 60.0
+
+
+def _program(name: str) -> Path:
+    """Return the newest server's program; Debian keeps them out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    assert found, "the package postgresql is not installed: tools/install-system-packages"
+    return found[-1]
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Give the URL of an empty database; the server is ended by its process id."""
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    with tempfile.TemporaryDirectory(prefix="hotmend-pg-") as name:  # a socket's path must be short
+        root = Path(name)
+        shutil.chown(root, user.pw_name)
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        command = [_program("initdb"), "-D", root / "data", "-U", "hotmend", "-A", "trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(command, check=True, capture_output=True, cwd=root, **as_user)  # type: ignore[call-overload]
+        server = [_program("postgres"), "-D", root / "data", "-k", root, "-c", "listen_addresses=", "-F"]
+        with (root / "log").open("wb") as log:
+            process = subprocess.Popen(server, stdout=log, stderr=log, cwd=root, **as_user)  # type: ignore[call-overload]
+        try:
+            _wait_until_ready(root)
+            yield f"postgresql://hotmend@/postgres?host={root}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(_SECONDS)
+
+
+def _wait_until_ready(root: Path) -> None:
+    end = time.monotonic() + _SECONDS
+    command = [_program("pg_isready"), "-q", "-h", root]
+    while subprocess.run(command, check=False).returncode:
+        assert time.monotonic() < end, (root / "log").read_text()
+        time.sleep(0.1)
