@@ -46,7 +46,6 @@ def postgresql() -> Iterator[str]:
 
 def _wait_until_ready(root: Path) -> None:
     end = time.monotonic() + _SECONDS
-    command = [_program("pg_isready"), "-q", "-h", root]
-    while subprocess.run(command, check=False).returncode:
+    while subprocess.run([_program("pg_isready"), "-q", "-h", root], check=False).returncode:
         assert time.monotonic() < end, (root / "log").read_text()
         time.sleep(0.1)

@@ -59,6 +59,8 @@ def compare(old: Image, new: Image, *, path: str = "", options: Options | None =
         path: of the image in its package.
         options: what the caller accepts and asks for.
     """
+    if strangers := judge_kinship(old, new):
+        return _not_compared(old, new, path, strangers)
     with _without_collector():
         return _compare(old, new, path, options or Options())
 
