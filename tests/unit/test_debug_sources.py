@@ -28,7 +28,7 @@ from tests.debs import make_deb
 _SOURCE = """
 #include <stdio.h>
 struct thing { int first; CHANGE long last; };
-__attribute__((noinline)) int show(struct thing *t) { printf("VERSION %d\\n", t->first); return t->first; }
+__attribute__((noinline)) static int show(struct thing *t) { printf("VERSION %d\\n", t->first); return t->first; }
 int twice(struct thing *t) { return show(t) * 2; }
 """
 Capture = pytest.CaptureFixture[str]
@@ -172,8 +172,21 @@ def test_the_command_compares_types(builds: tuple[_Build, _Build], tmp_path: Pat
     (image,) = json.loads(capfd.readouterr().out)["images"]
     assert code == 4, image
     assert image["types"] == "complete"
+    assert image["hotpatch_file"] is None
     subjects = [s for r in image["reasons"] if r["code"] == "structure-layout-changed" for s in r["subjects"]]
     assert "struct thing: member fresh added at 0x4" in subjects
+
+
+def test_stripped_functions_get_the_names_of_the_debug_file(
+    builds: tuple[_Build, _Build], tmp_path: Path, capfd: Capture
+) -> None:
+    same = _compile(tmp_path / "same", "", "three")
+    command = ["build", str(builds[0].library), str(same.library), "-o", str(tmp_path / "out.hotpatch")]
+    assert run([*command, "--debug-files", str(builds[0].debug), "--debug-files", str(same.debug)]) == 0
+    capfd.readouterr()
+    assert run(["inspect", str(tmp_path / "out.hotpatch"), "--json"]) == 0
+    shape = json.loads(capfd.readouterr().out)
+    assert ([f["name"] for f in shape["new_functions"]], shape["types"]) == (["show"], "complete")
 
 
 def test_damaged_debug_information_is_said_and_does_no_harm(builds: tuple[_Build, _Build], tmp_path: Path) -> None:

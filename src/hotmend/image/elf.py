@@ -30,6 +30,8 @@ from elftools.elf.sections import NoteSection
 from hotmend.image.frames import read_frames
 from hotmend.image.image import (
     IMAGE_BYTES_MAX,
+    STT_FUNC,
+    STT_OBJECT,
     Frame,
     Image,
     LoadSegment,
@@ -56,6 +58,21 @@ _NAME_BYTES_MAX = 1 << 16
 _NAMES_BYTES_MAX = 1 << 28
 """Of all symbols together: many may share the text of one."""
 _ADDRESS_MAX = (1 << 63) - 1
+_DAMAGED = (
+    ELFError,
+    ConstructError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    UnicodeError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    EOFError,
+)
+"""The library reports hostile headers in all these ways; to the caller they are one thing."""
 
 
 def read_image(source: Path | str | bytes, name: str = "") -> Image:
@@ -84,20 +101,28 @@ def read_image(source: Path | str | bytes, name: str = "") -> Image:
         raise InputError(f"{name}: not an ELF file", "give an executable or a shared library, or a .deb")
     try:
         return _read(data, name)
-    except (
-        ELFError,
-        ConstructError,
-        ValueError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        UnicodeError,
-        TypeError,
-    ) as error:
-        # The library reports hostile headers in all these ways; to the caller they are one thing.
-        raise InputError(f"{name}: damaged ELF file ({error})") from error
     except (AttributeError, AssertionError, MemoryError, EOFError) as error:
         raise InputError(f"{name}: damaged ELF file ({type(error).__name__})") from error
+    except _DAMAGED as error:
+        raise InputError(f"{name}: damaged ELF file ({error})") from error
+
+
+def read_static_symbols(path: Path) -> tuple[Symbol, ...]:
+    """Return the functions and objects that the symbol table of a debug file names.
+
+    Raises:
+        InputError: the file cannot be read or is damaged.
+    """
+    try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            raise InputError(f"{path}: larger than {_FILE_BYTES_MAX} bytes")
+        data = path.read_bytes()
+        table = _symbol_table(data, _sections(ELFFile(io.BytesIO(data)), data, path.name), ".symtab", ".strtab", {}, [])
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except _DAMAGED as error:
+        raise InputError(f"{path}: damaged ELF file ({type(error).__name__})") from error
+    return tuple(s for s in table if s.name and s.defined and s.kind in (STT_FUNC, STT_OBJECT))
 
 
 def _read(data: bytes, name: str) -> Image:

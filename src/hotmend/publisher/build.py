@@ -10,7 +10,7 @@ from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
 from hotmend.image.deb import Deb, ElfFile, changelog_cves, is_deb, read_deb, version_order
 from hotmend.image.elf import read_image
-from hotmend.image.image import Image
+from hotmend.image.image import Image, Symbol
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
@@ -146,8 +146,14 @@ class _Comparison:
 
     def __call__(self, old: BuildFile, new: BuildFile, path: str) -> Outcome:
         loaded = self.sources.load(old, new)
-        outcome = compare(old.image, new.image, path=path, options=replace(self.options, types=loaded.types))
+        images = [_named(side.image, names) for side, names in zip((old, new), loaded.symbols, strict=True)]
+        outcome = compare(*images, path=path, options=replace(self.options, types=loaded.types))
         return replace(outcome, debug_information=loaded.text)
+
+
+def _named(image: Image, symbols: tuple[Symbol, ...]) -> Image:
+    """Return the image with what its debug file names."""
+    return replace(image, symbols=(*image.symbols, *symbols)) if symbols else image
 
 
 def _locate(text: str, progress: Progress) -> Path:

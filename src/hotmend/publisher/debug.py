@@ -16,13 +16,15 @@ from typing import Final, Self
 from hotmend.debug.read import Reading
 from hotmend.image.deb import is_deb, unpack_debug_files
 from hotmend.image.debugfile import DebugFile, read_debug_file
-from hotmend.image.image import Image
+from hotmend.image.elf import read_static_symbols
+from hotmend.image.image import Image, Symbol
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError
 from hotmend.model.types import TypePair
 from hotmend.publisher.debuginfod import Servers
 
 SYSTEM_DIRECTORY: Final = Path("/usr/lib/debug")
+_OWN_FILE: Final = "the files themselves"
 FILES_MAX: Final = 50_000
 """Most files of a given directory that are looked at."""
 
@@ -46,10 +48,14 @@ class BuildFile:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The types of both builds if they could be had, and in words where from or why not."""
+    """The types of both builds if they could be had, and in words where from or why not.
+
+    `symbols` are what the two separate debug files name, where the images themselves are stripped of it.
+    """
 
     types: TypePair | None = None
     text: str = ""
+    symbols: tuple[tuple[Symbol, ...], tuple[Symbol, ...]] = ((), ())
 
 
 class DebugSources:
@@ -63,6 +69,8 @@ class DebugSources:
         """
         self._stack = ExitStack()
         self._servers = servers if servers is not None else Servers.configured()
+        self._labels: dict[Path, str] = {}
+        """What the directories of unpacked packages are called."""
         self._given = [self._unpacked(path) for path in given]
         self._index: dict[BuildId, Path] | None = None
 
@@ -83,6 +91,7 @@ class DebugSources:
             raise InputError(f"{path}: {error.strerror or error}") from error
         directory = self._temporary()
         unpack_debug_files(path, directory)
+        self._labels[directory] = str(path)
         return directory
 
     def load(self, old: BuildFile, new: BuildFile) -> Loaded:
@@ -96,6 +105,7 @@ class DebugSources:
             for place, side in zip(places, (old, new), strict=True):
                 assert place is not None  # noqa: S101 - both were looked at above
                 readings.append(Reading(place.path, place.where, side.image.build_id, place.supplement))
+            symbols = _symbols(places[0]), _symbols(places[1])
             pair = TypePair(readings[0].types(), readings[1].types())
         except InputError as error:
             return Loaded(text=f"types were not compared: {error}")
@@ -103,15 +113,16 @@ class DebugSources:
             for reading in readings:
                 reading.cancel()
         sources = dict.fromkeys((pair.old.source, pair.new.source))
-        return Loaded(pair, f"debug information from {' and '.join(sources)}")
+        return Loaded(pair, f"debug information from {' and '.join(sources)}", symbols)
 
     def find(self, build: BuildFile) -> Found | None:
         """Return where the debug information of a build is, None where there is none."""
         image = build.image
         if any(s.name in (".debug_info", ".zdebug_info") and s.size for s in image.sections):
-            return self._checked(self._own_file(build), image.build_id, "the files themselves")
+            return self._checked(self._own_file(build), image.build_id, _OWN_FILE)
         for path in self._candidates(build):
-            found = self._checked(path, image.build_id, str(path))
+            label = next((label for directory, label in self._labels.items() if path.is_relative_to(directory)), path)
+            found = self._checked(path, image.build_id, str(label))
             if found is not None:
                 return found
         fetched = self._servers.fetch(image.build_id)
@@ -173,6 +184,11 @@ class DebugSources:
                 raise InputError(f"more than {FILES_MAX} files below {', '.join(map(str, self._given))}")
             if path.is_file():
                 yield path
+
+
+def _symbols(found: Found) -> tuple[Symbol, ...]:
+    """Return the names in a separate debug file; an image knows those in its own."""
+    return read_static_symbols(found.path) if found.where != _OWN_FILE else ()
 
 
 def _below(directory: Path, build_id: str) -> Path:
