@@ -14,6 +14,7 @@ from tests.scenarios.rust import RUST_COMPILERS, is_rust
 LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os")
 C_COMPILERS = ("gcc", "clang")
 AS_DEBIAN = "gcc-O2-hardened"
+RUST_AS_DEBIAN = "rustc-O2"
 SOURCES = CACHE.parent / "pairs"
 PRELUDE = Path(__file__).with_name("prelude.h")
 

@@ -13,8 +13,8 @@ RUST_COMPILERS = {"rustc": Path("/usr/bin/rustc"), "rustup": Path.home() / ".car
 _VARIANT_OPTIONS = {
     Variant.PIE: (),
     Variant.LTO: ("lto=fat",),
-    Variant.ABORT: ("panic=abort",),
-    Variant.ABORT_LTO: ("panic=abort", "lto=fat"),
+    Variant.ABORT: ("panic=abort", "force-unwind-tables=yes"),
+    Variant.ABORT_LTO: ("panic=abort", "force-unwind-tables=yes", "lto=fat"),
     Variant.DEBUG: ("debuginfo=2",),
 }
 

@@ -141,8 +141,9 @@ class Contents:
         if mapped is not None:
             return mapped.old == a
         i, j = self.c.old.holder(a), self.c.new.holder(b)
-        if i >= 0 and self.c.partner(i) == j:
-            return a - self.c.old.codes[i].start == b - self.c.new.codes[j].start
+        if i >= 0 and self.c.partner(i) >= 0:
+            # Functions that changed places leave the number in the table as it was: what counts is the function.
+            return self.c.partner(i) == j and a - self.c.old.codes[i].start == b - self.c.new.codes[j].start
         near = self.c.neighbours(b)
         return near is not None and near.old == a
 
