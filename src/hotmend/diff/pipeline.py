@@ -79,9 +79,6 @@ def _without_collector() -> Iterator[None]:
 
 def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock = _Clock()
-    if strangers := judge_kinship(old, new):
-        clock.step("kinship")
-        return replace(_not_compared(old, new, path, strangers), seconds=tuple(clock.steps))
     c, contents, aligned = _correspond(old, new, options, clock)
     findings = _accepted(_judge(c, contents, aligned, options), options)
     clock.step("judge")

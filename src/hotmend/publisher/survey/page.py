@@ -73,12 +73,18 @@ def _figures(report: Report) -> list[Figure]:
             f"{summary.without_restart} of {summary.sources_with_changed_code}; "
             f"{counts['hotpatch with notes']} of them with notes to read",
         ),
-        Figure(number_text(counts["partly"]), "updates need a baseline for a part of their files"),
+        Figure(number_text(counts["partly"]), "updates need a baseline for a part of their code"),
         Figure(number_text(counts["baseline required"]), "updates need a baseline as a whole"),
         Figure(
             share_text(summary.files_hotpatched, summary.files_with_changed_code),
             "of the files with changed code can be hot-patched",
-            f"{number_text(summary.files_hotpatched)} of {number_text(summary.files_with_changed_code)}",
+            f"{number_text(summary.files_hotpatched)} of {number_text(summary.files_with_changed_code)}; "
+            f"a part of {number_text(summary.files_partial)} more",
+        ),
+        Figure(
+            share_text(summary.functions_taken, summary.functions_changed),
+            "of the changed functions can be replaced without a restart",
+            f"{number_text(summary.functions_taken)} of {number_text(summary.functions_changed)}",
         ),
         Figure(
             share_text(summary.mapped_files, summary.files_with_changed_code),

@@ -79,6 +79,9 @@ def source_row(
         changed_files=len(changed),
         files_with_changed_code=len(with_code),
         files_hotpatched=sum(file.verdict in _APPLIES for file in with_code),
+        files_partial=sum(file.partial is not None for file in with_code),
+        functions_changed=sum(file.functions_changed for file in with_code),
+        functions_taken=sum(file.functions_taken for file in with_code),
         refusals=tuple(code for code, _ in Counter(c for f in changed for c in f.refusals).most_common()),
         errors=errors,
         seconds=round(sum(p.compare_seconds + p.unpack_seconds for p in packages), 3),
@@ -91,7 +94,7 @@ def _outcome(changed: Sequence[FileRow], with_code: Sequence[FileRow], errors: i
         return "no answer"
     refused = [file for file in changed if file.verdict == Verdict.BASELINE_REQUIRED]
     if refused:
-        return "partly" if any(file.verdict in _APPLIES for file in with_code) else "baseline required"
+        return "partly" if any(file.functions_taken for file in with_code) else "baseline required"
     if not with_code:
         return "no code changed"
     notes = any(file.verdict == Verdict.HOTPATCH_WITH_NOTES for file in changed)
@@ -123,6 +126,9 @@ def _summary(
         changed_files=len(changed),
         files_with_changed_code=len(with_code),
         files_hotpatched=sum(file.verdict in _APPLIES for file in with_code),
+        files_partial=sum(file.partial is not None for file in with_code),
+        functions_changed=sum(file.functions_changed for file in with_code),
+        functions_taken=sum(file.functions_taken for file in with_code),
         files_with_errors=sum(file.error is not None for file in files),
         mapped_files=sum(file.functions is not None and not file.unresolved for file in with_code),
         references=tuple(CountRow(name, count) for name, count in sorted(evidence.items())),

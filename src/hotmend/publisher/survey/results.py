@@ -102,6 +102,18 @@ class FileRow(msgspec.Struct, frozen=True, tag="file", tag_field="kind"):
         return sum(c.count for c in self.references if c.evidence == "unresolved")
 
     @property
+    def functions_taken(self) -> int:
+        """How many of the changed and added functions a hotpatch of the whole or of a part takes in."""
+        if self.verdict in (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES):
+            return self.functions_changed
+        return self.partial.taken if self.partial else 0
+
+    @property
+    def functions_changed(self) -> int:
+        """How many functions are changed or added."""
+        return self.functions.changed + self.functions.added if self.functions else 0
+
+    @property
     def refusals(self) -> tuple[str, ...]:
         """The codes that stop it, each once."""
         return tuple(dict.fromkeys(r.code for r in self.reasons if r.severity == Severity.REFUSAL))
@@ -147,6 +159,9 @@ class SourceRow(msgspec.Struct, frozen=True, tag="source", tag_field="kind"):
     changed_files: int
     files_with_changed_code: int
     files_hotpatched: int
+    files_partial: int
+    functions_changed: int
+    functions_taken: int
     refusals: tuple[str, ...]
     errors: int
     seconds: float
@@ -156,8 +171,8 @@ OUTCOMES: Final = ("no code changed", "hotpatch", "hotpatch with notes", "partly
 """What an update can be, from the best to the worst.
 
 `hotpatch` and `hotpatch with notes` need no restart: every changed ELF file of every package has that verdict or
-no change. `partly`: some files with changed code have it, others need a baseline. `no answer`: a file or a package
-could not be looked at, which counts like a baseline.
+no change. `partly`: some files with changed code have it, or a part of a file, and the rest needs a baseline.
+`no answer`: a file or a package could not be looked at, which counts like a baseline.
 """
 
 
@@ -220,6 +235,9 @@ class SummaryRow(msgspec.Struct, frozen=True, tag="summary", tag_field="kind"):
     changed_files: int
     files_with_changed_code: int
     files_hotpatched: int
+    files_partial: int
+    functions_changed: int
+    functions_taken: int
     files_with_errors: int
     mapped_files: int
     references: tuple[CountRow, ...]
