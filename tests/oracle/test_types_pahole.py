@@ -11,13 +11,7 @@ import pytest
 from hotmend.model.types import Record, Types
 from tests.unit.debug import read_types_of
 
-_HEADERS = """
-aio.h arpa/inet.h dirent.h elf.h fcntl.h ifaddrs.h inttypes.h link.h linux/fs.h linux/if_packet.h linux/perf_event.h
-math.h net/if.h netdb.h netinet/icmp6.h netinet/in.h netinet/ip.h netinet/tcp.h poll.h pthread.h pwd.h
-resolv.h sched.h semaphore.h setjmp.h signal.h spawn.h stdio.h stdlib.h sys/epoll.h sys/ipc.h sys/mman.h
-sys/msg.h sys/resource.h sys/sem.h sys/shm.h sys/socket.h sys/stat.h sys/statvfs.h sys/sysinfo.h sys/time.h
-sys/timex.h sys/uio.h sys/un.h sys/user.h sys/utsname.h sys/wait.h termios.h time.h ucontext.h unistd.h utime.h wchar.h
-""".split()
+_HEADERS = ["aio.h", "arpa/inet.h", "dirent.h", "elf.h", "fcntl.h", "ifaddrs.h", "inttypes.h", "link.h", "linux/fs.h", "linux/if_packet.h", "linux/perf_event.h", "math.h", "net/if.h", "netdb.h", "netinet/icmp6.h", "netinet/in.h", "netinet/ip.h", "netinet/tcp.h", "poll.h", "pthread.h", "pwd.h", "resolv.h", "sched.h", "semaphore.h", "setjmp.h", "signal.h", "spawn.h", "stdio.h", "stdlib.h", "sys/epoll.h", "sys/ipc.h", "sys/mman.h", "sys/msg.h", "sys/resource.h", "sys/sem.h", "sys/shm.h", "sys/socket.h", "sys/stat.h", "sys/statvfs.h", "sys/sysinfo.h", "sys/time.h", "sys/timex.h", "sys/uio.h", "sys/un.h", "sys/user.h", "sys/utsname.h", "sys/wait.h", "termios.h", "time.h", "ucontext.h", "unistd.h", "utime.h", "wchar.h"]
 _LINE = re.compile(r"^(?P<text>.*?);?\s*/\*\s*(?P<byte>\d+)(?::\s*(?P<bit>\d+))?\s+(?P<size>\d+)\s*\*/$")
 _COMPILERS = (["gcc", "-gdwarf-5"], ["gcc", "-gdwarf-4"], ["clang", "-gdwarf-5"])
 

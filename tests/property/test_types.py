@@ -97,8 +97,8 @@ def _debug_file() -> tuple[bytes, int, int]:
     with TemporaryDirectory() as folder:
         source, library = Path(folder, "n.c"), Path(folder, "n.so")
         source.write_text(_SOURCE)
-        command = ["gcc", "-g", "-O2", "-fPIC", "-shared", "-Wl,--build-id", "-o", library, source]
-        subprocess.run(command, check=True)
+        flags = ["-g", "-O2", "-fPIC", "-shared", "-Wl,--build-id"]
+        subprocess.run(["gcc", *flags, "-o", library, source], check=True)
         sections = [s for s in read_image(library).sections if s.name.startswith(".debug_")]
         return library.read_bytes(), min(s.offset for s in sections), max(s.offset + s.size for s in sections)
 
