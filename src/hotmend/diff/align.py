@@ -7,6 +7,7 @@ function refers to the same thing, unless the change lies there.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from difflib import SequenceMatcher
 
 from hotmend.diff.correspond import Correspondence
@@ -44,7 +45,7 @@ class Aligned:
         return self._pairs[i, j]
 
 
-def align(a: list[tuple[int, ...]], b: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+def align(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Return index pairs of equal tokens in order."""
     low = 0
     while low < min(len(a), len(b)) and a[low] == b[low]:

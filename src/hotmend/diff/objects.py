@@ -8,7 +8,6 @@ else to the next address that is taken.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +17,7 @@ from hotmend.image.references import ABSOLUTE, DATA, LEA, Survey
 
 _STRING_MAX = 1 << 16
 _TABLE_ENTRIES_MIN = 2
-_TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 27} | frozenset(range(0x80, 0x100))
+_TEXT = bytes([*range(0x20, 0x7F), 9, 10, 13, 27, *range(0x80, 0x100)])
 
 
 class Objects:
@@ -36,9 +35,13 @@ class Objects:
         """Addresses that are taken somewhere: by code, by a pointer or by a symbol, ascending."""
         self._taken_set = set(self.taken)
         direct = (r.kind == DATA) | ((r.kind == ABSOLUTE) & (r.access > 0))
-        self._access: dict[int, int] = defaultdict(int)
-        for target, access in zip(r.target[direct].tolist(), r.access[direct].tolist(), strict=True):
-            self._access[target] = max(self._access[target], access)
+        targets, inverse = np.unique(r.target[direct], return_inverse=True)
+        widest = np.zeros(len(targets), np.int64)
+        np.maximum.at(widest, inverse.reshape(-1), r.access[direct])
+        self._access: dict[int, int] = dict(zip(targets.tolist(), widest.tolist(), strict=True))
+        self._extents: dict[int, int] = {}
+        self._jump_tables: dict[int, list[int]] = {}
+        self._text_tables: dict[int, list[int]] = {}
         self.bounds: list[int] = np.unique(np.concatenate([np.array(self.taken, np.int64), r.target[direct]])).tolist()
         """Addresses that are referred to in any way, ascending."""
 
@@ -61,7 +64,7 @@ class Objects:
     def users(self, address: int, size: int) -> set[int]:
         """Return the codes that refer into `[address, address + size)`."""
         targets, owners, _ = self._by_target
-        low, high = np.searchsorted(targets, (address, address + max(size, 0)))
+        low, high = targets.searchsorted(address), targets.searchsorted(address + max(size, 0))
         return set(owners[low:high].tolist())
 
     def targets_between(self, low: int, high: int) -> set[int]:
@@ -72,7 +75,7 @@ class Objects:
     def references_to(self, address: int) -> list[tuple[int, int]]:
         """Return (code, kind) of each reference to exactly `address`."""
         targets, owners, kinds = self._by_target
-        low, high = np.searchsorted(targets, (address, address + 1))
+        low, high = targets.searchsorted(address), targets.searchsorted(address + 1)
         return list(zip(owners[low:high].tolist(), kinds[low:high].tolist(), strict=True))
 
     def words_to(self, address: int, size: int) -> list[int]:
@@ -119,6 +122,12 @@ class Objects:
 
     def extent(self, address: int) -> int:
         """Return how many bytes the object at `address` has at most, up to the next one."""
+        known = self._extents.get(address)
+        if known is None:
+            known = self._extents[address] = self._extent(address)
+        return known
+
+    def _extent(self, address: int) -> int:
         section = self.image.section_at(address)
         if section is None:
             return 0
@@ -138,11 +147,11 @@ class Objects:
         if section is None or section.kind == "SHT_NOBITS":
             return None
         room = min(_STRING_MAX, section.address + section.size - address)
-        raw = self.image.read(address, room)
-        end = raw.find(b"\0")
-        if end <= 0 or not _TEXT.issuperset(raw[:end]):
+        memory, at = self.image.memory, address - self.image.extent.start
+        end = memory.find(b"\0", at, at + room)
+        if end <= at or memory[at:end].translate(None, _TEXT):
             return None
-        return raw[: end + 1]
+        return memory[at : end + 1]
 
     def jump_table(self, address: int) -> list[int]:
         """Return the code addresses that a table of 4-byte distances at `address` leads to, or an empty list.
@@ -150,17 +159,24 @@ class Objects:
         The first entry must lead into a function that takes the table's address; the table ends where an entry
         does not lead into code any more or the next object begins.
         """
+        known = self._jump_tables.get(address)
+        if known is None:
+            known = self._jump_tables[address] = self._jump_table(address)
+        return [*known]
+
+    def _jump_table(self, address: int) -> list[int]:
         section = self.image.section_at(address)
         if section is None or section.flags & 4 or address % 4 or not self.is_taken(address):
             return []
         size = self.extent(address) // 4
+        first = self.image.read(address, 4)
+        if not size or len(first) < 4:
+            return []
+        holder = self.survey.holder(address + int.from_bytes(first, "little", signed=True))
+        if holder not in self.users(address, 1):
+            return []
         entries = np.frombuffer(self.image.read(address, size * 4), "<i4").astype(np.int64) + address
-        if not len(entries):
-            return []
-        owners = self.users(address, 1)
         holders = self.survey.holders(entries)
-        if int(holders[0]) not in owners:
-            return []
         # Cold parts are functions of their own: an entry may lead into any code, but not into data.
         good = int(np.argmin(holders >= 0)) if (holders < 0).any() else len(entries)
         return [int(e) for e in entries[:good]]
@@ -180,6 +196,12 @@ class Objects:
         clang makes such tables of arrays of strings (relative lookup tables). Every entry must lead to the start of
         a text in read-only data.
         """
+        known = self._text_tables.get(address)
+        if known is None:
+            known = self._text_tables[address] = self._text_table(address)
+        return [*known]
+
+    def _text_table(self, address: int) -> list[int]:
         section = self.image.section_at(address)
         if (
             section is None
@@ -190,7 +212,8 @@ class Objects:
         ):
             return []
         result: list[int] = []
-        for entry in np.frombuffer(self.image.read(address, self.extent(address) // 4 * 4), "<i4").tolist():
+        for place in range(address, address + self.extent(address) // 4 * 4, 4):
+            entry = int.from_bytes(self.image.read(place, 4), "little", signed=True)
             text = address + entry
             if not entry or self.image.permissions_at(text) != "r--" or self.string(text) is None:
                 break

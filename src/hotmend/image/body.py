@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from iced_x86 import Decoder, FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
+from iced_x86 import Decoder, FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register, RegisterExt
 
 from hotmend.image.references import Survey
 
@@ -29,9 +29,14 @@ class Body:
         self.instructions: list[Instruction] = list(self._decoder)
 
     @cached_property
-    def tokens(self) -> list[tuple[int, ...]]:
-        """Each instruction without its numbers: operation, registers, base, index and scale."""
-        return [token(i) for i in self.instructions]
+    def tokens(self) -> list[int]:
+        """A number for each instruction without its numbers: operation, registers, base, index and scale."""
+        return [_token_number(i) for i in self.instructions]
+
+    @cached_property
+    def compared(self) -> frozenset[int]:
+        """The numbers that are compared, and the addresses that are loaded into a register and compared there."""
+        return frozenset(_compared(self.instructions))
 
     @cached_property
     def members(self) -> dict[int, Member]:
@@ -40,9 +45,7 @@ class Body:
         inherited = not frame and not writes_frame_pointer(self.instructions)
         found = ((n, member_of(i, frame_pointer=frame)) for n, i in enumerate(self.instructions))
         # Cold parts of functions go on with the frame pointer of the function they belong to.
-        return {
-            n: m for n, m in found if m is not None and not (inherited and m.base == _RBP and m.displacement < 0)
-        }
+        return {n: m for n, m in found if m is not None and not (inherited and m.base == _RBP and m.displacement < 0)}
 
     def indexed_numbers(self) -> set[int]:
         """Return the large displacements of operands with a base or an index: they may be biased addresses."""
@@ -74,6 +77,53 @@ def token(i: Instruction) -> tuple[int, ...]:
         i.memory_index_scale,
         int(i.memory_segment),
     )
+
+
+_token_numbers: dict[tuple[int, ...], int] = {}
+_token_of_form: dict[tuple[int, ...], int] = {}
+"""Number of the token of each form of an instruction: all that `token` looks at, read as cheaply as possible."""
+
+
+def _token_number(i: Instruction) -> int:
+    form = (
+        *(i.code, i.op0_register, i.op1_register, i.op2_register, i.op3_register, i.op0_kind, i.op1_kind),
+        *(i.memory_base, i.memory_index, i.memory_index_scale, i.memory_segment, i.memory_size),
+    )
+    number = _token_of_form.get(form)
+    if number is None:
+        number = _token_numbers.setdefault(token(i), len(_token_numbers))
+        _token_of_form[form] = number
+    return number
+
+
+def _compared(instructions: list[Instruction]) -> set[int]:
+    result: set[int] = set()
+    held: dict[int, int] = {}
+    for i in instructions:
+        mnemonic = i.mnemonic
+        if mnemonic in (Mnemonic.CMP, Mnemonic.SUB):
+            number = immediate_of(i)
+            if number is not None:
+                result.add(number)
+            for n in range(i.op_count if held else 0):
+                # What is no register has the register NONE, which never holds anything.
+                register = int(RegisterExt.full_register(i.op_register(n))) if i.op_kind(n) == _REGISTER else _NONE
+                if register in held:
+                    result.add(held[register])
+        elif (held or mnemonic in (Mnemonic.LEA, Mnemonic.MOV)) and i.op_count and i.op0_kind == _REGISTER:
+            register = int(RegisterExt.full_register(i.op0_register))
+            held.pop(register, None)
+            number = _loaded(i)
+            if number is not None:
+                held[register] = number
+    return result
+
+
+def _loaded(i: Instruction) -> int | None:
+    """Return the address or number that an instruction puts into its first operand, where it is known."""
+    if i.mnemonic == Mnemonic.LEA:
+        return i.ip_rel_memory_address if i.is_ip_rel_memory_operand else None
+    return immediate_of(i) if i.mnemonic == Mnemonic.MOV else None
 
 
 def _plain_code(i: Instruction) -> int:
@@ -138,10 +188,16 @@ def thread_offset(i: Instruction) -> int | None:
 
 def immediate_of(i: Instruction) -> int | None:
     """Return the first immediate operand, or None."""
-    for n in range(i.op_count):
-        if OpKind.IMMEDIATE8 <= i.op_kind(n) <= OpKind.IMMEDIATE32TO64:
-            return int(i.immediate(n))
-    return None
+    code = i.code
+    operand = _immediates.get(code)
+    if operand is None:  # which operand is an immediate depends on the operation alone
+        kinds = [i.op_kind(n) for n in range(i.op_count)]
+        found = [n for n, kind in enumerate(kinds) if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64]
+        operand = _immediates[code] = found[0] if found else -1
+    return int(i.immediate(operand)) if operand >= 0 else None
+
+
+_immediates: dict[int, int] = {}
 
 
 def calls_by_instruction(body: Body) -> dict[int, int]:

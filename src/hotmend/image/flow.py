@@ -67,24 +67,7 @@ def _stored(instructions: list[Instruction], taker: Instruction, copiers: set[in
 
 def compares_address(body: Body, address: int) -> bool:
     """Return whether a function compares a register that it loaded with `address`, or an equal immediate."""
-    holders: set[int] = set()
-    for i in body.instructions:
-        operands = [n for n in range(i.op_count) if i.op_kind(n) == _REGISTER]
-        registers = [int(RegisterExt.full_register(i.op_register(n))) for n in operands]
-        if i.mnemonic in (Mnemonic.CMP, Mnemonic.SUB):
-            if not holders.isdisjoint(registers) or immediate_of(i) == address:
-                return True
-        elif registers and i.op0_kind == _REGISTER:
-            holders.discard(registers[0])
-            if _loads_address(i, address):
-                holders.add(registers[0])
-    return False
-
-
-def _loads_address(i: Instruction, address: int) -> bool:
-    if i.mnemonic == Mnemonic.LEA:
-        return i.is_ip_rel_memory_operand and i.ip_rel_memory_address == address
-    return i.mnemonic == Mnemonic.MOV and immediate_of(i) == address
+    return address in body.compared
 
 
 def hands_over(body: Body, address: int, imports: set[int]) -> bool:
