@@ -14,14 +14,19 @@ from bench.builds import builds_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.report import Figure, figures_print
+from bench.trials import rehearsal_measure, verify_measure
+from tests.servers.apache import ACCEPT as APACHE_ACCEPT
+from tests.servers.apache import PACKAGE as APACHE_PACKAGE
+from tests.servers.apache import apache_start
 from tests.servers.command import update_build
+from tests.servers.haproxy import LIBRARIES, haproxy_start
 from tests.servers.nginx import ACCEPT, nginx_command, nginx_start
-from tests.servers.packages import deb_unpack, pair_find
+from tests.servers.packages import candidate_version, deb_fetch, deb_unpack, pair_find
 from tests.servers.process import Server
 from tests.servers.redis import PACKAGE as REDIS_PACKAGE
 from tests.servers.redis import redis_start
 
-SECTIONS = ("build", "pause", "threads", "throughput", "latency")
+SECTIONS = ("build", "pause", "threads", "throughput", "latency", "rehearsal", "verify")
 
 
 def main() -> int:
@@ -48,6 +53,8 @@ def figures_measure(folder: Path, cycles: int, sections: tuple[str, ...] | list[
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
+        "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
+        "verify": lambda: verify_measure(folder / "verify"),
     }
     for section in sections:
         try:
@@ -71,6 +78,20 @@ def _on_redis(folder: Path, measure: Callable[[Server, Path], Iterator[Figure]])
     hotpatch = _prepare(folder, REDIS_PACKAGE, "usr/bin/redis-check-rdb")
     with redis_start(folder / "tree", folder / "run") as server:
         yield from measure(server, hotpatch)
+
+
+def _rehearsals(folder: Path) -> Iterator[Figure]:
+    """Rehearse, and then change, four stock servers."""
+    yield from _on_nginx(folder / "nginx", rehearsal_measure)
+    yield from _on_redis(folder / "redis", rehearsal_measure)
+    hotpatch = _prepare(folder / "haproxy", "haproxy", "usr/sbin/haproxy")
+    for library in LIBRARIES:
+        deb_unpack(deb_fetch(library, candidate_version(library)), folder / "haproxy" / "tree")
+    with haproxy_start(folder / "haproxy" / "tree", folder / "haproxy" / "run") as server:
+        yield from rehearsal_measure(server, hotpatch)
+    hotpatch = _prepare(folder / "apache", APACHE_PACKAGE, "mod_userdir.so", APACHE_ACCEPT)
+    with apache_start(folder / "apache" / "tree", folder / "apache" / "run") as server:
+        yield from rehearsal_measure(server, hotpatch)
 
 
 def _latency(folder: Path) -> Iterator[Figure]:
