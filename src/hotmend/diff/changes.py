@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
@@ -37,7 +38,7 @@ class Change:
     aligned: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Compared:
     """One changed function: its facts in both builds, what differs, and how many instructions are not the same."""
 
@@ -49,8 +50,22 @@ class Compared:
 
     def numbers(self, location: Location, use: Use, *, new: bool) -> set[int]:
         """Return the numbers of one use of one location in one build."""
-        facts = self.after if new else self.before
-        return {f.number for f in facts if f.location == location and f.use is use}
+        return (self._after if new else self._before).get((location, use), set())
+
+    @cached_property
+    def _before(self) -> dict[tuple[Location, Use], set[int]]:
+        return _numbers_by_use(self.before)
+
+    @cached_property
+    def _after(self) -> dict[tuple[Location, Use], set[int]]:
+        return _numbers_by_use(self.after)
+
+
+def _numbers_by_use(facts: tuple[Fact, ...]) -> dict[tuple[Location, Use], set[int]]:
+    result: dict[tuple[Location, Use], set[int]] = {}
+    for fact in facts:
+        result.setdefault((fact.location, fact.use), set()).add(fact.number)
+    return result
 
 
 class Changes:

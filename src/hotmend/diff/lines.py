@@ -69,10 +69,10 @@ def _changed_lines(c: Correspondence, i: int, j: int) -> list[_Line]:
     if len(old.instructions) != len(new.instructions):
         return []
     result = []
-    for n, x in enumerate(old.instructions):
-        at = int(x.ip) - old.start
-        if differing.isdisjoint(range(at, at + x.len)):
-            continue
+    changed = [n for n in range(len(old.instructions)) if not differing.isdisjoint(old.places(n))]
+    if not all(old.sets_argument(n) and new.sets_argument(n) for n in changed):
+        return []  # what costs more to find out is not asked
+    for n in changed:
         before, after = old.line_at(n), new.line_at(n)
         if before is None or after is None or before[:2] != after[:2] or old.number_field(n) != new.number_field(n):
             return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from iced_x86 import ConstantOffsets, Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register, RegisterExt
+from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register, RegisterExt
 
 from hotmend.image.references import Survey
 
@@ -45,12 +45,8 @@ class NumberedCalls:
         self.survey = survey
         code = survey.codes[index]
         self.start = int(code.start)
-        decoder = Decoder(64, survey.bytes_of(index), ip=code.start)
-        self.instructions: list[Instruction] = []
-        self.offsets: list[ConstantOffsets] = []
-        for i in decoder:
-            self.instructions.append(i)
-            self.offsets.append(decoder.get_constant_offsets(i))
+        self._decoder = Decoder(64, survey.bytes_of(index), ip=code.start)
+        self.instructions: list[Instruction] = list(self._decoder)
         self.at = {i.ip: n for n, i in enumerate(self.instructions)}
 
     @cached_property
@@ -125,9 +121,19 @@ class NumberedCalls:
         file = self._file_of_call(n, register)
         return None if file is None else (file, register, int(i.immediate32))
 
+    def places(self, n: int) -> range:
+        """Return the offsets of instruction `n`'s bytes in the function."""
+        i = self.instructions[n]
+        return range(int(i.ip) - self.start, int(i.next_ip) - self.start)
+
+    def sets_argument(self, n: int) -> bool:
+        """Return whether instruction `n` sets an argument register to a number."""
+        return _argument(self.instructions[n]) is not None
+
     def number_field(self, n: int) -> int:
         """Return the offset, in the function, of the four bytes of instruction `n`'s immediate."""
-        return int(self.instructions[n].ip) - self.start + self.offsets[n].immediate_offset
+        i = self.instructions[n]
+        return int(i.ip) - self.start + int(self._decoder.get_constant_offsets(i).immediate_offset)
 
     def _file_of_call(self, n: int, register: int) -> bytes | None:
         """Return the source file that the call gets which instruction `n` sets an argument for."""
