@@ -16,7 +16,20 @@ _ONE_GATEWAY = {
     "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {
         f"image/{name}.py"
-        for name in ("body", "code", "entry", "flow", "heads", "lines", "reading", "references", "values")
+        for name in (
+            "arguments",
+            "body",
+            "code",
+            "entry",
+            "flow",
+            "heads",
+            "lines",
+            "loops",
+            "reading",
+            "references",
+            "values",
+            "writes",
+        )
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "dbos": {"publisher/survey/work.py"},

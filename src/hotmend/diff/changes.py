@@ -9,7 +9,8 @@ from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.image.facts import Fact, Location, Use
+from hotmend.diff.dealings import dealings_of
+from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.image import Image
 from hotmend.image.reading import facts_of
 
@@ -89,10 +90,17 @@ class Changes:
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""
-        return facts_of(self._aligned.new(j), self._locate, _constants(self._c.new.image, self._locate))
+        new, body = self._c.new, self._aligned.new(j)
+        constants = _constants(new.image, self._locate)
+        dealing = dealings_of(new, self._c.new_plt, body)
+        return facts_of(body, self._locate, constants, _literals(new.image), dealing)
+
+    def _old_facts(self, i: int) -> list[Fact]:
+        old, body = self._c.old, self._aligned.old(i)
+        return facts_of(body, _itself, _itself, _literals(old.image), dealings_of(old, self._c.old_plt, body))
 
     def _compare(self, i: int, j: int) -> Compared:
-        old = facts_of(self._aligned.old(i), _itself, _itself)
+        old = self._old_facts(i)
         new = self.new_facts(j)
         before = Counter((f.location, f.use, f.number) for f in old)
         after = Counter((f.location, f.use, f.number) for f in new)
@@ -143,6 +151,18 @@ def _constants(image: Image, locate: Callable[[int], int | None]) -> Callable[[i
     if not image.fixed:
         return _itself
     return lambda number: number if image.section_at(number) is None else locate(number)
+
+
+def _literals(image: Image) -> Literal:
+    """Read-only bytes that no relocation changes."""
+
+    def literal(address: int, size: int) -> int | None:
+        section = image.section_at(address)
+        if section is None or not section.name.startswith(".rodata"):
+            return None
+        return int.from_bytes(image.read(address, size), "little")
+
+    return literal
 
 
 def _by_instruction(facts: list[Fact]) -> dict[int, list[Fact]]:

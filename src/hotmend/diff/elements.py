@@ -100,6 +100,8 @@ def _kinds(
         yield _Sign(f.code, place, "pointer -> index", ("index", place), sure=True)
     if after[Use.POINTER] and before[Use.INDEX] and not after[Use.INDEX] and not before[Use.POINTER]:
         yield _Sign(f.code, place, "index -> pointer", ("index", place), sure=True)
+    if after[Use.POINTER] and not before[Use.POINTER] and 8 in before[Use.INTEGER] and small:
+        yield _Sign(f.code, place, "value -> pointer", ("pointer", place), sure=True)
     if len(whole_before) == len(whole_after) == 1 and whole_before != whole_after:
         (old,), (new,) = whole_before, whole_after
         if max(old, new) <= 8:

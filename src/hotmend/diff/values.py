@@ -9,6 +9,12 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.elements import judge_elements
 from hotmend.diff.encoding import judge_encoding
 from hotmend.diff.finding import Finding
+from hotmend.diff.interface import judge_arguments
+from hotmend.diff.locks import judge_locks
+from hotmend.diff.members import judge_members
+from hotmend.diff.ownership import judge_ownership
+from hotmend.diff.started import judge_startup
+from hotmend.diff.variables import judge_offsets, judge_variables
 
 
 def judge_values(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
@@ -17,4 +23,11 @@ def judge_values(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
     return [
         *judge_encoding(c, changes),
         *judge_elements(c, changes),
+        *judge_ownership(c, changes),
+        *judge_locks(c),
+        *judge_startup(c, contents, aligned),
+        *judge_arguments(c, aligned),
+        *judge_members(c, aligned, changes),
+        *judge_variables(c, aligned),
+        *judge_offsets(c, contents, changes),
     ]

@@ -12,6 +12,12 @@ Location = tuple[str, int]
 Locate = Callable[[int], int | None]
 """Turns an address of the image into one that both builds share, None where it is not known."""
 
+Literal = Callable[[int, int], int | None]
+"""Turns (address, bytes) into the number that always stands there, None where somebody may change it."""
+
+Dealing = Callable[[int], tuple[bool, int] | None]
+"""Says of a call at an instruction index whether it takes (True) or gives back, and a thing of which kind."""
+
 
 class Use(StrEnum):
     """What is done with a value. The number of a fact is the constant, the bytes accessed, or the distance."""
@@ -32,6 +38,8 @@ class Use(StrEnum):
     POINTER = "used as a pointer"
     INDEX = "used as an index times"
     STRIDE = "reached in steps of"
+    TAKEN = "holds what was taken by a call of kind"
+    GIVEN = "given back by a call of kind"
 
 
 WITH_CONSTANT = frozenset({Use.STORE, Use.EQUAL, Use.ORDER, Use.ADD})

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from iced_x86 import FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
 
 from hotmend.image.body import Body, uses_frame_pointer
-from hotmend.image.facts import WITH_CONSTANT, Fact, Locate, Location, Use
+from hotmend.image.facts import WITH_CONSTANT, Dealing, Fact, Literal, Locate, Location, Use
 from hotmend.image.values import BYTES, UNKNOWN, Slot, State, Value
 
 _REGISTER, _MEMORY = int(OpKind.REGISTER), int(OpKind.MEMORY)
 _NONE, _RSP, _RBP = int(Register.NONE), int(Register.RSP), int(Register.RBP)
+_RAX = int(Register.RAX)
+_FIRST_ARGUMENTS = (int(Register.RDI), int(Register.RSI))
 _OWN_SEGMENTS = (int(Register.FS), int(Register.GS))
 
 
@@ -33,6 +35,7 @@ _FLOATS = _mnemonics(
     "UCOMISS", "UCOMISD", "CVTSS2SD", "CVTSD2SS", "CVTTSS2SI", "CVTTSD2SI", "FLD", "FSTP", "FST", "FADD", "FMUL",
 )  # fmt: skip
 _FLOAT_BYTES = (4, 8, 10, 16)
+_VECTOR_MOVES = _mnemonics("MOVDQA", "MOVDQU", "MOVAPS", "MOVUPS", "MOVQ", "MOVD")
 _FROM_INTEGERS = _mnemonics("CVTSI2SS", "CVTSI2SD", "FILD")
 _EQUALS = _mnemonics("JE", "JNE", "SETE", "SETNE", "CMOVE", "CMOVNE")
 _CONDITIONS = ("A", "AE", "B", "BE", "G", "GE", "L", "LE", "S", "NS")
@@ -91,9 +94,9 @@ class _Step:
 class _Reader:
     """Reads one body."""
 
-    def __init__(self, body: Body, locate: Locate, constant: Locate) -> None:
+    def __init__(self, body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing) -> None:
         self._instructions = body.instructions
-        self._locate, self._constant = locate, constant
+        self._locate, self._constant, self._literal, self._dealing = locate, constant, literal, dealing
         self._frame = uses_frame_pointer(body.instructions)
         self._state = State()
         self.facts: list[Fact] = []
@@ -109,8 +112,13 @@ class _Reader:
             flow = i.flow_control
             if flow == FlowControl.NEXT:
                 continue
+            deal = self._dealing(n)
+            if deal is not None and not deal[0]:
+                self._give_back(n, deal[1])
             if flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
                 self._state.call()
+                if deal is not None and deal[0]:
+                    self._state.set_register(_RAX, Value(taken=deal[1]))
                 continue
             if (
                 flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
@@ -119,6 +127,13 @@ class _Reader:
                 self._state.branch(i.near_branch_target)
             through = flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT, FlowControl.XBEGIN_XABORT_XEND)
         return self.facts
+
+    def _give_back(self, n: int, kind: int) -> None:
+        """Note where what is handed to a call that gives something back was loaded from."""
+        for register in _FIRST_ARGUMENTS:
+            location = self._state.register(register).location
+            if location is not None and location[0] != "argument":
+                self._add(n, location, Use.GIVEN, kind)
 
     def _add(self, n: int, place: Location, use: Use, number: int) -> None:
         if use in WITH_CONSTANT:
@@ -187,6 +202,8 @@ class _Reader:
             self._state.set_register(step.i.op0_register, self._computed_address(step))
         elif step.mnemonic in _MOVES:
             self._move(step)
+        elif step.mnemonic in _VECTOR_MOVES:
+            self._move_vector(step)
         elif step.mnemonic in _FLOATS or step.mnemonic in _FROM_INTEGERS:
             if step.place is not None and step.width in _FLOAT_BYTES:
                 self._add(step.n, step.place, Use.FLOAT if step.mnemonic in _FLOATS else Use.INTEGER, step.width)
@@ -242,13 +259,25 @@ class _Reader:
                 self._add(step.n, step.place, Use.INTEGER, step.width)
             self._state.set_register(step.i.op0_register, self._source(step))
 
+    def _move_vector(self, step: _Step) -> None:
+        """Several members set by one instruction are read as what they are where they are constants."""
+        value = self._source(step)
+        if step.kinds[0] == _REGISTER:
+            self._state.set_register(step.i.op0_register, value if value.constants else UNKNOWN)
+        elif step.place is not None and len(value.constants) == 1:
+            self._store(step.n, step.place, value, step.width)
+
     def _source(self, step: _Step) -> Value:
         if step.number is not None:
             return Value(constants=(step.number,), address=step.number if step.number > 1 << 16 else None)
         if step.kinds[1] == _MEMORY:
-            return (
-                Value(step.place) if step.place is not None else self._state.slot(step.slot) if step.slot else UNKNOWN
-            )
+            if step.slot is not None:
+                return self._state.slot(step.slot)
+            if step.i.is_ip_rel_memory_operand:
+                number = self._literal(step.i.ip_rel_memory_address, step.width)
+                if number is not None:
+                    return Value(constants=(number,))
+            return Value(step.place) if step.place is not None else UNKNOWN
         if step.kinds[1] != _REGISTER:
             return UNKNOWN
         value = self._state.register(step.i.op1_register)
@@ -259,7 +288,7 @@ class _Reader:
         if len(value.constants) == 1 and width > 1:
             half = width // 2
             low, high = value.constants[0] & _ones(half), value.constants[0] >> 8 * half & _ones(half)
-            if high not in (0, _ones(half)) and (half == 4 or (half == 1 and low)):
+            if half >= 8 or (high not in (0, _ones(half)) and (half == 4 or (half == 1 and low))):
                 # Two neighbours set by one instruction.
                 self._store(n, place, Value(constants=(low,)), half)
                 self._store(n, (place[0], place[1] + half), Value(constants=(high,)), half)
@@ -267,6 +296,8 @@ class _Reader:
         self._add(n, place, Use.WRITE, width)
         for k in value.constants:
             self._add(n, place, Use.STORE, k & _ones(width))
+        if value.taken >= 0:
+            self._add(n, place, Use.TAKEN, value.taken)
         if value.last is not None and value.location is None:
             self._add(n, place, *value.last)
 
@@ -330,6 +361,9 @@ class _Reader:
         if step.mnemonic == _ADD and step.width == 8:
             self._steps(step.n, value, other.scale)
             self._steps(step.n, other, value.scale)
+            for one in (value, other):
+                if one.location is not None:
+                    self._add(step.n, one.location, Use.INDEX, 1)
             self._state.set_register(step.i.op0_register, Value(scale=max(value.scale, other.scale)))
             return True
         if step.mnemonic in _CONDITIONAL_MOVES:
@@ -399,12 +433,14 @@ def _after(operation: Operation, value: Value, subject: Location | None, step: _
     return Value(scale=scale, last=operation, address=address)
 
 
-def facts_of(body: Body, locate: Locate, constant: Locate) -> list[Fact]:
+def facts_of(body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing) -> list[Fact]:
     """Return what a function does with lasting values.
 
     Args:
         body: the function.
         locate: turns addresses of its image into shared ones.
         constant: the same for numbers, which in an image with fixed addresses may be addresses.
+        literal: returns so many bytes at an address as a number where nobody can change them, else None.
+        dealing: says which calls take and which give back.
     """
-    return _Reader(body, locate, constant).run()
+    return _Reader(body, locate, constant, literal, dealing).run()

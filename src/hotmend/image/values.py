@@ -30,6 +30,7 @@ class Value:
         address: which address of the image it is.
         scale: it is a multiple of this many bytes.
         last: the last operation with a constant on something unknown.
+        taken: the kind of thing that a call has just returned, -1 for none.
     """
 
     location: Location | None = None
@@ -37,6 +38,7 @@ class Value:
     address: int | None = None
     scale: int = 1
     last: tuple[Use, int] | None = None
+    taken: int = -1
 
 
 UNKNOWN = Value()

@@ -1,0 +1,75 @@
+"""Names of functions that take and give back: memory, files, mappings and locks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hotmend.image.body import Body
+from hotmend.image.facts import Dealing
+from hotmend.image.references import Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of thing that is taken and given back."""
+
+    name: str
+    takes: re.Pattern[str]
+    gives: re.Pattern[str]
+
+
+RESOURCES = (
+    Kind(
+        "memory",
+        re.compile(r"^(?!.*realloc).*(alloc|strn?dup|memdup)|^_Zn[aw][jm]"),
+        re.compile(r"(^|_)free(_|$)|^_Zd[al]Pv|[a-z]Free$"),
+    ),
+    Kind("stream", re.compile(r"^(fopen(64)?|fdopen|popen|tmpfile(64)?)$"), re.compile(r"^(fclose|pclose)$")),
+    Kind(
+        "descriptor",
+        re.compile(r"^(open(at)?(64)?|socket|accept4?|dup[23]?|epoll_create1?|eventfd|memfd_create|timerfd_create)$"),
+        re.compile(r"^close$"),
+    ),
+    Kind("directory", re.compile(r"^(fd)?opendir$"), re.compile(r"^closedir$")),
+    Kind("mapping", re.compile(r"^mmap(64)?$"), re.compile(r"^munmap$")),
+)
+LOCKS = (
+    Kind("mutex", re.compile(r"mutex_(try|timed|clock)?lock$"), re.compile(r"mutex_unlock$")),
+    Kind("rwlock", re.compile(r"rwlock_\w*(rd|wr|reader_|writer_)\w*lock$"), re.compile(r"rwlock_\w*unlock$")),
+    Kind("spin", re.compile(r"spin_(try)?lock$"), re.compile(r"spin_unlock$")),
+    Kind("semaphore", re.compile(r"^sem_(try|timed|clock)?wait$"), re.compile(r"^sem_post$")),
+    Kind("stream lock", re.compile(r"^f(try)?lockfile$"), re.compile(r"^funlockfile$")),
+    Kind(
+        "lock",
+        re.compile(r"^(?!.*(mutex|rwlock|spin)_)(.*_)?(try|read_|write_|rd|wr)?lock$|LockAcquire$|[a-z]Lock$"),
+        re.compile(r"^(?!.*(mutex|rwlock|spin)_)(.*_)?unlock$|LockRelease$|[a-z]Unlock$"),
+    ),
+)
+
+
+def callee_name(survey: Survey, plt: dict[int, int], target: int) -> str:
+    """Return the name of what is called: an import by its PLT stub or slot, or a function of the image that has one."""
+    slot = survey.image.slots.get(plt.get(target, target))
+    if slot is not None:
+        return slot.name
+    return survey.image.names.get(target, "") if target in survey.at else ""
+
+
+def dealings_of(survey: Survey, plt: dict[int, int], body: Body) -> Dealing:
+    """Return what the calls of a function take and give back; kinds are numbers of `RESOURCES`."""
+
+    def dealing(n: int) -> tuple[bool, int] | None:
+        i = body.instructions[n]
+        target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
+        if body.code.start <= target < body.code.end:
+            return None
+        name = callee_name(survey, plt, target)
+        for number, kind in enumerate(RESOURCES if name else ()):
+            if kind.takes.search(name):
+                return True, number
+            if kind.gives.search(name):
+                return False, number
+        return None
+
+    return dealing

@@ -1,0 +1,84 @@
+"""Members that new code sets and reads, and that no old code ever touched.
+
+A member may find room in old padding, so that nothing moves. Objects from before the switch have there what padding
+has: nothing that anybody set.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Set
+
+from hotmend.diff.align import Aligned
+from hotmend.diff.changes import Changes
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
+from hotmend.image.body import member_of
+from hotmend.image.facts import Fact, Use
+from hotmend.model.verdict import refusal
+
+_SMALL_CODES = 1500
+"""Functions up to which an image is searched for accesses with short displacements; larger ones use each of them."""
+
+_SHORT = range(-128, 128)
+_CHANGES = frozenset({Use.ADD, Use.MASK, Use.CLEAR, Use.SET_BITS, Use.FLIP})
+_ACCESSES = frozenset({Use.INTEGER, Use.FLOAT, Use.WRITE})
+_SHOWN = 20
+
+_Member = tuple[int, int]
+"""Displacement and bytes accessed."""
+
+
+def judge_members(c: Correspondence, aligned: Aligned, changes: Changes) -> list[Finding]:
+    """Return a refusal for members that only new code sets and reads."""
+    sets: dict[_Member, set[int]] = defaultdict(set)
+    reads: dict[_Member, set[int]] = defaultdict(set)
+    old = {m for function in changes.functions for m in _members(function.before, _ACCESSES)}
+    for function in changes.functions:
+        for member in _members(function.after, {Use.WRITE}) - old:
+            sets[member].add(function.code)
+        for member in _members(function.after, {Use.INTEGER, Use.FLOAT}) - old:
+            reads[member].add(function.code)
+        changed = {f.location[1] for f in function.after if f.use in _CHANGES}
+        for member in _members(function.after, {Use.WRITE}) - old:
+            if member[0] in changed:
+                reads[member].add(function.code)
+    wanted = {m for m in sets.keys() & reads.keys() if len(sets[m] | reads[m]) > 1}
+    wanted -= _used_before(c, aligned, wanted)
+    if not wanted:
+        return []
+    codes = set().union(*(sets[m] | reads[m] for m in wanted))
+    reason = refusal(
+        "member-added",
+        "new code sets and reads a member that old code never touched; objects that exist do not have it set",
+        *[
+            f"{m[1]} bytes at {m[0]:#x}: set by {c.new.codes[min(sets[m])].label}, read by "
+            f"{c.new.codes[min(reads[m])].label}"
+            for m in sorted(wanted)[:_SHOWN]
+        ],
+    )
+    return [blame(reason, codes)]
+
+
+def _members(facts: Iterable[Fact], uses: Set[Use]) -> set[_Member]:
+    return {
+        (f.location[1], f.number) for f in facts if f.location[0] == "member" and f.use in uses and f.location[1] > 0
+    }
+
+
+def _used_before(c: Correspondence, aligned: Aligned, wanted: set[_Member]) -> set[_Member]:
+    """Return those members that some code of the old build may use."""
+    text = [c.old.image.read(s.address, s.size) for s in c.old.image.allocated if s.flags & 4]
+    short = {m for m in wanted if m[0] in _SHORT}
+    result = {m for m in wanted - short if any(m[0].to_bytes(4, "little") in t for t in text)}
+    if len(c.old.codes) > _SMALL_CODES:
+        return result | short
+    for i, code in enumerate(c.old.codes):
+        if not short or code.gap:
+            continue
+        for instruction in aligned.old(i).instructions:
+            member = member_of(instruction, frame_pointer=False)
+            if member is not None and (member.displacement, member.access) in short:
+                short.discard((member.displacement, member.access))
+                result.add((member.displacement, member.access))
+    return result

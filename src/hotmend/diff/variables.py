@@ -1,0 +1,80 @@
+"""Variables that new code would find empty, and tables of distances into objects that live on."""
+
+from __future__ import annotations
+
+from hotmend.diff.align import Aligned, aligned_references
+from hotmend.diff.changes import Changes
+from hotmend.diff.compare import Contents
+from hotmend.diff.correspond import Correspondence
+from hotmend.diff.finding import Finding, blame
+from hotmend.diff.objects import writable_at_run_time
+from hotmend.image.facts import Use
+from hotmend.model.verdict import refusal
+
+_OFFSET_MAX = 1 << 16
+_WORD_BYTES = 8
+_SHOWN = 20
+
+
+def judge_variables(c: Correspondence, aligned: Aligned) -> list[Finding]:
+    """Return a refusal for variables of the new build that stand where the old one used a variable that is gone.
+
+    It may be the same variable that moved to another section, or another one in its place; what the process keeps
+    in the old one would be lost, or misread.
+    """
+    found: dict[int, set[int]] = {}
+    for i, j in c.pairs.items():
+        if c.old.codes[i].gap:
+            continue
+        for x, y in aligned_references(c, aligned, i, j):
+            if y in c.to_old or x in c.to_new or not writable_at_run_time(c.new.image, y):
+                continue
+            if not writable_at_run_time(c.old.image, x) or c.neighbours(y) is not None or y in c.new.image.slots:
+                continue
+            found.setdefault(y, set()).add(j)
+    if not found:
+        return []
+    names = [f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[min(js)].label}" for y, js in sorted(found.items())]
+    reason = refusal(
+        "variable-replaced",
+        "new code uses a variable where old code used one that is gone; what the process keeps there would be lost",
+        *names[:_SHOWN],
+    )
+    return [blame(reason, set().union(*found.values()))]
+
+
+def judge_offsets(c: Correspondence, contents: Contents, changes: Changes) -> list[Finding]:
+    """Return a refusal for changed tables whose numbers are added to pointers: distances of members."""
+    found: dict[str, set[int]] = {}
+    for y in sorted(contents.changed):
+        mapped = c.to_old.get(y)
+        if mapped is None or not _has_other_distances(contents, mapped.old, y):
+            continue
+        users = {j for j in contents.new.users(y, max(contents.new.extent(y), 1)) if _adds_to_pointer(changes, j)}
+        if users:
+            found[c.new.image.names.get(y, hex(y))] = users
+    if not found:
+        return []
+    reason = refusal(
+        "offsets-changed",
+        "numbers of a table that are added to pointers changed: members of objects that exist are at the old distances",
+        *list(found)[:_SHOWN],
+    )
+    return [blame(reason, set().union(*found.values()))]
+
+
+def _has_other_distances(contents: Contents, x: int, y: int) -> bool:
+    """Return whether two tables differ in a word that could be a distance in both builds."""
+    size = min(contents.old.extent(x), contents.new.extent(y))
+    old_words = {w - x for w in contents.old.words_in(x, size)} | {w - y for w in contents.new.words_in(y, size)}
+    for at in range(0, size - _WORD_BYTES + 1, _WORD_BYTES):
+        a = int.from_bytes(contents.old.image.read(x + at, _WORD_BYTES), "little")
+        b = int.from_bytes(contents.new.image.read(y + at, _WORD_BYTES), "little")
+        if at not in old_words and a != b and max(a, b) < _OFFSET_MAX:
+            return True
+    return False
+
+
+def _adds_to_pointer(changes: Changes, j: int) -> bool:
+    """Return whether a function adds a number that it loaded to an address."""
+    return any(f.use is Use.INDEX and f.number == 1 and f.location[0] in ("at", "member") for f in changes.new_facts(j))
