@@ -16,7 +16,10 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.image.facts import Location, Use
 from hotmend.model.verdict import note, refusal
 
-_READS = frozenset({Use.EQUAL, Use.MASK, Use.FLIP, Use.SHIFT})
+_READS = frozenset({Use.EQUAL, Use.MASK})
+_CODED = frozenset({Use.FLIP, Use.SHIFT})
+"""One function may compute something with them; two that do the same read an encoding."""
+
 _WRITES = frozenset({Use.STORE, Use.SET_BITS, Use.CLEAR})
 _BOUNDS = frozenset({Use.ORDER, Use.ADD, Use.MULTIPLY})
 _REWRITTEN_MAX = 3
@@ -27,7 +30,7 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
     """Return a refusal for locations whose constants were replaced, and a note for single bounds and stored values."""
     by_location: dict[Location, list[Change]] = defaultdict(list)
     for change in changes:
-        if change.use in _READS or change.use in _WRITES or change.use in _BOUNDS:
+        if change.use in _READS or change.use in _CODED or change.use in _WRITES or change.use in _BOUNDS:
             by_location[change.location].append(change)
     pairs = _replaced_in_reads(by_location)
     readers = _readers(changes)
@@ -62,6 +65,9 @@ def _proves(found: list[Change], changes: Changes) -> bool:
     """Return whether the changes at one location say that its values mean something else."""
     if any(x.use in _READS and (x.aligned or _alone(x, changes)) for x in found):
         return True
+    coded = [x for x in found if x.use in _CODED and x.aligned]
+    if len({x.code for x in coded}) > len({(x.use, x.old, x.new) for x in coded}):
+        return True
     strong = any(x.aligned for x in found)
     uses = {x.use for x in found}
     return len(uses) > 1 and (strong or len({x.code for x in found}) > 1) and not uses <= {Use.STORE, Use.SET_BITS}
@@ -77,7 +83,7 @@ def _readers(changes: Changes) -> dict[Location, set[int]]:
     result: dict[Location, set[int]] = defaultdict(set)
     for function in changes.functions:
         for fact in function.after:
-            if fact.use in _READS:
+            if fact.use in _READS or fact.use in _CODED:
                 result[fact.location].add(function.code)
     return result
 
