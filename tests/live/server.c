@@ -10,7 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef FROM_LIBRARY
+int answer(void);
+#else
 __attribute__((noipa)) int answer(void) { return 1; }
+#endif
 __attribute__((noipa)) int tick(void) { return 1; }
 static volatile int sink;
 

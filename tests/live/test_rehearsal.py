@@ -164,6 +164,27 @@ def test_the_file_on_disk_is_another_already(serve: Serve, rehearse: Rehearse, t
     assert (tmp_path / "server").read_bytes() == Path("/bin/true").read_bytes()
 
 
+def test_a_library_that_was_replaced_on_disk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An upgrade has run: the server maps the old library, a new process would map the new one."""
+    library, source = tmp_path / "libanswer.so", tmp_path / "answer.c"
+    source.write_text("int answer(void) { return NUMBER; }")
+    compile_target(source, library, "-shared", "-fPIC", "-DNUMBER=1")
+    program = compile_target(SOURCE, tmp_path / "server", "-DFROM_LIBRARY", str(library), f"-Wl,-rpath,{tmp_path}")
+    (tmp_path / "h.hotpatch").write_bytes(encode(make_hotpatch(library, {"answer": 2})))
+    server = Server(program)
+    try:
+        compile_target(source, tmp_path / "fresh.so", "-shared", "-fPIC", "-DNUMBER=3")
+        (tmp_path / "fresh.so").replace(library)
+        words = ["apply", str(tmp_path / "h.hotpatch"), "--rehearse", "--rehearse-seconds", "0.2"]
+        named = [word for pid in server.pids for word in ("--pid", str(pid))]
+        check = ["--rehearse-command", f"{server.command} | grep -q '[12]'"]
+        assert run([*words, *named, *check]) == 0, capfd.readouterr()
+        assert server.answer() == "2"
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
 def test_arguments_that_were_written_over_have_to_be_given(serve: Serve, rehearse: Rehearse) -> None:
     server = serve("titled")
     code, results = rehearse(server, {"answer": 2})

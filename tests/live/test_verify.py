@@ -95,6 +95,19 @@ def test_a_program_agrees_over_every_input(verify: Verify, folder: Path) -> None
     ]
 
 
+def test_a_program_that_is_the_image_itself(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "whole.c"
+    source.write_text(PROGRAM.replace("int answer(void); int other(void);", LIBRARY))
+    for number, name in ((1, "old"), (2, "new")):
+        compile_target(source, tmp_path / name, f"-DANSWER={number}")
+    hotpatch = make_hotpatch(tmp_path / "old", {"answer": 2})
+    hotpatch = replace(hotpatch, new_build_id=read_image(tmp_path / "new").build_id)
+    (tmp_path / "h.hotpatch").write_bytes(encode(hotpatch))
+    sides = ["--old", str(tmp_path / "old"), "--new", str(tmp_path / "new"), "--input", str(folder / "a.txt")]
+    assert run(["verify", str(tmp_path / "h.hotpatch"), "--json", *sides, "--", str(tmp_path / "old")]) == 0
+    assert json.loads(capfd.readouterr().out)["changed"][0]["got"] == "'2 from first'"
+
+
 def test_inputs_by_name(verify: Verify, folder: Path) -> None:
     code, result = verify({"answer": 2}, "--input", folder / "a.txt", "--", folder / "program", "{}")
     assert (code, result["state"]) == (0, "agree"), result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import re
 from pathlib import Path
@@ -88,7 +89,7 @@ def verify_command(
         user=_user(user),
         environment=dict(_variable(text) for text in variables),
         seconds=seconds,
-        limits=Limits(max(1, int(seconds) + 1), memory << 20, memory << 20, _FILES_MAX),
+        limits=Limits(int(seconds) * (os.cpu_count() or 1) + 1, memory << 20, memory << 20, _FILES_MAX),
         size_bytes=memory << 20,
         ignored=tuple(_pattern(text) for text in ignored),
     )
