@@ -56,6 +56,12 @@ def _write(path: Path, text: str) -> None:
         scratch.rename(path)
 
 
+AGAIN = """
+/* What setup() calls can be called at any time: nothing but the pairs about start-up rests on its running once. */
+void hold(void) { setup(); }
+"""
+
+
 def write_sources(pair: PairCase) -> Path:
     """Write both builds' sources and return their folder."""
     folder = SOURCES / pair.name
@@ -64,7 +70,8 @@ def write_sources(pair: PairCase) -> Path:
         for build in ("old", "new"):
             _write(folder / build / "program.rs", text)
         return folder
-    for part, text in (("program", pair.program), ("library", pair.library)):
+    again = AGAIN if "void setup(void)" in pair.program and pair.family != "start" else ""
+    for part, text in (("program", pair.program + again), ("library", pair.library)):
         for build, define in (("old", ""), ("new", "#define NEW 1\n")):
             _write(
                 folder / build / f"{part}{pair.suffix}",
