@@ -6,6 +6,7 @@ A file of `cases/` holds the pairs of one family. Lines that start with `//@` di
     //@ pair NAME CLASS [TEMPLATE]
     //@ says One line: what would break, or why nothing does.
     //@ limit words              undecidable pairs: words of the sentence in docs/limits.md they belong to
+    //@ gap sentence             what the engine is known to do wrong here; it counts as a defect all the same
     //@ flags -f...              more options of the compiler
     //@ library / //@ program    the pair's text is a library and the program that uses it; both are built
                              anew, and the library is the image: programs outside of an update stay old
@@ -48,6 +49,7 @@ class PairCase:
         kind: dangerous, harmless or undecidable.
         says: what would break, or why nothing does.
         limit: for undecidable pairs, words out of docs/limits.md.
+        gap: what the engine is known to do wrong, if anything.
         flags: more options of the compiler.
         program: source of the program.
         library: source of the library; empty where the program is the image.
@@ -61,6 +63,7 @@ class PairCase:
     program: str
     library: str = ""
     limit: str = ""
+    gap: str = ""
     flags: tuple[str, ...] = ()
 
 
@@ -74,7 +77,7 @@ class _Section:
     parts: dict[str, list[str]] = field(default_factory=lambda: {"shared": []})
 
 
-_KEYS = {"says", "limit", "flags"}
+_KEYS = {"says", "limit", "gap", "flags"}
 _PARTS = {"library", "program"}
 
 
@@ -142,6 +145,7 @@ def _pair(section: _Section, path: Path, templates: dict[str, _Template]) -> Pai
         program=program,
         library=library,
         limit=section.keys.get("limit", ""),
+        gap=section.keys.get("gap", ""),
         flags=tuple(section.keys.get("flags", "").split()),
     )
 

@@ -199,8 +199,9 @@ void setup(void)
 }
 void answer(char *line, size_t size) { snprintf(line, size, "cell %ld %ld %ld", cell_get(cell), cell_id(cell), sample_get()); }
 
-//@ pair function-pointer-type dangerous
-//@ says functions kept on the heap take another argument, and the caller with them; one of them is put there by an unchanged function and did not change
+//@ pair removed-function-in-heap undecidable
+//@ says a function is gone whose address the heap holds, and new code calls what is there with its arguments in another order
+//@ limit a function that the new build no longer has
 typedef long (*measure)(long, long);
 static measure *measures;
 static long scale = 2;

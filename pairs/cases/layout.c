@@ -191,7 +191,7 @@ extern size_t malloc_usable_size(void *);
 #define BEGIN(s) s->kind = 1, s->level = 4
 #define CHECK(s) s->level
 #else
-#define BEGIN(s) memset(&s->kind, 0x55, 4), s->kind = 1
+#define BEGIN(s) s->kind = 1
 #endif
 
 //@ pair name-longer dangerous session

@@ -16,7 +16,17 @@ from tests.scenarios.catalog import Configuration
 pytestmark = [pytest.mark.scenario, pytest.mark.slow]
 
 CHOSEN = [c for c in all_configurations() if c.label in (AS_DEBIAN, RUST_AS_DEBIAN)]
-TASKS = [pytest.param(task, id=f"{task[0].name}-{task[1].label}") for task in tasks(read_pairs(), CHOSEN)]
+
+
+def _marks(pair: PairCase) -> list[pytest.MarkDecorator]:
+    """A known gap is shown as such; one that was mended shows as passed, and its mark can go."""
+    return [pytest.mark.xfail(reason=f"known gap: {pair.gap}", raises=AssertionError, strict=False)] if pair.gap else []
+
+
+TASKS = [
+    pytest.param((pair, configuration), id=f"{pair.name}-{configuration.label}", marks=_marks(pair))
+    for pair, configuration in tasks(read_pairs(), CHOSEN)
+]
 
 KNOWN_ALARMS = {
     "unwind-through-new-code": "code that exceptions may have to pass is refused in images with exception handlers",
