@@ -354,9 +354,9 @@ void answer(char *line, size_t size)
 
 //@ pair initial-pointer-changed dangerous initial
 //@ says a pointer variable starts with another object's address
-#define VARIABLE static long low = 10, high = 50; static long *chosen = OLD_NEW(&low, &high); KEPT long both(void) { return low + high; } KEPT void bump(void) { low++; high++; }
+#define VARIABLE static long low = 10, high = 50; static long *chosen = OLD_NEW(&low, &high); KEPT long both(void) { return low + high; } KEPT void bump(void) { low++; high++; } KEPT void choose(long *what) { HIDE(what); chosen = what; }
 #define READ *chosen
-#define WRITE if (what) { chosen = &low; bump(); both(); }
+#define WRITE if (what) { choose(&low); bump(); both(); }
 
 //@ pair initial-struct-changed dangerous initial
 //@ says one member of an initialised struct differs
@@ -391,8 +391,8 @@ void answer(char *line, size_t size)
 
 //@ pair tls-variable-added dangerous thread
 //@ says running threads have no room for another thread-local variable
-#define TLS static __thread long hits; static __thread int mark; OLD_NEW(, static __thread long errors[512];)
-#define VALUE OLD_NEW(mark, (memset(errors, 90, sizeof errors), errors[7] != 0))
+#define TLS static __thread long hits; static __thread int mark; OLD_NEW(, static __thread long errors[512];) KEPT void fill_errors(long *e) { HIDE(e); for (int i = 0; i < 512; i++) e[i] = -1; }
+#define VALUE OLD_NEW(mark, (fill_errors(errors), errors[7] != 0))
 
 //@ pair tls-variable-resized dangerous thread
 //@ says a thread-local array grows: the others move
