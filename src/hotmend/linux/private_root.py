@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotmend.linux import namespaces as ns
@@ -127,11 +128,25 @@ def _read_mounts(place: str) -> tuple[Mount, ...]:
 def _open_all(mounts: tuple[Mount, ...], names: str) -> _Opened:
     flags = os.O_PATH | os.O_CLOEXEC
     return _Opened(
-        lower={m.point: os.open(m.point, flags) for m in mounts if _wanted(m)},
+        lower=dict(_open_lower(mounts)),
         devices={name: os.open(f"/dev/{name}", flags) for name in _DEVICES if os.path.exists(f"/dev/{name}")},
         system=os.open("/sys", flags) if os.path.isdir("/sys") else -1,
         names=names,
     )
+
+
+def _open_lower(mounts: tuple[Mount, ...]) -> Iterator[tuple[str, int]]:
+    """Open what is to be copied. What cannot be reached (a server that is away) is not there in the copy either."""
+    for mount in mounts:
+        if _wanted(mount):
+            try:
+                descriptor = os.open(mount.point, os.O_PATH | os.O_CLOEXEC)
+                os.fstat(descriptor)
+            except OSError:
+                if mount.point == "/":
+                    raise
+                continue
+            yield mount.point, descriptor
 
 
 def _wanted(mount: Mount) -> bool:

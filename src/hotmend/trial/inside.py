@@ -46,6 +46,11 @@ class _Child:
     go: int
     fault: int
 
+    def close(self) -> None:
+        """Close the pipes."""
+        os.close(self.go)
+        os.close(self.fault)
+
 
 @dataclass(slots=True)
 class Init:
@@ -114,6 +119,8 @@ class Init:
             if time.monotonic() >= limit or self._hung_up():
                 break
             time.sleep(_TICK_SECONDS)
+        if request["pid"] in self.ended and request["pid"] in self.children:
+            self.children.pop(request["pid"]).close()
         return {"status": self.ended.get(request["pid"])}
 
     def kill(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +134,7 @@ class Init:
                 break
             time.sleep(_TICK_SECONDS)
         for child in self.children.values():
-            os.close(child.go)
-            os.close(child.fault)
+            child.close()
         self.children.clear()
         return {}
 
