@@ -51,12 +51,16 @@ class HotmendEngine:
         from hotmend.diff.options import Options
         from hotmend.diff.pipeline import compare
         from hotmend.image.elf import read_image
+        from hotmend.publisher.debug import BuildFile, DebugSources
 
         patches: list[Hotpatch] = []
         reasons: list[Reason] = []
         verdict = Verdict.NO_CHANGE
         for old, new in pairs:
-            outcome = compare(read_image(old), read_image(new), options=Options(partial=partial))
+            images = read_image(old), read_image(new)
+            with DebugSources() as sources:  # the variant that keeps its debug information has types
+                types = sources.load(BuildFile(images[0], old), BuildFile(images[1], new)).types
+            outcome = compare(*images, options=Options(partial=partial, types=types))
             reasons += outcome.reasons
             if outcome.verdict is Verdict.BASELINE_REQUIRED:
                 return Built(outcome.verdict, tuple(reasons))

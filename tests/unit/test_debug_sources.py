@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from hotmend.cli.main import run
+from hotmend.image.deb import unpack_debug_files
 from hotmend.image.debugfile import read_debug_file
 from hotmend.image.elf import read_image
 from hotmend.model.addresses import BuildId
@@ -23,7 +25,7 @@ from hotmend.model.errors import InputError
 from hotmend.publisher import debug
 from hotmend.publisher.debug import BuildFile, DebugSources
 from hotmend.publisher.debuginfod import Servers
-from tests.debs import make_deb
+from tests.debs import make_deb, make_raw_deb, tar_of
 
 _SOURCE = """
 #include <stdio.h>
@@ -332,6 +334,25 @@ def test_a_real_server_of_elfutils(builds: tuple[_Build, _Build], tmp_path: Path
     (image,) = json.loads(done.stdout)["images"]
     assert image["types"] == "complete"
     assert image["debug_information"] == "debug information from debuginfod"
+
+
+def test_packages_write_below_their_directory_alone(tmp_path: Path) -> None:
+    def member(name: str, kind: bytes = tarfile.REGTYPE) -> tuple[tarfile.TarInfo, bytes]:
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        info.linkname = str(tmp_path / "outside")
+        return info, b"" if kind == tarfile.SYMTYPE else b"content"
+
+    names = ["./usr/lib/debug/a/b.debug", "./usr/lib/debug/../../../escaped", "usr/lib/debug//x", "usr/bin/tool"]
+    link = member("./usr/lib/debug/link", tarfile.SYMTYPE)
+    good = make_raw_deb(tmp_path / "good.deb", tar_of(*map(member, names), link, member("./usr/lib/debug/link/in")))
+    unpack_debug_files(good, tmp_path / "into")
+    written = sorted(str(p.relative_to(tmp_path / "into")) for p in (tmp_path / "into").rglob("*") if p.is_file())
+    assert written == ["usr/lib/debug/a/b.debug", "usr/lib/debug/link/in"]
+    assert not (tmp_path / "outside").exists()
+    twice = make_raw_deb(tmp_path / "twice.deb", tar_of(member(names[0]), member(names[0])))
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack_debug_files(twice, tmp_path / "again")
 
 
 def test_what_is_given_has_to_be_there(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ class TypeNames:
         known = self._texts.get(key)
         if known is not None:
             return known
-        if depth > _DEPTH_MAX or key in self._open:
+        if depth > _DEPTH_MAX:
+            raise InputError(f"a type is nested more than {_DEPTH_MAX} deep")
+        if key in self._open:
             return "..."
         self._open.add(key)
         try:

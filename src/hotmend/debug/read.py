@@ -51,7 +51,7 @@ class Reading:
             self._result = tempfile.TemporaryFile()  # noqa: SIM115 - both live as long as the child
             self._complaint = tempfile.TemporaryFile()  # noqa: SIM115
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, source, build_id, *map(str, descriptors)],
+                [sys.executable, "-P", "-m", __name__, source, build_id, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._result,
                 stderr=self._complaint,

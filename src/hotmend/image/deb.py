@@ -125,13 +125,18 @@ def unpack_debug_files(path: Path, directory: Path) -> None:
             parts = name.split("/")
             if not info.isreg() or not name.startswith(DEBUG_FILES) or {"", ".", ".."} & set(parts):
                 continue
-            target = directory.joinpath(*parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                left = info.size
-                while left > 0 and (chunk := archive.read(min(left, _CHUNK_BYTES))):
-                    left -= len(chunk)
-                    file.write(chunk)
+            try:
+                _write_member(directory.joinpath(*parts), archive, info.size)
+            except OSError as error:
+                raise InputError(f"{path}: {name} cannot be unpacked: {error.strerror or error}") from error
+
+
+def _write_member(target: Path, archive: TarStream, size: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        while size > 0 and (chunk := archive.read(min(size, _CHUNK_BYTES))):
+            size -= len(chunk)
+            file.write(chunk)
 
 
 def version_order(left: str, right: str) -> int:
