@@ -192,6 +192,18 @@ def test_split_debug_information_is_not_judged(tmp_path: Path) -> None:
             _read(_build(tmp_path, ["gcc", *flags], _SOURCE))
 
 
+@pytest.mark.parametrize("flags", [["gcc", "-g1"], ["gcc", "-g1", "-flto"], ["clang", "-g1"], ["clang", "-gmlt"]])
+def test_line_numbers_alone_cover_no_code(flags: list[str], tmp_path: Path) -> None:
+    """With -g1 a unit has functions and lines; that no type of it differs would mean nothing."""
+    types = _read(_build(tmp_path, flags, _SOURCE))
+    assert (types.covered, types.records) == ((), ())
+
+
+def test_assembler_covers_no_code(tmp_path: Path) -> None:
+    text = '.text\n.globl f\n.type f, @function\nf: mov 8(%rdi), %eax\n ret\n.size f, .-f\n.section .note.GNU-stack\n'
+    assert _read(_build(tmp_path, ["gcc", "-g"], text, ".s")).covered == ()
+
+
 def test_what_is_no_debug_information(tmp_path: Path) -> None:
     stripped = _build(tmp_path, ["gcc"], _SOURCE)
     with pytest.raises(InputError, match="no DWARF"):

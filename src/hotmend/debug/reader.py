@@ -22,6 +22,9 @@ VALUES_MAX: Final = 4_000_000
 
 _RECORDS: Final[dict[int, str]] = {Tag.STRUCTURE: "struct", Tag.CLASS: "struct", Tag.UNION: "union"}
 _INSIDE: Final[frozenset[int]] = frozenset({Tag.SUBPROGRAM, Tag.LEXICAL_BLOCK, Tag.NAMESPACE, Tag.MODULE})
+_TYPED: Final[frozenset[int]] = frozenset(
+    {*_RECORDS, Tag.ENUMERATION, Tag.TYPEDEF, Tag.BASE, Tag.POINTER, Tag.FORMAL_PARAMETER}
+)
 _SCOPES: Final[frozenset[int]] = frozenset({Tag.SUBPROGRAM, Tag.NAMESPACE, Tag.MODULE})
 
 
@@ -61,6 +64,8 @@ class _Reader:
         self._files: dict[int, str] = {}
         self._seen: set[int] = set()
         """Types and shared units that have been read."""
+        self._typed = False
+        """Whether the unit says anything of types: with `-g1` it knows lines and functions alone."""
         self._entries = 0
         self._values = 0
 
@@ -72,11 +77,12 @@ class _Reader:
             return
         if kind == COMPILE_UNIT:
             self.units += 1
-            if root.language() not in (Language.ASSEMBLER, Language.NONE):
-                self.ranges += root.ranges()
         elif kind != TYPE_UNIT:
             raise InputError(f"a unit of the unknown kind {kind}")
+        self._typed = False
         self._walk(root, "", 0)
+        if kind == COMPILE_UNIT and self._typed and root.language() not in (Language.ASSEMBLER, Language.NONE):
+            self.ranges += root.ranges()
 
     def rest(self) -> None:
         """Read the types that others refer to and no walk has met."""
@@ -91,6 +97,8 @@ class _Reader:
         for entry in parent.children():
             self._entries += 1
             tag = entry.tag
+            if tag in _TYPED:
+                self._typed = True
             if tag in _RECORDS or tag in (Tag.ENUMERATION, Tag.TYPEDEF):
                 self._type(entry, tag, depth)
             elif tag in _INSIDE:
@@ -107,10 +115,12 @@ class _Reader:
 
     def _import(self, entry: Entry, depth: int) -> None:
         unit = entry.reference(Attribute.IMPORT)
-        if unit is not None and unit.key not in self._seen:
+        if unit is None or unit.tag != Tag.PARTIAL_UNIT:
+            return  # another compilation unit (LTO) is met by itself
+        self._typed = True
+        if unit.key not in self._seen:
             self._seen.add(unit.key)
-            if unit.tag == Tag.PARTIAL_UNIT:
-                self._walk(unit, "", depth + 1)
+            self._walk(unit, "", depth + 1)
 
     def _type(self, entry: Entry, tag: int, depth: int) -> None:
         """Read a type that has a definition here."""
