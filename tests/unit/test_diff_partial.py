@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotmend.diff.groups import Groups
 from hotmend.diff.options import Options
-from hotmend.diff.partial import Groups
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
@@ -93,6 +93,29 @@ def test_nothing_is_left_of_an_update_that_is_refused_as_a_whole() -> None:
 def test_partial_changes_nothing_where_nothing_is_refused() -> None:
     whole, part = (_compare({"alone": "* 8"}, Options(partial=p)) for p in (False, True))
     assert whole.hotpatch == part.hotpatch
+
+
+_STATES = """
+#include <stdlib.h>
+#define KEEP __attribute__((noipa))
+struct session {{ {member} long state, limit, count; }};
+static int phase;
+struct session *begin(void) {{ struct session *s = malloc(sizeof *s); s->state = 1; return s; }}
+KEEP long limit_of(struct session *s) {{ return s->limit * 3; }}
+KEEP long next(struct session *s) {{ {reads} return s->count; }}
+KEEP void advance(int x) {{ if (x > 3) phase = {phase}; else phase = 2; }}
+KEEP int current(void) {{ return phase; }}
+KEEP long alone(long x) {{ return x {alone}; }}
+"""
+
+
+@pytest.mark.parametrize(("reads", "goes_in"), [("", {"advance", "alone"}), ("if (phase == 7) return 0;", {"alone"})])
+def test_who_writes_what_an_old_function_would_not_understand_stays_old(reads: str, goes_in: set[str]) -> None:
+    old = {"member": "", "reads": "", "phase": "1", "alone": "* 7"}
+    new = {"member": "long reserved;", "reads": reads, "phase": "7", "alone": "* 8"}
+    options = Options(partial=True, accept=frozenset({"state-encoding-changed"}))
+    outcome = compare(*(_build(_STATES.format(**values)) for values in (old, new)), options=options)
+    assert _names(outcome) == goes_in
 
 
 _IMPORTS = """

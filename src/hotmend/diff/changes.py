@@ -88,6 +88,13 @@ class Changes:
         """Return how many instructions of a changed function are not those of the old one."""
         return self._by_code[code].rewritten
 
+    def begun(self, j: int) -> set[tuple[Location, Use, int]]:
+        """Return what a new code does with lasting values that its old version did not do; all of it without one."""
+        known = self._by_code.get(j)
+        before = {(f.location, f.use, f.number) for f in known.before} if known else set()
+        after = known.after if known else self.new_facts(j)
+        return {(f.location, f.use, f.number) for f in after} - before
+
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""
         new, body = self._c.new, self._aligned.new(j)

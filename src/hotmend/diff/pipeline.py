@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hotmend.diff.align import Aligned, map_aligned
 from hotmend.diff.allocation import judge_allocations
 from hotmend.diff.attempt import Attempt, attempt, hotpatch_of
+from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents, compare_contents
 from hotmend.diff.copies import judge_copies, judge_identity
 from hotmend.diff.correspond import Correspondence
@@ -80,7 +81,8 @@ def _without_collector() -> Iterator[None]:
 def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     clock = _Clock()
     c, contents, aligned = _correspond(old, new, options, clock)
-    findings = _accepted(_judge(c, contents, aligned, options), options)
+    changes = Changes(c, aligned)
+    findings = _accepted(_judge(c, contents, aligned, changes, options), options)
     clock.step("judge")
     reconstructed, reconstructible, failures = reconstruct(c)
     findings += whole(failures)
@@ -91,7 +93,7 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     outcome = _outcome(c, made, path, everything, shared)
     clock.step("assemble")
     if options.partial and outcome.verdict is Verdict.BASELINE_REQUIRED:
-        part = attempt_part(c, contents, aligned, made, findings, options.stays_old)
+        part = attempt_part(c, contents, aligned, changes, made, findings, options.stays_old)
         if part is not None:
             made, causes = part
             everything = _findings_of_part(c, made, findings, causes, options)
@@ -171,7 +173,9 @@ def _outcome(c: Correspondence, made: Attempt, path: str, findings: list[Finding
     )
 
 
-def _judge(c: Correspondence, contents: Contents, aligned: Aligned, options: Options) -> list[Finding]:
+def _judge(
+    c: Correspondence, contents: Contents, aligned: Aligned, changes: Changes, options: Options
+) -> list[Finding]:
     """Apply the rules that look at all that changed, whatever part of it is taken in."""
     exact = judge_types(c, options.types)
     return [
@@ -187,7 +191,7 @@ def _judge(c: Correspondence, contents: Contents, aligned: Aligned, options: Opt
         *judge_copies(c, contents, aligned),
         *judge_identity(c, contents, aligned),
         *judge_leftovers(c, contents),
-        *judge_values(c, contents, aligned),
+        *judge_values(c, contents, aligned, changes),
     ]
 
 

@@ -17,9 +17,8 @@ from hotmend.diff.started import judge_startup
 from hotmend.diff.variables import judge_offsets, judge_variables
 
 
-def judge_values(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
+def judge_values(c: Correspondence, contents: Contents, aligned: Aligned, changes: Changes) -> list[Finding]:
     """Return what these rules find in the changed functions."""
-    changes = Changes(c, aligned)
     return [
         *judge_encoding(c, changes),
         *judge_elements(c, changes),
