@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,8 +92,15 @@ class Changes:
         """Return what a new code does with lasting values that its old version did not do; all of it without one."""
         known = self._by_code.get(j)
         before = {(f.location, f.use, f.number) for f in known.before} if known else set()
-        after = known.after if known else self.new_facts(j)
-        return {(f.location, f.use, f.number) for f in after} - before
+        return {(f.location, f.use, f.number) for f in self._after_of(j)} - before
+
+    def written(self, j: int) -> set[Location]:
+        """Return the places that a new code writes."""
+        return {f.location for f in self._after_of(j) if f.use is Use.WRITE}
+
+    def _after_of(self, j: int) -> Iterable[Fact]:
+        known = self._by_code.get(j)
+        return known.after if known else self.new_facts(j)
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""

@@ -24,8 +24,9 @@ _METHODS_MAX = 64
 """Words up to which a table of functions is taken for the methods of one thing; larger ones dispatch to many."""
 
 _WORD_BYTES = 8
-_WRITING = frozenset({Use.WRITE})
-_READING = frozenset({Use.INTEGER, Use.FLOAT, Use.POINTER, Use.INDEX})
+_ANY = 0
+"""Stands for any value; zero itself is set and looked for everywhere."""
+
 _SETTING = frozenset({Use.STORE, Use.SET_BITS, Use.FLIP, Use.CLEAR})
 _TESTING = frozenset({Use.EQUAL, Use.ORDER, Use.MASK})
 
@@ -110,26 +111,27 @@ def _bind_methods(contents: Contents, selection: Selection, groups: Groups) -> N
 
 
 def _bind_states(changes: Changes, selection: Selection, groups: Groups) -> None:
-    """Who begins to write a value to a place, with who begins to look for it there.
+    """Who begins to write something to a place, with who begins to look for it there.
 
-    Any value counts for variables, and for members that no old version of a changed function uses. A member is known by its
-    displacement alone, so that functions of different structures may be bound without need.
+    Whoever begins anything with a variable is bound to all that write it, for not every value that is written can be
+    told. A member is known by its displacement alone: there the same constant counts, or any use of a member that no
+    old version of a changed function knows. Functions of different structures may be bound without need.
     """
     usual = {f.location for function in changes.functions for f in function.before if f.location[0] == "member"}
-    writers: dict[tuple[Location, int | None], list[int]] = defaultdict(list)
-    readers: dict[tuple[Location, int | None], list[int]] = defaultdict(list)
+    writers: dict[tuple[Location, int], list[int]] = defaultdict(list)
+    readers: dict[tuple[Location, int], list[int]] = defaultdict(list)
     for j in selection.shadow:
-        for location, use, number in changes.begun(j):
-            if location[0] == "argument":
-                continue
-            if use in _WRITING or use in _READING:
-                if location in usual:
-                    continue
-                (writers if use in _WRITING else readers)[location, None].append(j)
-            elif number and use in _SETTING:
+        begun = changes.begun(j)
+        for location, use, number in begun:
+            if location[0] == "at" or (location[0] == "member" and location not in usual):
+                readers[location, _ANY].append(j)
+            elif number and location[0] == "member" and use in _SETTING:
                 writers[location, number].append(j)
-            elif number and use in _TESTING:
+            elif number and location[0] == "member" and use in _TESTING:
                 readers[location, number].append(j)
+        for location in changes.written(j):
+            if location not in usual:
+                writers[location, _ANY].append(j)
     for key, owners in writers.items():
         if key in readers:
             groups.bind([*owners, *readers[key]])
