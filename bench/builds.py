@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +20,7 @@ from tests.servers.packages import deb_unpack, pair_find
 
 BUILD_RUNS = 3
 SIZE_PERCENT_GOAL = 5.0
+MEMORY_MIB_GOAL = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Subject:
 SUBJECTS = (
     Subject("nginx", "usr/sbin/nginx", 0.5, nginx.ACCEPT),
     Subject("libssl3", "usr/lib/x86_64-linux-gnu/libcrypto.so.3", 1.5),
+    Subject("postgresql-15", "usr/lib/postgresql/15/bin/postgres", 4.0),
     Subject("redis-tools", "usr/bin/redis-check-rdb", None),
     Subject("haproxy", "usr/sbin/haproxy", None),
     Subject("apache2-bin", "usr/sbin/apache2", None, apache.ACCEPT),
@@ -46,29 +54,54 @@ def builds_measure(folder: Path) -> Iterator[Figure]:
     """Yield build time and size for every pair, and verdicts as notes."""
     progress("build times")
     for subject in SUBJECTS:
-        yield _time_figure(subject, folder)
+        yield from _time_figures(subject, folder)
     progress("sizes")
     for subject in SUBJECTS:
         yield _size_figure(subject, folder)
 
 
-def _time_figure(subject: Subject, folder: Path) -> Figure:
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run of the command took: wall and processor time in seconds, peak of its memory in MiB."""
+
+    ran: Ran
+    processor_seconds: float
+    peak_mib: float
+
+
+def _run(words: list[str]) -> Cost:
+    with tempfile.TemporaryFile() as output:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hotmend", words[0], "--json", *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        objects = [json.loads(line) for line in output.read().splitlines() if line.strip()]
+    ran = Ran(process.returncode, objects, "", seconds)
+    return Cost(ran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def _time_figures(subject: Subject, folder: Path) -> Iterator[Figure]:
     pair = pair_find(subject.package)
     old = deb_unpack(pair.old, folder / subject.package / "old") / subject.image
     new = deb_unpack(pair.new, folder / subject.package / "new") / subject.image
     target = folder / f"{subject.package}.hotpatch"
     words = ["build", str(old), str(new), "-o", str(target), "--keep-going", *_accepted(subject)]
-    runs = [hotmend_run(*words) for _ in range(BUILD_RUNS)]
+    runs = [_run(words) for _ in range(BUILD_RUNS)]
     name = f"{Path(subject.image).name} {pair.old_version} -> {pair.new_version}"
-    return Figure(
-        "Build time, whole command, median of three",
-        name,
-        statistics.median(run.seconds for run in runs),
-        "s",
-        subject.seconds_goal,
-        "goal" if subject.seconds_goal else "",
-        _verdicts(runs[-1]),
-    )
+    section = "Build, whole command, median of three"
+    goal, verdicts = subject.seconds_goal, _verdicts(runs[-1].ran)
+    wall = statistics.median(run.ran.seconds for run in runs)
+    processor = statistics.median(run.processor_seconds for run in runs)
+    yield Figure(section, f"{name}: time", wall, "s", goal, "goal" if goal else "", verdicts)
+    yield Figure(section, f"{name}: processor time", processor, "s", goal, "goal of the time" if goal else "")
+    yield Figure(section, f"{name}: memory", max(run.peak_mib for run in runs), "MiB", MEMORY_MIB_GOAL, "goal, peak")
 
 
 def _size_figure(subject: Subject, folder: Path) -> Figure:
