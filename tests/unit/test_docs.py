@@ -58,12 +58,17 @@ def test_every_code_is_kebab_case() -> None:
     assert [code for code, _ in _codes() if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []
 
 
-@pytest.mark.parametrize("name", sorted(hotmend.commands))
+_CONTEXT = click.Context(hotmend)
+
+
+@pytest.mark.parametrize("name", hotmend.list_commands(_CONTEXT))
 def test_every_command_and_option_is_described(name: str) -> None:
     heading = re.search(rf"^## .*`hotmend {name}[ `].*$", COMMANDS, re.MULTILINE)
     assert heading
     section = COMMANDS[heading.start() :].split("\n## ")[0]
-    for parameter in hotmend.commands[name].params:
+    command = hotmend.get_command(_CONTEXT, name)
+    assert command is not None
+    for parameter in command.params:
         if isinstance(parameter, click.Option):
             for option in parameter.opts:
                 assert f"`{option}" in section, option

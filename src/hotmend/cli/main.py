@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import traceback
@@ -11,15 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from hotmend import __version__
-from hotmend.cli.apply import apply_command
-from hotmend.cli.build import build_command
-from hotmend.cli.inspect import inspect_command
 from hotmend.cli.output import ExitCode, print_error
-from hotmend.cli.ps import ps_command
-from hotmend.cli.revert import revert_command
-from hotmend.cli.status import status_command
-from hotmend.cli.survey import survey_command
-from hotmend.cli.verify import verify_command
 from hotmend.model.errors import HotmendError, UsageError
 
 INTERRUPTED = 130
@@ -29,7 +22,26 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_COMMANDS = ("build", "inspect", "verify", "ps", "apply", "status", "revert", "survey")
+"""Each stands in the module of its name as `NAME_command`."""
+
+
+class _OnDemand(click.Group):
+    """A group that imports a command when it is asked for: building needs no ptrace, applying no decoder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*_COMMANDS, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, or None."""
+        if cmd_name in _COMMANDS and cmd_name not in self.commands:
+            module = importlib.import_module(f"hotmend.cli.{cmd_name}")
+            self.add_command(getattr(module, f"{cmd_name}_command"))
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_OnDemand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="hotmend")
 def hotmend() -> None:
     """Change the code of running processes from two stock builds, and back.
@@ -37,19 +49,6 @@ def hotmend() -> None:
     \b
     Exit codes: 0 done, 1 failed, 2 usage, 3 nothing to do, 4 refused.
     """  # noqa: D301 - \b keeps click from joining the lines
-
-
-for command in (
-    build_command,
-    inspect_command,
-    verify_command,
-    ps_command,
-    apply_command,
-    status_command,
-    revert_command,
-    survey_command,
-):
-    hotmend.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
