@@ -15,8 +15,9 @@ from hotmend.model.hotpatch import Outcome, Statistics
 from hotmend.model.verdict import Verdict, refusal
 from hotmend.publisher import build as build_module
 from hotmend.publisher import feed
-from hotmend.publisher.build import Update, build_update
+from hotmend.publisher.build import build_update
 from hotmend.publisher.pairing import FileState
+from hotmend.publisher.update import Update
 from tests.debs import ELF, make_deb
 from tests.hotpatches import sample
 

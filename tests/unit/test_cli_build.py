@@ -15,8 +15,8 @@ from hotmend.model.hotpatch import Hotpatch, Outcome, Statistics
 from hotmend.model.verdict import Reason, Verdict, refusal
 from hotmend.package.bundle import load
 from hotmend.publisher import build as build_module
-from hotmend.publisher.build import FileReport, Side, Update
 from hotmend.publisher.pairing import FileState
+from hotmend.publisher.update import FileReport, Side, Update
 from tests.hotpatches import sample
 
 Build = Callable[..., int]

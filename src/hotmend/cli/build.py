@@ -27,7 +27,7 @@ from hotmend.package.encode import encode
 from hotmend.package.files import BUNDLE_SUFFIX, HOTPATCH_SUFFIX, hotpatch_file_names, write_file
 
 if TYPE_CHECKING:
-    from hotmend.publisher.build import Update
+    from hotmend.publisher.update import Update
 
 
 @click.command("build")
