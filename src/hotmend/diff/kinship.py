@@ -20,18 +20,19 @@ RUN: Final = 5
 FUNCTIONS_MIN: Final = 1000
 """Images with fewer functions are compared in any case: it costs little."""
 SHARE_MIN: Final = 0.4
-BARE_CODE_MAX: Final = 32 << 20
-"""Bytes of code without frame information above which an image is not compared."""
+BARE_CODE_MIN: Final = 1 << 20
+"""Bytes of code without frame information from which an image is not compared, if they are most of its code."""
 
 _PRIME = np.uint64(0x100000001B3)
 
 
 def judge_kinship(old: Image, new: Image) -> tuple[Reason, ...]:
     """Return why the two are not worth comparing, or nothing."""
-    bare = max(_bare_bytes(old), _bare_bytes(new))
-    if bare > BARE_CODE_MAX:
-        sentence = "most of the code has no frame information, so that its functions cannot be told apart"
-        return (refusal("code-without-frames", sentence, f"{bare} bytes"),)
+    for image in (old, new):
+        bare, code = _bare_bytes(image), _code_bytes(image)
+        if bare > max(BARE_CODE_MIN, code / 2):
+            sentence = "most of the code has no frame information, so that its functions cannot be told apart"
+            return (refusal("code-without-frames", sentence, f"{bare} of {code} bytes"),)
     if min(len(old.frames), len(new.frames)) < FUNCTIONS_MIN:
         return ()
     share = shared_runs(_sizes(old), _sizes(new))
@@ -67,6 +68,9 @@ def _sizes(image: Image) -> np.ndarray:
     return np.fromiter((frame.extent.size for frame in image.frames), np.int64, len(image.frames))
 
 
+def _code_bytes(image: Image) -> int:
+    return sum(segment.extent.size for segment in image.segments if segment.executable)
+
+
 def _bare_bytes(image: Image) -> int:
-    executable = sum(segment.extent.size for segment in image.segments if segment.executable)
-    return executable - int(_sizes(image).sum())
+    return _code_bytes(image) - int(_sizes(image).sum())

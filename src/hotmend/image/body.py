@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +38,25 @@ class Body:
     def compared(self) -> frozenset[int]:
         """The numbers that are compared, and the addresses that are loaded into a register and compared there."""
         return frozenset(_compared(self.instructions))
+
+    def taking(self, start: int, end: int) -> list[int]:
+        """Return the indices of instructions with an address or a number in `[start, end)`, in their order."""
+        numbers = self._numbers
+        first, last = bisect_left(numbers, (start, 0)), bisect_left(numbers, (end, 0))
+        return sorted({n for _, n in numbers[first:last]})
+
+    @cached_property
+    def _numbers(self) -> list[tuple[int, int]]:
+        """(number, index of the instruction) of all addresses and immediates, sorted: a body may be a megabyte long."""
+        found: list[tuple[int, int]] = []
+        for n, i in enumerate(self.instructions):
+            if i.is_ip_rel_memory_operand:
+                found.append((i.ip_rel_memory_address, n))
+            elif i.memory_displ_size >= 4 and i.memory_base == _NONE:
+                found.append((i.memory_displacement, n))
+            if (number := immediate_of(i)) is not None:
+                found.append((number, n))
+        return sorted(found)
 
     @cached_property
     def members(self) -> dict[int, Member]:

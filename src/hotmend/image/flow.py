@@ -36,7 +36,8 @@ def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) ->
     Followed are the next instructions only, up to a call or until the register is overwritten; stores to the
     function's own stack do not count, calls of `copiers` (PLT stubs or slots of memcpy and its like) do.
     """
-    for n, i in enumerate(body.instructions):
+    for n in body.taking(address, address + size):
+        i = body.instructions[n]
         inside = i.is_ip_rel_memory_operand and address <= i.ip_rel_memory_address < address + size
         number = immediate_of(i)
         if number is not None and address <= number < address + size:
@@ -72,7 +73,8 @@ def compares_address(body: Body, address: int) -> bool:
 
 def hands_over(body: Body, address: int, imports: set[int]) -> bool:
     """Return whether a function takes `address` by `lea` and then calls one of `imports` (PLT stubs or slots)."""
-    for n, i in enumerate(body.instructions):
+    for n in body.taking(address, address + 1):
+        i = body.instructions[n]
         if i.mnemonic != Mnemonic.LEA or not i.is_ip_rel_memory_operand or i.ip_rel_memory_address != address:
             continue
         for later in body.instructions[n + 1 : n + 1 + _FOLLOWED_MAX]:

@@ -23,13 +23,14 @@ def writes_memory(body: Body) -> bool:
 
 def writes_to(body: Body, address: int) -> bool:
     """Return whether a function writes to the variable at `address`, or takes its address and may write."""
-    for i in body.instructions:
+    for n in body.taking(address, address + 1):
+        i = body.instructions[n]
         if i.is_ip_rel_memory_operand:
             if i.ip_rel_memory_address == address and (i.mnemonic == Mnemonic.LEA or _written(i)):
                 return True
         elif i.memory_displacement == address and int(i.memory_base) == _NONE and _written(i):
             return True
-        elif any(_number(i, n) == address for n in range(i.op_count)):
+        elif any(_number(i, k) == address for k in range(i.op_count)):
             return True  # the address itself, in an image that is loaded at fixed addresses
     return False
 
