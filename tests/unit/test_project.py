@@ -22,6 +22,7 @@ _ONE_GATEWAY = {
             "code",
             "entry",
             "flow",
+            "handed",
             "heads",
             "lines",
             "loops",

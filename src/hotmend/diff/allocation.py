@@ -8,18 +8,20 @@ them ever meets the new code depends on what the process does, so that it is ref
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.suspects import users_of_members_above
-from hotmend.image.body import calls_by_instruction, immediate_of
-from hotmend.image.flow import carries_size
+from hotmend.image.body import calls_by_instruction
+from hotmend.image.handed import FIRST, SECOND, THIRD, constants_handed, filled_up_to
 from hotmend.model.verdict import refusal
 
-_ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm]|^memset$)")
-_WINDOW = 8
+_ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm])")
+_COUNTED = re.compile(r"(^|_)calloc$|^reallocarray$")
+_FILLS = re.compile(r"^(__)?mem(set|cpy|move|pcpy)(_chk)?$")
 _SMALLEST = 16
 _WORD_BYTES = 8
 
@@ -53,23 +55,35 @@ def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Finding]:
 
 def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[_Resized]:
     old, new = aligned.old(i), aligned.new(j)
-    calls = calls_by_instruction(new)
-    partner = {n: m for m, n in aligned.pairs(i, j)}
+    calls, partner = calls_by_instruction(new), {n: m for m, n in aligned.pairs(i, j)}
     result = []
     for n, target in calls.items():
-        name = _name(c, target)
-        if n not in partner or not _ALLOCATOR.search(name):
+        if n not in partner:
             continue
-        for k in range(n - 1, max(n - _WINDOW, -1), -1):
-            if k in calls or k not in partner:
+        name = _name(c, target)
+        before, after = constants_handed(old, partner[n]), constants_handed(new, n)
+        if before == after or not before or not after:
+            continue
+        for a, b in _sizes(name, before, after, filled_up_to(new, n)):
+            if a != b and min(a, b) >= _SMALLEST:
+                where = f"{new.code.label} at {new.instructions[n].ip:#x}"
+                result.append(_Resized(j, a, b, f"{where}: {name or 'an allocator'} of {a} -> {b} bytes"))
                 break
-            before, after = immediate_of(old.instructions[partner[k]]), immediate_of(new.instructions[k])
-            if not carries_size(new.instructions[k], third=name == "memset"):
-                continue
-            if before is not None and after is not None and before != after and min(before, after) >= _SMALLEST:
-                where = f"{new.code.label} at {new.instructions[k].ip:#x}"
-                result.append(_Resized(j, before, after, f"{where}: {name} of {before} -> {after} bytes"))
     return result
+
+
+def _sizes(name: str, before: dict[int, int], after: dict[int, int], filled: int) -> Iterator[tuple[int, int]]:
+    """Return what may be the sizes of an object in the old and the new call, in bytes."""
+    if _COUNTED.search(name) and all(FIRST in x and SECOND in x for x in (before, after)):
+        yield before[FIRST] * before[SECOND], after[FIRST] * after[SECOND]
+    elif _FILLS.search(name):
+        if THIRD in before and THIRD in after:
+            yield before[THIRD], after[THIRD]
+    elif _ALLOCATOR.search(name):
+        yield from ((before[r], after[r]) for r in (FIRST, SECOND) if r in before and r in after)
+    elif not name and FIRST in before and FIRST in after and 0 < filled <= after[FIRST]:
+        # A function of the image without a name, whose result is filled by its caller within the bytes it asked for.
+        yield before[FIRST], after[FIRST]
 
 
 def _name(c: Correspondence, target: int) -> str:

@@ -34,6 +34,9 @@ _WAITS = _SERVES | frozenset({
 _LEVELS = 3
 """How many calls may lie between `main` and the loop, and between the loop and the wait."""
 
+_TESTS = (b"\x48\x85", b"\x4d\x85")
+"""Beginnings of `test %rax,%rax`: whether a weak symbol is there."""
+
 _ONCE = (".init_array", ".preinit_array", ".ctors")
 
 
@@ -73,15 +76,15 @@ class Startup:
         survey, r = self._survey, self._survey.references
         holders = survey.holders(r.target).tolist()
         entry = survey.holder(survey.image.entry)
-        rows = zip(r.owner.tolist(), r.kind.tolist(), r.target.tolist(), holders, strict=True)
-        for owner, kind, target, holder in rows:
+        rows = zip(r.owner.tolist(), r.kind.tolist(), r.field.tolist(), r.target.tolist(), holders, strict=True)
+        for owner, kind, place, target, holder in rows:
             if holder >= 0:
                 if kind in (CALL, JUMP):
                     self._callees[owner].add(holder)
                 elif kind in (LEA, ABSOLUTE) and survey.codes[holder].start == target:
                     if owner == entry and not survey.codes[holder].gap:
                         self.main = holder
-                    else:
+                    elif kind != LEA or survey.image.read(place + 4, 2) not in _TESTS:
                         self._taken.add(holder)
                 else:
                     self._callees[owner].add(holder)

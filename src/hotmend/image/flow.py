@@ -12,8 +12,6 @@ from hotmend.image.body import Body, immediate_of
 
 _MEMORY, _REGISTER = int(OpKind.MEMORY), int(OpKind.REGISTER)
 _RSP, _RBP = int(Register.RSP), int(Register.RBP)
-_FIRST_TWO = tuple(int(r) for r in (Register.EDI, Register.RDI, Register.ESI, Register.RSI))
-_THIRD = (int(Register.EDX), int(Register.RDX))
 _STORES = {
     getattr(Mnemonic, prefix + name)
     for prefix, names in (
@@ -23,11 +21,6 @@ _STORES = {
     for name in names
 }
 _FOLLOWED_MAX = 12
-
-
-def carries_size(i: Instruction, *, third: bool) -> bool:
-    """Return whether an instruction sets the first or second argument of a call, or (`third`) the third."""
-    return i.op_count > 0 and i.op0_kind == _REGISTER and i.op0_register in (_THIRD if third else _FIRST_TWO)
 
 
 def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) -> bool:

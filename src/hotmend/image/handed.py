@@ -1,0 +1,63 @@
+"""What a call is handed as constants, and how its result is filled: what allocating an object looks like."""
+
+from __future__ import annotations
+
+from iced_x86 import FlowControl, MemorySizeExt, Mnemonic, OpKind, Register
+
+from hotmend.image.body import Body, immediate_of
+from hotmend.image.values import FULL
+
+FIRST, SECOND, THIRD = (int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX"))
+"""Registers of the first three arguments."""
+
+_RAX = int(Register.RAX)
+_BEFORE, _AFTER = 12, 32
+_READS = (Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH)
+_CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
+
+
+def constants_handed(body: Body, n: int) -> dict[int, int]:
+    """Return the argument registers that are constant at the call of index `n`, with their values."""
+    result: dict[int, int] = {}
+    settled: set[int] = set()
+    for i in reversed(body.instructions[max(n - _BEFORE, 0) : n]):
+        if i.flow_control != FlowControl.NEXT:
+            break
+        if (
+            not i.op_count
+            or i.op0_kind != OpKind.REGISTER
+            or i.mnemonic in (Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH)
+        ):
+            continue
+        register = FULL[i.op0_register]
+        if register in settled:
+            continue
+        settled.add(register)
+        number = immediate_of(i) if i.mnemonic == Mnemonic.MOV else None
+        if i.mnemonic == Mnemonic.XOR and i.op1_kind == OpKind.REGISTER and int(i.op0_register) == int(i.op1_register):
+            number = 0
+        if number is not None and register in (FIRST, SECOND, THIRD):
+            result[register] = number
+    return result
+
+
+def filled_up_to(body: Body, n: int) -> int:
+    """Return up to which byte behind where the result of call `n` points the next instructions write; 0 for none."""
+    holders = {_RAX}
+    most = 0
+    for i in body.instructions[n + 1 : n + 1 + _AFTER]:
+        if i.flow_control in _CALLS:
+            holders.discard(_RAX)
+        if not i.op_count:
+            continue
+        if i.op0_kind == OpKind.MEMORY and FULL[i.memory_base] in holders and i.mnemonic not in _READS:
+            displacement = i.memory_displacement
+            if displacement < 1 << 31:
+                most = max(most, displacement + MemorySizeExt.size(i.memory_size))
+        elif i.op0_kind == OpKind.REGISTER:
+            copies = i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.REGISTER and FULL[i.op1_register] in holders
+            if copies:
+                holders.add(FULL[i.op0_register])
+            elif i.mnemonic not in _READS:
+                holders.discard(FULL[i.op0_register])
+    return most
