@@ -13,6 +13,7 @@ from hotmend.diff.interface import judge_arguments
 from hotmend.diff.locks import judge_locks
 from hotmend.diff.members import judge_members
 from hotmend.diff.ownership import judge_ownership
+from hotmend.diff.runs import judge_runs
 from hotmend.diff.started import judge_startup
 from hotmend.diff.variables import judge_offsets, judge_variables
 
@@ -28,5 +29,6 @@ def judge_values(c: Correspondence, contents: Contents, aligned: Aligned, change
         *judge_arguments(c, aligned),
         *judge_members(c, aligned, changes),
         *judge_variables(c, aligned),
+        *judge_runs(c),
         *judge_offsets(c, contents, changes),
     ]
