@@ -150,3 +150,38 @@ def test_a_broken_contract_is_refused(name: str, level: str) -> None:
 def test_a_kept_contract_is_not(name: str, level: str) -> None:
     source, old, new = _HARMLESS[name]
     assert _refusals(source, old, new, level) == set()
+
+
+_ARRAY = """
+static int slots[SLOTS]; static int guards[4]; static int last[4];
+KEEP int fill(int value) { int n = 0; for (int i = 0; i < SLOTS; i++, n++) slots[i] = value + i; return n; }
+KEEP int guard(void) { return guards[0] & guards[1] & guards[2] & guards[3]; }
+KEEP void set(int v) { for (int i = 0; i < 4; i++) guards[i] = v + last[i]; }
+KEEP int slot(int i) { return slots[i]; }
+"""
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O1", "-O2", "-O3"])
+def test_an_array_grown_is_seen_in_every_kind_of_loop(level: str) -> None:
+    assert "object-grew" in _refusals(_ARRAY, {"SLOTS": "8"}, {"SLOTS": "16"}, level)
+
+
+_SIZES = {
+    "calloc's number": ("calloc(8, 8)", "calloc(20, 8)"),
+    "a copy": ("memcpy(malloc(total), from, 600)", "memcpy(malloc(total), from, 1400)"),
+    "an allocator of its own": ("take(24)", "take(40)"),
+}
+
+
+@pytest.mark.parametrize("name", list(_SIZES))
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+def test_another_size_of_an_object_is_seen(name: str, level: str) -> None:
+    source = """
+    static char arena[4096]; static unsigned long used; extern unsigned long total; unsigned long total;
+    KEEP static void *take(unsigned long n) { char *p = arena + used; used += n; return p; }
+    KEEP long *make(const char *from, long id) { long *p = SIZE; p[0] = id; p[1] = from != 0; return p; }
+    KEEP long *other(long id) { long *p = take(48); p[0] = id; return p; }
+    KEEP long first(const long *p) { return p[0] * 3; }
+    """
+    old, new = _SIZES[name]
+    assert "allocation-size-changed" in _refusals(source, {"SIZE": old}, {"SIZE": new}, level)

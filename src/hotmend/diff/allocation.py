@@ -16,7 +16,7 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.suspects import users_of_members_above
 from hotmend.image.body import calls_by_instruction
-from hotmend.image.handed import FIRST, SECOND, THIRD, constants_handed, filled_up_to
+from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
 from hotmend.model.verdict import refusal
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm])")
@@ -64,15 +64,23 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
         before, after = constants_handed(old, partner[n]), constants_handed(new, n)
         if before == after or not before or not after:
             continue
-        for a, b in _sizes(name, before, after, filled_up_to(new, n)):
+        for a, b in _sizes(name, before, after, filled_up_to(new, n), inside=target in c.new.at):
             if a != b and min(a, b) >= _SMALLEST:
                 where = f"{new.code.label} at {new.instructions[n].ip:#x}"
                 result.append(_Resized(j, a, b, f"{where}: {name or 'an allocator'} of {a} -> {b} bytes"))
                 break
+    for n, width in repeated(new).items():
+        a = constants_handed(old, partner[n]).get(COUNT, 0) * width if n in partner else 0
+        b = constants_handed(new, n).get(COUNT, 0) * width
+        if a != b and min(a, b) >= _SMALLEST:
+            where = f"{new.code.label} at {new.instructions[n].ip:#x}"
+            result.append(_Resized(j, a, b, f"{where}: {a} -> {b} bytes copied or filled in place"))
     return result
 
 
-def _sizes(name: str, before: dict[int, int], after: dict[int, int], filled: int) -> Iterator[tuple[int, int]]:
+def _sizes(
+    name: str, before: dict[int, int], after: dict[int, int], filled: int, *, inside: bool
+) -> Iterator[tuple[int, int]]:
     """Return what may be the sizes of an object in the old and the new call, in bytes."""
     if _COUNTED.search(name) and all(FIRST in x and SECOND in x for x in (before, after)):
         yield before[FIRST] * before[SECOND], after[FIRST] * after[SECOND]
@@ -81,8 +89,8 @@ def _sizes(name: str, before: dict[int, int], after: dict[int, int], filled: int
             yield before[THIRD], after[THIRD]
     elif _ALLOCATOR.search(name):
         yield from ((before[r], after[r]) for r in (FIRST, SECOND) if r in before and r in after)
-    elif not name and FIRST in before and FIRST in after and 0 < filled <= after[FIRST]:
-        # A function of the image without a name, whose result is filled by its caller within the bytes it asked for.
+    elif inside and FIRST in before and FIRST in after and 0 < filled <= after[FIRST]:
+        # A function of the image whose result is filled by its caller within the bytes it asked for.
         yield before[FIRST], after[FIRST]
 
 

@@ -9,11 +9,12 @@ meaning.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from hotmend.diff.changes import Change, Changes
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.image.facts import Location, Use
+from hotmend.image.facts import Fact, Location, Use
 from hotmend.model.verdict import note, refusal
 
 _READS = frozenset({Use.EQUAL, Use.MASK})
@@ -79,12 +80,22 @@ def _alone(x: Change, changes: Changes) -> bool:
 
 
 def _readers(changes: Changes) -> dict[Location, set[int]]:
-    """Return the changed functions that ask in any way which value a location has."""
+    """Return the changed functions that ask the same of a location in another order: bits that changed places."""
     result: dict[Location, set[int]] = defaultdict(set)
     for function in changes.functions:
-        for fact in function.after:
-            if fact.use in _READS or fact.use in _CODED:
-                result[fact.location].add(function.code)
+        before, after = _asked(function.before), _asked(function.after)
+        for location, asked in after.items():
+            was = before.get(location, [])
+            if was != asked and sorted(was) == sorted(asked):
+                result[location].add(function.code)
+    return result
+
+
+def _asked(facts: Iterable[Fact]) -> dict[Location, list[tuple[Use, int]]]:
+    result: dict[Location, list[tuple[Use, int]]] = defaultdict(list)
+    for fact in facts:
+        if fact.use in _READS or fact.use in _CODED:
+            result[fact.location].append((fact.use, fact.number))
     return result
 
 

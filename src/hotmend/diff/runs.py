@@ -13,6 +13,8 @@ from hotmend.image.references import ABSOLUTE, DATA
 from hotmend.model.verdict import refusal
 
 _VECTOR_BYTES = 16
+_ACCESSES_MIN = 3
+_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 _SHOWN = 20
 
 
@@ -39,17 +41,31 @@ def judge_runs(c: Correspondence) -> list[Finding]:
 
 
 def _continues(c: Correspondence, accesses: dict[int, int], target: int, width: int) -> bool:
-    """Return whether an address without a counterpart continues a run of accesses that have one."""
+    """Return whether an address without a counterpart continues a run of accesses that begins at one that has one.
+
+    The run has accesses without a hole between them: a vector before this one, two of the same width, or any three.
+    """
     if target in c.to_old or target in c.new.image.slots:
         return False
-    before = [target - width * k for k in (1, 2)]
-    if any(accesses.get(b) != width for b in before[: 1 if width >= _VECTOR_BYTES else 2]):
+    run = _run_before(accesses, target)
+    widths = [accesses[a] for a in run]
+    vector = widths[:1] == [width] and width >= _VECTOR_BYTES
+    if not (vector or widths[:2] == [width] * 2 or len(run) >= _ACCESSES_MIN):
         return False
-    known = before[0]
-    while accesses.get(known) == width and known not in c.to_old:
-        known -= width
-    mapped = c.to_old.get(known)
-    return mapped is not None and not _stands_alike(c, target, mapped.old + target - known)
+    known = next((a for a in run if a in c.to_old), None)
+    return known is not None and not _stands_alike(c, target, c.to_old[known].old + target - known)
+
+
+def _run_before(accesses: dict[int, int], target: int) -> list[int]:
+    """Return the accesses that end where the next one begins, backwards from `target`."""
+    run: list[int] = []
+    at = target
+    while True:
+        before = next((at - w for w in _WIDTHS if accesses.get(at - w) == w), None)
+        if before is None:
+            return run
+        run.append(before)
+        at = before
 
 
 def _stands_alike(c: Correspondence, target: int, old: int) -> bool:

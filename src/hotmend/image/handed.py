@@ -7,13 +7,23 @@ from iced_x86 import FlowControl, MemorySizeExt, Mnemonic, OpKind, Register
 from hotmend.image.body import Body, immediate_of
 from hotmend.image.values import FULL
 
-FIRST, SECOND, THIRD = (int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX"))
-"""Registers of the first three arguments."""
+FIRST, SECOND, THIRD, COUNT = (int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX", "RCX"))
+"""Registers of the first three arguments, and of the count of a repeated string instruction."""
 
-_RAX = int(Register.RAX)
+_RAX, _FRAMES = int(Register.RAX), (int(Register.RBP), int(Register.RSP))
+_STRINGS = (Mnemonic.MOVSB, Mnemonic.MOVSD, Mnemonic.MOVSQ, Mnemonic.STOSB, Mnemonic.STOSD, Mnemonic.STOSQ)
 _BEFORE, _AFTER = 12, 32
 _READS = (Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH)
 _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
+
+
+def repeated(body: Body) -> dict[int, int]:
+    """Return the index of each string instruction that is repeated, with how many bytes one round moves."""
+    return {
+        n: MemorySizeExt.size(i.memory_size)
+        for n, i in enumerate(body.instructions)
+        if i.has_rep_prefix and i.mnemonic in _STRINGS
+    }
 
 
 def constants_handed(body: Body, n: int) -> dict[int, int]:
@@ -36,7 +46,7 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
         number = immediate_of(i) if i.mnemonic == Mnemonic.MOV else None
         if i.mnemonic == Mnemonic.XOR and i.op1_kind == OpKind.REGISTER and int(i.op0_register) == int(i.op1_register):
             number = 0
-        if number is not None and register in (FIRST, SECOND, THIRD):
+        if number is not None and register in (FIRST, SECOND, THIRD, COUNT):
             result[register] = number
     return result
 
@@ -44,20 +54,23 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
 def filled_up_to(body: Body, n: int) -> int:
     """Return up to which byte behind where the result of call `n` points the next instructions write; 0 for none."""
     holders = {_RAX}
+    slots: set[tuple[int, int]] = set()
     most = 0
     for i in body.instructions[n + 1 : n + 1 + _AFTER]:
         if i.flow_control in _CALLS:
             holders.discard(_RAX)
-        if not i.op_count:
+        if not i.op_count or i.mnemonic in _READS:
             continue
-        if i.op0_kind == OpKind.MEMORY and FULL[i.memory_base] in holders and i.mnemonic not in _READS:
-            displacement = i.memory_displacement
-            if displacement < 1 << 31:
-                most = max(most, displacement + MemorySizeExt.size(i.memory_size))
+        slot = (int(i.memory_base), i.memory_displacement)
+        if i.op0_kind == OpKind.MEMORY:
+            if FULL[i.memory_base] in holders and i.memory_displacement < 1 << 31:
+                most = max(most, i.memory_displacement + MemorySizeExt.size(i.memory_size))
+            if slot[0] in _FRAMES and i.op1_kind == OpKind.REGISTER:
+                (slots.add if FULL[i.op1_register] in holders else slots.discard)(slot)
         elif i.op0_kind == OpKind.REGISTER:
-            copies = i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.REGISTER and FULL[i.op1_register] in holders
-            if copies:
-                holders.add(FULL[i.op0_register])
-            elif i.mnemonic not in _READS:
-                holders.discard(FULL[i.op0_register])
+            copies = i.mnemonic == Mnemonic.MOV and (
+                (i.op1_kind == OpKind.REGISTER and FULL[i.op1_register] in holders)
+                or (i.op1_kind == OpKind.MEMORY and slot in slots)
+            )
+            (holders.add if copies else holders.discard)(FULL[i.op0_register])
     return most
