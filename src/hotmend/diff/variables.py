@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hotmend.diff.align import Aligned, aligned_references
 from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents
@@ -64,15 +66,16 @@ def judge_offsets(c: Correspondence, contents: Contents, changes: Changes) -> li
 
 
 def _has_other_distances(contents: Contents, x: int, y: int) -> bool:
-    """Return whether two tables differ in a word that could be a distance in both builds."""
-    size = min(contents.old.extent(x), contents.new.extent(y))
-    old_words = {w - x for w in contents.old.words_in(x, size)} | {w - y for w in contents.new.words_in(y, size)}
-    for at in range(0, size - _WORD_BYTES + 1, _WORD_BYTES):
-        a = int.from_bytes(contents.old.image.read(x + at, _WORD_BYTES), "little")
-        b = int.from_bytes(contents.new.image.read(y + at, _WORD_BYTES), "little")
-        if at not in old_words and a != b and max(a, b) < _OFFSET_MAX:
-            return True
-    return False
+    """Return whether two tables differ, addresses left out, in nothing but numbers that could be distances."""
+    size = min(contents.old.extent(x), contents.new.extent(y)) // _WORD_BYTES * _WORD_BYTES
+    words = {w - y for w in contents.new.words_in(y, size)}
+    if words != {w - x for w in contents.old.words_in(x, size)}:
+        return False
+    a, b = (np.frombuffer(side.image.read(base, size), "<u8") for side, base in ((contents.old, x), (contents.new, y)))
+    plain = np.array([at not in words for at in range(0, size, _WORD_BYTES)], bool)
+    differs = plain & (a != b)
+    looked_at = differs if words else plain  # a table of distances alone has nothing else in it
+    return bool(differs.any()) and int(np.maximum(a, b)[looked_at].max()) < _OFFSET_MAX
 
 
 def _adds_to_pointer(changes: Changes, j: int) -> bool:
