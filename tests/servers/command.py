@@ -57,13 +57,15 @@ def pid_words(pids: Iterable[int]) -> list[str]:
     return [word for pid in pids for word in ("--pid", str(pid))]
 
 
-def update_build(old: Path, new: Path, target: Path, *needed: str, accept: Iterable[str] = ()) -> Ran:
+def update_build(
+    old: Path, new: Path, target: Path, *needed: str, accept: Iterable[str] = (), partial: bool = False
+) -> Ran:
     """Build the update from two files, and require a hotpatch for every image whose path ends in `needed`.
 
     Other images of the package may be refused. `accept` are the codes of refusals that the operator takes upon
-    himself, as `--accept` does.
+    himself, as `--accept` does; `partial` asks for the part of an image that is safe.
     """
-    accepted = [word for code in accept for word in ("--accept", code)]
+    accepted = [word for code in accept for word in ("--accept", code)] + ["--partial"] * partial
     ran = hotmend_run("build", str(old), str(new), "-o", str(target), "--keep-going", *accepted)
     assert ran.code in (DONE, REFUSED), ran.told()
     for name in needed:

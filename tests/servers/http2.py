@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 HEAD_BYTES = 9
+SECONDS_MAX = 10.0
 GET_ROOT = b"\x82\x84\x86\x41\x09localhost"
 
 
@@ -39,6 +41,33 @@ def frames_read(received: bytes) -> Iterator[Frame]:
         kind, flags, stream = struct.unpack_from("!BBI", received, at + 3)
         yield Frame(kind, flags, stream & 0x7FFFFFFF, received[at + HEAD_BYTES : at + HEAD_BYTES + size], size)
         at += HEAD_BYTES + size
+
+
+class Connection:
+    """One connection that stays open between requests."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS_MAX)
+        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
+        self._stream = -1
+
+    def get_root(self) -> bytes:
+        """Ask for `/` and return the body."""
+        self._stream += 2
+        self._socket.sendall(frame(HEADERS, END_HEADERS | END_STREAM, self._stream, GET_ROOT))
+        received = b""
+        while True:
+            answered = [f for f in frames_read(received) if f.stream == self._stream and len(f.payload) == f.size]
+            if any(f.kind in (DATA, HEADERS) and f.flags & END_STREAM for f in answered):
+                return b"".join(f.payload for f in answered if f.kind == DATA)
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            received += data
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
 
 
 def reset_flood(port: int, streams: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.servers.checks import State, state_assert
-from tests.servers.command import REFUSED, hotmend_run, images_list, refusals_of
+from tests.servers.command import REFUSED, hotmend_run, images_list, refusals_of, update_build
 from tests.servers.conftest import Trees
 from tests.servers.crypto import PACKAGE, service_start
 from tests.servers.crypto import SERVICE_CHECKS as CHECKS
@@ -39,6 +40,21 @@ def test_tls_on_either_build_answers_as_expected(trees: Trees, run_folder: Path,
     with tls_start(trees("nginx")[0], library, run_folder) as server:
         state_assert(TLS_CHECKS, server, state)
         state_assert(TLS_GUARDS, server, state)
+
+
+@pytest.mark.live
+def test_a_part_of_libcrypto_and_libssl_goes_in(trees: Trees, run_folder: Path) -> None:
+    """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out in a service and in nginx."""
+    pair = pair_find(PACKAGE)
+    file = run_folder / "libssl3-part.hotmend"
+    update_build(pair.old, pair.new, file, "libcrypto.so.3", "libssl.so.3", partial=True)
+    stays = tuple(replace(check, new=check.old) for check in CHECKS)
+    with service_start(trees(PACKAGE)[0], run_folder / "service") as server:
+        old_new_old(Scenario(server, file, wrk_start, (), (*GUARDS, *stays)))
+    (run_folder / "tls").mkdir()
+    (run_folder / "tls").chmod(0o755)
+    with tls_start(trees("nginx")[0], trees(PACKAGE)[0], run_folder / "tls") as server:
+        old_new_old(Scenario(server, file, partial(wrk_start, scheme="https"), (), TLS_GUARDS))
 
 
 @pytest.mark.live
