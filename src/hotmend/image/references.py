@@ -6,6 +6,7 @@ A server has a million instructions, so that `survey` looks at each of them once
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from hotmend.image.code import Code, codes_of
 from hotmend.image.heads import INSTRUCTION_BYTES_MAX, KNOWN_HEADS, ClassTable
 from hotmend.image.image import Image, Integers
 from hotmend.image.sweep import Swept, sweep
+from hotmend.model.errors import InputError
 
 DATA, LEA, CALL, JUMP, ABSOLUTE = range(5)
 """Kinds of references: memory operand, address taken, call, jump out of the function, absolute field."""
@@ -26,6 +28,7 @@ _ADDRESS_CARRIERS = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.CMP, Mnemonic.ADD, Mn
 _IMMEDIATES = {OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE64}
 _NOTHING = FlowControl.NEXT
 _LOOKAHEAD = 12
+_TEACHERS = tuple(f"/usr/lib/x86_64-linux-gnu/{name}" for name in ("libc.so.6", "libstdc++.so.6", "libcrypto.so.3"))
 SWEEP_BYTES_MIN = 1 << 17
 """Less code than this is decoded sooner in the plain way."""
 
@@ -125,6 +128,15 @@ def survey(image: Image, like: Survey | None = None) -> Survey:
     collector.sweep(codes, [index for index in range(len(codes)) if index not in known])
     references = collector.references(len(codes))
     return Survey(image, codes, references, _keys(image, codes, references), frozenset(collector.invalid))
+
+
+def learn_common_heads() -> None:
+    """Decode libraries of this machine: processes forked from this one then know what instructions begin with."""
+    from hotmend.image.elf import read_image
+
+    for path in _TEACHERS:
+        with suppress(InputError):
+            survey(read_image(path))
 
 
 def _copied(image: Image, codes: tuple[Code, ...], like: Survey) -> tuple[set[int], Integers]:

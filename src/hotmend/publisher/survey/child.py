@@ -178,6 +178,8 @@ def serve(tasks: dict[str, Task]) -> None:
 
 
 if __name__ == "__main__":
+    from hotmend.image.references import learn_common_heads
     from hotmend.publisher.survey.tasks import TASKS
 
+    learn_common_heads()
     serve(TASKS)
