@@ -13,7 +13,7 @@ void answer(char *line, size_t size)
 //@ pair constructor-changed dangerous started
 //@ says a constructor computes something else: it has run
 static long seed;
-__attribute__((constructor)) static void plant(void) { seed = OLD_NEW(20, 30) + getpid() * 0; }
+__attribute__((constructor)) static void plant(void) { long s = OLD_NEW(20, 30); HIDE(s); seed = s; }
 KEPT long seed_get(void) { return seed * 2; }
 #define ANSWER seed_get()
 
@@ -76,8 +76,11 @@ KEPT void extras_make(void)
 {
     base++;
 #ifdef NEW
+    long value = 11;
     extra = malloc(64);
-    extra[2] = 11;
+    HIDE(extra);
+    HIDE(value);
+    extra[2] = value;
 #endif
 }
 KEPT long extra_get(void) { return base OLD_NEW(, + extra[2]); }

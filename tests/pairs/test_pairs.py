@@ -29,6 +29,7 @@ TASKS = [
 ]
 
 KNOWN_ALARMS = {
+    "argument-added": "an exported function that handed its argument through to another one seems not to have read it",
     "unwind-through-new-code": "code that exceptions may have to pass is refused in images with exception handlers",
     "code-outside-frames-changed": "Rust: data between functions cannot be told from code",
     "unexplained-data-change": "a table that nobody else refers to lies behind one that is not its user's",
