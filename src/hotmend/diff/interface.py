@@ -13,6 +13,8 @@ from hotmend.image.arguments import arguments_read
 from hotmend.model.verdict import refusal
 
 _SHOWN = 20
+_ALL = 6
+_LEVELS = 2
 
 
 def judge_arguments(c: Correspondence, aligned: Aligned) -> list[Finding]:
@@ -24,7 +26,7 @@ def judge_arguments(c: Correspondence, aligned: Aligned) -> list[Finding]:
         code = c.new.codes[j]
         if code.gap or i in staying or code.start not in exported:
             continue
-        before, after = arguments_read(aligned.old(i)), arguments_read(aligned.new(j))
+        before, after = _may_read(c, aligned, i, _LEVELS), arguments_read(aligned.new(j))
         if any(b > a for a, b in zip(before, after, strict=True)):
             found[j] = f"{code.label}: {_text(before)} -> {_text(after)}"
     if not found:
@@ -35,6 +37,26 @@ def judge_arguments(c: Correspondence, aligned: Aligned) -> list[Finding]:
         *list(found.values())[:_SHOWN],
     )
     return [blame(reason, found)]
+
+
+def _may_read(c: Correspondence, aligned: Aligned, i: int, levels: int) -> tuple[int, int, int]:
+    """Return the most that an old function may read: what it hands on to others counts as far as they read it."""
+    body = aligned.old(i)
+    exports = {symbol.name: symbol.value for symbol in c.old.image.exports.values()}
+
+    def handed_on(n: int) -> int:
+        instruction = body.instructions[n]
+        near = not instruction.is_ip_rel_memory_operand
+        target = instruction.near_branch_target if near else instruction.ip_rel_memory_address
+        if body.code.start <= target < body.code.end:
+            return 0
+        slot = c.old.image.slots.get(c.old_plt.get(target, target))
+        callee = c.old.at.get(exports.get(slot.name, -1) if slot is not None else target, -1)
+        if callee < 0 or levels == 0:
+            return _ALL
+        return _may_read(c, aligned, callee, levels - 1)[0]
+
+    return arguments_read(body, handed_on)
 
 
 def _text(read: tuple[int, int, int]) -> str:

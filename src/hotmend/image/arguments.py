@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from iced_x86 import FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RegisterExt
 
 from hotmend.image.body import Body, uses_frame_pointer
@@ -18,14 +20,20 @@ _RSP, _RBP, _NONE, _REGISTER, _MEMORY = (
     int(OpKind.REGISTER),
     int(OpKind.MEMORY),
 )
+_LEAVES = (FlowControl.CALL, FlowControl.INDIRECT_CALL, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH)
 _STEPS_MAX = 4000
 _WORD_BYTES = 8
 
 
-def arguments_read(body: Body) -> tuple[int, int, int]:
+def arguments_read(body: Body, handed_on: Callable[[int], int] = lambda _: 0) -> tuple[int, int, int]:
     """Return how many integer arguments, vector arguments and bytes of stack arguments a function reads at least.
 
     Counted is up to the last register that is read before it is written, on any way from the entry to a call.
+
+    Args:
+        body: the function.
+        handed_on: how many integer arguments the call of an instruction index takes; those that were not written
+            since the entry are handed on as they came.
     """
     factory = InstructionInfoFactory()
     following = successors(body)
@@ -41,6 +49,8 @@ def arguments_read(body: Body) -> tuple[int, int, int]:
         i = body.instructions[n]
         read, wrote = _registers(factory, i)
         found |= read - written
+        if i.flow_control in _LEAVES:
+            found |= set(_WHOLE[: handed_on(n)]) - written
         if i.flow_control not in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
             work += [(other, written | wrote) for other in following[n]]
     whole = max((n + 1 for n, r in enumerate(_WHOLE) if r in found), default=0)
