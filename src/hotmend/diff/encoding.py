@@ -35,12 +35,16 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
             by_location[change.location].append(change)
     pairs = _replaced_in_reads(by_location)
     readers = _readers(changes)
+    resized = {x.location for x in changes if x.use is Use.INTEGER}
     proven: list[Change] = []
     weak: list[Change] = []
     for location, found in sorted(by_location.items()):
         lasting = location[0] != "argument"
+        repacked = location in resized and len({x.code for x in found if x.aligned and x.use is Use.STORE}) > 1
         arrives = any((x.old, x.new) in pairs and x.use is Use.STORE for x in found)
-        if lasting and (_proves(found, changes) or arrives or _read_elsewhere(found, readers.get(location, set()))):
+        if lasting and (
+            _proves(found, changes) or arrives or repacked or _read_elsewhere(found, readers.get(location, set()))
+        ):
             proven += found
         elif lasting:
             weak += [x for x in found if x.aligned and x.use in (Use.STORE, Use.ORDER, Use.SET_BITS)]
