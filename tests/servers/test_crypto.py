@@ -44,7 +44,7 @@ def test_tls_on_either_build_answers_as_expected(trees: Trees, run_folder: Path,
 
 @pytest.mark.live
 def test_a_part_of_libcrypto_and_libssl_goes_in(trees: Trees, run_folder: Path) -> None:
-    """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out in a service and in nginx."""
+    """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out under load."""
     pair = pair_find(PACKAGE)
     file = run_folder / "libssl3-part.hotmend"
     update_build(pair.old, pair.new, file, "libcrypto.so.3", "libssl.so.3", partial=True)
