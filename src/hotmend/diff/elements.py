@@ -79,7 +79,7 @@ def _signs(f: Compared) -> Iterator[_Sign]:
             yield _steps(f, x, sure=small or _sized(found, x))
         elif x.use is Use.STRIDE and 1 in (*x.old, *x.new) and _sized(found, x):
             yield _steps(f, x, sure=True)
-    for place in places:
+    for place in sorted(places):
         before = {u: f.numbers(place, u, new=False) for u in Use}
         after = {u: f.numbers(place, u, new=True) for u in Use}
         yield from _kinds(f, place, before, after, small=small)

@@ -10,6 +10,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.image.arguments import arguments_read
+from hotmend.model.addresses import LinkAddress
 from hotmend.model.verdict import refusal
 
 _SHOWN = 20
@@ -21,13 +22,17 @@ def judge_arguments(c: Correspondence, aligned: Aligned) -> list[Finding]:
     """Return a refusal for exported functions that read more arguments."""
     exported = c.new.image.exported_addresses & set(c.new.at)
     found: dict[int, str] = {}
+    exports = {symbol.name: symbol.value for symbol in c.old.image.exports.values()}
     staying = c.staying()
     for i, j in sorted(c.pairs.items()):
         code = c.new.codes[j]
         if code.gap or i in staying or code.start not in exported:
             continue
-        before, after = _may_read(c, aligned, i, _LEVELS), arguments_read(aligned.new(j))
-        if any(b > a for a, b in zip(before, after, strict=True)):
+        after = arguments_read(aligned.new(j))
+        if not _more(arguments_read(aligned.old(i)), after):
+            continue
+        before = _may_read(c, aligned, exports, i, _LEVELS)
+        if _more(before, after):
             found[j] = f"{code.label}: {_text(before)} -> {_text(after)}"
     if not found:
         return []
@@ -39,10 +44,15 @@ def judge_arguments(c: Correspondence, aligned: Aligned) -> list[Finding]:
     return [blame(reason, found)]
 
 
-def _may_read(c: Correspondence, aligned: Aligned, i: int, levels: int) -> tuple[int, int, int]:
+def _more(before: tuple[int, int, int], after: tuple[int, int, int]) -> bool:
+    return any(b > a for a, b in zip(before, after, strict=True))
+
+
+def _may_read(
+    c: Correspondence, aligned: Aligned, exports: dict[str, LinkAddress], i: int, levels: int
+) -> tuple[int, int, int]:
     """Return the most that an old function may read: what it hands on to others counts as far as they read it."""
     body = aligned.old(i)
-    exports = {symbol.name: symbol.value for symbol in c.old.image.exports.values()}
 
     def handed_on(n: int) -> int:
         instruction = body.instructions[n]
@@ -54,7 +64,7 @@ def _may_read(c: Correspondence, aligned: Aligned, i: int, levels: int) -> tuple
         callee = c.old.at.get(exports.get(slot.name, -1) if slot is not None else target, -1)
         if callee < 0 or levels == 0:
             return _ALL
-        return _may_read(c, aligned, callee, levels - 1)[0]
+        return _may_read(c, aligned, exports, callee, levels - 1)[0]
 
     return arguments_read(body, handed_on)
 

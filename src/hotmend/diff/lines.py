@@ -26,17 +26,27 @@ class _Line:
     new: int
 
 
-def find_cosmetic(c: Correspondence) -> dict[int, int]:
+Lines = dict[tuple[int, int], list["_Line"]]
+"""Line numbers in which pairs of functions differ and in nothing else, by their (old, new) indexes; empty lists too."""
+
+
+def find_cosmetic(c: Correspondence, known: Lines) -> dict[int, int]:
     """Return old code index -> new code index of changed functions in which only line numbers changed.
 
     What they refer to has to correspond; addresses that nobody else refers to are mapped by them.
+
+    Args:
+        c: the correspondence.
+        known: what earlier calls found out about pairs; added to.
     """
     lines: dict[int, list[_Line]] = {}
     fresh: dict[int, list[tuple[int, int]]] = {}
     for i, j in c.pairs.items():
         if c.old.codes[i].gap or i in c.minority:
             continue
-        changed = _changed_lines(c, i, j)
+        if (i, j) not in known:
+            known[i, j] = _changed_lines(c, i, j)
+        changed = known[i, j]
         unmapped = _unmapped_references(c, i, j) if changed else None
         if unmapped is not None:
             lines[i], fresh[i] = changed, unmapped

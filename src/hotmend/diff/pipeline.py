@@ -20,7 +20,7 @@ from hotmend.diff.judge import judge_exports, judge_splits
 from hotmend.diff.kinship import judge_kinship
 from hotmend.diff.layout import judge_layout, judge_thread_storage
 from hotmend.diff.leftover import judge_leftovers
-from hotmend.diff.lines import find_cosmetic, set_cosmetic
+from hotmend.diff.lines import Lines, find_cosmetic, set_cosmetic
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
 from hotmend.diff.options import ACCEPTABLE, Options
@@ -119,13 +119,14 @@ def _correspond(old: Image, new: Image, options: Options, clock: _Clock) -> tupl
     follow_pointers(c, old_objects, new_objects)
     clock.step("correspond")
     match_changed(c)
+    lines: Lines = {}
     if not options.exact:
-        set_cosmetic(c, find_cosmetic(c))
+        set_cosmetic(c, find_cosmetic(c, lines))
     aligned = Aligned(c)
     map_aligned(c, aligned)
     match_changed(c)  # what aligned calls and addresses have proven pairs more functions
     if not options.exact:
-        set_cosmetic(c, find_cosmetic(c))
+        set_cosmetic(c, find_cosmetic(c, lines))
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
