@@ -10,13 +10,14 @@ import gzip
 import io
 import re
 import subprocess
+import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from debian.changelog import Changelog, ChangelogParseError
 from debian.deb822 import Deb822
@@ -41,6 +42,7 @@ _AR_MAGIC = b"!<arch>\n"
 ELF_HEAD_BYTES = 20
 CHANGELOG_PATH = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?\.gz")
 _CHUNK_BYTES = 1 << 20
+_Kept = TypeVar("_Kept")
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,19}\b")
 DEBUG_FILES = "usr/lib/debug/"
 
@@ -197,11 +199,21 @@ def _siblings(control: Deb822) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, version in exact if version == control["Version"]))
 
 
-def _read_files(path: Path) -> tuple[tuple[ElfFile, ...], str]:
-    """Return the ELF files and the changelog. A hard link's other name is not another image."""
-    elf_files: dict[str, ElfFile] = {}
+def walk_files(
+    path: Path, bytes_max: int, keep: Callable[[TarStream, bytes, tarfile.TarInfo, str], _Kept]
+) -> tuple[tuple[_Kept, ...], str]:
+    """Return what `keep` makes of each ELF file of a package, sorted by path, and the package's changelog.
+
+    A hard link's other name is not another image.
+
+    Args:
+        path: the package.
+        bytes_max: most bytes of all ELF files together.
+        keep: gets the archive, the first bytes of the file, which have been read already, its header and its path.
+    """
+    kept: dict[str, _Kept] = {}
     changelogs: dict[str, str] = {}
-    held = 0
+    left = bytes_max
     with open_archive("--fsys-tarfile", path) as archive:
         for info in archive:
             name = clean_name(info.name)
@@ -213,11 +225,17 @@ def _read_files(path: Path) -> tuple[tuple[ElfFile, ...], str]:
             head = archive.read(ELF_HEAD_BYTES)
             if not is_image(head):
                 continue
-            held += info.size
-            if info.size > IMAGE_BYTES_MAX or held > ELF_BYTES_MAX:
+            left -= info.size
+            if info.size > IMAGE_BYTES_MAX or left < 0:
                 raise InputError(f"{name}: {info.size} bytes are more than is allowed for ELF files")
-            elf_files[name] = ElfFile(name, head + archive.read(info.size))
-    return tuple(elf_files[name] for name in sorted(elf_files)), choose_changelog(changelogs)
+            kept[name] = keep(archive, head, info, name)
+    return tuple(kept[name] for name in sorted(kept)), choose_changelog(changelogs)
+
+
+def _read_files(path: Path) -> tuple[tuple[ElfFile, ...], str]:
+    return walk_files(
+        path, ELF_BYTES_MAX, lambda archive, head, info, name: ElfFile(name, head + archive.read(info.size))
+    )
 
 
 def choose_changelog(changelogs: Mapping[str, str]) -> str:

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hotmend.image.deb import (
-    CHANGELOG_BYTES_MAX,
-    CHANGELOG_PATH,
-    DEB_BYTES_MAX,
-    DEBUG_FILES,
-    ELF_HEAD_BYTES,
-    choose_changelog,
-    clean_name,
-    gunzip,
-    is_deb,
-    is_image,
-    open_archive,
-    read_control,
-)
-from hotmend.image.image import IMAGE_BYTES_MAX
+from hotmend.image.deb import DEB_BYTES_MAX, is_deb, read_control, walk_files
 from hotmend.image.tar import TarStream
 from hotmend.model.errors import InputError
 
@@ -83,25 +70,12 @@ def unpack_deb(path: Path, directory: Path) -> UnpackedDeb:
 
 
 def _store_files(path: Path, directory: Path) -> tuple[tuple[StoredFile, ...], str]:
-    stored: dict[str, StoredFile] = {}
-    changelogs: dict[str, str] = {}
-    left = STORED_BYTES_MAX
-    with open_archive("--fsys-tarfile", path) as archive:
-        for info in archive:
-            name = clean_name(info.name)
-            if not info.isreg() or name.startswith(DEBUG_FILES):
-                continue
-            if CHANGELOG_PATH.fullmatch(name):
-                changelogs[name] = gunzip(archive.read(min(info.size, CHANGELOG_BYTES_MAX)))
-                continue
-            head = archive.read(ELF_HEAD_BYTES)
-            if not is_image(head):
-                continue
-            left -= info.size
-            if info.size > IMAGE_BYTES_MAX or left < 0:
-                raise InputError(f"{name}: {info.size} bytes are more than is allowed for ELF files")
-            stored[name] = _store(archive, head, name, directory / str(len(stored)))
-    return tuple(stored[name] for name in sorted(stored)), choose_changelog(changelogs)
+    numbers = itertools.count()
+    return walk_files(
+        path,
+        STORED_BYTES_MAX,
+        lambda archive, head, _, name: _store(archive, head, name, directory / str(next(numbers))),
+    )
 
 
 def _store(archive: TarStream, head: bytes, name: str, target: Path) -> StoredFile:
