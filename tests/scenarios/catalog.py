@@ -80,6 +80,7 @@ class Scenario:
         old, new: the answers of the two builds.
         reverted: the answer after revert; the old one unless state was made to stay.
         codes: reason codes that are right for a refusal; empty when nothing may be refused.
+        beside: reason codes that may stand beside a right one, but not alone.
         stage: `build` or `apply`, where a refusal has to come from.
         subject: name that a refusal must mention (checked where symbols are left in).
         flow: see `Flow`.
@@ -103,6 +104,7 @@ class Scenario:
     reverted: str
     directory: Path
     codes: frozenset[str] = frozenset()
+    beside: frozenset[str] = frozenset()
     stage: str = "build"
     subject: str = ""
     flow: Flow = Flow.PLAIN
@@ -149,7 +151,7 @@ _PLAIN_KEYS = {
     "description", "old", "new", "reverted", "stage", "subject", "workers", "loaded", "partial",
 }  # fmt: skip
 _LIST_KEYS = {"program", "library", "images", "flags", "flags_gcc", "flags_clang", "link"}
-_OTHER_KEYS = {"expect", "codes", "flow", "variants", "where"}
+_OTHER_KEYS = {"expect", "codes", "beside", "flow", "variants", "where"}
 _WHERE_KEYS = {"compiler", "level", "variant", "expect", "codes", "stage", "skip", "gap", "because"}
 
 
@@ -169,6 +171,7 @@ def read_scenario(directory: Path) -> tuple[Scenario, list[Mapping[str, object]]
         directory=directory,
         expect=Expectation(table["expect"]),
         codes=frozenset(table.get("codes", ())),
+        beside=frozenset(table.get("beside", ())),
         flow=Flow(table.get("flow", "plain")),
         variants=tuple(Variant(name) for name in table.get("variants", ())),
         **fields,  # type: ignore[arg-type]

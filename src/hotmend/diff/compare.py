@@ -86,10 +86,9 @@ class Contents:
 
     def _tail_equal(self, x: int, y: int, size: int) -> bool:
         """The new object seems longer: harmless if it is a string, a table of jumps, or the same bytes follow."""
-        text = self.old.string(x)
-        if self.new.jump_table(y) or (text is not None and len(text) > SHORT_TEXT):
-            return True
         extent = self.new.extent(y)
+        if self.new.jump_table(y) or self._surely_text(x, y, extent):
+            return True
         if self.new.words_in(y + size, extent - size):
             return False
         tail = bytearray(self.new.image.read(y + size, extent - size))
@@ -98,6 +97,13 @@ class Contents:
         if not any(tail) and (len(tail) < PADDING_MAX or _aligned_anew(x + size, y + size, y + extent)):
             return True
         return tail == self.old.image.read(x + size, extent - size)
+
+    def _surely_text(self, x: int, y: int, extent: int) -> bool:
+        """Return whether a text stands at `x`, and no table of numbers that are small enough to look like one."""
+        text = self.old.string(x)
+        if text is None:
+            return False
+        return len(text) > SHORT_TEXT or len(text) == self.old.extent(x) or self.new.only_texts(y, extent)
 
     def _same_jumps(self, old_table: list[int], new_table: list[int]) -> bool:
         c = self.c

@@ -153,6 +153,13 @@ class Objects:
             return None
         return memory[at : end + 1]
 
+    def only_texts(self, address: int, size: int) -> bool:
+        """Return whether a range looks like texts one behind the other, and not like a table of small numbers."""
+        raw = self.image.read(address, size)
+        words = np.frombuffer(raw[: size // 4 * 4], "<u4")
+        numbers = address % 4 == 0 and len(words) > 1 and bool((words < 1 << 8).all())
+        return not numbers and not raw.translate(None, _TEXT + b"\0")
+
     def jump_table(self, address: int) -> list[int]:
         """Return the code addresses that a table of 4-byte distances at `address` leads to, or an empty list.
 
