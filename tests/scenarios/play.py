@@ -46,7 +46,7 @@ def expect_seen(target: Target, history: Sequence[str]) -> None:
 
 
 def check_reasons(reasons: Sequence[Reason], scenario: Scenario, *, named: bool) -> None:
-    """A refusal has a declared code, and beside it only what may stand there; it names the subject where symbols allow."""
+    """A refusal has a declared code, beside it only what may stand there, and names the subject where symbols allow."""
     stopping = refusals(reasons)
     assert stopping, "refused without a reason"
     codes = {reason.code for reason in stopping}
