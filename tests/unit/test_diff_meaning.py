@@ -25,6 +25,32 @@ KEEP int is_ready(const struct machine *m) { return READY; }
 KEEP void go(struct machine *m) { ADVANCE; }
 KEEP long id_of(const struct machine *m) { return m->id * 3; }
 """
+_ARENA = """
+struct item { long id; TAIL };
+static char arena[4096]; static unsigned long used;
+#define KEEP __attribute__((noinline,noipa))
+KEEP void *take(unsigned long bytes) { void *p = arena + used; used += bytes; return p; }
+KEEP struct item *make(long id) { struct item *m = take(sizeof *m); m->id = id; return m; }
+KEEP long id_of(const struct item *m) { return m->id; }
+KEEP void touch(struct item *m) { TOUCH; }
+"""
+_FILL = """
+#include <string.h>
+char *buffer; long other[64];
+int fill(int c) { memset(buffer, c, BYTES); return c * 3; }
+long keep(int i) { return other[i & 63] * 5; }
+"""
+_COUNTED = """
+#include <stdlib.h>
+struct shared { long value, references; char text[16]; };
+struct pair { long left, right; };
+#define KEEP __attribute__((noinline,noipa))
+KEEP struct shared *make(long v) { struct shared *s = calloc(1, sizeof *s); s->value = v; START; return s; }
+KEEP void release(struct shared *s) { RELEASE; }
+KEEP long value_of(const struct shared *s) { return s->value; }
+KEEP long right_of(const struct pair *p) { return p->right * 5; }
+KEEP void swap(struct pair *p) { long t = p->left; p->left = p->right; p->right = t; }
+"""
 _ROWS = """
 struct row { int key, value; TAIL };
 extern struct row *rows; extern int count; struct row *rows; int count;
@@ -63,6 +89,13 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "ints become longs": (_WIDE, {"ELEMENT": "int"}, {"ELEMENT": "long"}, "element-changed"),
     "floats become doubles": (_WIDE, {"ELEMENT": "float"}, {"ELEMENT": "double"}, "element-changed"),
     "bytes become ints": (_WIDE, {"ELEMENT": "signed char"}, {"ELEMENT": "int"}, "element-changed"),
+    "objects of an own allocator": (_ARENA, {"TAIL": "", "TOUCH": "m->id += 3"},
+                                    {"TAIL": "long more;", "TOUCH": "m->id += 3; m->more = 7"},
+                                    "allocation-size-changed"),
+    "a longer fill": (_FILL, {"BYTES": "64"}, {"BYTES": "112"}, "allocation-size-changed"),
+    "references counted": (_COUNTED, {"START": "", "RELEASE": "s->value += 3"},
+                           {"START": "s->references = 2", "RELEASE": "if (--s->references <= 0) free(s)"},
+                           "member-added"),
     "rows get longer": (_ROWS, {"TAIL": ""}, {"TAIL": "int flags;"}, "element-changed"),
 }  # fmt: skip
 _HARMLESS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {

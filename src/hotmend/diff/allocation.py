@@ -15,7 +15,8 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.suspects import users_of_members_above
-from hotmend.image.body import calls_by_instruction
+from hotmend.image.body import Body, calls_by_instruction
+from hotmend.image.fills import fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
 from hotmend.model.verdict import refusal
 
@@ -23,7 +24,13 @@ _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm])")
 _COUNTED = re.compile(r"(^|_)calloc$|^reallocarray$")
 _FILLS = re.compile(r"^(__)?mem(set|cpy|move|pcpy)(_chk)?$")
 _SMALLEST = 16
+_SMALLEST_OWN = 8
+"""An allocator of the image may hand out objects of one word, one behind the other; malloc has room for three."""
+
 _WORD_BYTES = 8
+_FILL_GREW = 16
+_TAIL = 16
+"""Bytes behind the vectors of a fill that shorter stores may still belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
         if before == after or not before or not after:
             continue
         for a, b in _sizes(name, before, after, filled_up_to(new, n), inside=target in c.new.at):
-            if a != b and min(a, b) >= _SMALLEST:
+            if a != b and min(a, b) >= (_SMALLEST_OWN if target in c.new.at else _SMALLEST):
                 where = f"{new.code.label} at {new.instructions[n].ip:#x}"
                 result.append(_Resized(j, a, b, f"{where}: {name or 'an allocator'} of {a} -> {b} bytes"))
                 break
@@ -75,7 +82,17 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
         if a != b and min(a, b) >= _SMALLEST:
             where = f"{new.code.label} at {new.instructions[n].ip:#x}"
             result.append(_Resized(j, a, b, f"{where}: {a} -> {b} bytes copied or filled in place"))
-    return result
+    return result + list(_longer_fills(old, new, j))
+
+
+def _longer_fills(old: Body, new: Body, j: int) -> Iterator[_Resized]:
+    """Yield fills by single stores that go on where the old function used nothing."""
+    before = fills(old)
+    for start, end in fills(new).items() if before else ():
+        known = before.get(start, end)
+        if end - known >= _FILL_GREW and not uses_within(old, known + _TAIL, end):
+            text = f"{new.code.label}: {known - start} -> {end - start} bytes filled by single stores"
+            yield _Resized(j, known - start, end - start, text)
 
 
 def _sizes(

@@ -34,6 +34,9 @@ RESOURCES = (
     Kind("directory", re.compile(r"^(fd)?opendir$"), re.compile(r"^closedir$")),
     Kind("mapping", re.compile(r"^mmap(64)?$"), re.compile(r"^munmap$")),
 )
+TAKES_MEMORY = RESOURCES[0].takes
+"""Names of functions that make an object."""
+
 LOCKS = (
     Kind("mutex", re.compile(r"mutex_(try|timed|clock)?lock$"), re.compile(r"mutex_unlock$")),
     Kind("rwlock", re.compile(r"rwlock_\w*(rd|wr|reader_|writer_)\w*lock$"), re.compile(r"rwlock_\w*unlock$")),

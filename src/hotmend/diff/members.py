@@ -12,9 +12,11 @@ from collections.abc import Iterable, Set
 from hotmend.diff.align import Aligned
 from hotmend.diff.changes import Changes
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.dealings import TAKES_MEMORY, callee_name
 from hotmend.diff.finding import Finding, blame
-from hotmend.image.body import member_of
+from hotmend.image.body import calls_by_instruction, member_of
 from hotmend.image.facts import Fact, Use
+from hotmend.image.handed import filled_up_to
 from hotmend.model.verdict import refusal
 
 _SMALL_CODES = 1500
@@ -24,6 +26,8 @@ _SHORT = range(-128, 128)
 _CHANGES = frozenset({Use.ADD, Use.MASK, Use.CLEAR, Use.SET_BITS, Use.FLIP})
 _ACCESSES = frozenset({Use.INTEGER, Use.FLOAT, Use.WRITE})
 _SHOWN = 20
+_REWRITTEN_MAX = 6
+"""Instructions that differ up to which a function that makes an object counts as the old one with a member more."""
 
 _Member = tuple[int, int]
 """Displacement and bytes accessed."""
@@ -44,7 +48,8 @@ def judge_members(c: Correspondence, aligned: Aligned, changes: Changes) -> list
             if member[0] in changed:
                 reads[member].add(function.code)
     wanted = {m for m in sets.keys() & reads.keys() if len(sets[m] | reads[m]) > 1}
-    wanted -= _used_before(c, aligned, wanted)
+    made = _made(c, aligned, changes, sets, reads)
+    wanted = (wanted & made) | (wanted - _used_before(c, aligned, wanted - made))
     if not wanted:
         return []
     codes = set().union(*(sets[m] | reads[m] for m in wanted))
@@ -58,6 +63,25 @@ def judge_members(c: Correspondence, aligned: Aligned, changes: Changes) -> list
         ],
     )
     return [blame(reason, codes)]
+
+
+def _made(
+    c: Correspondence, aligned: Aligned, changes: Changes, sets: dict[_Member, set[int]], reads: dict[_Member, set[int]]
+) -> set[_Member]:
+    """Return those members that new code sets where it makes an object, and that other changed code reads anew.
+
+    Objects made before lack the value, whatever other structures have at the same displacement.
+    """
+    result: set[_Member] = set()
+    for function in changes.functions:
+        begun = {m for m in sets.keys() & reads.keys() if function.code in sets[m] and reads[m] - {function.code}}
+        if begun and function.rewritten <= _REWRITTEN_MAX:
+            body = aligned.new(function.code)
+            for n, target in calls_by_instruction(body).items():
+                if TAKES_MEMORY.search(callee_name(c.new, c.new_plt, target)):
+                    end = filled_up_to(body, n)
+                    result |= {m for m in begun if m[0] + m[1] <= end}
+    return result
 
 
 def _members(facts: Iterable[Fact], uses: Set[Use]) -> set[_Member]:
