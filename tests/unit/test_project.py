@@ -22,6 +22,7 @@ _ONE_GATEWAY = {
             "code",
             "entry",
             "flow",
+            "fills",
             "handed",
             "heads",
             "lines",
