@@ -34,8 +34,8 @@ _WAITS = _SERVES | frozenset({
 _LEVELS = 3
 """How many calls may lie between `main` and the loop, and between the loop and the wait."""
 
-_TESTS = (b"\x48\x85", b"\x4d\x85")
-"""Beginnings of `test %rax,%rax`: whether a weak symbol is there."""
+_TESTS = (b"\x48\x85", b"\x4d\x85", b"\x85\xc0")
+"""Beginnings of `test %rax,%rax` and its like behind an address: whether a weak symbol is there."""
 
 _ONCE = (".init_array", ".preinit_array", ".ctors")
 
@@ -84,7 +84,7 @@ class Startup:
                 elif kind in (LEA, ABSOLUTE) and survey.codes[holder].start == target:
                     if owner == entry and not survey.codes[holder].gap:
                         self.main = holder
-                    elif kind != LEA or survey.image.read(place + 4, 2) not in _TESTS:
+                    elif survey.image.read(place + 4, 2) not in _TESTS:
                         self._taken.add(holder)
                 else:
                     self._callees[owner].add(holder)

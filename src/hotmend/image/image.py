@@ -15,6 +15,7 @@ IMAGE_BYTES_MAX = 1 << 29
 
 R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE = 1, 5, 6, 7, 8
 R_DTPMOD64, R_DTPOFF64, R_TPOFF64, R_TLSDESC, R_IRELATIVE = 16, 17, 18, 36, 37
+_DATA_KINDS = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
 STT_OBJECT, STT_FUNC, STT_TLS, STT_IFUNC = 1, 2, 6, 10
 
 Integers = NDArray[np.int64]
@@ -227,7 +228,7 @@ class Image:
         for s in self.allocated:
             if (
                 s.flags & 4
-                or s.kind != "SHT_PROGBITS"
+                or s.kind not in _DATA_KINDS
                 or s.name.startswith((".eh_frame", ".gcc_except", ".plt", ".got"))
             ):
                 continue
