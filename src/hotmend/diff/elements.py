@@ -22,6 +22,7 @@ _STEPS = (Use.STRIDE, Use.ADD, Use.MULTIPLY, Use.INDEX)
 _REWRITTEN_MAX = 3
 """Instructions that differ up to which a function counts as the same but for what was found."""
 
+_STEP_MAX = 1 << 20
 _SHOWN = 20
 
 
@@ -77,7 +78,9 @@ def _signs(f: Compared) -> Iterator[_Sign]:
     for x in f.changes:
         if x.use is Use.STRIDE and len(x.old) == len(x.new) == 1 and min(x.old[0], x.new[0]) > 1:
             yield _steps(f, x, sure=small or _sized(found, x))
-        elif x.use is Use.STRIDE and 1 in (*x.old, *x.new) and _sized(found, x):
+        elif (x.use is Use.STRIDE and 1 in (*x.old, *x.new) and _sized(found, x)) or (
+            x.use is Use.ADD and x.aligned and _cursor(f, x)
+        ):
             yield _steps(f, x, sure=True)
     for place in sorted(places):
         before = {u: f.numbers(place, u, new=False) for u in Use}
@@ -113,6 +116,18 @@ def _widths(found: dict[tuple[Location, Use], Change], place: Location) -> Itera
         x = found.get((place, use))
         if x is not None and len(x.old) == len(x.new) == 1:
             yield x
+
+
+def _cursor(f: Compared, x: Change) -> bool:
+    """Return whether a pointer that is kept moves on by whole words of another number, as behind a new element."""
+    kept = all(
+        f.numbers(x.location, Use.POINTER, new=new) and _written(f, x.location, new=new) for new in (False, True)
+    )
+    return kept and len(x.old) == len(x.new) == 1 and all(0 < n < _STEP_MAX and n % 4 == 0 for n in (*x.old, *x.new))
+
+
+def _written(f: Compared, place: Location, *, new: bool) -> bool:
+    return 8 in f.numbers(place, Use.WRITE, new=new)
 
 
 def _sized(found: dict[tuple[Location, Use], Change], x: Change) -> bool:

@@ -35,12 +35,15 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
             by_location[change.location].append(change)
     pairs = _replaced_in_reads(by_location)
     readers = _readers(changes)
-    resized = {x.location for x in changes if x.use is Use.INTEGER}
+    resized = {x.location: x for x in changes if x.use is Use.INTEGER}
     proven: list[Change] = []
     weak: list[Change] = []
     for location, found in sorted(by_location.items()):
         lasting = location[0] != "argument"
-        repacked = location in resized and len({x.code for x in found if x.aligned and x.use is Use.STORE}) > 1
+        repacked = location in resized and (
+            len({x.code for x in found if x.aligned and x.use is Use.STORE}) > 1
+            or any(_widened(x, resized[location]) for x in found)
+        )
         arrives = any((x.old, x.new) in pairs and x.use is Use.STORE for x in found)
         if lasting and (
             _proves(found, changes) or arrives or repacked or _read_elsewhere(found, readers.get(location, set()))
@@ -76,6 +79,14 @@ def _proves(found: list[Change], changes: Changes) -> bool:
     strong = any(x.aligned for x in found)
     uses = {x.use for x in found}
     return len(uses) > 1 and (strong or len({x.code for x in found}) > 1) and not uses <= {Use.STORE, Use.SET_BITS}
+
+
+def _widened(x: Change, read: Change) -> bool:
+    """Return whether one function stores a value with more or fewer bytes, and another reads it with as many."""
+    if not (x.aligned and x.use is Use.STORE and x.code != read.code and len(read.old) == len(read.new) == 1):
+        return False
+    ones = (1 << 8 * min(read.old[0], read.new[0])) - 1
+    return len(x.old) == len(x.new) == 1 and x.old[0] & ones == x.new[0] & ones
 
 
 def _alone(x: Change, changes: Changes) -> bool:
