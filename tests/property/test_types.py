@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hotmend.debug.read import Reading
-from hotmend.diff.enumerations import compare_enumerations
-from hotmend.diff.records import compare_records, compare_slots
-from hotmend.diff.types import matched
+from hotmend.diff.rules.enumerations import compare_enumerations
+from hotmend.diff.rules.records import compare_records, compare_slots
+from hotmend.diff.rules.types import matched
 from hotmend.image.elf import read_image
 from hotmend.model.errors import InputError
 from hotmend.model.types import Enumeration, Member, Record, Types

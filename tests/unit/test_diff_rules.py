@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.diff import layout
-from hotmend.diff.layout import Shift, judge_thread_storage
 from hotmend.diff.pipeline import compare
-from hotmend.diff.room import _aligned_anew
+from hotmend.diff.rules import layout
+from hotmend.diff.rules.layout import Shift, judge_thread_storage
+from hotmend.diff.rules.room import _aligned_anew
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
 from hotmend.model.hotpatch import Outcome

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.diff.enumerations import compare_enumerations
 from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
-from hotmend.diff.types import matched
+from hotmend.diff.rules.enumerations import compare_enumerations
+from hotmend.diff.rules.types import matched
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
 from hotmend.model.hotpatch import Outcome, TypeCoverage

@@ -9,12 +9,12 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import Contents
-from hotmend.diff.copies import judge_registrations
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
-from hotmend.diff.judge import judge_biased, judge_labels, judge_unwinding
 from hotmend.diff.redirect import plan_entries
-from hotmend.diff.siblings import judge_siblings
+from hotmend.diff.rules.copies import judge_registrations
+from hotmend.diff.rules.judge import judge_biased, judge_labels, judge_unwinding
+from hotmend.diff.rules.siblings import judge_siblings
 from hotmend.diff.stubs import Entry, make_stubs
 from hotmend.model.addresses import Extent, LinkAddress
 from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment

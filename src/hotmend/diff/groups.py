@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from hotmend.diff.changes import Changes
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import writable_at_run_time
+from hotmend.diff.rules.changes import Changes
 from hotmend.image.facts import Location, Use
 
 _METHODS_MAX = 64

@@ -11,11 +11,11 @@ from collections import defaultdict
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.attempt import Attempt, attempt
-from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
 from hotmend.diff.groups import group
+from hotmend.diff.rules.changes import Changes
 
 _ROUNDS_MAX = 200
 

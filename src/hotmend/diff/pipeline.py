@@ -9,17 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from hotmend.diff.align import Aligned, map_aligned
-from hotmend.diff.allocation import judge_allocations
 from hotmend.diff.attempt import Attempt, attempt, hotpatch_of
-from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents, compare_contents
-from hotmend.diff.copies import judge_copies, judge_identity
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, whole
-from hotmend.diff.judge import judge_exports, judge_splits
 from hotmend.diff.kinship import judge_kinship
-from hotmend.diff.layout import judge_layout, judge_thread_storage
-from hotmend.diff.leftover import judge_leftovers
 from hotmend.diff.lines import Lines, find_cosmetic, set_cosmetic
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
@@ -28,9 +22,15 @@ from hotmend.diff.pair import pair_identical
 from hotmend.diff.partial import attempt_part
 from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
-from hotmend.diff.room import judge_room
-from hotmend.diff.types import coverage, judge_types, without_guesses
-from hotmend.diff.values import judge_values
+from hotmend.diff.rules.allocation import judge_allocations
+from hotmend.diff.rules.changes import Changes
+from hotmend.diff.rules.copies import judge_copies, judge_identity
+from hotmend.diff.rules.judge import judge_exports, judge_splits
+from hotmend.diff.rules.layout import judge_layout, judge_thread_storage
+from hotmend.diff.rules.leftover import judge_leftovers
+from hotmend.diff.rules.room import judge_room
+from hotmend.diff.rules.types import coverage, judge_types, without_guesses
+from hotmend.diff.rules.values import judge_values
 from hotmend.diff.votes import correspond
 from hotmend.image.image import Image
 from hotmend.image.references import survey

@@ -6,8 +6,8 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.layout import body_is_leaf
 from hotmend.diff.objects import Objects
+from hotmend.diff.rules.layout import body_is_leaf
 from hotmend.image.image import STT_OBJECT
 from hotmend.image.references import LEA, table_words
 from hotmend.model.verdict import note, refusal

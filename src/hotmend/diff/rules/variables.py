@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from hotmend.diff.align import Aligned, aligned_references
-from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import writable_at_run_time
+from hotmend.diff.rules.changes import Changes
 from hotmend.image.facts import Use
 from hotmend.model.verdict import refusal
 

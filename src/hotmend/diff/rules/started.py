@@ -13,7 +13,7 @@ from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import writable_at_run_time
-from hotmend.diff.startup import Startup
+from hotmend.diff.rules.startup import Startup
 from hotmend.image.body import Body
 from hotmend.image.references import DATA, JUMP
 from hotmend.image.writes import writes_memory, writes_to

@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from hotmend.diff.calls import Called, calls_of_changed
-from hotmend.diff.changes import Changes
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.dealings import RESOURCES
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.calls import Called, calls_of_changed
+from hotmend.diff.rules.changes import Changes
+from hotmend.diff.rules.dealings import RESOURCES
 from hotmend.image.facts import Location, Use
 from hotmend.model.verdict import refusal
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.suspects import users_of_members_above
+from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction
 from hotmend.image.fills import fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated

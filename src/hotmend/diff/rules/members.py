@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Set
 
 from hotmend.diff.align import Aligned
-from hotmend.diff.changes import Changes
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.dealings import TAKES_MEMORY, callee_name
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.changes import Changes
+from hotmend.diff.rules.dealings import TAKES_MEMORY, callee_name
 from hotmend.image.body import calls_by_instruction, member_of
 from hotmend.image.facts import Fact, Use
 from hotmend.image.handed import filled_up_to

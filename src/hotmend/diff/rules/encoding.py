@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from hotmend.diff.changes import Change, Changes
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.changes import Change, Changes
 from hotmend.image.facts import Fact, Location, Use
 from hotmend.model.verdict import note, refusal
 

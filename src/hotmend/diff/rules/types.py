@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.enumerations import compare_enumerations
 from hotmend.diff.finding import Finding, whole
-from hotmend.diff.records import compare_records, compare_slots
+from hotmend.diff.rules.enumerations import compare_enumerations
+from hotmend.diff.rules.records import compare_records, compare_slots
 from hotmend.image.image import Image
 from hotmend.image.references import Survey
 from hotmend.model.hotpatch import TypeCoverage

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hotmend.diff.calls import Called, by_name, calls_of_changed
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.dealings import LOCKS, Kind
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.calls import Called, by_name, calls_of_changed
+from hotmend.diff.rules.dealings import LOCKS, Kind
 from hotmend.model.verdict import refusal
 
 _SHOWN = 20

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.dealings import dealings_of
+from hotmend.diff.rules.dealings import dealings_of
 from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.image import Image
 from hotmend.image.reading import facts_of

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from hotmend.diff.align import Aligned
-from hotmend.diff.changes import Changes
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.elements import judge_elements
-from hotmend.diff.encoding import judge_encoding
 from hotmend.diff.finding import Finding
-from hotmend.diff.interface import judge_arguments
-from hotmend.diff.locks import judge_locks
-from hotmend.diff.members import judge_members
-from hotmend.diff.ownership import judge_ownership
-from hotmend.diff.runs import judge_runs
-from hotmend.diff.started import judge_startup
-from hotmend.diff.variables import judge_offsets, judge_variables
+from hotmend.diff.rules.changes import Changes
+from hotmend.diff.rules.elements import judge_elements
+from hotmend.diff.rules.encoding import judge_encoding
+from hotmend.diff.rules.interface import judge_arguments
+from hotmend.diff.rules.locks import judge_locks
+from hotmend.diff.rules.members import judge_members
+from hotmend.diff.rules.ownership import judge_ownership
+from hotmend.diff.rules.runs import judge_runs
+from hotmend.diff.rules.started import judge_startup
+from hotmend.diff.rules.variables import judge_offsets, judge_variables
 
 
 def judge_values(c: Correspondence, contents: Contents, aligned: Aligned, changes: Changes) -> list[Finding]:

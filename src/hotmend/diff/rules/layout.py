@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame, whole
-from hotmend.diff.suspects import users_of_members_above
+from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, Member, immediate_of, thread_offset
 from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hotmend.diff.changes import Change, Changes, Compared
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.changes import Change, Changes, Compared
 from hotmend.image.facts import Location, Use
 from hotmend.model.verdict import note, refusal
 
