@@ -103,3 +103,22 @@ def test_beside_a_text_that_names_a_file_a_number_out_of_order_is_no_line() -> N
     assert _files_out_of_order([_Line(a, 1, 9), _Line(a, 5, 8), _Line(b, 1, 1)]) == {a}
     assert _files_out_of_order([_Line(a, 1, 9), _Line(a, 1, 8)]) == {a}
     assert _files_out_of_order([_Line(a, 1, 9), _Line(a, 2, 9)]) == {a}
+
+
+_SIZED = """
+__attribute__((noinline)) void *allocate(long size, const char *file, int line) {{
+    __asm__ volatile("" :: "r"(size), "r"(file), "r"(line) : "memory");
+    return 0;
+}}
+void *buffer(void) {{ char *p = allocate({size}, "src/a.c", {line}); return p ? p + 1 : p; }}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("line", ["12", "13"])
+def test_a_size_beside_the_name_of_a_file_is_no_line_number(compiler: str, line: str) -> None:
+    """An allocator that also gets file and line: what a fix changes is its size."""
+    old = _build(compiler, "-O2", _SIZED.format(size=128, line=12))
+    outcome = compare(old, _build(compiler, "-O2", _SIZED.format(size=256, line=line)))
+    assert outcome.verdict is Verdict.BASELINE_REQUIRED
+    assert {reason.code for reason in outcome.reasons} == {"allocation-size-changed"}

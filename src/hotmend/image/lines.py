@@ -15,9 +15,11 @@ from hotmend.image.references import Survey
 
 _SOURCE_FILE = re.compile(rb"[\w./+@-]{1,200}\.(?:c|cc|cpp|cxx|c\+\+|C|h|hh|hpp|hxx|inc|inl|def|y|l|m|mm|rs)\0")
 _LINE_MAX = 1_000_000
-_ARGUMENTS = frozenset(
-    int(r) for r in (Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9)
-)
+_IN_ORDER = tuple(int(r) for r in (Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9))
+_ARGUMENTS = frozenset(_IN_ORDER)
+_NAME_BEFORE = dict(zip(_IN_ORDER[1:], _IN_ORDER[:-1], strict=True))
+"""The argument that holds the file's name: right before the number. Any other number is a size, a code, a limit."""
+
 _PRESERVED = frozenset(
     int(r) for r in (Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15)
 )
@@ -144,7 +146,7 @@ class NumberedCalls:
             i = self.instructions[n]
             leaves = i.flow_control == FlowControl.UNCONDITIONAL_BRANCH and i.near_branch_target not in self.at
             if i.flow_control in _CALLS or leaves:
-                return next((f for r, f in self.files[n].items() if r in _ARGUMENTS and r != register), None)
+                return self.files[n].get(_NAME_BEFORE.get(register, _NONE))
             if i.flow_control in _ENDS:
                 return None
             if i.flow_control == FlowControl.UNCONDITIONAL_BRANCH:
