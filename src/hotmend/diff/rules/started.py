@@ -32,7 +32,7 @@ _SILENT = frozenset({
 
 
 def judge_startup(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
-    """Return refusals for start-up code that changed and for variables that nobody would set; a note for loops."""
+    """Return refusals for start-up code that changed and for variables that nobody would set, and for loops."""
     unchanged = set(c.staying().values())
     changed = {j for j, code in enumerate(c.new.codes) if j not in unchanged and not code.gap}
     for y in contents.changed:
@@ -106,5 +106,5 @@ def _never_returns(c: Correspondence, startup: Startup, changed: set[int]) -> It
     found = sorted(changed & startup.waiting.keys())
     if found:
         names = [c.new.codes[j].label for j in found[:_SHOWN]]
-        sentence = "a changed function waits in a loop and hardly ever returns; apply will refuse while it is active"
-        yield blame(note("never-returns", sentence, *names), found)
+        sentence = "a changed function waits in a loop that the program does not leave: it would always be active"
+        yield blame(refusal("never-returns", sentence, *names), found)
