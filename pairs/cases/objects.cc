@@ -177,7 +177,6 @@ void answer(char *line, size_t size) { snprintf(line, size, "numbers %ld %ld %d"
 
 //@ pair vector-of-larger-structs dangerous
 //@ says the elements of a vector grow: old elements lie closer together
-//@ gap the step through a vector is added to a pointer, which no rule compares
 #include <vector>
 struct Entry { int key; int value; OLD_NEW(, int weight = 2;) };
 static std::vector<Entry> *entries;

@@ -199,7 +199,6 @@ void answer(char *line, size_t size)
 
 //@ pair memset-size dangerous sized
 //@ says a larger size is handed to memset; the buffer's size comes from a setting that was read at start
-//@ gap the size of a fill alone does not tell that the object grew
 #define SIZE OLD_NEW("64", "160")
 #define MAKE calloc(1, strtol(SIZE, NULL, 10))
 #define FILL memset(buffer, c, OLD_NEW(60, 120)), buffer[60] = 0
@@ -213,7 +212,6 @@ static const char source[160] = "a source of one hundred and sixty bytes that is
 
 //@ pair own-allocator dangerous
 //@ says the size handed to the program's own allocator differs: old objects are shorter
-//@ gap an allocator of the program whose result is not filled at once is not recognised
 struct item { long id; OLD_NEW(, long extra[2];) };
 static char *arena;
 static unsigned long arena_used;
@@ -427,7 +425,6 @@ void answer(char *line, size_t size) { snprintf(line, size, "log %ld %d %d", log
 
 //@ pair reference-count-added dangerous
 //@ says an unused member counts references now: objects made before have none and are freed at the first release
-//@ gap an allocator that clears counts as having set every member
 struct shared { long value; long references; char text[16]; };
 static struct shared *shared;
 static int freed;
