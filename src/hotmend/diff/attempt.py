@@ -66,7 +66,7 @@ def attempt(
         *judge_unwinding(c, selection, aligned),
         *judge_biased(c, selection, aligned),
         *judge_registrations(c, contents, selection, aligned),
-        *judge_siblings(c, selection, stays_old),
+        *judge_siblings(c, contents, selection, stays_old),
         *refusals,
         *assembly.findings(),
     )

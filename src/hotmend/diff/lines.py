@@ -2,8 +2,8 @@
 
 A line added on top of a file changes the number that each error call and assertion below hands over, and with it one
 operand of the function around. Such a function does the same as before, so that it may stay as it is. It is recognised
-only where everything else is equal, byte for byte under the map; where the number is an argument of a call that also
-gets the name of a source file; and where the numbers of one file have kept their order, as lines do.
+only where everything else is equal, byte for byte under the map; where the number is the argument right behind the
+name of a source file; and where the numbers of one file have kept their order, as lines do.
 """
 
 from __future__ import annotations
