@@ -79,6 +79,8 @@ class Changes:
             self._compare(i, j) for i, j in sorted(c.pairs.items()) if not c.old.codes[i].gap
         ]
         self._by_code = {f.code: f for f in self.functions}
+        self._added: dict[int, list[Fact]] = {}
+        """Facts of codes without an old version, as far as they were asked for."""
 
     def __iter__(self) -> Iterator[Change]:
         for function in self.functions:
@@ -100,7 +102,11 @@ class Changes:
 
     def _after_of(self, j: int) -> Iterable[Fact]:
         known = self._by_code.get(j)
-        return known.after if known else self.new_facts(j)
+        if known is not None:
+            return known.after
+        if j not in self._added:
+            self._added[j] = self.new_facts(j)
+        return self._added[j]
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""
