@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hotmend.cli.main import run
 from hotmend.image.elf import read_image
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.encode import encode
+from hotmend.trial.cell import Cell
 from tests.live.handmade import compile_target, make_hotpatch
 
 pytestmark = pytest.mark.live
@@ -208,12 +210,24 @@ def test_calls_agree_with_objects_of_the_old_code(verify: Verify, tmp_path: Path
     ]
 
 
-def test_calls_that_differ_crash_or_have_no_function(verify: Verify, tmp_path: Path) -> None:
+def test_calls_that_differ_or_crash(verify: Verify, tmp_path: Path) -> None:
     (tmp_path / "calls.toml").write_text(CALLS)
     code, result = verify({"answer": "import:abort"}, "--calls", tmp_path / "calls.toml")
     assert (code, result["differences"][0]["got"]) == (4, "'killed by SIGABRT'")
     code, result = verify({"answer": 3}, "--calls", tmp_path / "calls.toml")
     assert (code, result["differences"][0]["got"]) == (4, "'3'")
+
+
+def test_a_missing_function_is_told_however_late_the_host_is_looked_for(
+    verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Cell._outer
+
+    def look_late(cell: Cell, inner: int) -> int:
+        time.sleep(0.5)
+        return look(cell, inner)
+
+    monkeypatch.setattr(Cell, "_outer", look_late)
     (tmp_path / "calls.toml").write_text('[[call]]\nfunction = "nothing"\n')
     code, result = verify({"answer": 2}, "--calls", tmp_path / "calls.toml")
     assert (code, [reason["code"] for reason in result["reasons"]]) == (4, ["host-did-not-start"]), result

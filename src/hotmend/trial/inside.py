@@ -156,7 +156,11 @@ class Init:
 def _become(
     request: dict[str, Any], channel: socket.socket, go: int, go_write: int, fault_read: int, fault: int
 ) -> NoReturn:
-    """In the child: take on user, limits and files, wait for `go`, and become the program."""
+    """In the child: take on user, limits and files, wait for `go`, and become the program.
+
+    What fails before is told after `go`: until then hotmend has to find the process alive.
+    """
+    begun = False
     try:
         for descriptor in (go_write, fault_read):
             os.close(descriptor)
@@ -169,6 +173,7 @@ def _become(
         _drop(request["user"], strict=request["strict"])
         if os.read(go, 1) != b"\1":
             os._exit(125)
+        begun = True
         if library is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execve(request["program"], request["arguments"], request["environment"])  # noqa: S606 - our purpose
@@ -176,6 +181,8 @@ def _become(
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the parent says it to hotmend
         text = error.strerror if isinstance(error, OSError) else ""
+        if not begun:
+            os.read(go, 1)
         os.write(fault, f"{type(error).__name__}: {text or error}".encode()[:4000])
         os._exit(126)
 
