@@ -18,6 +18,9 @@ Literal = Callable[[int, int], int | None]
 Dealing = Callable[[int], tuple[bool, int] | None]
 """Says of a call at an instruction index whether it takes (True) or gives back, and a thing of which kind."""
 
+Passes = Callable[[int], bool]
+"""Says of a call at an instruction index whether it returns what it is handed first."""
+
 
 class Use(StrEnum):
     """What is done with a value. The number of a fact is the constant, the bytes accessed, or the distance."""

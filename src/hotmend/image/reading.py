@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from iced_x86 import FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
 
 from hotmend.image.body import Body, uses_frame_pointer
-from hotmend.image.facts import WITH_CONSTANT, Dealing, Fact, Literal, Locate, Location, Use
+from hotmend.image.facts import WITH_CONSTANT, Dealing, Fact, Literal, Locate, Location, Passes, Use
 from hotmend.image.values import BYTES, UNKNOWN, Slot, State, Value
 
 _REGISTER, _MEMORY = int(OpKind.REGISTER), int(OpKind.MEMORY)
@@ -94,12 +94,17 @@ class _Step:
 class _Reader:
     """Reads one body."""
 
-    def __init__(self, body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing) -> None:
+    def __init__(
+        self, body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing, passes: Passes
+    ) -> None:
         self._instructions = body.instructions
-        self._locate, self._constant, self._literal, self._dealing = locate, constant, literal, dealing
+        self._locate, self._constant, self._literal = locate, constant, literal
+        self._dealing, self._passes = dealing, passes
         self._frame = uses_frame_pointer(body.instructions)
         self._state = State()
         self.facts: list[Fact] = []
+        self.returned: list[Value] = []
+        """What is known of the result, for each way out of the function."""
 
     def run(self) -> list[Fact]:
         """Return all facts in the order of instructions."""
@@ -116,10 +121,10 @@ class _Reader:
             if deal is not None and not deal[0]:
                 self._give_back(n, deal[1])
             if flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
-                self._state.call()
-                if deal is not None and deal[0]:
-                    self._state.set_register(_RAX, Value(taken=deal[1]))
+                self._call(n, deal)
                 continue
+            if flow == FlowControl.RETURN:
+                self.returned.append(self._state.register(_RAX))
             if (
                 flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
                 and i.near_branch_target > i.ip
@@ -127,6 +132,15 @@ class _Reader:
                 self._state.branch(i.near_branch_target)
             through = flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT, FlowControl.XBEGIN_XABORT_XEND)
         return self.facts
+
+    def _call(self, n: int, deal: tuple[bool, int] | None) -> None:
+        """Forget what a call may overwrite, and note what its result is."""
+        handed = self._state.register(_FIRST_ARGUMENTS[0]).taken
+        self._state.call()
+        if deal is not None and deal[0]:
+            self._state.set_register(_RAX, Value(taken=deal[1]))
+        elif handed >= 0 and self._passes(n):
+            self._state.set_register(_RAX, Value(taken=handed))
 
     def _give_back(self, n: int, kind: int) -> None:
         """Note where what is handed to a call that gives something back was loaded from."""
@@ -175,6 +189,9 @@ class _Reader:
         i, n = step.i, step.n
         distance = _displacement(i)
         pointer = self._state.register(base) if base != _NONE else UNKNOWN
+        other = self._state.register(index) if index != _NONE else None
+        if other is not None and base != _NONE and i.memory_index_scale == 1 and _leads(other, pointer):
+            pointer, other = other, pointer
         place: Location | None = ("member", distance)
         if base == _NONE:
             place = self._global(distance) if distance > 0 else None
@@ -184,11 +201,11 @@ class _Reader:
             self._add(n, pointer.location, Use.POINTER, 0)
         if place is None:
             return None
-        if index != _NONE:
-            other = self._state.register(index)
-            self._add(n, place, Use.STRIDE, other.scale * i.memory_index_scale)
+        if other is not None:
+            step_bytes = other.scale * i.memory_index_scale
+            self._add(n, place, Use.STRIDE, step_bytes)
             if other.location is not None:
-                self._add(n, other.location, Use.INDEX, i.memory_index_scale)
+                self._add(n, other.location, Use.INDEX, step_bytes)
         elif pointer.scale > 1:
             self._add(n, place, Use.STRIDE, pointer.scale)
         return place
@@ -223,6 +240,8 @@ class _Reader:
         if int(i.memory_base) == int(i.memory_index):
             return Value(scale=second.scale * (1 + i.memory_index_scale))
         stride = second.scale * i.memory_index_scale
+        if i.memory_base == _NONE and distance == 0 and BYTES[i.op0_register] == 8:
+            return Value(second.location, scale=stride)
         if i.memory_base != _NONE and BYTES[i.op0_register] == 8:
             self._steps(step.n, first, stride, distance)
             if i.memory_index_scale == 1:
@@ -363,7 +382,7 @@ class _Reader:
             self._steps(step.n, other, value.scale)
             for one in (value, other):
                 if one.location is not None:
-                    self._add(step.n, one.location, Use.INDEX, 1)
+                    self._add(step.n, one.location, Use.INDEX, one.scale)
             self._state.set_register(step.i.op0_register, Value(scale=max(value.scale, other.scale)))
             return True
         if step.mnemonic in _CONDITIONAL_MOVES:
@@ -409,6 +428,11 @@ def _with_itself(step: _Step) -> bool:
     return step.kinds == [_REGISTER, _REGISTER] and int(step.i.op0_register) == int(step.i.op1_register)
 
 
+def _leads(index: Value, base: Value) -> bool:
+    """Return whether what the encoding calls the index is the address, and the base what is added to it."""
+    return (index.address is not None and base.address is None) or (base.scale > 1 and index.scale == 1)
+
+
 def _displacement(i: Instruction) -> int:
     return _signed(i.memory_displacement, 8)
 
@@ -433,7 +457,9 @@ def _after(operation: Operation, value: Value, subject: Location | None, step: _
     return Value(scale=scale, last=operation, address=address)
 
 
-def facts_of(body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing) -> list[Fact]:
+def facts_of(
+    body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing, passes: Passes
+) -> list[Fact]:
     """Return what a function does with lasting values.
 
     Args:
@@ -442,5 +468,19 @@ def facts_of(body: Body, locate: Locate, constant: Locate, literal: Literal, dea
         constant: the same for numbers, which in an image with fixed addresses may be addresses.
         literal: returns so many bytes at an address as a number where nobody can change them, else None.
         dealing: says which calls take and which give back.
+        passes: says which calls return what they are handed first.
     """
-    return _Reader(body, locate, constant, literal, dealing).run()
+    return _Reader(body, locate, constant, literal, dealing, passes).run()
+
+
+def returns_first_argument(body: Body) -> bool:
+    """Return whether a function returns what it was handed first, on every way out of it."""
+    reader = _Reader(body, _unknown, _unknown, lambda _a, _b: None, lambda _n: None, lambda _n: False)
+    reader.run()
+    first = Value(("argument", _FIRST_ARGUMENTS[0]))
+    return bool(reader.returned) and all(value == first for value in reader.returned)
+
+
+def _unknown(address: int) -> int | None:
+    del address
+    return None

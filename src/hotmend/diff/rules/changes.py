@@ -9,7 +9,7 @@ from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
-from hotmend.diff.rules.dealings import dealings_of
+from hotmend.diff.rules.dealings import dealings_of, passes_of
 from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.image import Image
 from hotmend.image.reading import facts_of
@@ -113,11 +113,14 @@ class Changes:
         new, body = self._c.new, self._aligned.new(j)
         constants = _constants(new.image, self._locate)
         dealing = dealings_of(new, self._c.new_plt, body)
-        return facts_of(body, self._locate, constants, _literals(new.image), dealing)
+        passes = passes_of(new, self._c.new_plt, body, self._aligned.new)
+        return facts_of(body, self._locate, constants, _literals(new.image), dealing, passes)
 
     def _old_facts(self, i: int) -> list[Fact]:
         old, body = self._c.old, self._aligned.old(i)
-        return facts_of(body, _itself, _itself, _literals(old.image), dealings_of(old, self._c.old_plt, body))
+        dealing = dealings_of(old, self._c.old_plt, body)
+        passes = passes_of(old, self._c.old_plt, body, self._aligned.old)
+        return facts_of(body, _itself, _itself, _literals(old.image), dealing, passes)
 
     def _compare(self, i: int, j: int) -> Compared:
         old = self._old_facts(i)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hotmend.image.body import Body
-from hotmend.image.facts import Dealing
+from hotmend.image.facts import Dealing, Passes
+from hotmend.image.reading import returns_first_argument
 from hotmend.image.references import Survey
 
 
@@ -51,6 +53,10 @@ LOCKS = (
 )
 
 
+_HANDS_BACK = re.compile(r"^(__)?(mem(cpy|move|set)|strn?cpy|strn?cat)(_chk)?$")
+"""Names of functions that fill what they are handed and return it."""
+
+
 def callee_name(survey: Survey, plt: dict[int, int], target: int) -> str:
     """Return the name of what is called: an import by its PLT stub or slot, or a function of the image that has one."""
     slot = survey.image.slots.get(plt.get(target, target))
@@ -76,3 +82,24 @@ def dealings_of(survey: Survey, plt: dict[int, int], body: Body) -> Dealing:
         return None
 
     return dealing
+
+
+def passes_of(survey: Survey, plt: dict[int, int], body: Body, body_of: Callable[[int], Body]) -> Passes:
+    """Return which calls of a function hand back what they are handed first.
+
+    Args:
+        survey: of the function's build.
+        plt: address of a PLT stub -> its slot.
+        body: the function.
+        body_of: turns the index of a code of the build into its body.
+    """
+
+    def passes(n: int) -> bool:
+        i = body.instructions[n]
+        target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
+        callee = survey.at.get(target, -1)
+        if callee >= 0:
+            return returns_first_argument(body_of(callee))
+        return bool(_HANDS_BACK.search(callee_name(survey, plt, target)))
+
+    return passes
