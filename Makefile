@@ -2,14 +2,14 @@
 # make test    lint, types and all tests (root: they change running processes)
 # make demo    a stock nginx and its security update, under load
 # make bench   the figures of the issue, from real runs
-# make pairs   compiled pairs with one known change each: what is dangerous must be refused (root)
+# make pairs faults   compiled pairs with one known change each: what is dangerous must be refused (root)
 
 PYTHON ?= python3
 BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo bench pairs clean
+.PHONY: setup test lint types demo bench pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -43,6 +43,9 @@ bench: setup
 
 pairs: setup
 	@$(BIN)/python -m pairs
+
+faults: setup
+	@$(BIN)/python -m faults
 
 clean:
 	rm -rf .venv .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

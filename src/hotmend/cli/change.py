@@ -17,7 +17,7 @@ NOT_MAPPED = "not-mapped"
 """State, and code of the only reason, of a named process that has nothing to do with the update."""
 
 _DEFAULTS = Options()
-_DONE = frozenset({"applied", "reverted", "would-apply", "would-revert"})
+_DONE = frozenset({"applied", "reverted", "repaired", "would-apply", "would-revert", "would-repair"})
 
 
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -114,6 +114,4 @@ def _relocation_line(relocation: RelocationShape) -> str:
         symbol += f"+{relocation.target:#x}"
     addend = f"{relocation.addend:+#x}" if relocation.addend else ""
     votes = f" {relocation.votes}" if relocation.votes else ""
-    return (
-        f"  {relocation.address:#10x}  {relocation.kind:<14}  {symbol + addend:<36}  {relocation.evidence}{votes}"
-    )
+    return f"  {relocation.address:#10x}  {relocation.kind:<14}  {symbol + addend:<36}  {relocation.evidence}{votes}"

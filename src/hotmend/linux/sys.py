@@ -29,11 +29,14 @@ EVENTS_NEW: Final = frozenset({1, 2, 3})
 """PTRACE_EVENT_FORK, _VFORK and _CLONE."""
 OPTION_EXEC, OPTION_KILL, OPTION_NEW = 1 << 4, 1 << 20, 0b1110
 """PTRACE_O_TRACEEXEC; PTRACE_O_EXITKILL: what is traced ends with its tracer; TRACEFORK, TRACEVFORK and TRACECLONE."""
+OPTION_CALLS: Final = 1
+"""PTRACE_O_TRACESYSGOOD: a stop at a system call shows as signal `CALL_STOP`."""
+CALL_STOP: Final = 0x85
 NT_X86_XSTATE: Final = 0x202
 IOV_MAX: Final = 1024
 KCMP_VM: Final = 1
 
-_CONT, _GETREGS, _SETREGS, _DETACH = 7, 12, 13, 17
+_CONT, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 7, 12, 13, 17, 24
 _GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
 _GETSIGMASK, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420F
 _SYS_KCMP = 312
@@ -120,6 +123,11 @@ def seize(tid: int, options: int = 0) -> None:
 def resume(tid: int, signal: int) -> None:
     """Let a stopped thread run on under its tracer, with `signal` delivered (0: none)."""
     _ptrace(_CONT, tid, 0, signal)
+
+
+def resume_to_call(tid: int, signal: int) -> None:
+    """Let a stopped thread run on to the beginning or the end of its next system call, with `signal` delivered."""
+    _ptrace(_SYSCALL, tid, 0, signal)
 
 
 def interrupt(tid: int) -> None:

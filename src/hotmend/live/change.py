@@ -19,6 +19,7 @@ from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import place
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.registry import observe
+from hotmend.live.repair import end_leftovers, find_leftovers, gate_groups
 from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.transaction import NotNowError, Transaction
 from hotmend.live.work import ProcessResult, Work
@@ -39,6 +40,7 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         if not targets:
             raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
         shadows = read_shadows(memory, images)
+        _end_others(work, memory, images, shadows, frozenset(target.id for target in targets))
         targets, active = _split_active(memory, targets, shadows)
         if not targets:
             return _finish_active(work, memory, active, images)
@@ -47,6 +49,15 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         if work.options.dry_run:
             return work.result("would-apply")
         return _carry_out(work, memory, plan, images)
+
+
+def _end_others(
+    work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], shadows: Sequence[Shadow], ids: frozenset[str]
+) -> None:
+    """Finish or undo what a patcher that died left of updates other than `ids`; those are dealt with anyway."""
+    if not work.options.dry_run:
+        others = [group for group in gate_groups(shadows) if not ids & set(group[0].update)]
+        end_leftovers(work, memory, images, find_leftovers(memory, others))
 
 
 def _split_active(
@@ -181,13 +192,11 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
     """Take back every update of one process that has one of `ids` (None: all), each with its whole group."""
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
         images = process_images(work.pid, memory).images
-        groups: dict[int, list[HeaderRecord]] = {}
-        for shadow in read_shadows(memory, images):
-            if shadow.placed:
-                groups.setdefault(shadow.record.gate, []).append(shadow.record)
+        shadows = read_shadows(memory, images)
+        if ids is not None:
+            _end_others(work, memory, images, shadows, ids)
         state = "unchanged"
-        for gate, group in groups.items():
-            records = tuple(sorted(group, key=lambda r: (not r.header <= gate < r.header + 4096, r.header)))
+        for records in gate_groups(shadows):
             if ids is not None and not ids & set(records[0].update):
                 continue
             seen = observe(memory, records, placed=True)

@@ -13,10 +13,11 @@ from hotmend.linux.calm import locked_memory, step_back
 from hotmend.linux.process import processes_mapping
 from hotmend.live.change import apply_one, revert_one
 from hotmend.live.registry import patched_processes
+from hotmend.live.repair import repair_one
 from hotmend.live.work import Options, ProcessResult, ShadowReport, Work
 from hotmend.model.hotpatch import Hotpatch
 
-__all__ = ["Options", "ProcessResult", "Progress", "ShadowReport", "apply", "revert"]
+__all__ = ["Options", "ProcessResult", "Progress", "ShadowReport", "apply", "repair", "revert"]
 
 Progress = Callable[[int, int], None]
 """Called with (processes done, processes in all)."""
@@ -93,3 +94,14 @@ def revert(
     return _for_each(
         patched_processes() if pids is None else pids, options, lambda work: revert_one(work, ids), progress
     )
+
+
+def repair(pids: Sequence[int] | None, options: Options, progress: Progress | None = None) -> list[ProcessResult]:
+    """Finish or undo what a patcher that died left behind; nothing that is whole is changed.
+
+    Args:
+        pids: processes; None: all that have a shadow.
+        options: how.
+        progress: told after each process.
+    """
+    return _for_each(patched_processes() if pids is None else pids, options, repair_one, progress)

@@ -106,6 +106,14 @@ def steps_to_revert(seen: Observation) -> tuple[Step, ...]:
     return _walk(BACKWARD, state, State.PLACED)
 
 
+def steps_to_repair(seen: Observation) -> tuple[Step, ...]:
+    """Return the step that ends what a patcher that died had begun: the gate says whether to finish or to undo."""
+    state = state_of(seen)
+    if state is State.STAGED:
+        return (Step.UNSTAGE,)
+    return (Step.SETTLE,) if state is State.SWITCHED else ()
+
+
 def _walk(table: dict[State, tuple[Step, State]], state: State, goal: State) -> tuple[Step, ...]:
     """Follow `table` from `state` to `goal`."""
     steps = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from hotmend.live.gate import EntryRecord, HeaderRecord, Shadow, find_shadows
 from hotmend.live.machine import Observation, State, state_of
 from hotmend.model.addresses import JUMP_BYTES
 from hotmend.model.errors import HotmendError
+
+_READINGS_MAX, _READING_PAUSE_SECONDS = 50, 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,10 @@ def observe(memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: b
     """
     if not placed:
         return Observation(placed=False, gate=False, old=0, stub=0, new=0, other=0)
-    gate = memory.read(records[0].gate, 1)
-    counts = {"old": 0, "stub": 0, "new": 0, "other": 0}
     entries = [entry for record in records for entry in record.entries]
-    for entry, content in zip(entries, read_entries(memory, entries), strict=True):
+    gate, contents = _read_gate_and_entries(memory, records[0].gate, entries)
+    counts = {"old": 0, "stub": 0, "new": 0, "other": 0}
+    for entry, content in zip(entries, contents, strict=True):
         counts[observe_entry(entry, content)] += 1
     known = gate in (b"\0", b"\1")
     return Observation(
@@ -103,6 +106,24 @@ def observe(memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: b
         new=counts["new"],
         other=counts["other"] + (not known),
     )
+
+
+def _read_gate_and_entries(
+    memory: ProcessMemory, gate: int, entries: Sequence[EntryRecord]
+) -> tuple[bytes, list[bytes]]:
+    """Return gate byte and entries as they were at one moment.
+
+    Somebody may be changing them: between two reads of ours any number of steps fit, and a gate from before with entries
+    from after looks like damage that is not there. Two readings that are equal are taken for one moment's.
+    """
+    seen = memory.read(gate, 1), read_entries(memory, entries)
+    for _ in range(_READINGS_MAX):
+        again = memory.read(gate, 1), read_entries(memory, entries)
+        if again == seen:
+            break
+        seen = again
+        time.sleep(_READING_PAUSE_SECONDS)
+    return seen
 
 
 def _describe(memory: ProcessMemory, shadow: Shadow, comm: str, *, loaded: bool) -> AppliedHotpatch:

@@ -56,7 +56,8 @@ class ProcessResult:
         pause_us: longest stop, microseconds.
         redirected: entries of the update.
         shadows: where the new code is.
-        state: `applied`, `reverted`, `refused`, `unchanged`, `gone`, `would-apply` or `would-revert`.
+        state: `applied`, `reverted`, `repaired`, `refused`, `unchanged`, `gone`, or `would-apply`, `would-revert`,
+            `would-repair`.
         reasons: of a refusal, and notes.
         bytes_mapped: address space of the shadows.
     """
@@ -150,8 +151,12 @@ class Work:
                 return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
             return self.result("refused", refusal("kernel-error", str(error)))
         finally:
-            if self.transaction is not None:
-                self.transaction.close()
+            self.end()
+
+    def end(self) -> None:
+        """Free what the transaction holds."""
+        if self.transaction is not None:
+            self.transaction.close()
 
     def begin(
         self,
@@ -161,6 +166,7 @@ class Work:
         stopper: Stopper,
     ) -> Transaction:
         """Prepare the transaction over `records`."""
+        self.end()
         self.records = records
         self.transaction = Transaction(
             memory=memory,

@@ -1,0 +1,67 @@
+"""`python -m faults`: a patcher killed, or held, before each of its system calls; how is its target? Needs root."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from faults.sweep import DEEDS, Sweep, Tally, every
+from faults.target import program_make
+
+_PROGRESS_EVERY = 50
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Sweep what was asked for and print what was found; 1 when a target did not survive or was not repaired."""
+    options = _parser().parse_args(arguments)
+    tallies = []
+    with tempfile.TemporaryDirectory(prefix="hotmend-faults-") as folder:
+        sweep = Sweep(program_make(Path(folder)), options.threads, options.delay)
+        for deed in options.only or DEEDS:
+            began = time.monotonic()
+            step = options.every or max(1, sweep.calls(deed) // options.samples if options.samples else 1)
+            tallies.append(sweep.run(deed, every(step), _progress))
+            _print(tallies[-1], time.monotonic() - began, step)
+    clean = all(tally.clean for tally in tallies)
+    points, survivals = sum(t.kills for t in tallies), sum(t.survivals for t in tallies)
+    word = "held" if options.delay else "killed"
+    print(f"{word} at {points} points, {survivals} survivals; load average {os.getloadavg()[0]:.1f}")
+    return 0 if clean and points else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("--threads", type=int, default=16, metavar="N", help="threads of the target (16)")
+    parser.add_argument("--only", choices=DEEDS, action="append", help="sweep only this; may be repeated")
+    parser.add_argument("--every", type=int, default=0, metavar="N", help="only every Nth system call (every one)")
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="about so many calls, evenly spread")
+    parser.add_argument(
+        "--delay", type=float, default=0.0, metavar="SECONDS", help="do not kill: hold the patcher for so long"
+    )
+    return parser
+
+
+def _print(tally: Tally, seconds: float, step: int) -> None:
+    found = ", ".join(f"{tally.found[code]} {code}" for code in ("old", "new", "half", "dead"))
+    which = "each system call" if step == 1 else f"every {step}th system call"
+    print(
+        f"{tally.deed}: {tally.kills} points ({which}), {tally.survivals} survivals; found {found}; "
+        f"{tally.left} to repair, {tally.repaired} repaired; {tally.went_on} changed there and back afterwards; "
+        f"{tally.wrong} wrong answers, {tally.interrupted} calls interrupted; {seconds:.0f} s",
+        flush=True,
+    )
+    for failure in tally.failures:
+        print(f"  FAILED {failure}", flush=True)
+
+
+def _progress(tally: Tally) -> None:
+    if tally.kills % _PROGRESS_EVERY == 0:
+        print(f"faults: {tally.deed}: {tally.kills} points", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

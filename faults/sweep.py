@@ -1,0 +1,186 @@
+"""One kill, or one delay, at every system call of a patcher; after each the target is asked, and repaired."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from faults.target import Health, Program, health_of, target_start
+from faults.tracer import Ran, run_traced
+from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
+from hotmend.live.machine import State
+from hotmend.live.registry import process_status
+from tests.live.conftest import Target
+
+DEEDS = ("apply", "revert", "re-apply")
+OPTIONS = Options(deadline_seconds=20.0, max_pause_us=2_000_000)
+"""A traced patcher is slow: each of its system calls waits for the tracer twice."""
+
+_WHOLE = frozenset({State.EMPTY, State.PLACED, State.SETTLED})
+_MISSES_MAX = 3
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a sweep of one deed found.
+
+    Attributes:
+        deed: one of `DEEDS`.
+        kills: points at which the patcher was killed, or held.
+        survivals: targets that were whole afterwards: alive, all old or all new, no answer wrong.
+        found: how many were `old`, `new`, `half` or `dead` after the kill.
+        left: how many of them had something to repair, and `repaired`: how many were whole after `hotmend repair`.
+        went_on: how many could be changed there and back again after that.
+        wrong, interrupted: answers that neither build gives; calls that returned EINTR.
+        frozen: runs (delays only) in which the target stood still while the patcher was held.
+        failures: what went wrong, one line each.
+    """
+
+    deed: str
+    kills: int = 0
+    survivals: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    left: int = 0
+    repaired: int = 0
+    went_on: int = 0
+    wrong: int = 0
+    interrupted: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether every target survived, was repaired and went on."""
+        return not self.failures and self.kills == self.survivals == self.went_on and self.left == self.repaired
+
+
+class Sweep:
+    """Sweeps one deed over one kind of target."""
+
+    def __init__(self, program: Program, threads: int, hold_seconds: float = 0.0) -> None:
+        self._program = program
+        self._threads = threads
+        self._hold_seconds = hold_seconds
+        self._target: Target | None = None
+
+    def run(self, deed: str, points: Iterator[int], progress: Callable[[Tally], None]) -> Tally:
+        """Kill (or hold) a patcher at each of `points`, until it ends before it comes to them."""
+        tally, misses = Tally(deed), 0
+        try:
+            for point in points:
+                target = self._prepared(deed)
+                ran = run_traced(self._deed(deed, target), point, self._hold_seconds)
+                if not ran.reached:
+                    misses += 1
+                    self._judge_whole_run(tally, target, ran)
+                    if misses >= _MISSES_MAX:
+                        break
+                    continue
+                misses = 0
+                self._judge(tally, target, point, ran)
+                progress(tally)
+        finally:
+            self._drop()
+        return tally
+
+    def calls(self, deed: str) -> int:
+        """Return how many system calls the deed takes here when nothing happens to it."""
+        try:
+            return run_traced(self._deed(deed, self._prepared(deed)), 0).calls
+        finally:
+            self._drop()
+
+    def _prepared(self, deed: str) -> Target:
+        """Return a target from which the deed can begin; only a first apply needs one that was never touched."""
+        if deed == "apply":
+            self._drop()
+        if self._target is None:
+            self._target = target_start(self._program, self._threads)
+            if deed == "re-apply":
+                self._change(self._target, "apply")
+                self._change(self._target, "revert")
+        if deed == "revert":
+            self._change(self._target, "apply")
+        elif deed == "re-apply":
+            self._change(self._target, "revert")
+        health_of(self._target)
+        return self._target
+
+    def _drop(self) -> None:
+        if self._target is not None:
+            self._target.close()
+            self._target = None
+
+    def _deed(self, deed: str, target: Target) -> Callable[[], bool]:
+        return lambda: self._change(target, deed)
+
+    def _change(self, target: Target, deed: str) -> bool:
+        """Do the deed without anything happening to it."""
+        if deed == "revert":
+            results = revert(None, [target.pid], OPTIONS)
+        else:
+            results = apply(self._program.hotpatches, [target.pid], OPTIONS)
+        return _done(results)
+
+    def _judge_whole_run(self, tally: Tally, target: Target, ran: Ran) -> None:
+        """A run that came to its end must have done the deed."""
+        wanted = "old" if tally.deed == "revert" else "new"
+        health = health_of(target)
+        if ran.exit_code != 0 or health.code != wanted or health.changes > 1 or health.wrong:
+            tally.failures.append(f"{tally.deed}, not killed: exit code {ran.exit_code}, {health}")
+
+    def _judge(self, tally: Tally, target: Target, point: int, ran: Ran) -> None:
+        """Ask the target, repair it, change it there and back; count."""
+        where = f"{tally.deed}, call {point} (number {ran.call})"
+        tally.kills += 1
+        health = health_of(target)
+        tally.found[_verdict(health)] += 1
+        tally.wrong += health.wrong
+        tally.interrupted += health.interrupted
+        if _verdict(health) not in ("old", "new") or health.wrong:
+            tally.failures.append(f"{where}: {health}")
+            self._drop()
+            return
+        tally.survivals += 1
+        left = [s.state for s in process_status(target.pid) if s.state not in _WHOLE]
+        tally.left += bool(left)
+        repaired = repair([target.pid], OPTIONS)[0]
+        states = [s.state for s in process_status(target.pid)]
+        after = health_of(target)
+        if (
+            repaired.state != ("repaired" if left else "unchanged")
+            or not _WHOLE.issuperset(states)
+            or (after.code, after.changes, after.wrong) != (health.code, 0, 0)
+        ):
+            tally.failures.append(f"{where}: left {left}; repair: {repaired.state}, then {states}, {after}")
+            self._drop()
+            return
+        tally.repaired += bool(left)
+        if self._goes_on(target):
+            tally.went_on += 1
+        else:
+            tally.failures.append(f"{where}: could not be changed there and back afterwards")
+            self._drop()
+
+    def _goes_on(self, target: Target) -> bool:
+        """Tell whether the target can still be changed there and back."""
+        self._change(target, "apply")
+        changed = health_of(target)
+        self._change(target, "revert")
+        back = health_of(target)
+        return (changed.code, back.code, back.changes, changed.wrong, back.wrong) == ("new", "old", 1, 0, 0)
+
+
+def _done(results: list[ProcessResult]) -> bool:
+    return all(result.state in ("applied", "reverted", "repaired", "unchanged") for result in results)
+
+
+def _verdict(health: Health) -> str:
+    """One patcher turns the gate once: whoever sees two changes of the answer has seen half of one."""
+    return "half" if health.changes > 1 else health.code
+
+
+def every(step: int = 1) -> Iterator[int]:
+    """Return 1, 1 + step, 1 + 2 * step and so on."""
+    return itertools.count(1, step)

@@ -1,0 +1,87 @@
+"""The target of the sweeps: compiled once, started as often as needed, asked how it is."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotmend.model.hotpatch import Hotpatch
+from tests.live.conftest import Target
+from tests.live.handmade import compile_target, make_hotpatch
+
+FOLDER = Path(__file__).parent
+_FUNCTIONS = 8
+_OLD, _NEW = 1, 2
+_ALIVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An executable with a library of its own, and the update for both: two hotpatches, one switch."""
+
+    path: Path
+    hotpatches: tuple[Hotpatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the target says of itself.
+
+    Attributes:
+        code: `old`, `new`, `half`, or `dead`.
+        changes: most changes of the answer that one thread has seen since it was asked last.
+        wrong: answers that neither build gives, or sums that came out wrong.
+        interrupted: calls that returned EINTR.
+    """
+
+    code: str
+    changes: int = 0
+    wrong: int = 0
+    interrupted: int = 0
+
+
+def program_make(folder: Path) -> Program:
+    """Compile both images and make their hotpatches; every run has build-ids of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    library = compile_target(FOLDER / "library.c", folder / "libtarget.so", "-shared", "-fPIC", _build_id())
+    link = ("-L" + str(folder), "-ltarget", f"-Wl,-rpath,{folder}", _build_id())
+    path = compile_target(FOLDER / "target.c", folder / "target", *link)
+    answers = {f"f{n}": _NEW for n in range(_FUNCTIONS)} | {"outer": _NEW}
+    return Program(
+        path, (make_hotpatch(path, answers), make_hotpatch(library, {f"g{n}": _NEW for n in range(_FUNCTIONS)}))
+    )
+
+
+def _build_id() -> str:
+    return f"-Wl,--build-id=0x{secrets.token_hex(20)}"
+
+
+def target_start(program: Program, threads: int) -> Target:
+    """Start one."""
+    return Target(program.path, str(threads))
+
+
+def health_of(target: Target) -> Health:
+    """Ask the target; every thread has run since the last time, or it is `dead`."""
+    began = time.monotonic()
+    changes = wrong = interrupted = 0
+    seen: set[int] = set()
+    while True:
+        try:
+            answers = {int(word) for word in target.ask("a").split()}
+            words = [int(word) for word in target.ask("c").split()]
+        except (OSError, ValueError):
+            return Health("dead")
+        if not answers or len(words) != 5 or target.process.poll() is not None:
+            return Health("dead")
+        seen |= answers
+        changes, wrong, interrupted = changes + words[0], wrong + words[1] + words[3], interrupted + words[2]
+        if words[4] > 0:
+            break
+        if time.monotonic() - began > _ALIVE_SECONDS:
+            return Health("dead", changes, wrong, interrupted)
+        time.sleep(0.005)
+    code = {frozenset({_OLD}): "old", frozenset({_NEW}): "new"}.get(frozenset(seen), "half")
+    return Health(code, changes, wrong, interrupted)

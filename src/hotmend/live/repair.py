@@ -1,0 +1,79 @@
+"""What a patcher that died left in a process, finished or undone. Neither needs haste, a stack check or a file.
+
+The gate decides which: 0 and some entries lead to stubs, they get their old bytes back; 1 and some entries still go
+through their stubs, they become direct jumps. Nothing reaches a shadow that was not completed: it stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import MappedImage, process_images
+from hotmend.linux.stop import Stopper
+from hotmend.live.gate import HeaderRecord, Shadow
+from hotmend.live.machine import State, Step, state_of, steps_to_repair
+from hotmend.live.needs import Refusal
+from hotmend.live.plan import read_shadows
+from hotmend.live.registry import observe
+from hotmend.live.work import ProcessResult, Work
+from hotmend.model.addresses import PAGE_BYTES
+from hotmend.model.verdict import refusal
+
+Group = tuple[HeaderRecord, ...]
+"""The headers that share one gate, the one that has it first."""
+
+
+def gate_groups(shadows: Iterable[Shadow]) -> tuple[Group, ...]:
+    """Return the complete shadows by update."""
+    groups: dict[int, list[HeaderRecord]] = {}
+    for shadow in shadows:
+        if shadow.placed:
+            groups.setdefault(shadow.record.gate, []).append(shadow.record)
+    return tuple(
+        tuple(sorted(group, key=lambda r: (not r.header <= gate < r.header + PAGE_BYTES, r.header)))
+        for gate, group in groups.items()
+    )
+
+
+def find_leftovers(memory: ProcessMemory, groups: Iterable[Group]) -> list[tuple[Group, Step]]:
+    """Return the updates that stand in the middle of something, and the step that ends it.
+
+    Raises:
+        Refusal: an entry holds what no step writes.
+    """
+    found = []
+    for group in groups:
+        seen = observe(memory, group, placed=True)
+        if state_of(seen) is State.DAMAGED:
+            raise Refusal(
+                refusal("entry-changed-meanwhile", f"process {memory.pid}: entries of {group[0].name} hold other code")
+            )
+        found += [(group, step) for step in steps_to_repair(seen)]
+    return found
+
+
+def end_leftovers(
+    work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], left: Sequence[tuple[Group, Step]]
+) -> None:
+    """Do the steps.
+
+    Raises:
+        NotNowError: no safe moment until the deadline; what is left is as harmless as before.
+    """
+    for group, step in left:
+        work.begin(memory, group, images, Stopper(work.pid)).run(step)
+
+
+def repair_one(work: Work) -> ProcessResult:
+    """Finish or undo whatever was left in one process."""
+    with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
+        images = process_images(work.pid, memory).images
+        left = find_leftovers(memory, gate_groups(read_shadows(memory, images)))
+        if not left:
+            return work.result("unchanged")
+        if work.options.dry_run:
+            work.records = left[0][0]
+            return work.result("would-repair")
+        end_leftovers(work, memory, images, left)
+        return work.result("repaired")

@@ -1,0 +1,82 @@
+"""A patcher that dies, or sleeps for seconds, at sampled system calls. Every call: `python -m faults`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from faults.sweep import DEEDS, Sweep
+from faults.target import Program, health_of, program_make, target_start
+from hotmend.live.driver import Options, apply, repair
+from hotmend.live.machine import State
+from hotmend.live.registry import process_status
+from hotmend.live.repair import gate_groups
+from hotmend.live.transaction import Transaction
+
+KILLS, DELAYS = 12, 4
+
+
+@pytest.fixture(scope="module")
+def both_images(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """An executable and its library, changed in one switch."""
+    return program_make(tmp_path_factory.mktemp("faults"))
+
+
+def sampled(calls: int, count: int) -> Iterator[int]:
+    """Yield points all over the run, others in each test run; the seed is in what a failure prints: the points."""
+    chance = random.SystemRandom()
+    return iter(sorted(chance.sample(range(1, max(calls - 20, count + 1)), count)))
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_killed_at_a_system_call(both_images: Program, deed: str) -> None:
+    sweep = Sweep(both_images, 16)
+    tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS), lambda _: None)
+    assert tally.clean, tally
+    assert tally.kills >= KILLS - 3
+
+
+@pytest.mark.parametrize("deed", ["apply", "revert"])
+def test_asleep_at_a_system_call(both_images: Program, deed: str) -> None:
+    sweep = Sweep(both_images, 16, hold_seconds=1.0)
+    tally = sweep.run(deed, sampled(sweep.calls(deed), DELAYS), lambda _: None)
+    assert tally.clean, tally
+    assert tally.kills >= 1
+
+
+@pytest.mark.parametrize(
+    ("step", "left", "code", "end"),
+    [("stage", State.STAGED, "old", State.PLACED), ("switch", State.SWITCHED, "new", State.SETTLED)],
+)
+def test_repair_finishes_or_undoes(
+    both_images: Program, monkeypatch: pytest.MonkeyPatch, step: str, left: State, code: str, end: State
+) -> None:
+    """A patcher that ends right after a step leaves what only that step explains; the gate decides where it goes."""
+    target = target_start(both_images, 4)
+    run = Transaction.run
+
+    def dying(self: Transaction, now: object) -> None:
+        run(self, now)  # type: ignore[arg-type]
+        if now == step:
+            raise KeyboardInterrupt
+
+    try:
+        monkeypatch.setattr(Transaction, "run", dying)
+        with pytest.raises(KeyboardInterrupt):
+            apply(both_images.hotpatches, [target.pid], Options())
+        monkeypatch.undo()
+        assert {s.state for s in process_status(target.pid)} == {left}
+        assert repair([target.pid], Options(dry_run=True))[0].state == "would-repair"
+        assert health_of(target).code == code
+        assert repair([target.pid], Options())[0].state == "repaired"
+        assert {s.state for s in process_status(target.pid)} == {end}
+        assert repair([target.pid], Options())[0].state == "unchanged"
+        assert health_of(target).code == code
+    finally:
+        target.close()
+
+
+def test_nothing_to_group() -> None:
+    assert gate_groups([]) == ()
