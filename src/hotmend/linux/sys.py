@@ -38,7 +38,8 @@ KCMP_VM: Final = 1
 
 _CONT, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 7, 12, 13, 17, 24
 _GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
-_GETSIGMASK, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420F
+_GETSIGMASK, _SECCOMP_GET_FILTER, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420C, 0x420F
+_FILTER_INSTRUCTION_BYTES = 8
 _SYS_KCMP = 312
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _XSTATE_BYTES_MAX = 1 << 16
@@ -181,6 +182,26 @@ def get_rseq(tid: int) -> RseqConfiguration:
     _ptrace(_GET_RSEQ_CONFIGURATION, tid, 24, ctypes.addressof(buffer))
     pointer, size, signature = struct.unpack_from("<QII", buffer)
     return RseqConfiguration(pointer, size, signature)
+
+
+def get_seccomp_filters(tid: int) -> tuple[bytes, ...]:
+    """Return the seccomp filters of a stopped thread, the newest first, each as an array of `struct sock_filter`.
+
+    Raises:
+        OSError: this process lacks CAP_SYS_ADMIN or is filtered itself (EACCES), the kernel does not keep filters
+            (EINVAL, EIO), or one is no classic program (EMEDIUMTYPE).
+    """
+    filters: list[bytes] = []
+    while True:
+        try:
+            count = _ptrace(_SECCOMP_GET_FILTER, tid, len(filters), 0)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return tuple(reversed(filters))
+            raise
+        buffer = ctypes.create_string_buffer(count * _FILTER_INSTRUCTION_BYTES)
+        _ptrace(_SECCOMP_GET_FILTER, tid, len(filters), ctypes.addressof(buffer))
+        filters.append(buffer.raw)
 
 
 def read_ranges(pid: int, ranges: Sequence[tuple[int, int]]) -> bytearray:
