@@ -12,9 +12,10 @@ import pytest
 
 from hotmend.cli import apply as apply_module
 from hotmend.cli import revert as revert_module
-from hotmend.cli.change import exit_code
+from hotmend.cli.change import AUDIT_VARIABLE, exit_code
 from hotmend.cli.main import run
 from hotmend.cli.output import ExitCode
+from hotmend.live.audit import DEFAULT_FILE
 from hotmend.live.driver import Options, ProcessResult, ShadowReport
 from hotmend.live.gate import hotpatch_id
 from hotmend.model.hotpatch import Hotpatch
@@ -23,6 +24,7 @@ from hotmend.package.encode import encode
 from tests.hotpatches import sample
 
 Capture = pytest.CaptureFixture[str]
+AUDIT = os.environ.get(AUDIT_VARIABLE, str(DEFAULT_FILE))
 Asked = list[tuple[Any, Any, Options]]
 
 
@@ -66,7 +68,7 @@ def test_apply_passes_on_what_it_was_told(file: str, driver: Callable[..., Asked
     asked = driver(result(7, "would-apply"))
     arguments = ["--pid", "7", "--pid", "8", "--pid", "7", "--dry-run", "--deadline", "2.5", "--max-pause", "800"]
     assert run(["apply", file, *arguments]) == 0
-    assert asked == [((sample(),), [7, 8], Options(2.5, 800, dry_run=True))]
+    assert asked == [((sample(),), [7, 8], Options(2.5, 800, dry_run=True, audit=AUDIT))]
 
 
 def test_apply_means_all_processes_unless_some_are_named(file: str, driver: Callable[..., Asked]) -> None:
@@ -127,13 +129,13 @@ def test_the_worst_process_decides_the_exit_code(states: set[str], code: ExitCod
 def test_revert_takes_back_what_the_file_holds(file: str, driver: Callable[..., Asked]) -> None:
     asked = driver(result(7, "reverted"))
     assert run(["revert", file, "--pid", "7"]) == 0
-    assert asked == [([hotpatch_id(sample())], [7], Options())]
+    assert asked == [([hotpatch_id(sample())], [7], Options(audit=AUDIT))]
 
 
 def test_revert_all_takes_back_everything(driver: Callable[..., Asked]) -> None:
     asked = driver(result(7, "reverted"))
     assert run(["revert", "--all"]) == 0
-    assert asked == [(None, None, Options())]
+    assert asked == [(None, None, Options(audit=AUDIT))]
 
 
 def test_revert_does_not_report_processes_with_something_else(

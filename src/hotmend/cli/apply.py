@@ -45,6 +45,7 @@ def apply_command(
     dry_run: bool,
     deadline: float,
     max_pause: int,
+    audit: Path,
     as_json: bool,
     rehearse: bool,
     rehearse_seconds: float,
@@ -60,7 +61,7 @@ def apply_command(
     plan = Plan(rehearse_seconds, rehearse_command, rehearse_expect_change, _words(rehearse_start))
     if not rehearse and plan != _PLAN:
         raise UsageError("the --rehearse-... options go with --rehearse")
-    hotpatches, options = load(file), Options(deadline, max_pause, dry_run)
+    hotpatches, options = load(file), Options(deadline, max_pause, dry_run, str(audit))
     wanted = list(dict.fromkeys(pids)) or None
     rehearsals: list[Rehearsal] = []
     with Steps(threaded=False) as steps:

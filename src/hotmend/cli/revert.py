@@ -25,6 +25,7 @@ def revert_command(
     dry_run: bool,
     deadline: float,
     max_pause: int,
+    audit: Path,
     as_json: bool,
 ) -> int:
     """Bring the old code back, under the same safety rule.
@@ -38,7 +39,7 @@ def revert_command(
         results = revert(
             ids,
             list(dict.fromkeys(pids)) or None,
-            Options(deadline, max_pause, dry_run),
+            Options(deadline, max_pause, dry_run, str(audit)),
             lambda done, total: steps("reverting", done, total),
         )
     # Without --pid every process that has any hotpatch was asked; those without this one are of no interest.

@@ -389,6 +389,51 @@ class StatusShape(msgspec.Struct, frozen=True):
     hotpatches: tuple[AppliedShape, ...]
 
 
+class AuditedImageShape(msgspec.Struct, frozen=True):
+    """`audit`: an image that a change was about."""
+
+    path: str
+    old_build_id: str
+    new_build_id: str
+
+
+class AuditShape(msgspec.Struct, frozen=True):
+    """`audit`: one line of the record."""
+
+    number: int
+    previous: str
+    at: str
+    phase: str
+    change: int
+    deed: str
+    steps: tuple[str, ...]
+    uid: int
+    login_uid: int | None
+    patcher_pid: int
+    patcher_command_line: str
+    pid: int
+    start_time_ticks: int
+    command_line: str
+    hotpatches: tuple[str, ...]
+    images: tuple[AuditedImageShape, ...]
+    shadow_sha256: str
+    entries_sha256: str
+    state: str
+    outcome: str
+
+
+class AuditCheckShape(msgspec.Struct, frozen=True):
+    """`audit`: what checking the chain gave; the last object."""
+
+    file: str
+    sound: bool
+    lines: int
+    head: str
+    torn_bytes: int
+    unfinished: tuple[int, ...]
+    error: str
+
+
 class DifferenceShape(msgspec.Struct, frozen=True):
     """`verify`: a piece of output that differs, and where it does first. `line` is 0 where it is not text."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from hotmend.linux import procfs, remote
 from hotmend.linux.memory import ProcessMemory
@@ -12,6 +13,7 @@ from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stop import Stopper
 from hotmend.linux.unwind import Unwinder
+from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
@@ -24,7 +26,7 @@ from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.transaction import NotNowError, Transaction
 from hotmend.live.work import ProcessResult, Work
 from hotmend.model.hotpatch import Hotpatch
-from hotmend.model.verdict import note, refusal
+from hotmend.model.verdict import Reason, note, refusal
 
 _UNDO_SECONDS = 1.0
 
@@ -48,7 +50,9 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         work.records = plan.records
         if work.options.dry_run:
             return work.result("would-apply")
-        return _carry_out(work, memory, plan, images)
+        steps = tuple(Step)[:4] if plan.placements else steps_to_apply(observe(memory, plan.records, placed=True))
+        carry_out = partial(_carry_out, work, memory, plan, images)
+        return recorded(work, memory, "apply", plan.records, steps, carry_out, plan.placements)
 
 
 def _end_others(
@@ -101,8 +105,12 @@ def _finish_active(
     left = [r for r in records if state_of(observe(memory, (r,), placed=True)) is State.SWITCHED]
     if not left or work.options.dry_run:
         return work.result("unchanged")
-    work.begin(memory, records, images, Stopper(work.pid)).run(Step.SETTLE)
-    return work.result("applied")
+
+    def settle() -> ProcessResult:
+        work.begin(memory, records, images, Stopper(work.pid)).run(Step.SETTLE)
+        return work.result("applied")
+
+    return recorded(work, memory, "apply", records, (Step.SETTLE,), settle)
 
 
 def _checked_plan(
@@ -196,6 +204,7 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
         if ids is not None:
             _end_others(work, memory, images, shadows, ids)
         state = "unchanged"
+        notes: tuple[Reason, ...] = ()
         for records in gate_groups(shadows):
             if ids is not None and not ids & set(records[0].update):
                 continue
@@ -206,8 +215,10 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
             if steps and work.options.dry_run:
                 work.records, state = records, "would-revert"
             elif steps:
-                state = _take_back(work, memory, records, images, steps)
-        return work.result(state)
+                take_back = partial(_take_back, work, memory, records, images, steps)
+                result = recorded(work, memory, "revert", records, steps, take_back)
+                state, notes = result.state, notes + result.reasons
+        return work.result(state, *notes)
 
 
 def _take_back(
@@ -216,7 +227,7 @@ def _take_back(
     records: tuple[HeaderRecord, ...],
     images: tuple[MappedImage, ...],
     steps: tuple[Step, ...],
-) -> str:
+) -> ProcessResult:
     """Run the steps back; where no safe moment comes, settle again and refuse."""
     if Step.UNSWITCH in steps:
         homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
@@ -233,4 +244,4 @@ def _take_back(
             with contextlib.suppress(NotNowError):
                 transaction.run(Step.SETTLE)
             raise
-    return "reverted"
+    return work.result("reverted")

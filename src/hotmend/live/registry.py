@@ -113,8 +113,8 @@ def _read_gate_and_entries(
 ) -> tuple[bytes, list[bytes]]:
     """Return gate byte and entries as they were at one moment.
 
-    Somebody may be changing them: between two reads of ours any number of steps fit, and a gate from before with entries
-    from after looks like damage that is not there. Two readings that are equal are taken for one moment's.
+    Somebody may be changing them: between two reads of ours any number of steps fit, and a gate from before with
+    entries from after looks like damage that is not there. Two readings that are equal are taken for one moment's.
     """
     seen = memory.read(gate, 1), read_entries(memory, entries)
     for _ in range(_READINGS_MAX):

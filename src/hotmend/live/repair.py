@@ -7,10 +7,12 @@ through their stubs, they become direct jumps. Nothing reaches a shadow that was
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.stop import Stopper
+from hotmend.live.audit import recorded
 from hotmend.live.gate import HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_repair
 from hotmend.live.needs import Refusal
@@ -62,7 +64,12 @@ def end_leftovers(
         NotNowError: no safe moment until the deadline; what is left is as harmless as before.
     """
     for group, step in left:
-        work.begin(memory, group, images, Stopper(work.pid)).run(step)
+        recorded(work, memory, "repair", group, (step,), partial(_end, work, memory, images, group, step))
+
+
+def _end(work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], group: Group, step: Step) -> ProcessResult:
+    work.begin(memory, group, images, Stopper(work.pid)).run(step)
+    return work.result("repaired")
 
 
 def repair_one(work: Work) -> ProcessResult:

@@ -27,11 +27,13 @@ class Options:
         deadline_seconds: how long to look for a safe moment in one process.
         max_pause_us: budget of one stop, in microseconds.
         dry_run: check everything, write nothing.
+        audit: file of the audit record; "": none is kept (throw-away processes).
     """
 
     deadline_seconds: float = 10.0
     max_pause_us: int = 5000
     dry_run: bool = False
+    audit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ def apply_rehearsed(
     rehearsals = []
     for number, group in enumerate(groups):
         progress(f"rehearsing process {group.root}", number, len(groups))
-        rehearsals.append(rehearse(hotpatches, group, plan, replace(options, dry_run=False)))
+        rehearsals.append(rehearse(hotpatches, group, plan, replace(options, dry_run=False, audit="")))
     progress("applying", len(groups), len(groups))
     passed = {rehearsal.root: rehearsal for rehearsal in rehearsals if rehearsal.passed}
     for group in find_groups(builds, pids):  # workers come and go meanwhile: those there are now count

@@ -1,0 +1,21 @@
+"""For all tests: the audit record of what they change is theirs, and goes with them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name a file of this run's own; commands that tests start inherit it."""
+    config.stash[_FOLDER] = folder = tempfile.TemporaryDirectory(prefix="hotmend-audit-")
+    os.environ["HOTMEND_AUDIT"] = f"{folder.name}/audit.jsonl"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take it away."""
+    config.stash[_FOLDER].cleanup()
