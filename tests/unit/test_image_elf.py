@@ -194,9 +194,6 @@ _DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a packed relocation outside of memory": (lambda: _MADE.but(relr=(0x7000,)), "relocation lies outside"),
     "a packed relocation that wraps around": (lambda: _MADE.but(relr=((1 << 64) - 8,)), "."),
-    "text relocations": (
-        lambda: _MADE.but(parts=_with(Part(".rela.text", 4, ALLOC, 0xE00, bytes(24), 24, link=1))), "text relocations",
-    ),
     "a symbol beyond all addresses": (
         lambda: _MADE.but(exports={"far": ((1 << 64) - 8, 8, STT_OBJECT)}), "lies outside of what can be addressed",
     ),

@@ -13,6 +13,7 @@ ACCEPTABLE: Final = frozenset(
         "contents-may-be-copied",
         "start-only-code",
         "function-split",
+        "generator-changed",
         "registered-at-start",
         "state-encoding-changed",
     }

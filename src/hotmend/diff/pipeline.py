@@ -25,6 +25,7 @@ from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.rules.allocation import judge_allocations
 from hotmend.diff.rules.changes import Changes
 from hotmend.diff.rules.copies import judge_copies, judge_identity
+from hotmend.diff.rules.generated import judge_text
 from hotmend.diff.rules.judge import judge_exports, judge_splits
 from hotmend.diff.rules.layout import judge_layout, judge_thread_storage
 from hotmend.diff.rules.leftover import judge_leftovers
@@ -60,8 +61,8 @@ def compare(old: Image, new: Image, *, path: str = "", options: Options | None =
         path: of the image in its package.
         options: what the caller accepts and asks for.
     """
-    if strangers := judge_kinship(old, new):
-        return _not_compared(old, new, path, strangers)
+    if reasons := judge_kinship(old, new) or judge_text(old, new):
+        return _not_compared(old, new, path, reasons)
     with _without_collector():
         return _compare(old, new, path, options or Options())
 

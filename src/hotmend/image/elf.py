@@ -48,6 +48,7 @@ _RELA = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("adden
 _SYM = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")])
 _PF_X, _PF_W = 1, 2
 _SHF_ALLOC = 2
+_DF_TEXTREL = 4
 _SECTIONS_MAX = 4096
 _SHF_EXECINSTR = 4
 _SHF_TLS = 0x400
@@ -141,8 +142,6 @@ def _read(data: bytes, name: str) -> Image:
             f"{name}: no frame information (.eh_frame_hdr)", "the functions of such an image cannot be told apart"
         )
     relocations = _relocations(data, sections, table, extent)
-    if any(s.name == ".rela.text" and s.flags & _SHF_ALLOC for s in sections):
-        raise InputError(f"{name}: has text relocations", "rebuild it position independent")
     frames = read_frames(memory, extent.start, hdr.address, hdr.size)
     _check_frames(frames, segments, name)
     return Image(
@@ -162,7 +161,22 @@ def _read(data: bytes, name: str) -> Image:
         relocations=relocations,
         frames=frames,
         file_bytes=len(data),
+        text_relocations=_has_text_relocations(elf, relocations, segments),
+        stack_executable=any(s["p_type"] == "PT_GNU_STACK" and s["p_flags"] & _PF_X for s in elf.iter_segments()),
     )
+
+
+def _has_text_relocations(elf: ELFFile, relocations: Relocations, segments: tuple[LoadSegment, ...]) -> bool:
+    """Return whether the dynamic linker writes into code, or says that it may."""
+    section = elf.get_section_by_name(".dynamic")
+    if isinstance(section, DynamicSection):
+        for tag in itertools.islice(section.iter_tags(), _TAGS_MAX):
+            flags = tag.entry.d_val if tag.entry.d_tag == "DT_FLAGS" else 0
+            if tag.entry.d_tag == "DT_TEXTREL" or flags & _DF_TEXTREL:
+                return True
+    places = np.concatenate((relocations.address, relocations.relr))
+    code = [s.extent for s in segments if s.executable and not s.writable]
+    return any(bool(np.any((places >= e.start) & (places < e.end))) for e in code)
 
 
 def _check_header(elf: ELFFile, name: str) -> None:

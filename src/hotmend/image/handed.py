@@ -51,6 +51,17 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
     return result
 
 
+def constants_for(body: Body, targets: frozenset[int], register: int) -> list[int]:
+    """Return what a register is known to hold wherever `body` calls one of `targets`, or ends by jumping there."""
+    result = []
+    for n, i in enumerate(body.instructions):
+        target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
+        if target in targets and i.flow_control != FlowControl.NEXT:
+            handed = constants_handed(body, n)
+            result += [handed[register]] if register in handed else []
+    return result
+
+
 def filled_up_to(body: Body, n: int) -> int:
     """Return up to which byte behind where the result of call `n` points the next instructions write; 0 for none."""
     holders = {_RAX}

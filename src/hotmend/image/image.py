@@ -118,6 +118,8 @@ class Image:
         tls: (address, file size, memory size, alignment) of PT_TLS in bytes, zeros without.
         symbols: every named symbol.
         frames: function extents.
+        text_relocations: the dynamic linker changes code when it loads the image.
+        stack_executable: the program asks for a stack that code may run on.
     """
 
     name: str
@@ -136,6 +138,8 @@ class Image:
     relocations: Relocations
     frames: tuple[Frame, ...]
     file_bytes: int
+    text_relocations: bool = False
+    stack_executable: bool = False
 
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes at a link address; fewer where the image ends."""

@@ -9,6 +9,7 @@ from hotmend.diff.finding import Finding
 from hotmend.diff.rules.changes import Changes
 from hotmend.diff.rules.elements import judge_elements
 from hotmend.diff.rules.encoding import judge_encoding
+from hotmend.diff.rules.generated import judge_generators
 from hotmend.diff.rules.interface import judge_arguments
 from hotmend.diff.rules.locks import judge_locks
 from hotmend.diff.rules.members import judge_members
@@ -31,4 +32,5 @@ def judge_values(c: Correspondence, contents: Contents, aligned: Aligned, change
         *judge_variables(c, aligned),
         *judge_runs(c),
         *judge_offsets(c, contents, changes),
+        *judge_generators(c, aligned),
     ]
