@@ -3,8 +3,9 @@
 Memory that outlives a call is known by where it is: the address of a variable, or a displacement off a pointer
 (which structure the pointer leads to is not known). A value is followed from where it is loaded to where it is
 compared, masked, shifted or used as an address, through registers and the function's own stack, in one pass forward;
-what arrives at a label is what all the ways to it agree upon. Loops are not repeated: a value that only a second round
-would show is not followed.
+what arrives at a label is what all the ways to it agree upon. Where only branches from further down lead to a label, as
+to the body of a loop that is entered at its test, the function is read once more with what these arrive with. Otherwise
+loops are not repeated: a value that only a second round would show is not followed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _LEAVES_IT = _mnemonics("CMP", "TEST", "PUSH", "BT", "COMISS", "COMISD", "UCOMIS
 _CMP, _TEST, _ADD, _SUB, _XOR, _OR, _IMUL, _AND, _BT, _LEA, _XCHG = (
     int(getattr(Mnemonic, n)) for n in ("CMP", "TEST", "ADD", "SUB", "XOR", "OR", "IMUL", "AND", "BT", "LEA", "XCHG")
 )
+_BRANCHES = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
 _LOOK_AHEAD = 4
 _SHIFT_MAX = 20
 
@@ -108,10 +110,24 @@ class _Reader:
 
     def run(self) -> list[Fact]:
         """Return all facts in the order of instructions."""
+        self._state = State(heads=self._heads())
+        self._pass()
+        if self._state.lost:
+            self._state = State(self._state.backward)
+            self.facts, self.returned = [], []
+            self._pass()
+        return self.facts
+
+    def _heads(self) -> set[int]:
+        """Return where branches lead that go back."""
+        near = (i for i in self._instructions if i.flow_control in _BRANCHES)
+        return {i.near_branch_target for i in near if i.near_branch_target <= i.ip}
+
+    def _pass(self) -> None:
         through = True
         for n, i in enumerate(self._instructions):
-            self._state.label(i.ip, through=through)
-            through = True
+            known = self._state.label(i.ip, through=through)
+            through = known or i.mnemonic != Mnemonic.NOP  # what pads the space before a loop leads nowhere
             if i.op_count:
                 self._read(self._take_apart(n, i))
             flow = i.flow_control
@@ -125,13 +141,9 @@ class _Reader:
                 continue
             if flow == FlowControl.RETURN:
                 self.returned.append(self._state.register(_RAX))
-            if (
-                flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
-                and i.near_branch_target > i.ip
-            ):
-                self._state.branch(i.near_branch_target)
+            if flow in _BRANCHES:
+                self._state.branch(i.ip, i.near_branch_target)
             through = flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT, FlowControl.XBEGIN_XABORT_XEND)
-        return self.facts
 
     def _call(self, n: int, deal: tuple[bool, int] | None) -> None:
         """Forget what a call may overwrite, and note what its result is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -47,13 +48,29 @@ Slot = tuple[int, int]
 """Base register (rsp or rbp) and displacement of a word of the function's own stack."""
 
 
-class State:
-    """Registers and slots while a function is read forward, once."""
+Arriving = dict[int, dict[int, Value]]
+"""Address of a label -> what is known of the registers there."""
 
-    def __init__(self) -> None:
+
+class State:
+    """Registers and slots while a function is read forward, once.
+
+    In the first round, a loop that only branches from further down lead into is passed over: nothing in it is merged with
+    what is known, so that the second round can begin it with what these branches arrive with.
+
+    Attributes:
+        backward: what branches to instructions further up arrive with.
+        lost: such beginnings of loops.
+    """
+
+    def __init__(self, rounds: Arriving | None = None, heads: Set[int] = frozenset()) -> None:
+        self.backward: Arriving = {}
+        self.lost: set[int] = set()
+        self._rounds, self._heads = rounds or {}, heads
+        self._asleep = False
         self._registers: dict[int, Value] = {r: Value(("argument", r)) for r in _ARGUMENTS}
         self._slots: dict[Slot, Value] = {}
-        self._arriving: dict[int, dict[int, Value]] = {}
+        self._arriving: Arriving = {}
 
     def register(self, register: int) -> Value:
         """Return what any part of a register holds."""
@@ -76,18 +93,31 @@ class State:
         for register in _LOST_IN_CALLS:
             self._registers.pop(register, None)
 
-    def branch(self, target: int) -> None:
-        """Remember what arrives at a label further down."""
-        known = self._arriving.get(target)
-        self._arriving[target] = dict(self._registers) if known is None else _merge(known, self._registers)
+    def branch(self, source: int, target: int) -> None:
+        """Remember what arrives at a label."""
+        if self._asleep:
+            return
+        arriving = self._arriving if target > source else self.backward
+        known = arriving.get(target)
+        arriving[target] = dict(self._registers) if known is None else _merge(known, self._registers)
 
-    def label(self, address: int, *, through: bool) -> None:
-        """Take what arrives at an instruction: by branches, and (`through`) from the one before it."""
+    def label(self, address: int, *, through: bool) -> bool:
+        """Take what arrives at an instruction: by branches, and (`through`) from the one before it.
+
+        Returns:
+            Whether anything is known to lead there.
+        """
         arriving = self._arriving.pop(address, None)
         if arriving is not None:
-            self._registers = _merge(self._registers, arriving) if through else arriving
+            self._registers = _merge(self._registers, arriving) if through and not self._asleep else arriving
+            self._asleep = False
         elif not through:
-            self._registers = {}
+            self._registers = dict(self._rounds.get(address, {}))
+            self._asleep = address in self._heads and address not in self._rounds
+            if self._asleep:
+                self.lost.add(address)
+            return address in self._rounds
+        return True
 
 
 def _merge(a: dict[int, Value], b: dict[int, Value]) -> dict[int, Value]:

@@ -16,7 +16,7 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction
-from hotmend.image.fills import fills, uses_within
+from hotmend.image.fills import copies, fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
 from hotmend.model.verdict import refusal
 
@@ -86,13 +86,14 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
 
 
 def _longer_fills(old: Body, new: Body, j: int) -> Iterator[_Resized]:
-    """Yield fills by single stores that go on where the old function used nothing."""
-    before = fills(old)
-    for start, end in fills(new).items() if before else ():
-        known = before.get(start, end)
-        if end - known >= _FILL_GREW and not uses_within(old, known + _TAIL, end):
-            text = f"{new.code.label}: {known - start} -> {end - start} bytes filled by single stores"
-            yield _Resized(j, known - start, end - start, text)
+    """Yield fills and copies by single stores that go on where the old function used nothing."""
+    for what, spans in (("filled", fills), ("copied", copies)):
+        before = spans(old)
+        for start, end in spans(new).items() if before else ():
+            known = before.get(start, end)
+            if end - known >= _FILL_GREW and not uses_within(old, known + _TAIL, end):
+                text = f"{new.code.label}: {known - start} -> {end - start} bytes {what} by single stores"
+                yield _Resized(j, known - start, end - start, text)
 
 
 def _sizes(

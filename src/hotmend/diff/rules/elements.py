@@ -22,6 +22,7 @@ _STEPS = (Use.STRIDE, Use.ADD, Use.MULTIPLY, Use.INDEX)
 _REWRITTEN_MAX = 3
 """Instructions that differ up to which a function counts as the same but for what was found."""
 
+_POINTER_BYTES = 8
 _STEP_MAX = 1 << 20
 _SHOWN = 20
 
@@ -82,6 +83,8 @@ def _signs(f: Compared) -> Iterator[_Sign]:
             x.use is Use.ADD and x.aligned and _cursor(f, x)
         ):
             yield _steps(f, x, sure=True)
+        elif x.use is Use.ADD and _cursor(f, x):
+            yield _steps(f, x, sure=False)
     for place in sorted(places):
         before = {u: f.numbers(place, u, new=False) for u in Use}
         after = {u: f.numbers(place, u, new=True) for u in Use}
@@ -123,7 +126,12 @@ def _cursor(f: Compared, x: Change) -> bool:
     kept = all(
         f.numbers(x.location, Use.POINTER, new=new) and _written(f, x.location, new=new) for new in (False, True)
     )
-    return kept and len(x.old) == len(x.new) == 1 and all(0 < n < _STEP_MAX and n % 4 == 0 for n in (*x.old, *x.new))
+    return kept and all(0 < n[0] < _STEP_MAX and n[0] % 4 == 0 and _both_ways(n) for n in (x.old, x.new))
+
+
+def _both_ways(numbers: tuple[int, ...]) -> bool:
+    """Return whether there is one number, or one and its negative: forward, and back to the last element."""
+    return len(numbers) == 1 or (len(numbers) == 2 and (numbers[0] + numbers[1]) % (1 << 8 * _POINTER_BYTES) == 0)
 
 
 def _written(f: Compared, place: Location, *, new: bool) -> bool:
