@@ -40,6 +40,40 @@ char *buffer; long other[64];
 int fill(int c) { memset(buffer, c, BYTES); return c * 3; }
 long keep(int i) { return other[i & 63] * 5; }
 """
+_COPY = """
+#include <string.h>
+static const char source[160] = "a text of one hundred and sixty bytes, of which a part is copied into a buffer, "
+                                "and behind which nobody knows what there is; nor does this text";
+char *buffer; long other[64];
+int fill(int c) { memcpy(buffer, source, BYTES); return c * 3; }
+long keep(int i) { return other[i & 63] * 5; }
+"""
+_NAMED = """
+#include <stdlib.h>
+struct named { char *name; long value; };
+#define KEEP __attribute__((noinline))
+static KEEP char *copied(char *to, const char *from) { for (char *p = to; (*p = *from); p++, from++) ; return to; }
+KEEP void *any(long n) { return copied(malloc(n), "any"); }
+KEEP struct named *begin(char *name) { struct named *n = malloc(sizeof *n); n->name = TAKE; n->value = 1; return n; }
+KEEP void again(struct named *n, char *name) { DROP; n->name = TAKE; }
+KEEP long value(const struct named *n) { return n->value * 3; }
+"""
+_TARIFF = """
+struct session { long id; TARIFF; };
+static const int tariffs[4] = { 10, 20, 30, 40 };
+void begin(struct session *s, int i) { s->tariff = BEGIN; }
+int tariff(const struct session *s) { return LOOK; }
+int first(void) { return tariffs[0]; }
+long id_of(const struct session *s) { return s->id * 3; }
+"""
+_COUNTER = """
+#define KEEP __attribute__((noinline))
+static int last; static COUNTER counter;
+KEEP void count(int n) { counter += n; }
+KEEP long counted(void) { return counter; }
+KEEP void set(int n) { last = n; }
+KEEP int get(void) { return last; }
+"""
 _CURSOR = """
 struct entry { int id; TAIL };
 struct list { struct entry *first, *end, *room; };
@@ -110,6 +144,15 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "references counted": (_COUNTED, {"START": "", "RELEASE": "s->value += 3"},
                            {"START": "s->references = 2", "RELEASE": "if (--s->references <= 0) free(s)"},
                            "member-added"),
+    "a longer copy": (_COPY, {"BYTES": "60"}, {"BYTES": "140"}, "allocation-size-changed"),
+    "names become copies": (_NAMED, {"TAKE": "name", "DROP": ""},
+                            {"TAKE": "copied(malloc(32), name)", "DROP": "free(n->name)"}, "ownership-changed"),
+    "a pointer becomes an index": (_TARIFF,
+                                   {"TARIFF": "const int *tariff", "BEGIN": "tariffs + i", "LOOK": "*s->tariff"},
+                                   {"TARIFF": "long tariff", "BEGIN": "i", "LOOK": "tariffs[s->tariff]"},
+                                   "element-changed"),
+    "a counter widened": (_COUNTER, {"COUNTER": "int"},
+                          {"COUNTER": "long"}, "variable-replaced"),
     "rows get longer": (_ROWS, {"TAIL": ""}, {"TAIL": "int flags;"}, "element-changed"),
 }  # fmt: skip
 _HARMLESS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {

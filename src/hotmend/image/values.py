@@ -55,8 +55,8 @@ Arriving = dict[int, dict[int, Value]]
 class State:
     """Registers and slots while a function is read forward, once.
 
-    In the first round, a loop that only branches from further down lead into is passed over: nothing in it is merged with
-    what is known, so that the second round can begin it with what these branches arrive with.
+    In the first round, a loop that only branches from further down lead into is passed over: nothing in it is merged
+    with what is known, so that the second round can begin it with what these branches arrive with.
 
     Attributes:
         backward: what branches to instructions further up arrive with.

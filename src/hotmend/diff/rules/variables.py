@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from hotmend.diff.align import Aligned, aligned_references
@@ -11,6 +14,7 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.diff.rules.changes import Changes
 from hotmend.image.facts import Use
+from hotmend.image.references import ABSOLUTE, DATA, Survey
 from hotmend.model.verdict import refusal
 
 _OFFSET_MAX = 1 << 16
@@ -34,6 +38,8 @@ def judge_variables(c: Correspondence, aligned: Aligned) -> list[Finding]:
             if not writable_at_run_time(c.old.image, x) or c.neighbours(y) is not None or y in c.new.image.slots:
                 continue
             found.setdefault(y, set()).add(j)
+    for y, users in _in_place_of(c):
+        found.setdefault(y, set()).update(users)
     if not found:
         return []
     names = [f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[min(js)].label}" for y, js in sorted(found.items())]
@@ -43,6 +49,37 @@ def judge_variables(c: Correspondence, aligned: Aligned) -> list[Finding]:
         *names[:_SHOWN],
     )
     return [blame(reason, set().union(*found.values()))]
+
+
+def _in_place_of(c: Correspondence) -> Iterator[tuple[int, frozenset[int]]]:
+    """Yield variables that exactly those changed functions use which used one that no code uses any more.
+
+    A variable that another width, or another place in its section, makes unlike the old one is still the same one.
+    """
+    origin = {i: j for i, j in c.pairs.items() if not c.old.codes[i].gap}
+    gone = _only_users(c.old, origin, c.to_new)
+    come = _only_users(c.new, {j: j for j in origin.values()}, c.to_old) if gone else {}
+    places = {y: near.old for y in come if (near := c.neighbours(y)) is not None}
+    used = set(np.intersect1d(c.old.references.target, np.array([*places.values()], np.int64)).tolist())
+    lost = {users for x, users in gone.items() if x not in places.values()}
+    for y, users in sorted(come.items()):
+        if users in lost and places.get(y) not in used:
+            yield y, users
+
+
+def _only_users(survey: Survey, known: dict[int, int], mapped: Mapping[int, object]) -> dict[int, frozenset[int]]:
+    """Return unmapped variables that only changed functions access directly, with the new indexes of these."""
+    r, image = survey.references, survey.image
+    direct = np.isin(r.kind, (DATA, ABSOLUTE)) & (r.access > 0) & np.isin(r.owner, np.array([*known], np.int64))
+    others = set(np.intersect1d(r.target[~direct], r.target[direct]).tolist())
+    users: dict[int, set[int]] = defaultdict(set)
+    for owner, target in zip(r.owner[direct].tolist(), r.target[direct].tolist(), strict=True):
+        users[target].add(known[owner])
+    return {
+        a: frozenset(codes)
+        for a, codes in users.items()
+        if a not in others and a not in mapped and a not in image.slots and writable_at_run_time(image, a)
+    }
 
 
 def judge_offsets(c: Correspondence, contents: Contents, changes: Changes) -> list[Finding]:
