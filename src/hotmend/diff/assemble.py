@@ -48,8 +48,12 @@ class Assembly:
     def run(self) -> None:
         """Add every selected code and all that it needs."""
         for j in sorted(self._selection.shadow):
-            self._current = self.resolver.current = j
+            self.begin(j)
             self._code(j)
+
+    def begin(self, j: int) -> None:
+        """Blame new code `j` for whatever cannot be answered from here on."""
+        self._current = self.resolver.current = j
 
     def findings(self) -> list[Finding]:
         """Return what stands in the way, after `run` and `segments`."""
@@ -82,7 +86,7 @@ class Assembly:
         new = self._c.new
         code = new.codes[j]
         r = new.references
-        self._piece(code.start, new.bytes_of(j), code.size)
+        self.piece(code.start, new.bytes_of(j), code.size)
         low, high = int(r.first[j]), int(r.first[j + 1])
         for field, width, kind, target, tail, access in zip(
             *(a[low:high].tolist() for a in (r.field, r.width, r.kind, r.target, r.tail, r.access)), strict=True
@@ -94,7 +98,7 @@ class Assembly:
             if resolved is None:
                 self._count("unresolved")
                 continue
-            self._need(resolved)
+            self.need(resolved)
             self._count(resolved.evidence)
             self._relocate_field(field, width, kind, tail, target, resolved)
 
@@ -106,10 +110,10 @@ class Assembly:
             target: Target = (
                 OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
             )
-            self._relocation(field, form, target, 0, resolved)
+            self.relocation(field, form, target, 0, resolved)
         elif resolved.place is Place.OLD:
             if width == 4:
-                self._relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
+                self.relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
             else:
                 self._bridge(target_address, resolved)
 
@@ -121,24 +125,26 @@ class Assembly:
             self._refuse("short-branch-out", "a short branch leads where a long one has no room", hex(target))
             return
         self._bridges.add(target)
-        self._piece(target, b"\xe9\0\0\0\0", JUMP_BYTES)
-        self._relocation(target + 1, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
+        self.piece(target, b"\xe9\0\0\0\0", JUMP_BYTES)
+        self.relocation(target + 1, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
 
-    def _need(self, resolved: Resolved) -> None:
+    def need(self, resolved: Resolved) -> None:
+        """Add what a reference leads to, where that is an object, a slot or a stub of the shadow."""
         key = (resolved.place, int(resolved.address))
         if resolved.place is Place.OLD or resolved.place is Place.SHADOW_CODE or key in self._done:
             return
         self._done.add(key)
         address = int(resolved.address)
         if resolved.place is Place.SHADOW_SLOT:
-            self._slot(address, self._c.new.image.slots[address])
+            self.slot(address, self._c.new.image.slots[address])
         elif resolved.place is Place.SHADOW_PLT:
             self._plt(address)
         else:
             self._object(address)
 
-    def _slot(self, address: int, slot: Slot) -> None:
-        self._piece(address, bytes(8), 8)
+    def slot(self, address: int, slot: Slot) -> None:
+        """Add a slot of the new build, to be filled as the dynamic linker would."""
+        self.piece(address, bytes(8), 8)
         self._fill_slot(address, slot)
 
     def _fill_slot(self, address: int, slot: Slot) -> None:
@@ -161,14 +167,14 @@ class Assembly:
         image = self._c.new.image
         slot_address = self._c.new_plt[stub]
         text = image.read(stub, _PLT_BYTES)
-        self._piece(stub, text, _PLT_BYTES)
+        self.piece(stub, text, _PLT_BYTES)
         at = text.index(b"\xff\x25") + 2
         mapped = self._c.to_old.get(slot_address)
         if mapped is not None:
             resolved = Resolved(Place.OLD, LinkAddress(mapped.old), mapped.evidence)
-            self._relocation(stub + at, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
+            self.relocation(stub + at, RelocationKind.PC32, OldTarget(resolved.address), -4, resolved)
         else:
-            self._need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"))
+            self.need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"))
 
     def _object(self, address: int) -> None:
         objects, image = self._contents.new, self._c.new.image
@@ -178,9 +184,9 @@ class Assembly:
             self._refuse("unmapped-reference", "new code refers to a place without contents", hex(address))
             return
         content = b"" if section.kind == "SHT_NOBITS" else image.read(address, size)
-        self._piece(address, content, size)
+        self.piece(address, content, size)
         for text in objects.text_table(address):
-            self._need(Resolved(Place.SHADOW_OBJECT, LinkAddress(text), "new"))
+            self.need(Resolved(Place.SHADOW_OBJECT, LinkAddress(text), "new"))
         for word in objects.words_in(address, size):
             if word + 8 > address + size:
                 continue
@@ -211,15 +217,17 @@ class Assembly:
         inside = holder in self._selection.shadow and target != self._c.new.codes[holder].start
         if inside and not self._c.new.image.fixed:
             self._refuse("computed-goto", "a table holds labels of a changed function", hex(word))
-        self._need(resolved)
+        self.need(resolved)
         self._count(resolved.evidence)
         to: Target = OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
-        self._relocation(word, RelocationKind.ABS64, to, 0, resolved)
+        self.relocation(word, RelocationKind.ABS64, to, 0, resolved)
 
-    def _relocation(self, at: int, kind: RelocationKind, target: Target, addend: int, resolved: Resolved) -> None:
+    def relocation(self, at: int, kind: RelocationKind, target: Target, addend: int, resolved: Resolved) -> None:
+        """Add the relocation of one field of the shadow."""
         self.relocations[at] = Relocation(LinkAddress(at), kind, target, addend, resolved.evidence, resolved.votes)
 
-    def _piece(self, address: int, content: bytes, size: int) -> None:
+    def piece(self, address: int, content: bytes, size: int) -> None:
+        """Add `size` bytes of the new build at their own address."""
         image = self._c.new.image
         section = image.section_at(address)
         name = section.name if section else ".data"

@@ -13,11 +13,12 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.rules.copies import judge_registrations
-from hotmend.diff.rules.judge import judge_biased, judge_labels, judge_unwinding
+from hotmend.diff.rules.judge import exceptions_pass, judge_biased, judge_labels
 from hotmend.diff.rules.siblings import judge_siblings
 from hotmend.diff.stubs import Entry, make_stubs
+from hotmend.diff.unwinding import Unwinding
 from hotmend.model.addresses import Extent, LinkAddress
-from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment
+from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment, UnwindTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Attempt:
         segments: the bytes.
         entries: old entries that lead to it.
         findings: what only the chosen functions show.
+        unwinding: the table of their frames.
     """
 
     selection: Selection
@@ -37,6 +39,7 @@ class Attempt:
     segments: tuple[Segment, ...]
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...]
+    unwinding: UnwindTable | None = None
 
 
 def attempt(
@@ -58,19 +61,21 @@ def attempt(
     selection = select(c, contents, left)
     assembly = Assembly(c, contents, selection, aligned)
     assembly.run()
+    callers = exceptions_pass(c, selection, aligned)
+    unwinding, cannot_unwind = Unwinding(c, selection, assembly).run(callers)
     entries, refusals = plan_entries(c, contents, selection, assembly)
     segments = assembly.segments()
     findings = (
         *selection.findings,
         *judge_labels(c, selection),
-        *judge_unwinding(c, selection, aligned),
+        *cannot_unwind,
         *judge_biased(c, selection, aligned),
         *judge_registrations(c, contents, selection, aligned),
         *judge_siblings(c, contents, selection, stays_old),
         *refusals,
         *assembly.findings(),
     )
-    return Attempt(selection, assembly, segments, tuple(entries), findings)
+    return Attempt(selection, assembly, segments, tuple(entries), findings, unwinding)
 
 
 def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
@@ -94,6 +99,7 @@ def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
         verdict=outcome.verdict,
         reasons=outcome.reasons,
         update_bytes=new.file_bytes,
+        unwinding=made.unwinding,
     )
 
 

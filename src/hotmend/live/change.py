@@ -20,6 +20,7 @@ from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to
 from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import place
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
+from hotmend.live.ranges import make_known
 from hotmend.live.registry import observe
 from hotmend.live.repair import end_leftovers, find_leftovers, gate_groups
 from hotmend.live.safety import Forbidden, find_restorers
@@ -170,6 +171,7 @@ def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[Mapp
         work.caller = remote.RemoteCaller(stopper, memory, gadgets)
         for placement in plan.placements:
             place(work.caller, placement, deadline)
+    make_known(transaction)
     steps = steps_to_apply(observe(memory, plan.records, placed=True))
     if not steps:
         raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))

@@ -83,6 +83,26 @@ class RegionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FramesRecord:
+    """What the unwinder is told about a shadow; load addresses.
+
+    Attributes:
+        start, end: of the new code.
+        table: the shadow's sorted table of frame descriptions.
+        needed: exceptions may have to pass the new code.
+        ranges: room for a list of all images, this shadow among them, in the dynamic linker's own form.
+        ranges_bytes: its size.
+    """
+
+    start: int
+    end: int
+    table: int
+    needed: bool
+    ranges: int
+    ranges_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderRecord:
     """Everything about one image's hotpatch in one process.
 
@@ -98,6 +118,7 @@ class HeaderRecord:
         replaced: old functions, none of which may be active at the switch.
         functions: new functions, none of which may be active when it is taken back.
         applied_at: seconds since 1970 (UTC) at which the shadow was placed.
+        frames: what the unwinder is to be told; None where it has no such list, or the shadow no frames.
     """
 
     hotpatch_id: str
@@ -120,6 +141,7 @@ class HeaderRecord:
     replaced: tuple[FunctionRecord, ...]
     functions: tuple[FunctionRecord, ...]
     applied_at: float
+    frames: FramesRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

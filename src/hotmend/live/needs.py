@@ -68,7 +68,7 @@ def resolve_imports(
     wanted = [sorted({r.target for r in t.hotpatch.relocations if isinstance(r.target, ImportTarget)}) for t in targets]
     if not any(wanted):
         return tuple(Needs({}, {}) for _ in targets)
-    libraries = _link_map(images, memory)
+    libraries = link_map(images, memory)
     result, reasons = [], []
     for target, names in zip(targets, wanted, strict=True):
         needs = Needs({}, {})
@@ -87,7 +87,7 @@ def resolve_imports(
     return tuple(result)
 
 
-def _link_map(images: Sequence[MappedImage], memory: ProcessMemory) -> tuple[live_imports.Library, ...]:
+def link_map(images: Sequence[MappedImage], memory: ProcessMemory) -> tuple[live_imports.Library, ...]:
     """Return the link map, from whichever image holds the debugger's pointer to it (the executable)."""
     for image in images:
         libraries = live_imports.read_link_map(memory, image)

@@ -14,6 +14,7 @@ from hotmend.linux.procfs import Mapping
 from hotmend.live.gate import (
     GATE_OFFSET,
     EntryRecord,
+    FramesRecord,
     FunctionRecord,
     HeaderRecord,
     Shadow,
@@ -33,6 +34,7 @@ from hotmend.live.layout import (
     span_of,
 )
 from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
+from hotmend.live.ranges import ranges_room
 from hotmend.live.registry import observe_entry
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.hotpatch import Hotpatch
@@ -130,9 +132,21 @@ def check_code(target: Target, memory: ProcessMemory, shadows: Sequence[Shadow])
 
 
 def place_all(
-    targets: Sequence[Target], needs: Sequence[Needs], update: tuple[str, ...], maps: tuple[Mapping, ...]
+    targets: Sequence[Target],
+    needs: Sequence[Needs],
+    update: tuple[str, ...],
+    maps: tuple[Mapping, ...],
+    ranges_bytes: int = 0,
 ) -> tuple[Placement, ...]:
-    """Place every target, those that others import from first; the first one placed has the gate."""
+    """Place every target, those that others import from first; the first one placed has the gate.
+
+    Args:
+        targets: hotpatches and images.
+        needs: their imports.
+        update: ids of all hotpatches that share the gate.
+        maps: of the process.
+        ranges_bytes: room that each shadow has for the list of images the unwinder looks into; 0 where it has none.
+    """
     room, waiting = list(maps), list(zip(targets, needs, strict=True))
     placed: dict[str, Placement] = {}
     gate = 0
@@ -147,7 +161,7 @@ def place_all(
         values = dict(need.values)
         for name, (id_, address) in need.added.items():
             values[name] = placed[id_].record.shadow_bias + address
-        placed[target.id] = place_target(target, update, gate, values, room)
+        placed[target.id] = place_target(target, update, gate, values, room, ranges_bytes)
         gate = placed[target.id].record.gate
         waiting.remove(ready)
     return tuple(placed.values())
@@ -157,7 +171,9 @@ def _functions(target: Target, shadow_bias: int) -> tuple[FunctionRecord, ...]:
     return tuple(FunctionRecord(f.name, shadow_bias + f.new.start, f.new.size) for f in target.hotpatch.functions)
 
 
-def _record(target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int) -> HeaderRecord:
+def _record(
+    target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int, ranges_bytes: int
+) -> HeaderRecord:
     """Return the header of a shadow whose mapping starts at `start`; entries use near stubs for now."""
     h, bias, span = target.hotpatch, target.image.bias, span_of(target.hotpatch)
     header = start + PAGE_BYTES
@@ -182,6 +198,22 @@ def _record(target: Target, update: tuple[str, ...], start: int, shadow_bias: in
         replaced=tuple(FunctionRecord(f.name, bias + f.old.start, f.old.size) for f in h.replaced),
         functions=_functions(target, shadow_bias),
         applied_at=time.time(),
+        frames=_frames(h, shadow_bias, ranges_bytes),
+    )
+
+
+def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges_bytes: int) -> FramesRecord | None:
+    """Return what the unwinder is to be told; the room for its list lies between header and code."""
+    if hotpatch.unwinding is None or not ranges_bytes:
+        return None
+    span = span_of(hotpatch)
+    return FramesRecord(
+        start=shadow_bias + span.start,
+        end=shadow_bias + span.end,
+        table=shadow_bias + hotpatch.unwinding.extent.start,
+        needed=hotpatch.unwinding.needed,
+        ranges=shadow_bias + span.start - ranges_bytes,
+        ranges_bytes=ranges_bytes,
     )
 
 
@@ -204,7 +236,12 @@ def _entries(target: Target, shadow_bias: int, *, near: bool) -> tuple[EntryReco
 
 
 def place_target(
-    target: Target, update: tuple[str, ...], gate: int, imports: Imports, maps: list[Mapping]
+    target: Target,
+    update: tuple[str, ...],
+    gate: int,
+    imports: Imports,
+    maps: list[Mapping],
+    ranges_bytes: int = 0,
 ) -> Placement:
     """Choose where one shadow goes and relocate it in our own memory.
 
@@ -214,9 +251,11 @@ def place_target(
         gate: load address of the gate byte; 0: in this very shadow.
         imports: resolved.
         maps: of the process; the chosen mapping is added.
+        ranges_bytes: room for the list of images the unwinder looks into; whole pages, or 0.
     """
     span = span_of(target.hotpatch)
-    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS)) + PAGE_BYTES
+    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS, ranges_bytes))
+    room += ranges_bytes + PAGE_BYTES
     low, high = bias_range(target.hotpatch, target.image.bias, imports)
     offset = span.start - room
     size = span.end - span.start + room + PAGE_BYTES
@@ -230,7 +269,7 @@ def place_target(
             )
         )
     shadow_bias = start - offset
-    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET)
+    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET, ranges_bytes)
     place = Place(target.image.bias, shadow_bias, record.gate, imports)
     near = near_stubs_reach(target.hotpatch, place)
     record = replace(record, entries=_entries(target, shadow_bias, near=near))
@@ -262,7 +301,8 @@ def make_plan(
     gates = {shadow.record.gate for shadow in known.values()}
     if len(known) == len(targets) and len(gates) == 1:
         return Plan(tuple(known[target.id].record for target in targets), ())
-    placements = place_all(targets, resolve_imports(targets, images, memory, maps), update, maps)
+    needs = resolve_imports(targets, images, memory, maps)
+    placements = place_all(targets, needs, update, maps, ranges_room(targets, images, memory))
     return Plan(tuple(placement.record for placement in placements), placements)
 
 

@@ -130,6 +130,19 @@ class Transaction:
 
         self._in_stop(forbidden, act)
 
+    def replace_words(self, readers: Forbidden, address: int, expected: bytes, content: bytes) -> None:
+        """Write `content` in one stop in which no thread is in `readers` and memory holds `expected`.
+
+        The bytes lie in one page: one write, which a killed patcher makes completely or not at all.
+        """
+
+        def act(_: Stopped) -> None:
+            if self.memory.read(address, len(expected)) != expected:
+                raise Refusal(refusal("entry-changed-meanwhile", "the dynamic linker's list of images changed"))
+            self.memory.write_checked(address, content)
+
+        self._in_stop(readers, act)
+
     def rewrite(self, expected: str, wanted: Callable[[EntryRecord], bytes]) -> None:
         """Rewrite all entries in as many stops as the pause budget asks for; those already right are left."""
         pending: list[Write] = [(entry, wanted(entry)) for entry in self.entries]

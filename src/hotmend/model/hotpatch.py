@@ -154,6 +154,20 @@ class Redirection:
     far_stub: Extent
 
 
+@dataclass(frozen=True, slots=True)
+class UnwindTable:
+    """The shadow's sorted table of frame descriptions, as `PT_GNU_EH_FRAME` of an image names one.
+
+    Attributes:
+        extent: where it stands, in link addresses: a header of 12 bytes, then 8 bytes for each function.
+        needed: exceptions may have to pass the new functions; else the table is of use to `backtrace()` and
+            `pthread_cancel` alone, and a process in which it cannot be made known does without.
+    """
+
+    extent: Extent
+    needed: bool
+
+
 class TypeCoverage(StrEnum):
     """Whether the types of both builds were compared by their debug information."""
 
@@ -206,6 +220,7 @@ class Hotpatch:
         versions: (old, new) package versions, or empty strings for bare ELF files.
         package: binary package name or "".
         update_bytes: size of the full update (.deb or ELF file) in bytes; 0 where unknown.
+        unwinding: where the unwinder finds the new functions' frames; None where there is nothing to find.
     """
 
     name: str
@@ -226,6 +241,7 @@ class Hotpatch:
     versions: tuple[str, str] = ("", "")
     package: str = ""
     update_bytes: int = 0
+    unwinding: UnwindTable | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import string
+from bisect import bisect_right
 from collections.abc import Iterable
 
-from hotmend.model.addresses import Extent, page_ceil, page_floor
+from hotmend.model.addresses import Extent, LinkAddress, page_ceil, page_floor
 from hotmend.model.errors import InputError
 from hotmend.model.hotpatch import Hotpatch, ImportTarget, OldTarget, Segment, ShadowTarget
 from hotmend.package import format as fmt
 
+_TABLE_HEAD_BYTES, _DESCRIPTION_BYTES_MIN = 12, 17
 _HEX = frozenset(string.digits + "abcdef")
 
 
@@ -21,6 +23,7 @@ def check_hotpatch(hotpatch: Hotpatch) -> None:
     _check_relocations(hotpatch)
     _check_functions(hotpatch)
     _check_redirections(hotpatch)
+    _check_unwinding(hotpatch)
     for reason in hotpatch.reasons:
         _check_text(reason.code, "reason code")
         for text in (reason.sentence, *reason.subjects):
@@ -155,6 +158,37 @@ def _check_redirections(hotpatch: Hotpatch) -> None:
     _require_executable(hotpatch, sorted(by_stub, key=lambda pair: pair[1].start))
     by_new = [(r.name, Extent(r.new, 1)) for r in hotpatch.redirections]
     _require_executable(hotpatch, sorted(by_new, key=lambda pair: pair[1].start))
+
+
+def _check_unwinding(hotpatch: Hotpatch) -> None:
+    """The table is in the file, sorted, and every description it names is too."""
+    if hotpatch.unwinding is None:
+        return
+    extent = hotpatch.unwinding.extent
+    _check_extent(extent, "table of frames")
+    _require(extent.size >= _TABLE_HEAD_BYTES, "the table of frames is too short")
+    table = _content(hotpatch, extent)
+    _require(table[:4] == b"\x01\x1b\x03\x3b", "the table of frames is in another encoding")
+    count = int.from_bytes(table[8:12], "little")
+    _require(extent.size == _TABLE_HEAD_BYTES + 8 * count and count > 0, "the table of frames has another size")
+    previous = -fmt.COUNT_MAX
+    for at in range(_TABLE_HEAD_BYTES, extent.size, 8):
+        start = int.from_bytes(table[at : at + 4], "little", signed=True)
+        _require(previous < start, "the table of frames is not sorted")
+        previous = start
+        description = extent.start + int.from_bytes(table[at + 4 : at + 8], "little", signed=True)
+        _content(hotpatch, Extent(LinkAddress(description), _DESCRIPTION_BYTES_MIN))
+
+
+def _content(hotpatch: Hotpatch, extent: Extent) -> bytes:
+    """Return bytes of the hotpatch; require that they are there and may be read."""
+    at = bisect_right(hotpatch.segments, extent.start, key=lambda s: s.extent.start) - 1
+    _require(at >= 0, f"nothing is at {extent.start:#x}")
+    segment = hotpatch.segments[at]
+    offset = extent.start - segment.extent.start
+    content = segment.content[offset : offset + extent.size]
+    _require(len(content) == extent.size, f"unwinding data at {extent.start:#x} is not in the file")
+    return content
 
 
 def _require_executable(hotpatch: Hotpatch, extents: Iterable[tuple[str, Extent]]) -> None:

@@ -266,4 +266,5 @@ def _assemble(note: fmt.Note, segments: Iterable[Segment], relocations: Iterable
         versions=note.versions,
         package=note.package,
         update_bytes=note.update_bytes,
+        unwinding=note.unwinding,
     )

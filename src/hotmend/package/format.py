@@ -28,6 +28,7 @@ from hotmend.model.hotpatch import (
     RelocationKind,
     ReplacedFunction,
     Statistics,
+    UnwindTable,
 )
 from hotmend.model.verdict import Reason, Verdict
 
@@ -148,3 +149,4 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relocation_evidence: tuple[int, ...]
     relocation_votes: tuple[int, ...]
     relocation_addends: tuple[int, ...]
+    unwinding: UnwindTable | None = None

@@ -40,19 +40,11 @@ def judge_exports(c: Correspondence, objects: Objects) -> list[Finding]:
     return findings
 
 
-def judge_unwinding(c: Correspondence, selection: Selection, aligned: Aligned) -> list[Finding]:
-    """Exceptions cannot pass new code yet: refuse it where the image has handlers and the new code calls."""
+def exceptions_pass(c: Correspondence, selection: Selection, aligned: Aligned) -> frozenset[int]:
+    """Return the new functions that an exception may have to pass: those that call, in an image with handlers."""
     if not any(code.lsda for code in c.new.codes):
-        return []
-    callers = [j for j in sorted(selection.shadow) if c.new.codes[j].lsda or not body_is_leaf(aligned.new(j))]
-    if not callers:
-        return []
-    reason = refusal(
-        "unwind-through-new-code",
-        "the image handles C++ exceptions and an exception could not pass through these new functions",
-        *[c.new.codes[j].label for j in callers[:20]],
-    )
-    return [blame(reason, callers)]
+        return frozenset()
+    return frozenset(j for j in selection.shadow if c.new.codes[j].lsda or not body_is_leaf(aligned.new(j)))
 
 
 def judge_labels(c: Correspondence, selection: Selection) -> list[Finding]:
