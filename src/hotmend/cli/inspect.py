@@ -69,6 +69,10 @@ def _print_hotpatch(shape: InspectShape) -> None:
     click.echo(f"  proof      {counts.reconstructed} of {counts.reconstructible} reconstructed {rate}")
     click.echo(f"  types      compared by debug information: {shape.types}")
     click.echo(f"  references {', '.join(f'{c.evidence} {c.count}' for c in shape.references)}")
+    if shape.unwinding is not None:
+        need = "must be made known to the process's unwinder" if shape.unwinding.needed else "useful, not needed"
+        table = f"{shape.unwinding.functions} frame descriptions at {shape.unwinding.address:#x}"
+        click.echo(f"  unwinding  {table}: {need}")
     print_reasons(shape.reasons)
     _print_tables(shape)
 

@@ -13,6 +13,7 @@ from hotmend.model.hotpatch import (
     Relocation,
     ShadowTarget,
     Statistics,
+    UnwindTable,
 )
 from hotmend.model.verdict import Reason
 from hotmend.publisher.survey import results
@@ -231,6 +232,14 @@ def relocation_shape(relocation: Relocation) -> RelocationShape:
     )
 
 
+class UnwindingShape(msgspec.Struct, frozen=True):
+    """`inspect`: the table by which the process's unwinder finds the new functions' frames."""
+
+    address: int
+    functions: int
+    needed: bool
+
+
 class InspectShape(msgspec.Struct, frozen=True):
     """`inspect`: everything in the hotpatch of one image."""
 
@@ -253,6 +262,7 @@ class InspectShape(msgspec.Struct, frozen=True):
     replaced: tuple[ReplacedShape, ...]
     redirections: tuple[RedirectionShape, ...]
     relocations: tuple[RelocationShape, ...]
+    unwinding: UnwindingShape | None
 
 
 def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
@@ -289,7 +299,12 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         ),
         redirections=tuple(RedirectionShape(r.name, r.old, r.new, r.entry.hex()) for r in hotpatch.redirections),
         relocations=tuple(map(relocation_shape, hotpatch.relocations)),
+        unwinding=_unwinding_shape(hotpatch.unwinding),
     )
+
+
+def _unwinding_shape(table: UnwindTable | None) -> UnwindingShape | None:
+    return UnwindingShape(table.extent.start, table.functions, table.needed) if table is not None else None
 
 
 class MappedImageShape(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.resolve import Place, Resolved
-from hotmend.image.handling import Handling, Pointer, read_handling
+from hotmend.image.handling import Handling, Pointer, read_handling, read_personality
 from hotmend.image.image import Frame
 from hotmend.image.references import LEA
 from hotmend.image.typeinfo import Types
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _HEADER = ".eh_frame_hdr"
 _HEAD_BYTES, _ROW_BYTES, _END_BYTES = 12, 8, 4
+_CIE_POINTER_BYTES = 4
 _OWN_UNWINDER = "the image brings an unwinder of its own, which looks for frames where nothing can be added"
+
+_OWN_PERSONALITY = "the image reads its exception tables by a routine of its own, as Rust's images do"
 
 
 class Unwinding:
@@ -52,7 +55,9 @@ class Unwinding:
             The table, None where there is nothing to find by it; and what stands in the way.
         """
         if callers and not _imports_unwinder(self._c):
-            return None, [self._refused(_OWN_UNWINDER, callers)]
+            return None, [self._blocked(_OWN_UNWINDER, callers)]
+        if callers and _has_own_personality(self._c):
+            return None, [self._blocked(_OWN_PERSONALITY, callers)]
         frames = {int(frame.extent.start): frame for frame in self._c.new.image.frames}
         for j in sorted(self._selection.shadow):
             frame = frames.get(int(self._c.new.codes[j].start))
@@ -60,10 +65,10 @@ class Unwinding:
                 if frame is not None:
                     self._add(j, frame)
                 elif j in callers:
-                    self._findings.append(self._refused("a function that calls others has no frame description", [j]))
+                    self._findings.append(self._blocked("a function that calls others has no frame description", [j]))
             except InputError as error:
                 if j in callers:
-                    self._findings.append(self._refused(str(error), [j]))
+                    self._findings.append(self._blocked(str(error), [j]))
         section = self._c.new.image.section_named(_HEADER)
         if section is None or not self._rows:
             return None, self._findings
@@ -135,11 +140,11 @@ class Unwinding:
         if resolved is None or resolved.place is Place.OLD or not known:
             return resolved
         self._findings.append(
-            self._refused(f"which type of the running build a handler for {name} catches is not known", [j])
+            self._blocked(f"which type of the running build a handler for {name} catches is not known", [j])
         )
         return None
 
-    def _refused(self, sentence: str, codes: Iterable[int]) -> Finding:
+    def _blocked(self, sentence: str, codes: Iterable[int]) -> Finding:
         blamed = sorted(codes)
         text = f"an exception could not pass through these new functions: {sentence}"
         return blame(
@@ -169,6 +174,23 @@ def _imports_unwinder(c: Correspondence) -> bool:
     return any(name.startswith("_Unwind_") for name in names) or not names.isdisjoint(
         ("__gxx_personality_v0", "__gcc_personality_v0", "__cxa_begin_catch", "_dl_find_object")
     )
+
+
+def _has_own_personality(c: Correspondence) -> bool:
+    """Return whether any exception table is read by a routine of the image instead of the C++ or C runtime's."""
+    image, seen = c.new.image, set[int]()
+    for frame in image.frames:
+        if not frame.lsda:
+            continue
+        field = frame.description + _CIE_POINTER_BYTES
+        common = field - int.from_bytes(image.read(field, _CIE_POINTER_BYTES), "little")
+        if common in seen:
+            continue
+        seen.add(common)
+        personality = read_personality(image, common)
+        if personality is None or not {personality.target} & (image.slots.keys() | c.new_plt.keys()):
+            return True
+    return False
 
 
 def _parts(handling: Handling) -> list[Extent]:

@@ -139,6 +139,15 @@ def read_handling(image: Image, frame: Frame) -> Handling:
     return Handling(common.extent, description, lsda, tuple(pointers))
 
 
+def read_personality(image: Image, common: int) -> Pointer | None:
+    """Return the pointer to the routine that reads exception tables, of the CIE at `common`; None where it has none.
+
+    Raises:
+        InputError: as `read_handling`.
+    """
+    return _read_common(image, common).personality
+
+
 def _read_common(image: Image, address: int) -> _Common:
     cursor = _Cursor(image, address)
     size = cursor.word()

@@ -90,13 +90,13 @@ def ranges_room(targets: Sequence[Target], images: Sequence[MappedImage], memory
     needing = [t.hotpatch.name for t in wanting if t.hotpatch.unwinding is not None and t.hotpatch.unwinding.needed]
     objection = found if isinstance(found, str) else unwinder_objection(libraries)
     if needing and objection:
-        raise Refusal(_refused(objection, *needing))
+        raise Refusal(_no_way(objection, *needing))
     if isinstance(found, str):
         return 0
     return page_ceil(_ROW.size * (len(found.rows) + len(wanting) + _ROWS_SPARE))
 
 
-def _refused(objection: str, *names: str) -> Reason:
+def _no_way(objection: str, *names: str) -> Reason:
     sentence = f"exceptions may have to pass new code, and this process's unwinder cannot be told of it: {objection}"
     return refusal("unwind-through-new-code", sentence, *names)
 
@@ -227,7 +227,7 @@ def make_known(transaction: Transaction) -> None:
     images = process_images(memory.pid, memory).images
     found = find_ranges(link_map(images, memory), images, memory)
     if isinstance(found, str):
-        raise Refusal(_refused(found))
+        raise Refusal(_no_way(found))
     missing = [f for f in frames if not any((r.start, r.end, r.table) == (f.start, f.end, f.table) for r in found.rows)]
     if not missing:
         return
@@ -250,5 +250,5 @@ def _longer(ranges: Ranges, missing: Sequence[FramesRecord]) -> tuple[int, bytes
     in_use = _WORDS.unpack(ranges.words)[0]
     room = next((f.ranges for f in missing if f.ranges != in_use and f.ranges_bytes >= len(content)), None)
     if room is None or any(a.end > b.start for a, b in itertools.pairwise(rows)):
-        raise Refusal(_refused("its list of images is not what it was before"))
+        raise Refusal(_no_way("its list of images is not what it was before"))
     return room, content

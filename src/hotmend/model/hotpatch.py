@@ -167,6 +167,11 @@ class UnwindTable:
     extent: Extent
     needed: bool
 
+    @property
+    def functions(self) -> int:
+        """How many functions it leads to."""
+        return (self.extent.size - 12) // 8
+
 
 class TypeCoverage(StrEnum):
     """Whether the types of both builds were compared by their debug information."""
