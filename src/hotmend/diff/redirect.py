@@ -76,11 +76,39 @@ def _takers(c: Correspondence, contents: Contents, selection: Selection, stored:
     """Return the new codes that have to stay old so that these old functions may; None where that is not known."""
     result: set[int] = set()
     for i in stored:
-        found = {c.partner(k) for k in {i, *contents.old.users(c.old.codes[i].start, 1)}} & selection.shadow
+        found = {c.partner(k) for k in {i, *_knowers(c, contents, i)}} & selection.shadow
         if not found:
             return None
         result |= found
     return frozenset(result)
+
+
+def _knowers(c: Correspondence, contents: Contents, i: int) -> set[int]:
+    """Return the old codes with a partner that refer to an old code, themselves or through what only the old build has.
+
+    On the way are tables, which hold its address or that of another table, and functions that were removed.
+    """
+    old = contents.old
+    result: set[int] = set()
+    seen, waiting = {c.old.codes[i].start}, [(c.old.codes[i].start, c.old.codes[i].size)]
+    while waiting:
+        start, size = waiting.pop()
+        users = old.users(start, max(size, 1)) - {i}
+        result |= {k for k in users if c.partner(k) >= 0}
+        further = [(c.old.codes[k].start, c.old.codes[k].size) for k in users if c.partner(k) < 0]
+        tables = {old.container(w) for w in old.words_to(start, max(size, 1)) if not _at_start(c.old.image, w)}
+        further += [(table, old.extent(table)) for table in tables]
+        waiting += [place for place in further if place[0] not in seen]
+        seen |= {place[0] for place in further}
+    return result
+
+
+def _stays_known(c: Correspondence, contents: Contents, selection: Selection, i: int) -> bool:
+    """Return whether a removed function stays what it is in a partial hotpatch, because all that know it stay old."""
+    if not selection.left or c.partner(i) >= 0:
+        return False
+    known = {c.partner(k) for k in _knowers(c, contents, i)}
+    return bool(known & selection.left) and known.isdisjoint(selection.shadow)
 
 
 def _stored(c: Correspondence, contents: Contents, selection: Selection) -> list[int]:
@@ -90,8 +118,8 @@ def _stored(c: Correspondence, contents: Contents, selection: Selection) -> list
     for i, code in enumerate(c.old.codes):
         if i in kept or code.gap or code.start == c.old.image.entry or code.start in c.split:
             continue
-        if c.partner(i) in selection.left or (selection.left and c.partner(i) < 0):
-            continue  # it stays what it is, and so do all who know it
+        if c.partner(i) in selection.left or _stays_known(c, contents, selection, i):
+            continue
         words = [w for w in contents.old.words_to(code.start, 1) if not _at_start(c.old.image, w)]
         words = [w for w in words if not _same_bytes_there(c, contents, w, i)]
         if words or any(kind in (LEA, ABSOLUTE) for _, kind in contents.old.references_to(code.start)):
