@@ -90,12 +90,15 @@ def _knowers(c: Correspondence, contents: Contents, i: int) -> set[int]:
     """
     old = contents.old
     result: set[int] = set()
-    seen, waiting = {c.old.codes[i].start}, [(c.old.codes[i].start, c.old.codes[i].size)]
+    seen: set[int] = {c.old.codes[i].start}
+    waiting: list[tuple[int, int]] = [(c.old.codes[i].start, c.old.codes[i].size)]
     while waiting:
         start, size = waiting.pop()
         users = old.users(start, max(size, 1)) - {i}
         result |= {k for k in users if c.partner(k) >= 0}
-        further = [(c.old.codes[k].start, c.old.codes[k].size) for k in users if c.partner(k) < 0]
+        further: list[tuple[int, int]] = [
+            (c.old.codes[k].start, c.old.codes[k].size) for k in users if c.partner(k) < 0
+        ]
         tables = {old.container(w) for w in old.words_to(start, max(size, 1)) if not _at_start(c.old.image, w)}
         further += [(table, old.extent(table)) for table in tables]
         waiting += [place for place in further if place[0] not in seen]
