@@ -123,6 +123,7 @@ def _count_votes(c: Correspondence) -> set[int]:
     if tied.any():
         for n in np.nonzero(tied)[0].tolist():
             _break_tie(c, pairs, n, losing)
+        losing |= _tied(pairs, losing)  # twins on both sides: nothing says which is which
     if losing.any():
         return set(voter[losing[inverse]].tolist())
     for (old_address, new_address), votes in zip(pairs.tolist(), counts.tolist(), strict=True):
