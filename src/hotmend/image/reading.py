@@ -211,14 +211,13 @@ class _Reader:
             place = self._global(pointer.address, distance)
         elif pointer.location is not None:
             self._add(n, pointer.location, Use.POINTER, 0)
-        if place is None:
-            return None
         if other is not None:
             step_bytes = other.scale * i.memory_index_scale
-            self._add(n, place, Use.STRIDE, step_bytes)
+            if place is not None:
+                self._add(n, place, Use.STRIDE, step_bytes)
             if other.location is not None:
                 self._add(n, other.location, Use.INDEX, step_bytes)
-        elif pointer.scale > 1:
+        elif place is not None and pointer.scale > 1:
             self._add(n, place, Use.STRIDE, pointer.scale)
         return place
 

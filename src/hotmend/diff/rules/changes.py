@@ -108,6 +108,13 @@ class Changes:
             self._added[j] = self.new_facts(j)
         return self._added[j]
 
+    def added(self) -> Iterator[tuple[int, Iterable[Fact]]]:
+        """Yield each new code that has no old version, with its facts."""
+        known = {*self._c.staying().values(), *self._c.pairs.values()}
+        for j, code in enumerate(self._c.new.codes):
+            if j not in known and not code.gap:
+                yield j, self._after_of(j)
+
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""
         new, body = self._c.new, self._aligned.new(j)

@@ -46,7 +46,10 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     holders: dict[tuple[object, ...], set[int]] = defaultdict(set)
     for sign in signs:
         holders[sign.same].add(sign.code)
-    steps = {(x.old[0], x.new[0]): x.code for x in changes if x.use in _STEPS and len(x.old) == len(x.new) == 1}
+    steps: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for x in changes:
+        if x.use in _STEPS and len(x.old) == len(x.new) == 1:
+            steps[x.old[0], x.new[0]].add(x.code)
     proven = [s for s in signs if s.sure or len(holders[s.same]) > 1 or _supported(s, steps)]
     result = []
     if proven:
@@ -67,9 +70,9 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     return result
 
 
-def _supported(sign: _Sign, steps: dict[tuple[int, int], int]) -> bool:
+def _supported(sign: _Sign, steps: dict[tuple[int, int], set[int]]) -> bool:
     """Return whether another function multiplies or advances by the same new step."""
-    return sign.numbers is not None and steps.get(sign.numbers, sign.code) != sign.code
+    return sign.numbers is not None and bool(steps.get(sign.numbers, set()) - {sign.code})
 
 
 def _signs(f: Compared) -> Iterator[_Sign]:
@@ -83,7 +86,7 @@ def _signs(f: Compared) -> Iterator[_Sign]:
             x.use is Use.ADD and x.aligned and _cursor(f, x)
         ):
             yield _steps(f, x, sure=True)
-        elif x.use is Use.ADD and _cursor(f, x):
+        elif x.use is Use.ADD and (_cursor(f, x) or (x.aligned and small and _pointer_steps(f, x))):
             yield _steps(f, x, sure=False)
     for place in sorted(places):
         before = {u: f.numbers(place, u, new=False) for u in Use}
@@ -123,10 +126,13 @@ def _widths(found: dict[tuple[Location, Use], Change], place: Location) -> Itera
 
 def _cursor(f: Compared, x: Change) -> bool:
     """Return whether a pointer that is kept moves on by whole words of another number, as behind a new element."""
-    kept = all(
-        f.numbers(x.location, Use.POINTER, new=new) and _written(f, x.location, new=new) for new in (False, True)
-    )
-    return kept and all(0 < n[0] < _STEP_MAX and n[0] % 4 == 0 and _both_ways(n) for n in (x.old, x.new))
+    return _pointer_steps(f, x) and all(_written(f, x.location, new=new) for new in (False, True))
+
+
+def _pointer_steps(f: Compared, x: Change) -> bool:
+    """Return whether a pointer moves on by whole words of another number: over one element, or over a header."""
+    pointer = all(f.numbers(x.location, Use.POINTER, new=new) for new in (False, True))
+    return pointer and all(0 < n[0] < _STEP_MAX and n[0] % 4 == 0 and _both_ways(n) for n in (x.old, x.new))
 
 
 def _both_ways(numbers: tuple[int, ...]) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.rules.changes import Change, Changes
+from hotmend.diff.rules.changes import Change, Changes, Compared
 from hotmend.image.facts import Fact, Location, Use
 from hotmend.model.verdict import note, refusal
 
@@ -97,13 +97,25 @@ def _alone(x: Change, changes: Changes) -> bool:
 def _readers(changes: Changes) -> dict[Location, set[int]]:
     """Return the changed functions that ask the same of a location in another order: bits that changed places."""
     result: dict[Location, set[int]] = defaultdict(set)
+    moved = {x.location for x in changes if x.use is Use.SET_BITS and x.aligned and _alone(x, changes) and _lost(x)}
     for function in changes.functions:
         before, after = _asked(function.before), _asked(function.after)
-        for location, asked in after.items():
-            was = before.get(location, [])
-            if was != asked and sorted(was) == sorted(asked):
+        for location in before.keys() | after.keys():
+            was, asked = before.get(location, []), after.get(location, [])
+            anew = location in moved and _loaded(function, location)
+            if was != asked and (anew or sorted(was) == sorted(asked)):
                 result[location].add(function.code)
     return result
+
+
+def _lost(x: Change) -> bool:
+    """Return whether a bit that was set is not set any more."""
+    return x.old[0] & ~x.new[0] != 0
+
+
+def _loaded(function: Compared, location: Location) -> bool:
+    """Return whether both builds of a function read a location, whatever they do with it then."""
+    return all(function.numbers(location, Use.INTEGER, new=new) for new in (False, True))
 
 
 def _asked(facts: Iterable[Fact]) -> dict[Location, list[tuple[Use, int]]]:

@@ -41,15 +41,14 @@ def judge_members(c: Correspondence, aligned: Aligned, changes: Changes) -> list
     for function in changes.functions:
         for member in _members(function.after, {Use.WRITE}) - old:
             sets[member].add(function.code)
-        for member in _members(function.after, {Use.INTEGER, Use.FLOAT}) - old:
+        for member in _read(function.after) - old:
             reads[member].add(function.code)
-        changed = {f.location[1] for f in function.after if f.use in _CHANGES}
-        for member in _members(function.after, {Use.WRITE}) - old:
-            if member[0] in changed:
-                reads[member].add(function.code)
     wanted = {m for m in sets.keys() & reads.keys() if len(sets[m] | reads[m]) > 1}
+    for j, facts in changes.added() if sets else ():
+        for member in _read(facts) & sets.keys():
+            reads[member].add(j)
     made = _made(c, aligned, changes, sets, reads)
-    wanted = (wanted & made) | (wanted - _used_before(c, aligned, wanted - made))
+    wanted = made | (wanted - _used_before(c, aligned, wanted - made))
     if not wanted:
         return []
     codes = set().union(*(sets[m] | reads[m] for m in wanted))
@@ -82,6 +81,13 @@ def _made(
                     end = filled_up_to(body, n)
                     result |= {m for m in begun if m[0] + m[1] <= end}
     return result
+
+
+def _read(facts: Iterable[Fact]) -> set[_Member]:
+    """Return what is read, also by instructions that change what is there."""
+    known = tuple(facts)
+    changed = {f.location[1] for f in known if f.use in _CHANGES}
+    return _members(known, {Use.INTEGER, Use.FLOAT}) | {m for m in _members(known, {Use.WRITE}) if m[0] in changed}
 
 
 def _members(facts: Iterable[Fact], uses: Set[Use]) -> set[_Member]:
