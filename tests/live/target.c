@@ -1,6 +1,8 @@
 /* A target that answers one-letter commands on stdin. argv[1]: number of extra threads. Ends on EOF or after 300 s. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -9,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -73,6 +77,34 @@ static void *forking(void *u) {
     return u;
 }
 static void on_signal(int s) { (void)s; slow(); }
+/* a seccomp filter, read as "FLAGS HEX" from the rest of the line; with 's' strict mode */
+static char filter_text[65536];
+static struct sock_filter filter_code[4096];
+static const char *confine(void) {
+    unsigned flags = 0;
+    size_t size = 0;
+    char c;
+    while (read(0, &c, 1) == 1 && c != '\n') filter_text[size++] = c;
+    filter_text[size] = 0;
+    if (filter_text[0] == 's') return prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) ? "failed" : "confined";
+    char *hex = strchr(filter_text, ' ') + 1;
+    flags = atoi(filter_text);
+    for (size = 0; hex[2 * size]; size++) sscanf(hex + 2 * size, "%2hhx", (unsigned char *)filter_code + size);
+    struct sock_fprog program = {.len = size / 8, .filter = filter_code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) ? "failed" : "confined";
+}
+/* a thread that confines itself alone, and waits in read for ever */
+static int nobody_writes[2];
+static atomic_int is_confined;
+static void *confined(void *u) {
+    char c;
+    const char *said = confine();
+    if (write(1, said, strlen(said)) < 0 || write(1, "\n", 1) < 0) return u;
+    is_confined = 1;
+    while (read(nobody_writes[0], &c, 1) == 1) {}
+    return u;
+}
 static void *idle(void *u) { (void)u; while (!stopping) pause(); return NULL; }
 
 int main(int argc, char **argv) {
@@ -97,6 +129,8 @@ int main(int argc, char **argv) {
         if (c == 'y') { suspend(); printf("suspended\n"); }
         if (c == 'e') { swapcontext(&caller, &coroutine); printf("ended\n"); }
         if (c == 'F') { pthread_create(&t, NULL, forking, NULL); pthread_join(t, NULL); }
+        if (c == 'q') { printf("%s\n", confine()); }
+        if (c == 'Q') { if (pipe(nobody_writes)) return 1; pthread_create(&t, NULL, confined, NULL); while (!is_confined) usleep(1000); }
         if (c == 'f') { fflush(stdout); if (fork() == 0) { printf("%d %d\n", first(), second()); fflush(stdout); _exit(0); } wait(NULL); }
         fflush(stdout);
     }

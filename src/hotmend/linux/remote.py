@@ -10,7 +10,7 @@ What the frame takes, each point from a crash or from the kernel's source:
   because `rt_sigreturn` forgets it; -516 is only exact for some calls (`_restart`), other threads are preferred;
 * invalid `ss_flags`, or the kernel would change the thread's sigaltstack;
 * no thread inside its rseq critical section, which would be left without an abort;
-* enough of the thread's own stack below sp; no seccomp filter; no shadow stack.
+* enough of the thread's own stack below sp; seccomp filters that let both calls pass; no shadow stack.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hotmend.linux import procfs, sys
+from hotmend.linux import filters, procfs, sys
 from hotmend.linux.calm import calm
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
+from hotmend.linux.seccomp import CallData
 from hotmend.linux.stop import (
     EINTR_RESULT,
     ERESTART_RESTARTBLOCK,
@@ -42,6 +43,8 @@ from hotmend.model.verdict import Reason, refusal
 SYSCALL_RET = b"\x0f\x05\xc3"
 RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15,%rax; syscall
 SYS_MMAP, SYS_MPROTECT = 9, 10
+_SYS_RT_SIGRETURN = 15
+_SYSCALL_BYTES = 2
 
 _MAGIC1, _MAGIC2 = 0x46505853, 0x46505845
 _UC_FLAGS = 7  # UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
@@ -146,24 +149,24 @@ def _restart_known(registers: Registers) -> bool:
     return registers.orig_rax in (_NANOSLEEP, _CLOCK_NANOSLEEP, _POLL, _FUTEX)
 
 
-def process_objections(pid: int) -> tuple[Reason, ...]:
-    """Return why no remote call may be made in this process at all."""
-    status = procfs.read_status(pid)
-    reasons = []
-    if status.seccomp:
-        # A place for interpreting the filters (PTRACE_SECCOMP_GET_FILTER) for exactly these calls.
-        reasons.append(
-            refusal(
-                "seccomp",
-                f"process {pid} runs under a seccomp {'filter' if status.seccomp == 2 else 'strict mode'}; "
-                "restart it on the new build instead",
-            )
-        )
-    if status.shadow_stack:
-        reasons.append(
-            refusal("shadow-stack", f"process {pid} uses hardware shadow stacks; restart it on the new build instead")
-        )
-    return tuple(reasons)
+def chain_calls(calls: Sequence[Call], gadgets: Gadgets) -> tuple[CallData, ...]:
+    """Return every system call that a thread makes on its way through `calls`, as its seccomp filters see them."""
+    result: dict[CallData, None] = {}
+    for call in calls:
+        arguments = tuple(value & _MASK64 for value in call.arguments)
+        result[CallData(call.number, arguments, gadgets.syscall_ret + _SYSCALL_BYTES)] = None
+        # The way back finds the argument registers as the call left them.
+        result[CallData(_SYS_RT_SIGRETURN, arguments, gadgets.restorer + len(RESTORER))] = None
+    return tuple(result)
+
+
+def process_objections(stopper: Stopper, calls: Sequence[Call], gadgets: Gadgets) -> tuple[Reason, ...]:
+    """Return why `calls` cannot be made in this process at all; () where some thread can make them."""
+    pid = stopper.pid
+    if procfs.read_status(pid).shadow_stack:
+        text = f"process {pid} uses hardware shadow stacks; restart it on the new build instead"
+        return (refusal("shadow-stack", text),)
+    return filters.filter_objections(stopper, chain_calls(calls, gadgets))
 
 
 def find_gadgets(memory: ProcessMemory, maps: Sequence[Mapping]) -> Gadgets | None:
@@ -243,7 +246,8 @@ class RemoteCaller:
     def _start(self, thread: StoppedThread, call: Call, maps: tuple[Mapping, ...], *, reluctant: bool) -> str | None:
         """Write the frame and set the registers of a stopped thread; return None, or why not."""
         registers, tid = thread.registers, thread.tid
-        if thread.signal or procfs.read_status(self.stopper.pid, tid).pending:
+        status = procfs.read_status(self.stopper.pid, tid)
+        if thread.signal or status.pending:
             return f"thread {tid} has a signal to handle"
         if registers.cs != _CODE_SEGMENT_64:
             return f"thread {tid} runs 32-bit code"
@@ -252,6 +256,8 @@ class RemoteCaller:
             return f"thread {tid} is in a timed wait that cannot be resumed"
         if self._in_critical_section(tid, registers.rip):
             return f"thread {tid} is in a restartable sequence"
+        if denial := filters.thread_denial(tid, status.seccomp, chain_calls((call,), self.gadgets)):
+            return f"thread {tid}: {denial}"
         address, frame = build_frame(back, sys.get_signal_mask(tid), sys.get_xsave(tid), self.gadgets.restorer)
         stack = procfs.find_mapping(maps, registers.rsp)
         least = MAIN_STACK_BYTES_MIN if stack is not None and stack.path == "[stack]" else STACK_BYTES_MIN

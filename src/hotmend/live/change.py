@@ -18,7 +18,7 @@ from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.needs import Refusal, Target
-from hotmend.live.place import place
+from hotmend.live.place import place, placing_calls
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
 from hotmend.live.registry import observe
@@ -124,11 +124,24 @@ def _checked_plan(
     """Plan, with everything that can be refused without touching the process."""
     maps = procfs.read_maps(work.pid)
     plan = make_plan(targets, images, memory, maps, shadows)
-    if plan.placements and (objections := remote.process_objections(work.pid)):
-        raise Refusal(*objections)
+    if plan.placements:
+        work.gadgets = _checked_gadgets(memory, maps, plan)
     homes = tuple((t.image.start, t.image.end) for t in targets)
     _refuse_suspended(memory, maps, images, [f for r in plan.records for f in r.replaced], homes)
     return plan
+
+
+def _checked_gadgets(memory: ProcessMemory, maps: tuple[Mapping, ...], plan: Plan) -> remote.Gadgets:
+    """Return what remote calls run on, once it is clear that they can be made in this process."""
+    gadgets = remote.find_gadgets(memory, maps)
+    if gadgets is None:
+        raise Refusal(
+            refusal("no-gadget", f"process {memory.pid} has no code a system call could be made with; restart it")
+        )
+    calls = [call for placement in plan.placements for call in placing_calls(placement)]
+    if objections := remote.process_objections(Stopper(memory.pid), calls, gadgets):
+        raise Refusal(*objections)
+    return gadgets
 
 
 def _refuse_suspended(
@@ -161,14 +174,9 @@ def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[Mapp
     stopper = Stopper(work.pid)
     deadline = time.perf_counter() + work.options.deadline_seconds
     transaction = work.begin(memory, plan.records, images, stopper)
-    if plan.placements:
-        gadgets = remote.find_gadgets(memory, procfs.read_maps(work.pid))
-        if gadgets is None:
-            raise Refusal(
-                refusal("no-gadget", f"process {work.pid} has no code a system call could be made with; restart it")
-            )
+    if work.gadgets is not None:
         transaction.probe()
-        work.caller = remote.RemoteCaller(stopper, memory, gadgets)
+        work.caller = remote.RemoteCaller(stopper, memory, work.gadgets)
         for placement in plan.placements:
             place(work.caller, placement, deadline)
     make_known(transaction)

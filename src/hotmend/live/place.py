@@ -5,7 +5,7 @@ from __future__ import annotations
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.remote import SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
-from hotmend.live.gate import PLACED_OFFSET, RegionRecord, write_header
+from hotmend.live.gate import PLACED_OFFSET, HeaderRecord, RegionRecord, write_header
 from hotmend.live.needs import Refusal
 from hotmend.live.plan import Placement
 from hotmend.model.addresses import PAGE_BYTES
@@ -28,29 +28,31 @@ def _is_mapped(pid: int, start: int, end: int, permissions: str) -> bool:
     return False
 
 
-def _map_span(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
-    """Map the whole shadow readable and executable, where nothing is mapped."""
-    record, pid = placement.record, caller.memory.pid
-    call = Call(
-        SYS_MMAP,
-        (
-            record.start,
-            record.end - record.start,
-            _PROTECTIONS["r-x"],
-            _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE,
-            _NO_FILE,
-        ),
-    )
-    reason = caller.call(call, lambda: _is_mapped(pid, record.start, record.end, "r-x"), deadline)
-    if reason is not None:
-        raise Refusal(reason)
+def placing_calls(placement: Placement) -> tuple[Call, ...]:
+    """Return the system calls that make the pages of a shadow, in order: all of it, then what is not code."""
+    return (_map_call(placement.record), *map(_protect_call, _protected(placement.record)))
 
 
-def _protect(caller: RemoteCaller, region: RegionRecord, deadline: float) -> None:
-    """Give one run of pages its permissions."""
+def _map_call(record: HeaderRecord) -> Call:
+    """Return the call that maps the whole shadow readable and executable, where nothing is mapped."""
+    size, flags = record.end - record.start, _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE
+    return Call(SYS_MMAP, (record.start, size, _PROTECTIONS["r-x"], flags, _NO_FILE))
+
+
+def _protect_call(region: RegionRecord) -> Call:
+    """Return the call that gives one run of pages its permissions."""
+    return Call(SYS_MPROTECT, (region.start, region.end - region.start, _PROTECTIONS[region.permissions]))
+
+
+def _protected(record: HeaderRecord) -> tuple[RegionRecord, ...]:
+    """Return the runs of pages that are not code."""
+    return tuple(region for region in record.regions if region.permissions != "r-x")
+
+
+def _make(caller: RemoteCaller, call: Call, start: int, end: int, permissions: str, deadline: float) -> None:
+    """Make one call, and wait until the pages are what it makes of them."""
     pid = caller.memory.pid
-    call = Call(SYS_MPROTECT, (region.start, region.end - region.start, _PROTECTIONS[region.permissions]))
-    reason = caller.call(call, lambda: _is_mapped(pid, region.start, region.end, region.permissions), deadline)
+    reason = caller.call(call, lambda: _is_mapped(pid, start, end, permissions), deadline)
     if reason is not None:
         raise Refusal(reason)
 
@@ -62,13 +64,12 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
         Refusal: the process did not get the memory.
         MemoryWriteError: what was written is not there.
     """
-    memory = caller.memory
-    _map_span(caller, placement, deadline)
+    memory, record = caller.memory, placement.record
+    _make(caller, _map_call(record), record.start, record.end, "r-x", deadline)
     _write_contents(memory, placement)
-    write_header(memory, placement.record)
-    for region in placement.record.regions:
-        if region.permissions != "r-x":
-            _protect(caller, region, deadline)
+    write_header(memory, record)
+    for region in _protected(record):
+        _make(caller, _protect_call(region), region.start, region.end, region.permissions, deadline)
     memory.write_checked(placement.record.header + PLACED_OFFSET, b"\1")
 
 

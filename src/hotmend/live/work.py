@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hotmend.linux import procfs, remote
+from hotmend.linux.filters import filter_objections
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stop import StopFailure, Stopper
@@ -104,6 +105,7 @@ class Work:
         self.threads = 0
         self.transaction: Transaction | None = None
         self.caller: remote.RemoteCaller | None = None
+        self.gadgets: remote.Gadgets | None = None
         self.records: tuple[HeaderRecord, ...] = ()
 
     def result(self, state: str, *reasons: Reason) -> ProcessResult:
@@ -167,7 +169,13 @@ class Work:
         images: tuple[MappedImage, ...],
         stopper: Stopper,
     ) -> Transaction:
-        """Prepare the transaction over `records`."""
+        """Prepare the transaction over `records`.
+
+        Raises:
+            Refusal: stops would harm threads under seccomp filters.
+        """
+        if objections := filter_objections(stopper, ()):
+            raise Refusal(*objections)
         self.end()
         self.records = records
         self.transaction = Transaction(
