@@ -51,7 +51,8 @@ def _print(tally: Tally, seconds: float, step: int) -> None:
     print(
         f"{tally.deed}: {tally.kills} points ({which}), {tally.survivals} survivals; found {found}; "
         f"{tally.left} to repair, {tally.repaired} repaired; {tally.went_on} changed there and back afterwards; "
-        f"{tally.wrong} wrong answers, {tally.interrupted} calls interrupted; {seconds:.0f} s",
+        f"{tally.wrong} wrong answers, {tally.interrupted} calls interrupted"
+        f"{f', {tally.frozen} times it stood still meanwhile' if tally.frozen else ''}; {seconds:.0f} s",
         flush=True,
     )
     for failure in tally.failures:

@@ -6,8 +6,9 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from faults.target import Health, Program, health_of, target_start
+from faults.target import Health, Program, health_of, stands_still, target_start
 from faults.tracer import Ran, run_traced
 from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
 from hotmend.live.machine import State
@@ -34,7 +35,7 @@ class Tally:
         left: how many of them had something to repair, and `repaired`: how many were whole after `hotmend repair`.
         went_on: how many could be changed there and back again after that.
         wrong, interrupted: answers that neither build gives; calls that returned EINTR.
-        frozen: runs (delays only) in which the target stood still while the patcher was held.
+        frozen: delays only: how often the target stood still while the patcher was held.
         failures: what went wrong, one line each.
     """
 
@@ -47,6 +48,7 @@ class Tally:
     went_on: int = 0
     wrong: int = 0
     interrupted: int = 0
+    frozen: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -70,7 +72,7 @@ class Sweep:
         try:
             for point in points:
                 target = self._prepared(deed)
-                ran = run_traced(self._deed(deed, target), point, self._hold_seconds)
+                ran = run_traced(self._deed(deed, target), point, self._hold_seconds, partial(stands_still, target))
                 if not ran.reached:
                     misses += 1
                     self._judge_whole_run(tally, target, ran)
@@ -134,6 +136,7 @@ class Sweep:
         """Ask the target, repair it, change it there and back; count."""
         where = f"{tally.deed}, call {point} (number {ran.call})"
         tally.kills += 1
+        tally.frozen += ran.looked
         health = health_of(target)
         tally.found[_verdict(health)] += 1
         tally.wrong += health.wrong

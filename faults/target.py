@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotmend.linux import procfs
 from hotmend.model.hotpatch import Hotpatch
 from tests.live.conftest import Target
 from tests.live.handmade import compile_target, make_hotpatch
@@ -15,6 +16,8 @@ FOLDER = Path(__file__).parent
 _FUNCTIONS = 8
 _OLD, _NEW = 1, 2
 _ALIVE_SECONDS = 10.0
+_ROUNDS = 2
+"""The first may have begun before we asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,10 @@ def target_start(program: Program, threads: int) -> Target:
 
 
 def health_of(target: Target) -> Health:
-    """Ask the target; every thread has run since the last time, or it is `dead`."""
+    """Ask the target until every thread has begun and ended a round since we began to ask; else it is `dead`."""
     began = time.monotonic()
     changes = wrong = interrupted = 0
+    rounds = None
     seen: set[int] = set()
     while True:
         try:
@@ -78,10 +82,16 @@ def health_of(target: Target) -> Health:
             return Health("dead")
         seen |= answers
         changes, wrong, interrupted = changes + words[0], wrong + words[1] + words[3], interrupted + words[2]
-        if words[4] > 0:
+        rounds = 0 if rounds is None else rounds + words[4]  # the first answer is about the time before
+        if rounds >= _ROUNDS:
             break
         if time.monotonic() - began > _ALIVE_SECONDS:
             return Health("dead", changes, wrong, interrupted)
         time.sleep(0.005)
     code = {frozenset({_OLD}): "old", frozenset({_NEW}): "new"}.get(frozenset(seen), "half")
     return Health(code, changes, wrong, interrupted)
+
+
+def stands_still(target: Target) -> bool:
+    """Tell whether a tracer holds one of its threads."""
+    return any(procfs.read_thread_stat(target.pid, tid).state == "t" for tid in procfs.list_threads(target.pid))

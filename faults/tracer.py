@@ -25,21 +25,26 @@ class Ran:
         reached: whether it came to the call that was asked for.
         exit_code: of the patcher; -9 when killed.
         call: number of the system call before which it was killed or held.
+        looked: what `look` said while it was held.
     """
 
     calls: int
     reached: bool
     exit_code: int
     call: int = -1
+    looked: bool = False
 
 
-def run_traced(work: Callable[[], bool], at: int, hold_seconds: float = 0.0) -> Ran:
+def run_traced(
+    work: Callable[[], bool], at: int, hold_seconds: float = 0.0, look: Callable[[], bool] = lambda: False
+) -> Ran:
     """Run `work` in a child process; before its system call number `at` (from 1) kill it, or hold it for a while.
 
     Args:
         work: tells whether it succeeded.
         at: 0: let it run to its end.
         hold_seconds: 0: kill.
+        look: asked while it is held.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -52,7 +57,7 @@ def run_traced(work: Callable[[], bool], at: int, hold_seconds: float = 0.0) -> 
     kernel.interrupt(child)
     os.write(writing, b"g")
     os.close(writing)
-    return _follow(child, at, hold_seconds)
+    return _follow(child, at, hold_seconds, look)
 
 
 def _become_patcher(work: Callable[[], bool], reading: int) -> None:
@@ -69,15 +74,15 @@ def _become_patcher(work: Callable[[], bool], reading: int) -> None:
         os._exit(code)
 
 
-def _follow(child: int, at: int, hold_seconds: float) -> Ran:
+def _follow(child: int, at: int, hold_seconds: float, look: Callable[[], bool]) -> Ran:
     """Count the beginnings of system calls of all threads until the child has ended."""
     inside: set[int] = set()
-    calls, reached, call = 0, False, -1
+    calls, reached, call, looked = 0, False, -1, False
     while True:
         tid, status = os.waitpid(-child, kernel.WALL)
         if not os.WIFSTOPPED(status):
             if tid == child:
-                return Ran(calls, reached, os.waitstatus_to_exitcode(status), call)
+                return Ran(calls, reached, os.waitstatus_to_exitcode(status), call, looked)
             continue
         stop, event = status >> 8 & 0xFF, status >> _EVENT_SHIFT
         deliver = 0
@@ -88,6 +93,7 @@ def _follow(child: int, at: int, hold_seconds: float) -> Ran:
                 reached, call = True, _call_number(tid)
                 if hold_seconds:
                     time.sleep(hold_seconds)
+                    looked = look()
                 else:
                     os.kill(child, signal.SIGKILL)
         elif not event:

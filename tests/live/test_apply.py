@@ -192,6 +192,10 @@ def test_another_hotpatch_is_on(program: Path, start: Start) -> None:
     assert one(revert(None, [target.pid], Options())).state == "reverted"
     applied(other, target)
     assert target.ask("a") == "3 1 3"
+    assert {s.state for s in process_status(target.pid)} == {State.PLACED, State.SETTLED}
+    assert one(apply([other], [target.pid], Options())).state == "unchanged"
+    assert one(revert(None, [target.pid], Options())).state == "reverted"
+    assert target.ask("a") == "1 1 1"
 
 
 def test_job_control(program: Path, start: Start) -> None:

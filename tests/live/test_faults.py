@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from faults.sweep import DEEDS, Sweep
 from faults.target import Program, health_of, program_make, target_start
-from hotmend.live.driver import Options, apply, repair
+from hotmend.linux.procfs import read_maps
+from hotmend.live import change
+from hotmend.live.driver import Options, apply, repair, revert
 from hotmend.live.machine import State
+from hotmend.live.place import place
 from hotmend.live.registry import process_status
 from hotmend.live.repair import gate_groups
 from hotmend.live.transaction import Transaction
@@ -74,6 +78,34 @@ def test_repair_finishes_or_undoes(
         assert {s.state for s in process_status(target.pid)} == {end}
         assert repair([target.pid], Options())[0].state == "unchanged"
         assert health_of(target).code == code
+    finally:
+        target.close()
+
+
+def test_dead_between_two_shadows(both_images: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The complete shadow of a set that is not is never used, never in the way, and not called damaged."""
+    target = target_start(both_images, 2)
+    real = place
+
+    def once(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    try:
+        monkeypatch.setattr(change, "place", once)
+        with pytest.raises(KeyboardInterrupt):
+            apply(both_images.hotpatches, [target.pid], Options())
+        monkeypatch.undo()
+        maps = 0
+        for _ in range(3):
+            assert apply(both_images.hotpatches, [target.pid], Options())[0].state == "applied"
+            assert sorted(s.state for s in process_status(target.pid)) == ["placed", "settled", "settled"]
+            assert apply(both_images.hotpatches, [target.pid], Options())[0].state == "unchanged"
+            assert repair([target.pid], Options())[0].state == "unchanged"
+            assert revert(None, [target.pid], Options())[0].state == "reverted"
+            assert maps in (0, len(read_maps(target.pid)))
+            maps = len(read_maps(target.pid))
+        assert health_of(target).code == "old"
     finally:
         target.close()
 

@@ -6,9 +6,9 @@ stop in time (the parent in vfork cannot) makes the whole stop fail: the others 
 soon as it stops (`Stopper.release_late`), at the latest when the tracing thread of this process ends: the kernel then
 detaches. A tracer killed at any point leaves threads that run on.
 
-Letting go: a system call that the stop interrupted returns -EINTR to a program that never expected it (`epoll_wait`
-does). Its result is changed to -ERESTARTNOHAND, so the kernel itself restarts it if no signal is there, and returns
--EINTR if one is.
+A system call that the stop interrupted returns -EINTR to a program that never expected it (`epoll_wait` does). As soon
+as the thread is seen stopped the result is changed to -ERESTARTNOHAND, so the kernel itself restarts the call if no
+signal is there, and returns -EINTR if one is. What is left is a tracer killed between a thread's stop and that moment.
 """
 
 from __future__ import annotations
@@ -272,6 +272,10 @@ class Stopper:
         signal, event = status >> 8 & 0xFF, status >> 16
         try:
             registers = sys.get_registers(tid)
+            # At once, not when it is let go: should this tracer be killed, the thread runs on with what it has now.
+            if event and (changed := restarted(registers)) is not None:
+                sys.set_registers(tid, changed)
+                registers = changed
         except OSError:
             return False
         thread = StoppedThread(tid, pid, registers, 0 if event else signal)
@@ -285,8 +289,6 @@ class Stopper:
     def _detach(self, thread: StoppedThread) -> None:
         """Let one thread go."""
         with contextlib.suppress(OSError):
-            if thread.signal == 0 and (changed := restarted(thread.registers)) is not None:
-                sys.set_registers(thread.tid, changed)
             sys.detach(thread.tid, thread.signal)
         self._seized.pop(thread.tid, None)
 

@@ -62,7 +62,7 @@ def _end_others(
     """Finish or undo what a patcher that died left of updates other than `ids`; those are dealt with anyway."""
     if not work.options.dry_run:
         others = [group for group in gate_groups(shadows) if not ids & set(group[0].update)]
-        end_leftovers(work, memory, images, find_leftovers(memory, others))
+        end_leftovers(work, memory, images, find_leftovers(memory, others, shadows))
 
 
 def _split_active(
@@ -78,7 +78,7 @@ def _split_active(
         same = next((t for t in targets if t.image.bias == record.old_bias), None)
         if same is None or not shadow.placed:
             continue
-        seen = observe(memory, (record,), placed=True)
+        seen = observe(memory, (record,), placed=True, shadows=shadows)
         state = state_of(seen)
         if state is State.DAMAGED:
             raise Refusal(
@@ -218,7 +218,7 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
         for records in gate_groups(shadows):
             if ids is not None and not ids & set(records[0].update):
                 continue
-            seen = observe(memory, records, placed=True)
+            seen = observe(memory, records, placed=True, shadows=shadows)
             if state_of(seen) is State.DAMAGED:
                 raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
             steps = steps_to_revert(seen)

@@ -297,13 +297,28 @@ def make_plan(
     reasons = [reason for target in targets for reason in check_code(target, memory, shadows)]
     if reasons:
         raise Refusal(*reasons)
-    known = {s.record.hotpatch_id: s for s in shadows if s.record.update == update and s.placed and _fits(s, targets)}
-    gates = {shadow.record.gate for shadow in known.values()}
-    if len(known) == len(targets) and len(gates) == 1:
-        return Plan(tuple(known[target.id].record for target in targets), ())
+    if (known := _placed_before(shadows, targets, update)) is not None:
+        return Plan(known, ())
     needs = resolve_imports(targets, images, memory, maps)
     placements = place_all(targets, needs, update, maps, ranges_room(targets, images, memory))
     return Plan(tuple(placement.record for placement in placements), placements)
+
+
+def _placed_before(
+    shadows: Sequence[Shadow], targets: Sequence[Target], update: tuple[str, ...]
+) -> tuple[HeaderRecord, ...] | None:
+    """Return the headers of a complete set of shadows of this very update, the one with the gate first; else None.
+
+    A patcher that died between two images leaves some complete shadows of a set that is not: it is not used.
+    """
+    groups: dict[int, dict[str, HeaderRecord]] = {}
+    for shadow in shadows:
+        if shadow.record.update == update and shadow.placed and _fits(shadow, targets):
+            groups.setdefault(shadow.record.gate, {})[shadow.record.hotpatch_id] = shadow.record
+    for gate, group in groups.items():
+        if len(group) == len(targets):
+            return tuple(sorted(group.values(), key=lambda r: not r.header <= gate < r.header + PAGE_BYTES))
+    return None
 
 
 def _fits(shadow: Shadow, targets: Sequence[Target]) -> bool:

@@ -82,21 +82,27 @@ def read_entries(memory: ProcessMemory, entries: Sequence[EntryRecord]) -> list[
     return [content[i : i + JUMP_BYTES] for i in range(0, len(content), JUMP_BYTES)]
 
 
-def observe(memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: bool) -> Observation:
+def observe(
+    memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: bool, shadows: Sequence[Shadow] = ()
+) -> Observation:
     """Return what memory shows of an update.
 
     Args:
         memory: of the process.
         records: headers that share one gate.
         placed: whether all shadows are complete.
+        shadows: all of the process. An entry that leads into one of them, of another update, is not damaged: for an
+            update that was taken back, or never got further than being placed, it is as good as old.
     """
     if not placed:
         return Observation(placed=False, gate=False, old=0, stub=0, new=0, other=0)
     entries = [entry for record in records for entry in record.entries]
     gate, contents = _read_gate_and_entries(memory, records[0].gate, entries)
     counts = {"old": 0, "stub": 0, "new": 0, "other": 0}
+    others = _jumps_of_others(records, shadows)
     for entry, content in zip(entries, contents, strict=True):
-        counts[observe_entry(entry, content)] += 1
+        kind = observe_entry(entry, content)
+        counts["old" if kind == "other" and content in others.get(entry.address, ()) else kind] += 1
     known = gate in (b"\0", b"\1")
     return Observation(
         placed=True,
@@ -106,6 +112,16 @@ def observe(memory: ProcessMemory, records: Sequence[HeaderRecord], *, placed: b
         new=counts["new"],
         other=counts["other"] + (not known),
     )
+
+
+def _jumps_of_others(records: Sequence[HeaderRecord], shadows: Sequence[Shadow]) -> dict[int, list[bytes]]:
+    """Return what entries hold when an update with another gate has them."""
+    found: dict[int, list[bytes]] = {}
+    for shadow in shadows:
+        if shadow.placed and shadow.record.gate != records[0].gate:
+            for entry in shadow.record.entries:
+                found.setdefault(entry.address, []).extend((entry.jump_to_stub, entry.jump_to_new))
+    return found
 
 
 def _read_gate_and_entries(
@@ -126,10 +142,12 @@ def _read_gate_and_entries(
     return seen
 
 
-def _describe(memory: ProcessMemory, shadow: Shadow, comm: str, *, loaded: bool) -> AppliedHotpatch:
+def _describe(
+    memory: ProcessMemory, shadow: Shadow, shadows: Sequence[Shadow], comm: str, *, loaded: bool
+) -> AppliedHotpatch:
     """Return the status of one shadow."""
     record = shadow.record
-    seen = observe(memory, (record,), placed=shadow.placed and loaded)
+    seen = observe(memory, (record,), placed=shadow.placed and loaded, shadows=shadows)
     contents = read_entries(memory, record.entries) if shadow.placed and loaded else []
     reached = {"old": False, "stub": seen.gate, "new": True, "other": False}
     live = [reached[observe_entry(e, c)] for e, c in zip(record.entries, contents, strict=False)]
@@ -169,7 +187,7 @@ def process_status(pid: int) -> list[AppliedHotpatch]:
         process = process_images(pid, memory)
         here = {(image.build_id, image.bias) for image in process.images}
         return [
-            _describe(memory, s, process.comm, loaded=(s.record.old_build_id, s.record.old_bias) in here)
+            _describe(memory, s, shadows, process.comm, loaded=(s.record.old_build_id, s.record.old_bias) in here)
             for s in shadows
         ]
 

@@ -38,7 +38,9 @@ def gate_groups(shadows: Iterable[Shadow]) -> tuple[Group, ...]:
     )
 
 
-def find_leftovers(memory: ProcessMemory, groups: Iterable[Group]) -> list[tuple[Group, Step]]:
+def find_leftovers(
+    memory: ProcessMemory, groups: Iterable[Group], shadows: Sequence[Shadow]
+) -> list[tuple[Group, Step]]:
     """Return the updates that stand in the middle of something, and the step that ends it.
 
     Raises:
@@ -46,7 +48,7 @@ def find_leftovers(memory: ProcessMemory, groups: Iterable[Group]) -> list[tuple
     """
     found = []
     for group in groups:
-        seen = observe(memory, group, placed=True)
+        seen = observe(memory, group, placed=True, shadows=shadows)
         if state_of(seen) is State.DAMAGED:
             raise Refusal(
                 refusal("entry-changed-meanwhile", f"process {memory.pid}: entries of {group[0].name} hold other code")
@@ -76,7 +78,8 @@ def repair_one(work: Work) -> ProcessResult:
     """Finish or undo whatever was left in one process."""
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
         images = process_images(work.pid, memory).images
-        left = find_leftovers(memory, gate_groups(read_shadows(memory, images)))
+        shadows = read_shadows(memory, images)
+        left = find_leftovers(memory, gate_groups(shadows), shadows)
         if not left:
             return work.result("unchanged")
         if work.options.dry_run:
