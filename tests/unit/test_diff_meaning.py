@@ -58,6 +58,12 @@ KEEP struct named *begin(char *name) { struct named *n = malloc(sizeof *n); n->n
 KEEP void again(struct named *n, char *name) { DROP; n->name = TAKE; }
 KEEP long value(const struct named *n) { return n->value * 3; }
 """
+_MANY = """
+#include <stdlib.h>
+struct node { long key, value; struct node *next; TAIL };
+struct node *many(unsigned long n) { return malloc(n * sizeof(struct node)); }
+long value(const struct node *n) { return n->value * 3; }
+"""
 _TARIFF = """
 struct session { long id; TARIFF; };
 static const int tariffs[4] = { 10, 20, 30, 40 };
@@ -147,6 +153,7 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "a longer copy": (_COPY, {"BYTES": "60"}, {"BYTES": "140"}, "allocation-size-changed"),
     "names become copies": (_NAMED, {"TAKE": "name", "DROP": ""},
                             {"TAKE": "copied(malloc(32), name)", "DROP": "free(n->name)"}, "ownership-changed"),
+    "many larger ones at once": (_MANY, {"TAIL": ""}, {"TAIL": "long more;"}, "allocation-size-changed"),
     "a pointer becomes an index": (_TARIFF,
                                    {"TARIFF": "const int *tariff", "BEGIN": "tariffs + i", "LOOK": "*s->tariff"},
                                    {"TARIFF": "long tariff", "BEGIN": "i", "LOOK": "tariffs[s->tariff]"},

@@ -18,6 +18,7 @@ from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction
 from hotmend.image.fills import copies, fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
+from hotmend.image.multiples import multiples_handed
 from hotmend.model.verdict import refusal
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm])")
@@ -68,6 +69,7 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
         if n not in partner:
             continue
         name = _name(c, target)
+        result += _larger_elements(old, new, (partner[n], n), name, j)
         before, after = constants_handed(old, partner[n]), constants_handed(new, n)
         if before == after or not before or not after:
             continue
@@ -83,6 +85,18 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
             where = f"{new.code.label} at {new.instructions[n].ip:#x}"
             result.append(_Resized(j, a, b, f"{where}: {a} -> {b} bytes copied or filled in place"))
     return result + list(_longer_fills(old, new, j))
+
+
+def _larger_elements(old: Body, new: Body, at: tuple[int, int], name: str, j: int) -> Iterator[_Resized]:
+    """Yield a call of an allocator for a number of elements, of which each has another size than before."""
+    if not _ALLOCATOR.search(name) or _COUNTED.search(name):
+        return
+    before, after = multiples_handed(old, at[0]), multiples_handed(new, at[1])
+    for register in before.keys() & after.keys():
+        a, b = before[register], after[register]
+        if a != b and min(a, b) >= _SMALLEST_OWN:
+            where = f"{new.code.label} at {new.instructions[at[1]].ip:#x}"
+            yield _Resized(j, a, b, f"{where}: {name} of elements of {a} -> {b} bytes")
 
 
 def _longer_fills(old: Body, new: Body, j: int) -> Iterator[_Resized]:
