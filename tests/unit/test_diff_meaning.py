@@ -169,6 +169,8 @@ _HARMLESS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
                                    _machine("m->state = 5", "m->state == 6", "m->state = 6; m->flags = 3")),
     "another default": (_MACHINE, _machine("m->flags = 5", "m->state == 6", "m->state = 6"),
                         _machine("m->flags = 9", "m->state == 6", "m->state = 6")),
+    "another end of a range": (_MACHINE, _machine("m->state = 5", "m->state >= 40 && m->state < 70", "m->flags = 6"),
+                               _machine("m->state = 5", "m->state > 40 && m->state < 70", "m->flags = 6")),
     "another bound": (_MACHINE, _machine("m->state = 5", "m->flags <= 40", "m->state = 6"),
                       _machine("m->state = 5", "m->flags <= 50", "m->state = 6")),
 }  # fmt: skip

@@ -229,3 +229,10 @@ def calls_by_instruction(body: Body) -> dict[int, int]:
         elif i.flow_control == FlowControl.INDIRECT_CALL:
             result[n] = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else 0
     return result
+
+
+def tail_calls(body: Body) -> dict[int, int]:
+    """Return for each jump out of a function where it goes: the result of what is called there is handed on."""
+    inside = range(body.code.start, body.code.end)
+    jumps = ((n, i) for n, i in enumerate(body.instructions) if i.flow_control == FlowControl.UNCONDITIONAL_BRANCH)
+    return {n: i.near_branch_target for n, i in jumps if i.near_branch_target not in inside}

@@ -15,7 +15,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.rules.suspects import users_of_members_above
-from hotmend.image.body import Body, calls_by_instruction
+from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.fills import copies, fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
 from hotmend.image.multiples import multiples_handed
@@ -63,8 +63,8 @@ def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Finding]:
 
 def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[_Resized]:
     old, new = aligned.old(i), aligned.new(j)
-    calls, partner = calls_by_instruction(new), {n: m for m, n in aligned.pairs(i, j)}
-    result = []
+    calls, partner = calls_by_instruction(new) | tail_calls(new), {n: m for m, n in aligned.pairs(i, j)}
+    result: list[_Resized] = []
     for n, target in calls.items():
         if n not in partner:
             continue

@@ -23,6 +23,9 @@ _CODED = frozenset({Use.FLIP, Use.SHIFT})
 
 _WRITES = frozenset({Use.STORE, Use.SET_BITS, Use.CLEAR})
 _BOUNDS = frozenset({Use.ORDER, Use.ADD, Use.MULTIPLY})
+_RANGE = frozenset({Use.ADD, Use.ORDER})
+"""How a compiler asks whether a value lies in a range: both numbers change where one end of it does."""
+
 _REWRITTEN_MAX = 3
 _SHOWN = 20
 
@@ -78,7 +81,10 @@ def _proves(found: list[Change], changes: Changes) -> bool:
         return True
     strong = any(x.aligned for x in found)
     uses = {x.use for x in found}
-    return len(uses) > 1 and (strong or len({x.code for x in found}) > 1) and not uses <= {Use.STORE, Use.SET_BITS}
+    several = len({x.code for x in found}) > 1
+    if uses <= _RANGE and not several:
+        return False
+    return len(uses) > 1 and (strong or several) and not uses <= {Use.STORE, Use.SET_BITS}
 
 
 def _widened(x: Change, read: Change) -> bool:
