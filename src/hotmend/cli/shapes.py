@@ -449,6 +449,16 @@ class AuditCheckShape(msgspec.Struct, frozen=True):
     error: str
 
 
+class CheckShape(msgspec.Struct, frozen=True):
+    """`doctor`: one thing that was looked at."""
+
+    name: str
+    found: str
+    needed: bool
+    detail: str
+    remedy: str
+
+
 class DifferenceShape(msgspec.Struct, frozen=True):
     """`verify`: a piece of output that differs, and where it does first. `line` is 0 where it is not text."""
 

@@ -41,6 +41,7 @@ _GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
 _GETSIGMASK, _SECCOMP_GET_FILTER, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420C, 0x420F
 _FILTER_INSTRUCTION_BYTES = 8
 _SYS_KCMP = 312
+_SYS_SECCOMP, _PR_SET_NO_NEW_PRIVS = 317, 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _XSTATE_BYTES_MAX = 1 << 16
 
@@ -202,6 +203,20 @@ def get_seccomp_filters(tid: int) -> tuple[bytes, ...]:
         buffer = ctypes.create_string_buffer(count * _FILTER_INSTRUCTION_BYTES)
         _ptrace(_SECCOMP_GET_FILTER, tid, len(filters), ctypes.addressof(buffer))
         filters.append(buffer.raw)
+
+
+def confine_self(program: bytes) -> None:
+    """Put the calling thread under a seccomp filter, an array of `struct sock_filter`; raise `OSError` on failure."""
+    code = ctypes.create_string_buffer(program, len(program))
+    count = len(program) // _FILTER_INSTRUCTION_BYTES
+    header = struct.pack("<H6xQ", count, ctypes.addressof(code))
+    buffer = ctypes.create_string_buffer(header, len(header))
+    longs = [ctypes.c_long(n) for n in (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)]
+    if _LIBC.prctl(*longs) or _LIBC.syscall(
+        ctypes.c_long(_SYS_SECCOMP), ctypes.c_long(1), ctypes.c_long(0), ctypes.c_void_p(ctypes.addressof(buffer))
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "seccomp")
 
 
 def read_ranges(pid: int, ranges: Sequence[tuple[int, int]]) -> bytearray:

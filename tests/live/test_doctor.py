@@ -1,0 +1,69 @@
+"""`hotmend doctor`: what it says is what this machine does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hotmend.cli.main import run
+from hotmend.linux.machine_facts import machine_checks
+from hotmend.linux.probes import Found, own_checks, probe, specimen_checks
+from hotmend.linux.specimen import specimen
+
+WITHOUT_POWER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+for capability in range(41): libc.prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "hotmend", "doctor", "--json"])
+"""
+
+
+def _objects(text: str) -> dict[str, dict[str, object]]:
+    return {one["name"]: one for one in map(msgspec.json.decode, text.splitlines())}
+
+
+def test_where_hotmend_works_everything_needed_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """The other live tests apply hotpatches here, so a needed thing that is not found is an error here."""
+    assert run(["doctor", "--json"]) == 0
+    found = _objects(capsys.readouterr().out)
+    assert {name for name, one in found.items() if one["needed"] and one["found"] != "yes"} == set()
+    assert {"stop", "write-code", "remote-call", "seccomp-filters", "kernel"} <= found.keys()
+    assert all(one["remedy"] for one in found.values() if one["found"] != "yes")
+
+
+def test_without_capabilities() -> None:
+    """Without any capability what is lacking is said: no filters are read, and no real-time priority is given."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_POWER], capture_output=True, text=True, env=dict(os.environ), check=False
+    )
+    found = _objects(done.stdout)
+    assert found["capabilities"]["found"] == "no"
+    assert found["seccomp-filters"]["found"] == "no"
+    assert "CAP_SYS_ADMIN" in str(found["seccomp-filters"]["remedy"])
+    assert found["real-time"]["found"] == "no"
+
+
+def test_a_dead_process_is_not_a_yes() -> None:
+    with specimen() as (pid, filtered):
+        pass
+    assert {check.found for check in specimen_checks(pid, filtered=filtered)} == {Found.NO}
+
+
+def test_a_failed_attempt_names_its_remedy() -> None:
+    def fail() -> str:
+        raise PermissionError(1, "not allowed")
+
+    check = probe("this", fail, "do that")
+    assert (check.found, check.remedy) == (Found.NO, "do that")
+    assert all(check.remedy for check in own_checks() if check.found is not Found.YES)
+
+
+def test_room_is_looked_for_where_the_cache_will_be(tmp_path: Path) -> None:
+    with specimen() as (pid, _):
+        checks = {check.name: check for check in machine_checks(tmp_path / "not" / "yet", pid)}
+    assert checks["cache-room"].detail.endswith(f" at {tmp_path}")
