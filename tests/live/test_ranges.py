@@ -56,7 +56,7 @@ def _compile(folder: Path, *options: str) -> tuple[Path, Path]:
     for name, factor in (("old", 2), ("new", 3)):
         source, program = folder / f"{name}.cc", folder / name
         source.write_text(SOURCE % (5, factor))
-        command = ["g++", "-O2", "-Wl,--build-id", "-o", program, source, *options]
+        command = ["g++", "-O2", "-Wl,--build-id", "-o", str(program), str(source), *options]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         programs.append(program)
     return programs[0], programs[1]
@@ -100,7 +100,7 @@ def test_one_row_is_added_and_stays(tmp_path: Path) -> None:
     hotpatch = _build(old, new).hotpatch
     with _running(old) as target, ProcessMemory(target.pid) as memory:
         images = process_images(target.pid, memory).images
-        counts = []
+        counts: list[int] = []
         for word, answer in (("", "10"), ("apply", "15"), ("revert", "10"), ("apply", "15")):
             if word == "apply":
                 assert _codes(hotpatch, target.pid) == ("applied", set())

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.archive]
 def test_an_exception_is_caught_in_a_changed_function(trees: Trees, run_folder: Path) -> None:
     (library,) = (p for p in (trees(PACKAGE)[0] / "usr/lib").rglob("libsrt.so.1.5") if p.exists())
     program, file = run_folder / "srt_host", run_folder / "libsrt.hotmend"
-    command = ["g++", "-O1", "-o", program, SOURCE, library, f"-Wl,-rpath,{library.parent}"]
+    command = ["g++", "-O1", "-o", str(program), str(SOURCE), str(library), f"-Wl,-rpath,{library.parent}"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     pair = pair_find(PACKAGE)
     update_build(pair.old, pair.new, file, "libsrt.so.1.5.1")
