@@ -91,9 +91,11 @@ def _stack_arguments(body: Body) -> int:
     for i in body.instructions:
         if i.mnemonic in (Mnemonic.POP, Mnemonic.LEAVE) or i.flow_control == FlowControl.RETURN:
             break
-        if any(i.op_kind(n) == _MEMORY for n in range(i.op_count)) and i.mnemonic != Mnemonic.LEA:
+        if any(i.op_kind(n) == _MEMORY for n in range(i.op_count)):
             base, displacement = int(i.memory_base), i.memory_displacement
-            if base == _RSP and int(i.memory_index) == _NONE and displacement < 1 << 31:
+            if base == _RSP and i.mnemonic == Mnemonic.LEA:
+                pass  # It may be the end of the frame; off the frame pointer, what lies above belongs to the caller.
+            elif base == _RSP and int(i.memory_index) == _NONE and displacement < 1 << 31:
                 most = max(most, displacement - depth)
             elif base == _RBP and frame and displacement < 1 << 31:
                 most = max(most, displacement - _WORD_BYTES)

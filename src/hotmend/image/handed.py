@@ -29,7 +29,9 @@ def repeated(body: Body) -> dict[int, int]:
 def constants_handed(body: Body, n: int) -> dict[int, int]:
     """Return the argument registers that are constant at the call of index `n`, with their values."""
     result: dict[int, int] = {}
-    settled: set[int] = set()
+    wanted = {register: {register} for register in (FIRST, SECOND, THIRD, COUNT)}
+    """Register -> the arguments whose values it holds at this point, backwards from the call."""
+
     for i in reversed(body.instructions[max(n - _BEFORE, 0) : n]):
         if i.flow_control != FlowControl.NEXT:
             break
@@ -39,15 +41,15 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
             or i.mnemonic in (Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH)
         ):
             continue
-        register = FULL[i.op0_register]
-        if register in settled:
-            continue
-        settled.add(register)
+        arguments = wanted.pop(FULL[i.op0_register], set())
         number = immediate_of(i) if i.mnemonic == Mnemonic.MOV else None
         if i.mnemonic == Mnemonic.XOR and i.op1_kind == OpKind.REGISTER and int(i.op0_register) == int(i.op1_register):
             number = 0
-        if number is not None and register in (FIRST, SECOND, THIRD, COUNT):
-            result[register] = number
+        if number is not None:
+            result |= dict.fromkeys(arguments, number)
+        elif i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.REGISTER:
+            source = FULL[i.op1_register]
+            wanted[source] = wanted.get(source, set()) | arguments
     return result
 
 
