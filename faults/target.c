@@ -76,19 +76,21 @@ static void *work(void *number) {
     return NULL;
 }
 
-/* Since the last time: most changes that one thread saw, wrong answers, interrupted calls, wrong sums, fewest rounds. */
+/* Since the last time: wrong answers, interrupted calls, wrong sums, fewest rounds; then the changes that each thread saw. */
 static void tell(int threads) {
-    long changes = 0, wrong = 0, interrupted = 0, sums = 0, loops = -1;
+    long changes[THREADS_MAX], wrong = 0, interrupted = 0, sums = 0, loops = -1;
     for (int i = 0; i < threads; i++) {
 #define SINCE(field) ({ long now_ = counted[i].field, then_ = told[i].field; told[i].field = now_; now_ - then_; })
-        long c = SINCE(changes), l = SINCE(loops);
-        changes = c > changes ? c : changes;
+        long l = SINCE(loops);
+        changes[i] = SINCE(changes);
         loops = loops < 0 || l < loops ? l : loops;
         wrong += SINCE(wrong);
         interrupted += SINCE(interrupted);
         sums += SINCE(sums);
     }
-    printf("%ld %ld %ld %ld %ld\n", changes, wrong, interrupted, sums, loops);
+    printf("%ld %ld %ld %ld", wrong, interrupted, sums, loops);
+    for (int i = 0; i < threads; i++) printf(" %ld", changes[i]);
+    printf("\n");
 }
 
 int main(int argc, char **argv) {

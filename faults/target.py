@@ -69,7 +69,8 @@ def target_start(program: Program, threads: int) -> Target:
 def health_of(target: Target) -> Health:
     """Ask the target until every thread has begun and ended a round since we began to ask; else it is `dead`."""
     began = time.monotonic()
-    changes = wrong = interrupted = 0
+    wrong = interrupted = 0
+    changes: list[int] = []
     rounds = None
     seen: set[int] = set()
     while True:
@@ -78,18 +79,19 @@ def health_of(target: Target) -> Health:
             words = [int(word) for word in target.ask("c").split()]
         except (OSError, ValueError):
             return Health("dead")
-        if not answers or len(words) != 5 or target.process.poll() is not None:
+        if not answers or len(words) < 5 or target.process.poll() is not None:
             return Health("dead")
         seen |= answers
-        changes, wrong, interrupted = changes + words[0], wrong + words[1] + words[3], interrupted + words[2]
-        rounds = 0 if rounds is None else rounds + words[4]  # the first answer is about the time before
+        wrong, interrupted = wrong + words[0] + words[2], interrupted + words[1]
+        changes = [old + new for old, new in zip(changes or [0] * len(words[4:]), words[4:], strict=True)]
+        rounds = 0 if rounds is None else rounds + words[3]  # the first answer is about the time before
         if rounds >= _ROUNDS:
             break
         if time.monotonic() - began > _ALIVE_SECONDS:
-            return Health("dead", changes, wrong, interrupted)
+            return Health("dead", max(changes), wrong, interrupted)
         time.sleep(0.005)
     code = {frozenset({_OLD}): "old", frozenset({_NEW}): "new"}.get(frozenset(seen), "half")
-    return Health(code, changes, wrong, interrupted)
+    return Health(code, max(changes), wrong, interrupted)
 
 
 def stands_still(target: Target) -> bool:

@@ -176,3 +176,9 @@ def test_ps_lists_what_a_process_maps(capfd: Capture) -> None:
     assert libc["build_id"] == libc["disk_build_id"]
     assert run(["ps", "--pid", str(os.getpid())]) == 0
     assert "libc.so" in capfd.readouterr().out
+
+
+def test_repair_of_a_process_with_nothing_left(capsys: Capture) -> None:
+    assert run(["repair", "--json", "--pid", str(os.getpid())]) == 3
+    (shape,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (shape["pid"], shape["state"], shape["reasons"]) == (os.getpid(), "unchanged", [])

@@ -1,0 +1,62 @@
+"""What memory shows of an update while others work on it, and beside other updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from hotmend.linux.memory import ProcessMemory
+from hotmend.live.gate import EntryRecord, HeaderRecord, Shadow
+from hotmend.live.machine import State, state_of
+from hotmend.live.registry import observe
+
+NOPS = b"\x90" * 5
+
+
+def record(header: int, update: str = "a") -> HeaderRecord:
+    entry = EntryRecord("f", 0x1000, NOPS, header + 0x100, 18, header + 0x200)
+    return HeaderRecord(
+        hotpatch_id=update, update=(update,), name="", path="", old_build_id="", new_build_id="", versions=("", ""),
+        cves=(), package="", old_bias=0, shadow_bias=0, header=header, gate=header + 64, start=header, end=header,
+        regions=(), entries=(entry,), replaced=(), functions=(), applied_at=0.0,
+    )  # fmt: skip
+
+
+class Moments:
+    """Memory that is another at each reading: gate bytes and entries, one after the other; the last ones stay."""
+
+    pid = 1
+
+    def __init__(self, gates: list[bytes], entries: list[bytes]) -> None:
+        self._gates, self._entries = gates, entries
+
+    def read(self, address: int, size: int) -> bytes:
+        return self._gates.pop(0) if len(self._gates) > 1 else self._gates[0]
+
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> bytearray:
+        return bytearray(self._entries.pop(0) if len(self._entries) > 1 else self._entries[0])
+
+
+def seen(gates: list[bytes], entries: list[bytes], shadows: Sequence[Shadow] = ()) -> State:
+    memory = cast(ProcessMemory, Moments(gates, entries))
+    return state_of(observe(memory, (record(0x2000),), placed=True, shadows=shadows))
+
+
+def test_a_gate_from_before_and_entries_from_after_are_not_damage() -> None:
+    stub = record(0x2000).entries[0].jump_to_stub
+    assert seen([b"\1", b"\0"], [NOPS]) is State.PLACED
+    assert seen([b"\1", b"\0", b"\1"], [stub, NOPS, stub]) is State.SWITCHED
+
+
+def test_what_does_not_change_and_does_not_fit_is_damage() -> None:
+    assert seen([b"\1"], [NOPS]) is State.DAMAGED
+    assert seen([b"\0"], [b"\xcc" + NOPS[1:]]) is State.DAMAGED
+
+
+def test_an_entry_that_another_update_has_is_not_damage() -> None:
+    other = record(0x4000, "b")
+    entry = other.entries[0].jump_to_new
+    assert seen([b"\0"], [entry]) is State.DAMAGED
+    assert seen([b"\0"], [entry], [Shadow(other, True)]) is State.PLACED
+    assert seen([b"\0"], [entry], [Shadow(other, False)]) is State.DAMAGED
+    assert seen([b"\1"], [entry], [Shadow(other, True)]) is State.DAMAGED
