@@ -162,3 +162,76 @@ def test_an_empty_bond_binds_nobody(empty: list[int] | set[int]) -> None:
     groups = Groups()
     groups.bind(empty)
     assert groups.root(0) == 0
+
+
+_HOSTILE = """
+#include <stdlib.h>
+#define KEEP __attribute__((noipa))
+#ifdef NEW
+#define EITHER(old, new) new
+#else
+#define EITHER(old, new) old
+#endif
+struct session {{ EITHER(, long reserved;) long state, limit, count; }};
+struct session *begin(void) {{ struct session *s = malloc(sizeof *s); s->state = 1; return s; }}
+KEEP long limit_of(struct session *s) {{ return s->limit * 3; }}
+KEEP long count_of(struct session *s) {{ return s->count * 5; }}
+{body}
+KEEP long alone(long x) {{ return x EITHER(* 7, * 8); }}
+"""
+_CACHED = """
+KEEP long get(struct session *s, long x)
+{
+    EITHER(if (cache) return cache + s->count; return (cache = input * x) + s->count;, return s->count + input * x;)
+}
+KEEP void put(long x) { input = x; EITHER(cache = 0;,) }
+"""
+_CACHE_GONE = "long input; EITHER(static long cache;,)" + _CACHED
+_CACHE_STAYS = (
+    "long input; static long cache;" + _CACHED + "KEEP long reset(void) { long c = cache; cache = 3; return c; }"
+)
+_CACHE_EXPORTED = _CACHE_STAYS.replace("static", "")
+_FLAG_NO_LONGER_SET = """
+struct item { long a[5]; long key; int valid; };
+KEEP long get(struct session *s, struct item *i) { EITHER(if (!i->valid) return 0;,) return s->count + i->key; }
+KEEP void put(struct item *i, long k) { i->key = k; EITHER(i->valid = 1;,) }
+"""
+_INLINED_HELPER = """
+static inline long code(long x) { return x ^ EITHER(0x1234567, 0x7654321); }
+KEEP void put(long *p, long x) { *p = code(x) * 3; }
+KEEP long get(struct session *s, long *p) { return code(*p / 3) + s->limit; }
+"""
+_EXPORTED_HELPER = """
+KEEP long put(long x) { return x EITHER(* 2, + 77); }
+KEEP long get(struct session *s, long x) { return s->limit + put(x EITHER(, * 3)); }
+"""
+_LOCAL_HELPER = """
+static __attribute__((noinline)) long sum(long *p, long n)
+{
+    long r = 0;
+    for (long i = 0; i < n; i++) r += p[i] EITHER(* 3, / (n + 1));
+    return r;
+}
+KEEP long get(struct session *s, long *p, long n)
+{
+    long q = 0;
+    for (long i = 0; i < n; i++) q += sum(p, i) * n;
+    return q + s->limit;
+}
+KEEP long put(long *p, long n) { long q = 1; for (long i = 0; i < n; i++) q ^= sum(p, i) + n; return q; }
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _CACHE_GONE, _CACHE_STAYS, _CACHE_EXPORTED, _FLAG_NO_LONGER_SET, _INLINED_HELPER, _EXPORTED_HELPER,
+        _LOCAL_HELPER,
+    ],
+)  # fmt: skip
+def test_who_owes_something_to_a_function_that_stays_old_stays_old(body: str) -> None:
+    # `get` uses the structure that grew, and so stays old; `put` keeps something up for it, or shares code with it.
+    source = _HOSTILE.format(body=body)
+    outcome = compare(_build(source), _build("#define NEW\n" + source), options=Options(partial=True))
+    assert _names(outcome) == {"alone"}
+    assert {"get", "put"} <= _left(outcome)

@@ -43,7 +43,7 @@ def attempt_part(
     Returns:
         The part and the refusals that made functions stay old; None where nothing is left of the update.
     """
-    groups = group(c, contents, changes, full.selection)
+    groups = group(c, contents, aligned, changes, full.selection)
     members: dict[int, set[int]] = defaultdict(set)
     for j in full.selection.shadow:
         members[groups.root(j)].add(j)

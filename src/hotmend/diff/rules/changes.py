@@ -100,6 +100,15 @@ class Changes:
         """Return the places that a new code writes."""
         return {f.location for f in self._after_of(j) if f.use is Use.WRITE}
 
+    def before(self, j: int) -> Iterable[Fact]:
+        """Return what the old version of a new code did with lasting values; nothing without one."""
+        known = self._by_code.get(j)
+        return known.before if known is not None else ()
+
+    def removed(self, i: int) -> list[Fact]:
+        """Return what an old code did that has no new version."""
+        return self._old_facts(i)
+
     def _after_of(self, j: int) -> Iterable[Fact]:
         known = self._by_code.get(j)
         if known is not None:
