@@ -30,7 +30,7 @@ TASKS = [
 
 KNOWN_ALARMS = {
     "argument-added": "an exported function that handed its argument through to another one seems not to have read it",
-    "unwind-through-new-code": "Rust: code that calls others is refused; the rules do not see all that is dangerous there",
+    "unwind-through-new-code": "Rust: changed code that calls others; the rules do not see all that is dangerous there",
     "code-outside-frames-changed": "Rust: data between functions cannot be told from code",
     "unexplained-data-change": "a table that nobody else refers to lies behind one that is not its user's",
     "contents-may-be-copied": "the address of a text goes to a formatting function, which may keep it",
