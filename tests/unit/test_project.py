@@ -27,6 +27,7 @@ _ONE_GATEWAY = {
             "heads",
             "lines",
             "loops",
+            "multiples",
             "reading",
             "references",
             "values",
