@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import PermissionRefusedError, ProcessGoneError
 
 _STAT_BYTES_MAX = 4096
@@ -170,6 +171,14 @@ def read_status(pid: int, tid: int | None = None) -> Status:
     """Return the status of a process, or of its thread `tid`."""
     name = "status" if tid is None else f"task/{tid}/status"
     return parse_status(read_text(pid, name, _STATUS_BYTES_MAX))
+
+
+def address_space(pid: int) -> tuple[int, int | None]:
+    """Return how many bytes a process maps, and how many it may (`RLIMIT_AS`); None without a limit."""
+    pages = int(read_text(pid, "statm", _STAT_BYTES_MAX).split()[0])
+    rows = read_text(pid, "limits", _STATUS_BYTES_MAX).splitlines()
+    soft = next(row for row in rows if row.startswith("Max address space")).split()[3]
+    return pages * PAGE_BYTES, None if soft == "unlimited" else int(soft)
 
 
 def read_thread_stat(pid: int, tid: int) -> Stat:

@@ -166,6 +166,11 @@ def process_objections(stopper: Stopper, calls: Sequence[Call], gadgets: Gadgets
     if procfs.read_status(pid).shadow_stack:
         text = f"process {pid} uses hardware shadow stacks; restart it on the new build instead"
         return (refusal("shadow-stack", text),)
+    wanted = sum(call.arguments[1] for call in calls if call.number == SYS_MMAP)
+    size, limit = procfs.address_space(pid)
+    if limit is not None and size + wanted > limit:
+        text = f"process {pid} may map {limit} bytes (RLIMIT_AS) and maps {size}; the new code takes {wanted} more"
+        return (refusal("address-space-limit", text),)
     return filters.filter_objections(stopper, chain_calls(calls, gadgets))
 
 

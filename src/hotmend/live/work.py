@@ -130,6 +130,11 @@ class Work:
         try:
             stat = procfs.read_stat(self.pid)
             self.comm, self.start_time_ticks = stat.comm, stat.start_time_ticks
+            if stat.state == "Z" and _living_threads(self.pid):
+                text = (
+                    f"the first thread of process {self.pid} has ended, and with it the view of its memory; restart it"
+                )
+                raise Refusal(refusal("leader-ended", text))
             if stat.state in "ZX":
                 raise ProcessGoneError(f"process {self.pid} has ended")
             if stat.state == "T":
@@ -196,3 +201,13 @@ def _is_alive(pid: int, start_time_ticks: int) -> bool:
     except HotmendError:
         return False
     return stat.start_time_ticks == start_time_ticks and stat.state not in "ZX"
+
+
+def _living_threads(pid: int) -> list[int]:
+    """Return the threads of a process that have not ended."""
+    living = []
+    for tid in procfs.list_threads(pid):
+        with contextlib.suppress(ProcessGoneError):
+            if procfs.read_thread_stat(pid, tid).state not in "ZX":
+                living.append(tid)
+    return living

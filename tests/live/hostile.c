@@ -1,0 +1,79 @@
+/* Targets that make it hard. argv: MODE [THREADS]. Answers one-letter commands on stdin. Ends on EOF or after 300 s.
+   a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+int first(void) { return 1; }
+int second(void) { return 1; }
+int stays(void) { for (;;) pause(); return 1; }
+
+static atomic_long worst;
+static long now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000L + t.tv_nsec;
+}
+static void *spinning(void *u) {
+    for (long before = now(), at;; before = at) {
+        at = now();
+        if (at - before > worst) worst = at - before;
+    }
+    return u;
+}
+static void *shortly(void *u) { second(); return u; }
+static void *churning(void *u) {
+    pthread_t t;
+    for (;;) if (!pthread_create(&t, NULL, shortly, NULL)) pthread_join(t, NULL);
+    return u;
+}
+static void *staying(void *u) { stays(); return u; }
+static void *idling(void *u) { for (;;) pause(); return u; }
+static void *forking(void *u) {
+    for (;;) {
+        pid_t child = vfork();
+        if (child == 0) { execl("/bin/sleep", "sleep", "0.01", (char *)0); _exit(1); }
+        waitpid(child, NULL, 0);
+    }
+    return u;
+}
+static void *answering(void *u) {
+    char c;
+    printf("ready\n");
+    fflush(stdout);
+    while (read(0, &c, 1) == 1) {
+        if (c == 'a') printf("%d %d\n", first(), second());
+        if (c == 'g') printf("%ld\n", atomic_exchange(&worst, 0) / 1000);
+        fflush(stdout);
+    }
+    _exit(0);
+    return u;
+}
+int main(int argc, char **argv) {
+    const char *mode = argv[1];
+    int threads = argc > 2 ? atoi(argv[2]) : 1;
+    pthread_t t;
+    pthread_attr_t small;
+    void *(*work)(void *) = idling;
+    alarm(300);
+    pthread_attr_init(&small);
+    if (!strcmp(mode, "churn")) work = churning;
+    if (!strcmp(mode, "inside")) { work = staying; pthread_create(&t, NULL, spinning, NULL); }
+    if (!strcmp(mode, "vfork")) work = forking;
+    if (!strcmp(mode, "deny")) prctl(65, 1L, 0L, 0L, 0L); /* PR_SET_MDWE */
+    if (!strcmp(mode, "privileges")) prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L);
+    for (int i = 0; i < threads; i++) {
+        if (!strcmp(mode, "small")) pthread_attr_setstack(&small, aligned_alloc(4096, 16384), 16384);
+        if (pthread_create(&t, &small, work, NULL)) return 1;
+    }
+    if (strcmp(mode, "zombie")) answering(NULL);
+    pthread_create(&t, NULL, answering, NULL);
+    pthread_exit(NULL);
+}

@@ -1,0 +1,151 @@
+"""Where processes really live, and what they do meanwhile: each works, or is refused with nothing changed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hotmend.linux import procfs
+from hotmend.linux.process import processes_mapping
+from hotmend.live.driver import Options, ProcessResult, apply, revert
+from hotmend.live.registry import process_status
+from hotmend.model.hotpatch import Hotpatch
+from tests.live.conftest import Target
+from tests.live.handmade import compile_target, make_hotpatch
+
+Start = Callable[..., Target]
+SOURCE = Path(__file__).with_name("hostile.c")
+PATIENT = Options(deadline_seconds=30.0, max_pause_us=50_000)
+QUICK = Options(deadline_seconds=3.0, max_pause_us=50_000)
+"""Threads that never wait need a processor to stop on, and the tests may share theirs with anything."""
+
+TRIES = 10
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, with a build-id of this run's own."""
+    flag = f"-Wl,--build-id=0x{secrets.token_hex(20)}"
+    return compile_target(SOURCE, tmp_path_factory.mktemp("hostile") / "hostile", flag)
+
+
+def running(hotpatch: Hotpatch) -> int:
+    """Return the pid of the one process that runs the old build, wherever it lives."""
+    (process,) = processes_mapping({hotpatch.old_build_id})
+    return process.pid
+
+
+def there_and_back(target: Target, hotpatch: Hotpatch, pid: int) -> None:
+    """Apply and revert, which must work."""
+    (result,) = apply([hotpatch], [pid], PATIENT)
+    assert result.state == "applied", result
+    assert target.ask("a") == "2 2"
+    (result,) = revert(None, [pid], PATIENT)
+    assert result.state == "reverted", result
+    assert target.ask("a") == "1 1"
+
+
+def refused(target: Target, hotpatch: Hotpatch, code: str) -> ProcessResult:
+    """Apply, which must be refused with nothing changed."""
+    (result,) = apply([hotpatch], [target.pid], QUICK)
+    assert (result.state, [r.code for r in result.reasons]) == ("refused", [code]), result
+    assert process_status(target.pid) == []
+    return result
+
+
+def test_threads_without_end(hostile: Path, start: Start) -> None:
+    target, hotpatch = start(hostile, "churn", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    for _ in range(TRIES):
+        there_and_back(target, hotpatch, target.pid)
+
+
+@pytest.mark.parametrize("mode", ["small", "vfork", "deny", "privileges"])
+def test_ways_to_live(hostile: Path, start: Start, mode: str) -> None:
+    """Threads on small stacks, vfork without end, PR_SET_MDWE, no new privileges."""
+    target, hotpatch = start(hostile, mode, "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    there_and_back(target, hotpatch, target.pid)
+
+
+def test_leader_that_has_ended(hostile: Path, start: Start) -> None:
+    target, hotpatch = start(hostile, "zombie", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    limit = time.monotonic() + 10
+    while procfs.read_stat(target.pid).state != "Z" and time.monotonic() < limit:
+        time.sleep(0.01)
+    (result,) = apply([hotpatch], [target.pid], QUICK)
+    assert (result.state, [r.code for r in result.reasons]) == ("refused", ["leader-ended"])
+    assert target.ask("a") == "1 1"
+
+
+def test_for_ever_inside(hostile: Path, start: Start) -> None:
+    """Refused with the thread named; between the tries the others ran, as they saw themselves."""
+    target, hotpatch = start(hostile, "inside", "1"), make_hotpatch(hostile, {"first": 2, "stays": 2})
+    target.ask("g")
+    result = refused(target, hotpatch, "function-active")
+    longest = int(target.ask("g"))
+    (tid,) = [int(text.rsplit(" ", 1)[1]) for text in result.reasons[0].subjects]
+    assert tid in procfs.list_threads(target.pid)
+    assert result.attempts > 1
+    assert longest < QUICK.deadline_seconds * 1e6 / 2, "the others were held over several tries"
+
+
+def test_another_namespace(hostile: Path, start: Start) -> None:
+    hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
+    tool = Path(shutil.which("unshare") or "unshare")
+    target = start(tool, "-m", "-p", "-U", "-r", "-f", "--kill-child", str(hostile), "idle", "1")
+    there_and_back(target, hotpatch, running(hotpatch))
+
+
+def test_chroot(hostile: Path, start: Start, tmp_path: Path) -> None:
+    listing = subprocess.run(["ldd", hostile], capture_output=True, text=True, check=True).stdout
+    for library in {word for word in listing.split() if word.startswith("/")} | {str(hostile)}:
+        place = tmp_path / library.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, place)
+    hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
+    target = start(Path(shutil.which("chroot") or "/usr/sbin/chroot"), str(tmp_path), str(hostile), "idle", "1")
+    there_and_back(target, hotpatch, target.pid)
+
+
+OVERLAY = """set -e; cd "$1"; mkdir under; cp "$2" under/program; mount -t tmpfs none room; mkdir room/up room/work
+mount -t overlay none -o lowerdir=under,upperdir=room/up,workdir=room/work over; exec over/program idle 1"""
+
+
+def test_overlay(hostile: Path, start: Start, tmp_path: Path) -> None:
+    for name in ("room", "over"):
+        (tmp_path / name).mkdir()
+    hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
+    tool = Path(shutil.which("unshare") or "unshare")
+    target = start(tool, "-m", "sh", "-c", OVERLAY, "sh", str(tmp_path), str(hostile))
+    there_and_back(target, hotpatch, target.pid)
+
+
+def test_no_address_space_left(hostile: Path, start: Start) -> None:
+    target, hotpatch = start(hostile, "idle", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    resource.prlimit(target.pid, resource.RLIMIT_AS, (4096, resource.RLIM_INFINITY))
+    refused(target, hotpatch, "address-space-limit")
+    assert target.ask("a") == "1 1"
+    resource.prlimit(target.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    there_and_back(target, hotpatch, target.pid)
+
+
+def test_traced_by_another(hostile: Path, start: Start) -> None:
+    target, hotpatch = start(hostile, "idle", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    with subprocess.Popen(
+        ["strace", "-f", "-o", os.devnull, "-p", str(target.pid)], stderr=subprocess.DEVNULL
+    ) as tracer:
+        try:
+            limit = time.monotonic() + 20
+            while not procfs.read_status(target.pid).tracer and time.monotonic() < limit:
+                time.sleep(0.01)
+            assert "strace" in refused(target, hotpatch, "traced").reasons[0].sentence
+        finally:
+            tracer.terminate()
+    there_and_back(target, hotpatch, target.pid)
