@@ -31,9 +31,7 @@ def extent(start: int, size: int) -> Extent:
     return Extent(LinkAddress(start), size)
 
 
-def relocation(
-    address: int, kind: RelocationKind, target: Target, addend: int, evidence: str = "name"
-) -> Relocation:
+def relocation(address: int, kind: RelocationKind, target: Target, addend: int, evidence: str = "name") -> Relocation:
     return Relocation(LinkAddress(address), kind, target, addend, evidence, 7 if evidence == "votes" else 0)
 
 
@@ -160,19 +158,14 @@ def hotpatches(draw: st.DrawFn) -> Hotpatch:
     code = [extent(s.extent.start, len(s.content)) for s in places]
     functions = tuple(NewFunction(draw(_name), c, draw(_extents)) for c in code)
     redirections = tuple(
-        Redirection(draw(_name), draw(_address), c.start, draw(st.binary(min_size=5, max_size=20)), c, c)
-        for c in code
+        Redirection(draw(_name), draw(_address), c.start, draw(st.binary(min_size=5, max_size=20)), c, c) for c in code
     )
     statistics = st.builds(
         Statistics, _count, _count, _count, _count, st.lists(st.tuples(_name, _count), max_size=3).map(tuple),
         _count, _count,
     )  # fmt: skip
-    replaced = st.builds(
-        ReplacedFunction, _name, _extents, st.binary(min_size=32, max_size=32).map(bytes.hex)
-    )
-    reasons = st.builds(
-        Reason, _text, st.sampled_from(Severity), _text, st.lists(_text, max_size=3).map(tuple)
-    )
+    replaced = st.builds(ReplacedFunction, _name, _extents, st.binary(min_size=32, max_size=32).map(bytes.hex))
+    reasons = st.builds(Reason, _text, st.sampled_from(Severity), _text, st.lists(_text, max_size=3).map(tuple))
     return Hotpatch(
         name=draw(_name),
         path=draw(_text),

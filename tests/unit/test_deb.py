@@ -88,9 +88,7 @@ def test_truncated_and_damaged_packages_are_refused_or_read(tmp_path: Path) -> N
             assert str(error).startswith(str(path))
 
 
-def test_limits_are_checked_before_sizes_are_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limits_are_checked_before_sizes_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = ELF + bytes(50_000)
     path = make_deb(tmp_path / "a.deb", {"usr/bin/tool": large, "usr/bin/other": large})
     for limit, value in {
@@ -118,9 +116,7 @@ def test_sizes_that_go_backwards_are_refused(tmp_path: Path) -> None:
         read_deb(path)
 
 
-def test_a_small_package_that_unpacks_without_end_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_package_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deb_module, "UNPACKED_BYTES_MAX", 1 << 20)
     path = make_raw_deb(tmp_path / "a.deb", tar_of((tarfile.TarInfo("usr/share/zeros"), bytes(8 << 20))))
     with pytest.raises(InputError, match=r"claims|longer"):

@@ -200,7 +200,7 @@ def test_line_numbers_alone_cover_no_code(flags: list[str], tmp_path: Path) -> N
 
 
 def test_assembler_covers_no_code(tmp_path: Path) -> None:
-    text = '.text\n.globl f\n.type f, @function\nf: mov 8(%rdi), %eax\n ret\n.size f, .-f\n.section .note.GNU-stack\n'
+    text = ".text\n.globl f\n.type f, @function\nf: mov 8(%rdi), %eax\n ret\n.size f, .-f\n.section .note.GNU-stack\n"
     assert _read(_build(tmp_path, ["gcc", "-g"], text, ".s")).covered == ()
 
 

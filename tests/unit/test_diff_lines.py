@@ -53,9 +53,7 @@ def _build(compiler: str, level: str, source: str) -> Image:
         return read_image(library)
 
 
-def _compare(
-    new: dict[str, str], compiler: str = "gcc", level: str = "-O2", options: Options | None = None
-) -> Outcome:
+def _compare(new: dict[str, str], compiler: str = "gcc", level: str = "-O2", options: Options | None = None) -> Outcome:
     sources = [_SOURCE.format(**values) for values in (_OLD, new)]
     return compare(_build(compiler, level, sources[0]), _build(compiler, level, sources[1]), options=options)
 

@@ -50,9 +50,7 @@ class _Terminal(Console):
 
 
 @pytest.mark.parametrize("threaded", [True, False])
-def test_a_bar_appears_when_a_step_takes_long(
-    threaded: bool, monkeypatch: pytest.MonkeyPatch, capfd: Capture
-) -> None:
+def test_a_bar_appears_when_a_step_takes_long(threaded: bool, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr(output, "Console", _Terminal)
     monkeypatch.setattr(output, "PROGRESS_AFTER_SECONDS", 0.05)
     with Steps(threaded=threaded) as steps:

@@ -123,9 +123,7 @@ def _read_headers(file: _File) -> _Headers:
         raise InputError("hotpatch: there are no section names")
     names = Extent(LinkAddress(raw[shstrndx][4]), raw[shstrndx][5])
     sections = tuple(
-        _Section(
-            file.text(names, name, "section name") if type_ else "", type_, address, offset, size, link, info
-        )
+        _Section(file.text(names, name, "section name") if type_ else "", type_, address, offset, size, link, info)
         for name, type_, _, address, offset, size, link, info, _, _ in raw
     )
     return _Headers(programs, sections)

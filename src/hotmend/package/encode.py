@@ -200,9 +200,7 @@ def _relocation_sections(
 def _note(hotpatch: Hotpatch) -> bytes:
     evidence = tuple(sorted({r.evidence for r in hotpatch.relocations}))
     number = {name: index for index, name in enumerate(evidence)}
-    same = {
-        name: getattr(hotpatch, name) for name in fmt.Note.__struct_fields__ if name in type(hotpatch).__slots__
-    }
+    same = {name: getattr(hotpatch, name) for name in fmt.Note.__struct_fields__ if name in type(hotpatch).__slots__}
     note = fmt.Note(
         format=fmt.FORMAT_VERSION,
         evidence=evidence,

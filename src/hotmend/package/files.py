@@ -23,9 +23,7 @@ def hotpatch_file_names(hotpatches: Iterable[Hotpatch]) -> list[str]:
     safe = [_UNSAFE.sub("_", hotpatch.name).lstrip(".") or "image" for hotpatch in items]
     often = Counter(safe)
     return [
-        f"{name}-{hotpatch.old_build_id[:12]}{HOTPATCH_SUFFIX}"
-        if often[name] > 1
-        else f"{name}{HOTPATCH_SUFFIX}"
+        f"{name}-{hotpatch.old_build_id[:12]}{HOTPATCH_SUFFIX}" if often[name] > 1 else f"{name}{HOTPATCH_SUFFIX}"
         for name, hotpatch in zip(safe, items, strict=True)
     ]
 
