@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hotmend"
 
 _ONE_GATEWAY = {
+    "cydifflib": {"diff/align.py", "diff/pair.py"},
     "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/libdw.py", "linux/namespaces.py", "linux/foreign.py"},
     "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from difflib import SequenceMatcher
+
+from cydifflib import SequenceMatcher
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.image.body import Body

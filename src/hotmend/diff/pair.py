@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from difflib import SequenceMatcher
+
+from cydifflib import SequenceMatcher
 
 from hotmend.image.references import Survey
 

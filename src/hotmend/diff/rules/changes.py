@@ -170,7 +170,7 @@ class Changes:
                         where = body.instructions[n].ip
                         yield Change(j, where, x.location, x.use, (x.number,), (y.number,), aligned=True)
         lost, gained = _grouped(gone), _grouped(come)
-        for key in lost.keys() & gained.keys() - settled:
+        for key in sorted(lost.keys() & gained.keys() - settled):
             where = next((body.instructions[f.at].ip for f in facts[1] if (f.location, f.use) == key), body.code.start)
             yield Change(j, where, *key, lost[key], gained[key], aligned=False)
 
