@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from hotmend.image.body import Body, immediate_of, member_of, thread_offset, uses_frame_pointer
+from hotmend.image.body import Body, member_of, thread_offset, uses_frame_pointer
 from hotmend.image.code import codes_of, padding_length, plt_stubs
 from hotmend.image.elf import read_image
 from hotmend.image.image import R_JUMP_SLOT
@@ -170,27 +170,27 @@ def _body(text: str) -> Body:
     [("488b4708", 8, 8), ("8b47f8", -8, 4), ("c6873412000001", 0x1234, 1), ("488d4710", 16, 0), ("488b0c07", 0, 8)],
 )
 def test_members_are_operands_off_a_pointer(text: str, displacement: int, access: int) -> None:
-    member = member_of(_body(text + "c3").instructions[0], frame_pointer=True)
+    member = member_of(_body(text + "c3").forms[0], frame_pointer=True)
     assert member is not None
     assert (member.displacement, member.access) == (displacement, access)
 
 
 @pytest.mark.parametrize("text", ["488b442408", "488b45f8", "488b05 00000000", "31c0", "8d4705"])
 def test_the_stack_and_plain_arithmetic_are_no_members(text: str) -> None:
-    assert member_of(_body(text + "c3").instructions[0], frame_pointer=True) is None
+    assert member_of(_body(text + "c3").forms[0], frame_pointer=True) is None
 
 
 def test_rbp_is_a_pointer_like_any_other_without_a_frame() -> None:
-    (first, _) = _body("488b45f8 c3").instructions
+    (first, _) = _body("488b45f8 c3").forms
     assert member_of(first, frame_pointer=False) is not None
     assert uses_frame_pointer(_body("55 4889e5 5d c3").instructions)
     assert not uses_frame_pointer(_body("55 4889fd 5d c3").instructions)
 
 
 def test_thread_offsets_and_immediates() -> None:
-    first, second, last = _body("64488b042528000000 83c007 c3").instructions
+    first, second, last = _body("64488b042528000000 83c007 c3").forms
     assert (thread_offset(first), thread_offset(second)) == (0x28, None)
-    assert (immediate_of(second), immediate_of(last)) == (7, None)
+    assert (second.number, last.number) == (7, None)
 
 
 def test_tokens_leave_numbers_out_and_registers_in() -> None:

@@ -24,6 +24,7 @@ _ONE_GATEWAY = {
             "entry",
             "flow",
             "fills",
+            "forms",
             "handed",
             "heads",
             "lines",

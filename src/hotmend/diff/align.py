@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
+import numpy as np
 from cydifflib import SequenceMatcher
 
 from hotmend.diff.correspond import Correspondence
@@ -121,11 +122,7 @@ def _by_instruction(c: Correspondence, aligned: Aligned, index: int, *, old: boo
     r = side.references
     low, high = int(r.first[index]), int(r.first[index + 1])
     result: dict[int, list[tuple[int, int]]] = {}
-    at = 0
-    for field, kind, target in zip(
-        r.field[low:high].tolist(), r.kind[low:high].tolist(), r.target[low:high].tolist(), strict=True
-    ):
-        while at < len(body.instructions) and body.instructions[at].next_ip <= field:
-            at += 1
+    places = np.searchsorted(body.ends, r.field[low:high], "right").tolist()
+    for at, kind, target in zip(places, r.kind[low:high].tolist(), r.target[low:high].tolist(), strict=True):
         result.setdefault(at, []).append((kind, target))
     return result

@@ -5,9 +5,10 @@ A fill stores one value again and again; a copy of a constant stores its words o
 
 from __future__ import annotations
 
-from iced_x86 import FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
+from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 
 from hotmend.image.body import Body
+from hotmend.image.forms import Form
 from hotmend.image.values import FULL
 
 _WORD_BYTES = 8
@@ -25,18 +26,16 @@ def fills(body: Body) -> dict[int, int]:
     """Return the displacement at which each fill of an object begins, with the one where its vectors end."""
     runs: dict[tuple[int, int], list[_Span]] = {}
     result: dict[int, int] = {}
-    for i in body.instructions:
+    for i in body.forms:
         if i.flow_control != FlowControl.NEXT:
             _settle(runs, result)
-        elif i.op_count == 2 and int(i.mnemonic) in _VECTOR_STORES and i.op0_kind == OpKind.MEMORY:
-            base, at = int(i.memory_base), i.memory_displacement
-            if base not in _FRAMES and int(i.memory_index) == Register.NONE and at < 1 << 31:
-                span = (at, at + MemorySizeExt.size(i.memory_size))
-                runs.setdefault((base, int(i.op1_register)), []).append(span)
-        elif i.op_count and i.op0_kind == OpKind.REGISTER:
-            register = int(i.op0_register)
-            if any(register == value or FULL[i.op0_register] == base for base, value in runs):
-                _settle(runs, result)
+        elif i.op_count == 2 and i.mnemonic in _VECTOR_STORES and i.op0_kind == OpKind.MEMORY:
+            base, at = i.memory_base, i.memory_displacement
+            if base not in _FRAMES and i.memory_index == Register.NONE and at < 1 << 31:
+                span = (at, at + i.width)
+                runs.setdefault((base, i.op1_register), []).append(span)
+        elif i.written and any(i.op0_register == value or i.written == base for base, value in runs):
+            _settle(runs, result)
     _settle(runs, result)
     return result
 
@@ -46,44 +45,44 @@ def copies(body: Body) -> dict[int, int]:
     runs: dict[tuple[int, int], list[_Span]] = {}
     result: dict[int, int] = {}
     literals: set[int] = set()
-    for i in body.instructions:
+    for i in body.forms:
         if i.flow_control != FlowControl.NEXT or not i.op_count:
             if i.flow_control != FlowControl.NEXT:
                 _settle(runs, result, _LITERALS_MIN)
                 literals.clear()
         elif i.op0_kind == OpKind.REGISTER:
-            register = FULL[i.op0_register]
+            register = i.written
             (literals.add if _loads_literal(i) else literals.discard)(register)
             if any(register == base for base, _ in runs):
                 _settle(runs, result, _LITERALS_MIN)
         elif _stores_register(i) and FULL[i.op1_register] in literals and i.memory_displacement < 1 << 31:
-            span = (i.memory_displacement, i.memory_displacement + MemorySizeExt.size(i.memory_size))
+            span = (i.memory_displacement, i.memory_displacement + i.width)
             runs.setdefault((FULL[i.memory_base], 0), []).append(span)
     _settle(runs, result, _LITERALS_MIN)
     return result
 
 
-def _loads_literal(i: Instruction) -> bool:
+def _loads_literal(i: Form) -> bool:
     """Return whether a register gets a constant that is wider than four bytes."""
-    if int(i.mnemonic) in _VECTOR_LOADS:
+    if i.mnemonic in _VECTOR_LOADS:
         return i.is_ip_rel_memory_operand or (i.op_count > 1 and i.op1_kind == OpKind.MEMORY and _absolute(i))
     return i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.IMMEDIATE64
 
 
-def _absolute(i: Instruction) -> bool:
-    return int(i.memory_base) == Register.NONE and int(i.memory_index) == Register.NONE
+def _absolute(i: Form) -> bool:
+    return i.memory_base == Register.NONE and i.memory_index == Register.NONE
 
 
-def _stores_register(i: Instruction) -> bool:
+def _stores_register(i: Form) -> bool:
     """Return whether a whole register of 8 bytes or more is stored off a pointer that is not the stack's."""
     return (
-        (int(i.mnemonic) in _VECTOR_STORES or i.mnemonic == Mnemonic.MOV)
+        (i.mnemonic in _VECTOR_STORES or i.mnemonic == Mnemonic.MOV)
         and i.op0_kind == OpKind.MEMORY
         and i.op1_kind == OpKind.REGISTER
-        and int(i.memory_base) not in _FRAMES
+        and i.memory_base not in _FRAMES
         and not i.is_ip_rel_memory_operand
-        and int(i.memory_index) == Register.NONE
-        and MemorySizeExt.size(i.memory_size) >= _WORD_BYTES
+        and i.memory_index == Register.NONE
+        and i.width >= _WORD_BYTES
     )
 
 
@@ -103,9 +102,7 @@ def _settle(runs: dict[tuple[int, int], list[_Span]], result: dict[int, int], st
 def uses_within(body: Body, low: int, high: int) -> bool:
     """Return whether a function uses members between two displacements."""
     return any(
-        low < i.memory_displacement + max(MemorySizeExt.size(i.memory_size), 1) and i.memory_displacement < high
-        for i in body.instructions
-        if int(i.memory_base) not in _FRAMES
-        and any(i.op_kind(k) == OpKind.MEMORY for k in range(i.op_count))
-        and not i.is_ip_rel_memory_operand
+        low < i.memory_displacement + max(i.width, 1) and i.memory_displacement < high
+        for i in body.forms
+        if i.memory_base not in _FRAMES and i.memory and not i.is_ip_rel_memory_operand
     )

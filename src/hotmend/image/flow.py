@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register, RegisterExt
 
-from hotmend.image.body import Body, immediate_of
+from hotmend.image.body import Body
 
 _MEMORY, _REGISTER = int(OpKind.MEMORY), int(OpKind.REGISTER)
 _RSP, _RBP = int(Register.RSP), int(Register.RBP)
@@ -32,7 +32,7 @@ def reads_then_stores(body: Body, address: int, size: int, copiers: set[int]) ->
     for n in body.taking(address, address + size):
         i = body.instructions[n]
         inside = i.is_ip_rel_memory_operand and address <= i.ip_rel_memory_address < address + size
-        number = immediate_of(i)
+        number = body.forms[n].number
         if number is not None and address <= number < address + size:
             if i.op0_kind == _MEMORY and i.memory_base not in (_RSP, _RBP):
                 return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from iced_x86 import FlowControl, MemorySizeExt, Mnemonic, OpKind, Register
+from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 
-from hotmend.image.body import Body, immediate_of
+from hotmend.image.body import Body
 from hotmend.image.values import FULL
 
 FIRST, SECOND, THIRD, COUNT = (int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX", "RCX"))
@@ -20,9 +20,7 @@ _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
 def repeated(body: Body) -> dict[int, int]:
     """Return the index of each string instruction that is repeated, with how many bytes one round moves."""
     return {
-        n: MemorySizeExt.size(i.memory_size)
-        for n, i in enumerate(body.instructions)
-        if i.has_rep_prefix and i.mnemonic in _STRINGS
+        n: i.width for n, i in enumerate(body.forms) if i.mnemonic in _STRINGS and body.instructions[n].has_rep_prefix
     }
 
 
@@ -32,7 +30,7 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
     wanted = {register: {register} for register in (FIRST, SECOND, THIRD, COUNT)}
     """Register -> the arguments whose values it holds at this point, backwards from the call."""
 
-    for i in reversed(body.instructions[max(n - _BEFORE, 0) : n]):
+    for i in reversed(body.forms[max(n - _BEFORE, 0) : n]):
         if i.flow_control != FlowControl.NEXT:
             break
         if (
@@ -42,8 +40,8 @@ def constants_handed(body: Body, n: int) -> dict[int, int]:
         ):
             continue
         arguments = wanted.pop(FULL[i.op0_register], set())
-        number = immediate_of(i) if i.mnemonic == Mnemonic.MOV else None
-        if i.mnemonic == Mnemonic.XOR and i.op1_kind == OpKind.REGISTER and int(i.op0_register) == int(i.op1_register):
+        number = i.number if i.mnemonic == Mnemonic.MOV else None
+        if i.mnemonic == Mnemonic.XOR and i.op1_kind == OpKind.REGISTER and i.op0_register == i.op1_register:
             number = 0
         if number is not None:
             result |= dict.fromkeys(arguments, number)
@@ -69,15 +67,15 @@ def filled_up_to(body: Body, n: int) -> int:
     holders = {_RAX}
     slots: set[tuple[int, int]] = set()
     most = 0
-    for i in body.instructions[n + 1 : n + 1 + _AFTER]:
+    for i in body.forms[n + 1 : n + 1 + _AFTER]:
         if i.flow_control in _CALLS:
             holders.discard(_RAX)
         if not i.op_count or i.mnemonic in _READS:
             continue
-        slot = (int(i.memory_base), i.memory_displacement)
+        slot = (i.memory_base, i.memory_displacement)
         if i.op0_kind == OpKind.MEMORY:
             if FULL[i.memory_base] in holders and i.memory_displacement < 1 << 31:
-                most = max(most, i.memory_displacement + MemorySizeExt.size(i.memory_size))
+                most = max(most, i.memory_displacement + i.width)
             if slot[0] in _FRAMES and i.op1_kind == OpKind.REGISTER:
                 (slots.add if FULL[i.op1_register] in holders else slots.discard)(slot)
         elif i.op0_kind == OpKind.REGISTER:

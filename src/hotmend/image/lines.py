@@ -11,7 +11,9 @@ from functools import cached_property
 
 from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register, RegisterExt
 
+from hotmend.image.forms import Form, forms_of
 from hotmend.image.references import Survey
+from hotmend.image.values import FULL
 
 _SOURCE_FILE = re.compile(rb"[\w./+@-]{1,200}\.(?:c|cc|cpp|cxx|c\+\+|C|h|hh|hpp|hxx|inc|inl|def|y|l|m|mm|rs)\0")
 _LINE_MAX = 1_000_000
@@ -49,6 +51,7 @@ class NumberedCalls:
         self.start = int(code.start)
         self._decoder = Decoder(64, survey.bytes_of(index), ip=code.start)
         self.instructions: list[Instruction] = list(self._decoder)
+        self.forms: list[Form] = forms_of(self.instructions, survey.bytes_of(index))
         self.at = {i.ip: n for n, i in enumerate(self.instructions)}
 
     @cached_property
@@ -71,27 +74,27 @@ class NumberedCalls:
         return [held or {} for held in before]
 
     def _after(self, n: int, held: dict[int, bytes]) -> dict[int, bytes]:
-        i = self.instructions[n]
+        i = self.forms[n]
         if i.flow_control in _CALLS:
             return {r: f for r, f in held.items() if r in _PRESERVED or r < 0}
         if i.mnemonic in _READERS:
             return held
-        if i.stack_pointer_increment or _written(i) == _RSP:
+        if i.stack_pointer_increment or i.written == _RSP:
             return {r: f for r, f in held.items() if r >= 0}
-        written = _written(i) or _slot_of(i, 0)
-        after = {r: f for r, f in held.items() if r != written}
-        file = self._file_at(i)
+        written = i.written or _slot_of(i, 0)
+        after = {r: f for r, f in held.items() if r != written} if written in held else held
+        file = self._file_at(n)
         if i.mnemonic == Mnemonic.MOV and i.op_count == 2 and written:
-            source = int(RegisterExt.full_register(i.op1_register)) if i.op1_kind == _REGISTER else _slot_of(i, 1)
-            file = held.get(source, file)
+            file = held.get(FULL[i.op1_register] if i.op1_kind == _REGISTER else _slot_of(i, 1), file)
         return after if file is None else after | {written: file}
 
     def _successors(self, n: int) -> list[int]:
-        i = self.instructions[n]
-        flow = i.flow_control
+        form = self.forms[n]
+        flow = form.flow_control
         result = []
-        if flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH) and i.op0_kind == _NEAR:
-            result = [self.at[i.near_branch_target]] if i.near_branch_target in self.at else []
+        if flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH) and form.op0_kind == _NEAR:
+            target = self.at.get(self.instructions[n].near_branch_target)
+            result = [] if target is None else [target]
         if flow == FlowControl.INDIRECT_BRANCH:
             return self._unannounced
         ends = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.RETURN)
@@ -100,15 +103,16 @@ class NumberedCalls:
     @cached_property
     def _unannounced(self) -> list[int]:
         """Instructions that nothing leads to but the indirect jumps of the function."""
-        reached = {k for n, i in enumerate(self.instructions) if i.flow_control != FlowControl.INDIRECT_BRANCH
+        reached = {k for n, i in enumerate(self.forms) if i.flow_control != FlowControl.INDIRECT_BRANCH
                    for k in self._successors(n)}  # fmt: skip
         return [n for n in range(1, len(self.instructions)) if n not in reached]
 
-    def _file_at(self, i: Instruction) -> bytes | None:
-        if i.mnemonic == Mnemonic.LEA and i.is_ip_rel_memory_operand:
-            address = i.ip_rel_memory_address
-        elif i.mnemonic == Mnemonic.MOV and i.op_count == 2 and i.op1_kind == OpKind.IMMEDIATE32:
-            address = i.immediate32
+    def _file_at(self, n: int) -> bytes | None:
+        form = self.forms[n]
+        if form.mnemonic == Mnemonic.LEA and form.is_ip_rel_memory_operand:
+            address = self.instructions[n].ip_rel_memory_address
+        elif form.mnemonic == Mnemonic.MOV and form.op_count == 2 and form.op1_kind == OpKind.IMMEDIATE32:
+            address = self.instructions[n].immediate32
         else:
             return None
         text = _SOURCE_FILE.match(self.survey.image.read(address, 256))
@@ -151,7 +155,7 @@ class NumberedCalls:
                 return None
             if i.flow_control == FlowControl.UNCONDITIONAL_BRANCH:
                 n = self.at[i.near_branch_target] - 1
-            elif _written(i) == register and i.mnemonic not in _READERS:
+            elif self.forms[n].written == register and i.mnemonic not in _READERS:
                 return None
         return None
 
@@ -164,12 +168,7 @@ def _argument(i: Instruction) -> int | None:
     return register if register in _ARGUMENTS else None
 
 
-def _written(i: Instruction) -> int:
-    """Return the whole register that an instruction writes first, or 0."""
-    return int(RegisterExt.full_register(i.op0_register)) if i.op_count and i.op0_kind == _REGISTER else 0
-
-
-def _slot_of(i: Instruction, operand: int) -> int:
+def _slot_of(i: Form, operand: int) -> int:
     """Return a number below zero for a slot of the function's frame that an operand names, or 0."""
-    plain = i.op_kind(operand) == _MEMORY and i.memory_base == _RSP and i.memory_index == _NONE
-    return -1 - int(i.memory_displacement) if plain and i.memory_displacement < 1 << 31 else 0
+    plain = i.kinds[operand : operand + 1] == (_MEMORY,) and i.memory_base == _RSP and i.memory_index == _NONE
+    return -1 - i.memory_displacement if plain and i.memory_displacement < 1 << 31 else 0

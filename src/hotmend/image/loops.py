@@ -31,11 +31,13 @@ def successors(body: Body) -> list[list[int]]:
     """Return for each instruction which ones may follow it; branches through tables lead anywhere unseen."""
     at = {i.ip: n for n, i in enumerate(body.instructions)}
     result: list[list[int]] = []
-    for n, i in enumerate(body.instructions):
-        flow = i.flow_control
+    for n, form in enumerate(body.forms):
+        flow = form.flow_control
         following: list[int] = []
-        if flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH) and i.near_branch_target in at:
-            following.append(at[i.near_branch_target])
+        if flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH):
+            target = body.instructions[n].near_branch_target
+            if target in at:
+                following.append(at[target])
         if flow != FlowControl.UNCONDITIONAL_BRANCH and flow not in _ENDS and n + 1 < len(body.instructions):
             following.append(n + 1)
         result.append(following)
@@ -103,7 +105,7 @@ def phases(body: Body, waits: Callable[[int], bool], loops: Callable[[int], bool
     last = {k for k in places if not (reached[k] - {k}) & places}
     before = frozenset(n for n, k in enumerate(component) if k not in last and reached[k] & last)
     waiting = frozenset(n for n, k in enumerate(component) if k in last)
-    ends = {k for n, k in enumerate(component) if body.instructions[n].flow_control == FlowControl.RETURN}
+    ends = {k for n, k in enumerate(component) if body.forms[n].flow_control == FlowControl.RETURN}
     return Phases(before, waiting, any(reached[k] & ends for k in last))
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iced_x86 import FlowControl, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
+from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
 
 from hotmend.image.body import Body, uses_frame_pointer
 from hotmend.image.facts import WITH_CONSTANT, Dealing, Fact, Literal, Locate, Location, Passes, Use
+from hotmend.image.forms import Form
 from hotmend.image.values import BYTES, UNKNOWN, Slot, State, Value
 
 _REGISTER, _MEMORY = int(OpKind.REGISTER), int(OpKind.MEMORY)
@@ -84,9 +85,10 @@ class _Step:
     """One instruction taken apart: memory operand, bytes of it, constant."""
 
     n: int
-    i: Instruction
+    i: Form
+    whole: Instruction
     mnemonic: int
-    kinds: list[int]
+    kinds: tuple[int, ...]
     place: Location | None = None
     slot: Slot | None = None
     width: int = 0
@@ -99,7 +101,7 @@ class _Reader:
     def __init__(
         self, body: Body, locate: Locate, constant: Locate, literal: Literal, dealing: Dealing, passes: Passes
     ) -> None:
-        self._instructions = body.instructions
+        self._instructions, self._forms = body.instructions, body.forms
         self._locate, self._constant, self._literal = locate, constant, literal
         self._dealing, self._passes = dealing, passes
         self._frame = uses_frame_pointer(body.instructions)
@@ -120,17 +122,18 @@ class _Reader:
 
     def _heads(self) -> set[int]:
         """Return where branches lead that go back."""
-        near = (i for i in self._instructions if i.flow_control in _BRANCHES)
+        near = (i for i, form in zip(self._instructions, self._forms, strict=True) if form.flow_control in _BRANCHES)
         return {i.near_branch_target for i in near if i.near_branch_target <= i.ip}
 
     def _pass(self) -> None:
         through = True
         for n, i in enumerate(self._instructions):
+            form = self._forms[n]
             known = self._state.label(i.ip, through=through)
-            through = known or i.mnemonic != Mnemonic.NOP  # what pads the space before a loop leads nowhere
-            if i.op_count:
-                self._read(self._take_apart(n, i))
-            flow = i.flow_control
+            through = known or form.mnemonic != Mnemonic.NOP  # what pads the space before a loop leads nowhere
+            if form.op_count:
+                self._read(self._take_apart(n, form, i))
+            flow = form.flow_control
             if flow == FlowControl.NEXT:
                 continue
             deal = self._dealing(n)
@@ -169,37 +172,29 @@ class _Reader:
             number = shared
         self.facts.append(Fact(n, place, use, number))
 
-    def _take_apart(self, n: int, i: Instruction) -> _Step:
-        step = _Step(n, i, int(i.mnemonic), [int(i.op_kind(k)) for k in range(i.op_count)])
-        if _MEMORY in step.kinds:
+    def _take_apart(self, n: int, i: Form, whole: Instruction) -> _Step:
+        step = _Step(n, i, whole, i.mnemonic, i.kinds, None, None, i.size, i.constant)
+        if i.memory:
             self._operand(step)
-            step.width = MemorySizeExt.size(i.memory_size)
-        elif step.kinds[0] == _REGISTER:
-            step.width = BYTES[i.op0_register]
-        for k, kind in enumerate(step.kinds):
-            if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64:
-                size = BYTES[i.op0_register] if step.kinds[0] == _REGISTER else step.width
-                step.number = int(i.immediate(k)) & _ones(size or 8)
-                break
         return step
 
     def _operand(self, step: _Step) -> None:
         """Find the lasting location of a memory operand, or the stack slot."""
         i = step.i
-        base = int(i.memory_base)
+        base = i.memory_base
         if i.segment_prefix in _OWN_SEGMENTS:
             return
         if i.is_ip_rel_memory_operand:
-            step.place = self._global(i.ip_rel_memory_address)
+            step.place = self._global(step.whole.ip_rel_memory_address)
         elif base == _RSP or (base == _RBP and self._frame):
-            step.slot = (base, _displacement(i)) if i.memory_index == _NONE else None
+            step.slot = (base, i.displacement) if i.memory_index == _NONE else None
         elif step.mnemonic != _LEA:
-            step.place = self._through_pointer(step, base, int(i.memory_index))
+            step.place = self._through_pointer(step, base, i.memory_index)
 
     def _through_pointer(self, step: _Step, base: int, index: int) -> Location | None:
         """Return the location that base and index lead to; note what they are made of."""
         i, n = step.i, step.n
-        distance = _displacement(i)
+        distance = i.displacement
         pointer = self._state.register(base) if base != _NONE else UNKNOWN
         other = self._state.register(index) if index != _NONE else None
         if other is not None and base != _NONE and i.memory_index_scale == 1 and _leads(other, pointer):
@@ -241,14 +236,14 @@ class _Reader:
 
     def _computed_address(self, step: _Step) -> Value:
         i = step.i
-        distance = _displacement(i)
+        distance = i.displacement
         if i.is_ip_rel_memory_operand:
-            return Value(address=i.ip_rel_memory_address)
+            return Value(address=step.whole.ip_rel_memory_address)
         first = self._state.register(i.memory_base) if i.memory_base != _NONE else Value(constants=(0,))
-        if int(i.memory_index) == _NONE:
+        if i.memory_index == _NONE:
             return self._moved(step, first, distance)
         second = self._state.register(i.memory_index)
-        if int(i.memory_base) == int(i.memory_index):
+        if i.memory_base == i.memory_index:
             return Value(scale=second.scale * (1 + i.memory_index_scale))
         stride = second.scale * i.memory_index_scale
         if i.memory_base == _NONE and distance == 0 and BYTES[i.op0_register] == 8:
@@ -304,7 +299,7 @@ class _Reader:
             if step.slot is not None:
                 return self._state.slot(step.slot)
             if step.i.is_ip_rel_memory_operand:
-                number = self._literal(step.i.ip_rel_memory_address, step.width)
+                number = self._literal(step.whole.ip_rel_memory_address, step.width)
                 if number is not None:
                     return Value(constants=(number,))
             return Value(step.place) if step.place is not None else UNKNOWN
@@ -407,7 +402,7 @@ class _Reader:
         if number is None and len(step.kinds) == 2:
             for operand in (0, 1):
                 if step.kinds[operand] == _REGISTER:
-                    value = self._state.register(step.i.op_register(operand))
+                    value = self._state.register(step.i.registers[operand])
                     if len(value.constants) == 1:
                         number = value.constants[0]
                     else:
@@ -418,7 +413,7 @@ class _Reader:
 
     def _equality(self, n: int) -> bool:
         """Return whether the flags of instruction `n` are asked for equality first."""
-        for later in self._instructions[n + 1 : n + 1 + _LOOK_AHEAD]:
+        for later in self._forms[n + 1 : n + 1 + _LOOK_AHEAD]:
             if later.mnemonic in _EQUALS:
                 return True
             if later.mnemonic in _ORDERS:
@@ -436,16 +431,12 @@ class _Reader:
 
 def _with_itself(step: _Step) -> bool:
     """Return whether both operands are one register."""
-    return step.kinds == [_REGISTER, _REGISTER] and int(step.i.op0_register) == int(step.i.op1_register)
+    return step.kinds == (_REGISTER, _REGISTER) and step.i.op0_register == step.i.op1_register
 
 
 def _leads(index: Value, base: Value) -> bool:
     """Return whether what the encoding calls the index is the address, and the base what is added to it."""
     return (index.address is not None and base.address is None) or (base.scale > 1 and index.scale == 1)
-
-
-def _displacement(i: Instruction) -> int:
-    return _signed(i.memory_displacement, 8)
 
 
 def _after(operation: Operation, value: Value, subject: Location | None, step: _Step) -> Value:

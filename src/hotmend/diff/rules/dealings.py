@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hotmend.image.body import Body
 from hotmend.image.facts import Dealing, Passes
@@ -74,14 +75,19 @@ def dealings_of(survey: Survey, plt: dict[int, int], body: Body) -> Dealing:
         if body.code.start <= target < body.code.end:
             return None
         name = callee_name(survey, plt, target)
-        for number, kind in enumerate(RESOURCES if name else ()):
-            if kind.takes.search(name):
-                return True, number
-            if kind.gives.search(name):
-                return False, number
-        return None
+        return _dealing_of_name(name) if name else None
 
     return dealing
+
+
+@lru_cache(1 << 14)
+def _dealing_of_name(name: str) -> tuple[bool, int] | None:
+    for number, kind in enumerate(RESOURCES):
+        if kind.takes.search(name):
+            return True, number
+        if kind.gives.search(name):
+            return False, number
+    return None
 
 
 def passes_of(survey: Survey, plt: dict[int, int], body: Body, body_of: Callable[[int], Body]) -> Passes:

@@ -15,7 +15,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame, whole
 from hotmend.diff.rules.suspects import users_of_members_above
-from hotmend.image.body import Body, Member, immediate_of, thread_offset
+from hotmend.image.body import Body, Member, thread_offset
 from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal
 
@@ -102,8 +102,8 @@ def _compare(
     threads: dict[int, tuple[int, str]] = {}
     numbers = False
     for m, n in pairs:
-        x, y = a.instructions[m], b.instructions[n]
-        if immediate_of(x) != immediate_of(y):
+        x, y = a.forms[m], b.forms[n]
+        if x.number != y.number:
             numbers = True
         p = a.members.get(m)
         if p is not None:
@@ -114,7 +114,7 @@ def _compare(
                 kept[p.displacement, p.access].add(label)
         offset = thread_offset(x)
         if offset is not None and offset != thread_offset(y):
-            threads[offset] = (j, f"{label} at {y.ip:#x}")
+            threads[offset] = (j, f"{label} at {b.instructions[n].ip:#x}")
     alone = not numbers and len(pairs) == len(a.instructions) == len(b.instructions)
     return [
         Shift(

@@ -106,7 +106,7 @@ def _used_before(c: Correspondence, aligned: Aligned, wanted: set[_Member]) -> s
     for i, code in enumerate(c.old.codes):
         if not short or code.gap:
             continue
-        for instruction in aligned.old(i).instructions:
+        for instruction in aligned.old(i).forms:
             member = member_of(instruction, frame_pointer=False)
             if member is not None and (member.displacement, member.access) in short:
                 short.discard((member.displacement, member.access))

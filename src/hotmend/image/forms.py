@@ -1,0 +1,162 @@
+"""Instructions without where they stand: what their bytes alone say, asked of the decoder once and remembered.
+
+The decoder (iced-x86) answers fast, but every question costs a way from Python and back, and rules ask a dozen about
+each instruction of every changed function. Most instructions stand in both builds of a function, and many a thousand times.
+Whatever depends on the address (branch targets, rip-relative operands) is no part of a form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from iced_x86 import Instruction, MemorySizeExt, OpKind, Register, RegisterExt
+
+_MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
+_NONE = int(Register.NONE)
+_KEPT_MAX = 1 << 17
+"""Forms that are remembered, about half a KiB each; where there are more, it begins anew."""
+
+_CALL = 0xE8
+_CALL_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What the bytes of an instruction say; names and numbers are those of `iced_x86.Instruction`.
+
+    Attributes:
+        kinds: of its operands.
+        registers: of its operands, NONE for what is no register.
+        displacement: `memory_displacement` with its sign; means nothing for rip-relative operands.
+        width: bytes accessed in memory, 0 where the operation says nothing.
+        memory: it has a memory operand.
+        number: the first immediate operand, None without.
+        size: bytes that its first operand has, or its memory operand where it has one.
+        constant: `number`, as far as the first operand has room for it.
+        written: the whole register that its first operand is, NONE where it is none.
+        token: a number for the instruction without displacement, immediate and branch target.
+    """
+
+    mnemonic: int
+    op_count: int
+    kinds: tuple[int, ...]
+    registers: tuple[int, ...]
+    op0_kind: int
+    op1_kind: int
+    op0_register: int
+    op1_register: int
+    memory_base: int
+    memory_index: int
+    memory_index_scale: int
+    memory_displacement: int
+    memory_segment: int
+    segment_prefix: int
+    is_ip_rel_memory_operand: bool
+    flow_control: int
+    stack_pointer_increment: int
+    displacement: int
+    width: int
+    memory: bool
+    number: int | None
+    size: int
+    constant: int | None
+    written: int
+    token: int
+
+    def op_register(self, operand: int) -> int:
+        """Return the register of an operand, NONE where it is no register."""
+        return self.registers[operand]
+
+
+def forms_of(instructions: Iterable[Instruction], text: bytes) -> list[Form]:
+    """Return the form of each instruction.
+
+    Args:
+        instructions: decoded one behind the other from the beginning of `text`.
+        text: their bytes.
+    """
+    if len(_known) > _KEPT_MAX:
+        _known.clear()
+    result = []
+    at = 0
+    for i in instructions:
+        end = at + i.len
+        key = text[at:end]
+        if text[at] == _CALL and end - at == _CALL_BYTES:
+            key = _ANY_CALL
+        form = _known.get(key)
+        if form is None:
+            form = _known[key] = _form_of(i)
+        result.append(form)
+        at = end
+    return result
+
+
+_ANY_CALL = bytes([_CALL])
+"""Calls differ in their distance alone."""
+
+_known: dict[bytes, Form] = {}
+
+
+def _form_of(i: Instruction) -> Form:
+    count = i.op_count
+    kinds = tuple(int(i.op_kind(n)) for n in range(count))
+    registers = tuple(int(i.op_register(n)) if kind == _REGISTER else _NONE for n, kind in enumerate(kinds))
+    immediates = [n for n, kind in enumerate(kinds) if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64]
+    number = int(i.immediate(immediates[0])) if immediates else None
+    displacement = i.memory_displacement
+    width = MemorySizeExt.size(i.memory_size)
+    first = RegisterExt.size(i.op0_register) if kinds[:1] == (_REGISTER,) else 0
+    room = first or (width if _MEMORY in kinds else 0) or 8
+    return Form(
+        mnemonic=int(i.mnemonic),
+        op_count=count,
+        kinds=kinds,
+        registers=registers,
+        op0_kind=int(i.op0_kind),
+        op1_kind=int(i.op1_kind),
+        op0_register=int(i.op0_register),
+        op1_register=int(i.op1_register),
+        memory_base=int(i.memory_base),
+        memory_index=int(i.memory_index),
+        memory_index_scale=i.memory_index_scale,
+        memory_displacement=displacement,
+        memory_segment=int(i.memory_segment),
+        segment_prefix=int(i.segment_prefix),
+        is_ip_rel_memory_operand=i.is_ip_rel_memory_operand,
+        flow_control=int(i.flow_control),
+        stack_pointer_increment=i.stack_pointer_increment,
+        displacement=displacement - (1 << 64) if displacement >> 63 else displacement,
+        width=width,
+        memory=_MEMORY in kinds,
+        number=number,
+        size=width if _MEMORY in kinds else first,
+        constant=None if number is None else number & ((1 << 8 * room) - 1),
+        written=int(RegisterExt.full_register(i.op0_register)) if kinds[:1] == (_REGISTER,) else _NONE,
+        token=_token_numbers.setdefault(token(i), len(_token_numbers)),
+    )
+
+
+def token(i: Instruction) -> tuple[int, ...]:
+    """Return an instruction without displacement, immediate and branch target."""
+    registers = tuple(
+        int(i.op_register(n)) if i.op_kind(n) == _REGISTER else -int(i.op_kind(n)) for n in range(i.op_count)
+    )
+    wide = i.op_count and i.op0_kind == _NEAR
+    return (
+        int(i.mnemonic) if wide else _plain_code(i),
+        *registers,
+        int(i.memory_base),
+        int(i.memory_index),
+        i.memory_index_scale,
+        int(i.memory_segment),
+    )
+
+
+_token_numbers: dict[tuple[int, ...], int] = {}
+
+
+def _plain_code(i: Instruction) -> int:
+    """The operation, with the short and long forms of an immediate taken as one."""
+    return int(i.mnemonic) * 64 + int(i.memory_size) % 64
