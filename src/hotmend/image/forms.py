@@ -1,7 +1,7 @@
 """Instructions without where they stand: what their bytes alone say, asked of the decoder once and remembered.
 
 The decoder (iced-x86) answers fast, but every question costs a way from Python and back, and rules ask a dozen about
-each instruction of every changed function. Most instructions stand in both builds of a function, and many a thousand times.
+each instruction of every changed function. Most instructions stand in both builds, and many a thousand times.
 Whatever depends on the address (branch targets, rip-relative operands) is no part of a form.
 """
 
