@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.diff.align import align
@@ -25,6 +25,7 @@ def _plainly(a: list[int], b: list[int]) -> list[tuple[int, int]]:
     return [*((k, k) for k in range(low)), *middle, *ends_at]
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(_TOKENS, _TOKENS)
 def test_alignment_is_that_of_the_standard_library(a: list[int], b: list[int]) -> None:
     assert align(a, b) == _plainly(a, b)
