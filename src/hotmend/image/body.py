@@ -170,6 +170,14 @@ def thread_offset(i: Form) -> int | None:
     return i.memory_displacement if i.memory_segment == _FS and i.memory else None
 
 
+def immediate_of(i: Instruction) -> int | None:
+    """Return the first immediate operand, or None; `Form.number` is the same, known already."""
+    for n in range(i.op_count):
+        if OpKind.IMMEDIATE8 <= i.op_kind(n) <= OpKind.IMMEDIATE32TO64:
+            return int(i.immediate(n))
+    return None
+
+
 def calls_by_instruction(body: Body) -> dict[int, int]:
     """Return for each call of a function, by instruction index, the function, PLT stub or slot it goes to."""
     result: dict[int, int] = {}
