@@ -20,6 +20,7 @@ _STORES = {
     )
     for name in names
 }
+_MOVES_ON = (Mnemonic.ADD, Mnemonic.SUB)
 _FOLLOWED_MAX = 12
 
 
@@ -55,6 +56,8 @@ def _stored(instructions: list[Instruction], taker: Instruction, copiers: set[in
             if stores and i.memory_base not in (_RSP, _RBP):
                 return True
         if i.op_count and i.op0_kind == _REGISTER and RegisterExt.full_register(i.op0_register) == whole:
+            if i.mnemonic in _MOVES_ON and i.op_count == 2 and i.op1_kind != _REGISTER:
+                continue  # a place further on in the same object
             return False
     return False
 

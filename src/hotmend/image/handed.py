@@ -14,6 +14,7 @@ _RAX, _FRAMES = int(Register.RAX), (int(Register.RBP), int(Register.RSP))
 _STRINGS = (Mnemonic.MOVSB, Mnemonic.MOVSD, Mnemonic.MOVSQ, Mnemonic.STOSB, Mnemonic.STOSD, Mnemonic.STOSQ)
 _BEFORE, _AFTER = 12, 32
 _READS = (Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH)
+_LOADS = (Mnemonic.MOV, Mnemonic.MOVZX, Mnemonic.MOVSX, Mnemonic.MOVSXD)
 _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
 
 
@@ -59,6 +60,29 @@ def constants_for(body: Body, targets: frozenset[int], register: int) -> list[in
         if target in targets and i.flow_control != FlowControl.NEXT:
             handed = constants_handed(body, n)
             result += [handed[register]] if register in handed else []
+    return result
+
+
+def registers_loaded(body: Body, n: int) -> set[int]:
+    """Return the registers that hold, at the call of index `n`, what was just read from memory other than the stack."""
+    result: set[int] = set()
+    wanted: dict[int, set[int]] = {}
+    """Register -> those that have got its value by the call, backwards from it."""
+    known: set[int] = set()
+
+    for m in range(n - 1, max(n - _BEFORE, 0) - 1, -1):
+        i = body.forms[m]
+        if i.flow_control != FlowControl.NEXT:
+            break
+        if not i.written or i.mnemonic in _READS:
+            continue
+        holders = wanted.pop(i.written, set()) | ({i.written} - known)
+        known.add(i.written)
+        if i.mnemonic in _LOADS and i.op1_kind == OpKind.REGISTER:
+            source = FULL[i.op1_register]
+            wanted[source] = wanted.get(source, set()) | holders
+        elif i.mnemonic in _LOADS and (m in body.members or i.is_ip_rel_memory_operand):
+            result |= holders
     return result
 
 

@@ -10,7 +10,9 @@ from functools import cached_property
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.rules.dealings import dealings_of, passes_of
+from hotmend.image.body import calls_by_instruction, tail_calls
 from hotmend.image.facts import Fact, Literal, Location, Use
+from hotmend.image.handed import registers_loaded
 from hotmend.image.image import Image
 from hotmend.image.reading import facts_of
 
@@ -81,6 +83,7 @@ class Changes:
         self._by_code = {f.code: f for f in self.functions}
         self._added: dict[int, list[Fact]] = {}
         """Facts of codes without an old version, as far as they were asked for."""
+        self._loaded: dict[int, set[Location]] = {}
 
     def __iter__(self) -> Iterator[Change]:
         for function in self.functions:
@@ -123,6 +126,27 @@ class Changes:
         for j, code in enumerate(self._c.new.codes):
             if j not in known and not code.gap:
                 yield j, self._after_of(j)
+
+    def loaded_arguments(self, j: int) -> set[Location]:
+        """Return the arguments of a changed code that functions which stay read from memory for it, to hand them over.
+
+        Compilers hand over the value instead of the pointer where a local function only reads it.
+        """
+        if j not in self._loaded:
+            old = self._c.old
+            i = next((a for a, b in self._c.pairs.items() if b == j), -1)
+            owners = (
+                set(old.references.owner[old.references.target == old.codes[i].start].tolist()) if i >= 0 else set()
+            )
+            self._loaded[j] = {
+                ("argument", register)
+                for owner in owners & self._c.staying().keys()
+                for body in (self._aligned.old(owner),)
+                for n, target in (calls_by_instruction(body) | tail_calls(body)).items()
+                if target == old.codes[i].start
+                for register in registers_loaded(body, n)
+            }
+        return self._loaded[j]
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""

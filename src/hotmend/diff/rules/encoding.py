@@ -52,7 +52,9 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
             _proves(found, changes) or arrives or repacked or _read_elsewhere(found, readers.get(location, set()))
         ):
             proven += found
-        elif lasting:
+        elif not lasting:
+            proven += _arriving(found, changes)
+        else:
             weak += [x for x in found if x.aligned and x.use in (Use.STORE, Use.ORDER, Use.SET_BITS)]
     result = []
     if proven:
@@ -69,6 +71,20 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
             *[_text(c, x) for x in weak[:_SHOWN]],
         )
         result.append(blame(reason, {x.code for x in weak}))
+    return result
+
+
+def _arriving(found: list[Change], changes: Changes) -> list[Change]:
+    """Return the changes of an argument that are proof: functions that stay read it from a lasting place."""
+    result: list[Change] = []
+    for code in sorted({x.code for x in found}):
+        own = [x for x in found if x.code == code]
+        if (
+            any(x.use in _READS for x in own)
+            and _proves(own, changes)
+            and own[0].location in changes.loaded_arguments(code)
+        ):
+            result += own
     return result
 
 
