@@ -5,6 +5,7 @@ from __future__ import annotations
 from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 
 from hotmend.image.body import Body
+from hotmend.image.facts import Location
 from hotmend.image.values import FULL
 
 FIRST, SECOND, THIRD, COUNT = (int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX", "RCX"))
@@ -63,9 +64,12 @@ def constants_for(body: Body, targets: frozenset[int], register: int) -> list[in
     return result
 
 
-def registers_loaded(body: Body, n: int) -> set[int]:
-    """Return the registers that hold, at the call of index `n`, what was just read from memory other than the stack."""
-    result: set[int] = set()
+def registers_loaded(body: Body, n: int) -> dict[int, Location]:
+    """Return the registers that hold, at the call of index `n`, what was just read from memory other than the stack.
+
+    Each with the place it was read from, in addresses of the body's own image.
+    """
+    result: dict[int, Location] = {}
     wanted: dict[int, set[int]] = {}
     """Register -> those that have got its value by the call, backwards from it."""
     known: set[int] = set()
@@ -78,11 +82,15 @@ def registers_loaded(body: Body, n: int) -> set[int]:
             continue
         holders = wanted.pop(i.written, set()) | ({i.written} - known)
         known.add(i.written)
-        if i.mnemonic in _LOADS and i.op1_kind == OpKind.REGISTER:
+        if i.mnemonic not in _LOADS:
+            continue
+        if i.op1_kind == OpKind.REGISTER:
             source = FULL[i.op1_register]
             wanted[source] = wanted.get(source, set()) | holders
-        elif i.mnemonic in _LOADS and (m in body.members or i.is_ip_rel_memory_operand):
-            result |= holders
+        elif i.is_ip_rel_memory_operand:
+            result |= dict.fromkeys(holders, ("at", body.instructions[m].ip_rel_memory_address))
+        elif m in body.members:
+            result |= dict.fromkeys(holders, ("member", body.members[m].displacement))
     return result
 
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.rules.dealings import dealings_of, passes_of
 from hotmend.image.body import calls_by_instruction, tail_calls
 from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.handed import registers_loaded
-from hotmend.image.image import Image
+from hotmend.image.image import Image, Integers
 from hotmend.image.reading import facts_of
 
 Key = tuple[Location, Use]
@@ -83,7 +85,8 @@ class Changes:
         self._by_code = {f.code: f for f in self.functions}
         self._added: dict[int, list[Fact]] = {}
         """Facts of codes without an old version, as far as they were asked for."""
-        self._loaded: dict[int, set[Location]] = {}
+        self._old_of = {j: i for i, j in c.pairs.items()}
+        self._loaded: dict[int, dict[Location, set[Location]]] = {}
 
     def __iter__(self) -> Iterator[Change]:
         for function in self.functions:
@@ -127,26 +130,35 @@ class Changes:
             if j not in known and not code.gap:
                 yield j, self._after_of(j)
 
-    def loaded_arguments(self, j: int) -> set[Location]:
-        """Return the arguments of a changed code that functions which stay read from memory for it, to hand them over.
+    def loaded_arguments(self, j: int) -> dict[Location, set[Location]]:
+        """Return the arguments of a changed code that functions which stay read from memory for it, and where there.
 
         Compilers hand over the value instead of the pointer where a local function only reads it.
         """
         if j not in self._loaded:
-            old = self._c.old
-            i = next((a for a, b in self._c.pairs.items() if b == j), -1)
-            owners = (
-                set(old.references.owner[old.references.target == old.codes[i].start].tolist()) if i >= 0 else set()
-            )
-            self._loaded[j] = {
-                ("argument", register)
-                for owner in owners & self._c.staying().keys()
-                for body in (self._aligned.old(owner),)
-                for n, target in (calls_by_instruction(body) | tail_calls(body)).items()
-                if target == old.codes[i].start
-                for register in registers_loaded(body, n)
-            }
+            found: dict[Location, set[Location]] = defaultdict(set)
+            start = self._c.old.codes[self._old_of[j]].start
+            for owner in self._staying_users(start):
+                body = self._aligned.old(owner)
+                for n, target in (calls_by_instruction(body) | tail_calls(body)).items():
+                    if target == start:
+                        for register, place in registers_loaded(body, n).items():
+                            found["argument", register].add(place)
+            self._loaded[j] = dict(found)
         return self._loaded[j]
+
+    def _staying_users(self, start: int) -> list[int]:
+        """Return the old codes that stay and refer to an old address."""
+        references = self._c.old.references
+        order = self._by_target
+        targets = references.target[order]
+        low, high = (int(np.searchsorted(targets, start, side)) for side in ("left", "right"))
+        owners: set[int] = set(references.owner[order[low:high]].tolist())
+        return sorted(owners & self._c.staying().keys())
+
+    @cached_property
+    def _by_target(self) -> Integers:
+        return np.argsort(self._c.old.references.target, kind="stable")
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""

@@ -23,6 +23,9 @@ _REWRITTEN_MAX = 3
 """Instructions that differ up to which a function counts as the same but for what was found."""
 
 _POINTER_BYTES = 8
+_PAGE_BYTES = 4096
+"""No object lies below: a smaller number is no address."""
+
 _STEP_MAX = 1 << 20
 _SHOWN = 20
 
@@ -50,6 +53,8 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     for x in changes:
         if x.use in _STEPS and len(x.old) == len(x.new) == 1:
             steps[x.old[0], x.new[0]].add(x.code)
+    numbers = _numbers_for_pointers(changes)
+    signs += numbers
     proven = [s for s in signs if s.sure or len(holders[s.same]) > 1 or _supported(s, steps)]
     result = []
     if proven:
@@ -68,6 +73,26 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
         )
         result.append(blame(reason, {s.code for s in single}))
     return result
+
+
+def _numbers_for_pointers(changes: Changes) -> list[_Sign]:
+    """Return signs of places where one function stores a number now, and another does not follow a pointer any more."""
+    stores, follows = defaultdict(set), defaultdict(set)
+    for f in changes.functions:
+        for place in {x.location for x in (*f.before, *f.after) if x.location[0] != "argument"}:
+            numbers = f.numbers(place, Use.STORE, new=True)
+            words = all(_POINTER_BYTES in f.numbers(place, Use.WRITE, new=new) for new in (False, True))
+            if words and not f.numbers(place, Use.STORE, new=False) and any(0 < n < _PAGE_BYTES for n in numbers):
+                stores[place].add(f.code)
+            loads = all(_POINTER_BYTES in f.numbers(place, Use.INTEGER, new=new) for new in (False, True))
+            if loads and f.numbers(place, Use.POINTER, new=False) and not f.numbers(place, Use.POINTER, new=True):
+                follows[place].add(f.code)
+    return [
+        _Sign(code, place, "pointer -> number", ("number", place), sure=True)
+        for place in sorted(stores.keys() & follows.keys())
+        if len(stores[place] | follows[place]) > 1
+        for code in sorted(stores[place] | follows[place])
+    ]
 
 
 def _supported(sign: _Sign, steps: dict[tuple[int, int], set[int]]) -> bool:
@@ -114,6 +139,11 @@ def _kinds(
     if len(whole_before) == len(whole_after) == 1 and whole_before != whole_after:
         (old,), (new,) = whole_before, whole_after
         if max(old, new) <= 8:
+            yield _Sign(f.code, place, f"{old} bytes -> {new} bytes", ("width", place, old, new), sure=False)
+    for more, fewer, gone in ((whole_before, whole_after, True), (whole_after, whole_before, False)):
+        if len(more) == 2 and len(fewer) == 1 and fewer < more and max(more) <= 8:
+            (one,), (both,) = more - fewer, fewer
+            old, new = (one, both) if gone else (both, one)
             yield _Sign(f.code, place, f"{old} bytes -> {new} bytes", ("width", place, old, new), sure=False)
 
 

@@ -37,7 +37,8 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
         if change.use in _READS or change.use in _CODED or change.use in _WRITES or change.use in _BOUNDS:
             by_location[change.location].append(change)
     pairs = _replaced_in_reads(by_location)
-    readers = _readers(changes)
+    takers = _Takers(changes)
+    readers = _readers(changes, takers)
     resized = {x.location: x for x in changes if x.use is Use.INTEGER}
     proven: list[Change] = []
     weak: list[Change] = []
@@ -48,6 +49,7 @@ def judge_encoding(c: Correspondence, changes: Changes) -> list[Finding]:
             or any(_widened(x, resized[location]) for x in found)
         )
         arrives = any((x.old, x.new) in pairs and x.use is Use.STORE for x in found)
+        arrives = arrives or any(_padding(x) and takers(location) - {x.code} for x in found)
         if lasting and (
             _proves(found, changes) or arrives or repacked or _read_elsewhere(found, readers.get(location, set()))
         ):
@@ -116,7 +118,37 @@ def _alone(x: Change, changes: Changes) -> bool:
     return len(x.old) == len(x.new) == 1 and changes.rewritten(x.code) <= _REWRITTEN_MAX
 
 
-def _readers(changes: Changes) -> dict[Location, set[int]]:
+def _padding(x: Change) -> bool:
+    """Return whether another constant is stored whose low byte or half is the same: what lies above it has changed."""
+    return x.aligned and x.use is Use.STORE and _alone_numbers(x) and (x.old[0] ^ x.new[0]) & 0xFF == 0
+
+
+def _alone_numbers(x: Change) -> bool:
+    return len(x.old) == len(x.new) == 1
+
+
+class _Takers:
+    """The changed functions to which callers that stay hand over what stands at a place; asked for when needed."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._found: dict[Location, dict[int, set[Location]]] | None = None
+
+    def __call__(self, place: Location) -> set[int]:
+        return set(self.arguments(place))
+
+    def arguments(self, place: Location) -> dict[int, set[Location]]:
+        """Return the functions with the arguments that come from a place."""
+        if self._found is None:
+            self._found = defaultdict(lambda: defaultdict(set))
+            for function in self._changes.functions:
+                for argument, places in self._changes.loaded_arguments(function.code).items():
+                    for where in places:
+                        self._found[where][function.code].add(argument)
+        return self._found.get(place, {})
+
+
+def _readers(changes: Changes, takers: _Takers) -> dict[Location, set[int]]:
     """Return the changed functions that ask the same of a location in another order: bits that changed places."""
     result: dict[Location, set[int]] = defaultdict(set)
     moved = {x.location for x in changes if x.use is Use.SET_BITS and x.aligned and _alone(x, changes) and _lost(x)}
@@ -127,6 +159,12 @@ def _readers(changes: Changes) -> dict[Location, set[int]]:
             anew = location in moved and _loaded(function, location)
             if was != asked and (anew or sorted(was) == sorted(asked)):
                 result[location].add(function.code)
+    facts = {f.code: f for f in changes.functions}
+    for place in moved:
+        for code, arguments in takers.arguments(place).items():
+            before, after = _asked(facts[code].before), _asked(facts[code].after)
+            if any(before.get(a, []) != after.get(a, []) for a in arguments):
+                result[place].add(code)
     return result
 
 
