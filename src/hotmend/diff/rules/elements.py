@@ -42,6 +42,9 @@ class _Sign:
     numbers: tuple[int, int] | None = None
     """The old and the new step, for steps."""
 
+    beside: bool = False
+    """It supports others and is nothing by itself, however often it comes."""
+
 
 def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     """Return a refusal for places whose values got another size or kind, and a note for single signs."""
@@ -49,13 +52,14 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     holders: dict[tuple[object, ...], set[int]] = defaultdict(set)
     for sign in signs:
         holders[sign.same].add(sign.code)
+    beside = holders.keys() - {sign.same for sign in signs if not sign.beside}
     steps: dict[tuple[int, int], set[int]] = defaultdict(set)
     for x in changes:
         if x.use in _STEPS and len(x.old) == len(x.new) == 1:
             steps[x.old[0], x.new[0]].add(x.code)
     numbers = _numbers_for_pointers(changes)
     signs += numbers
-    proven = [s for s in signs if s.sure or len(holders[s.same]) > 1 or _supported(s, steps)]
+    proven = [s for s in signs if s.sure or (len(holders[s.same]) > 1 and s.same not in beside) or _supported(s, steps)]
     result = []
     if proven:
         reason = refusal(
@@ -141,10 +145,11 @@ def _kinds(
         if max(old, new) <= 8:
             yield _Sign(f.code, place, f"{old} bytes -> {new} bytes", ("width", place, old, new), sure=False)
     for more, fewer, gone in ((whole_before, whole_after, True), (whole_after, whole_before, False)):
-        if len(more) == 2 and len(fewer) == 1 and fewer < more and max(more) <= 8:
+        if small and len(more) == 2 and len(fewer) == 1 and fewer < more and max(more) <= 8:
             (one,), (both,) = more - fewer, fewer
             old, new = (one, both) if gone else (both, one)
-            yield _Sign(f.code, place, f"{old} bytes -> {new} bytes", ("width", place, old, new), sure=False)
+            what = f"{old} bytes -> {new} bytes"
+            yield _Sign(f.code, place, what, ("width", place, old, new), sure=False, beside=True)
 
 
 def _widths(found: dict[tuple[Location, Use], Change], place: Location) -> Iterator[Change]:
