@@ -25,6 +25,22 @@ KEEP int is_ready(const struct machine *m) { return READY; }
 KEEP void go(struct machine *m) { ADVANCE; }
 KEEP long id_of(const struct machine *m) { return m->id * 3; }
 """
+_BY_VALUE = """
+struct machine { long id; unsigned state; unsigned flags; };
+#define KEEP __attribute__((noinline,noipa))
+static KEEP int ready(unsigned flags) { return READY; }
+static KEEP int named(unsigned flags) { return NAMED; }
+int is_ready(const struct machine *m) { return ready(m->flags) + 1; }
+int is_named(const struct machine *m) { return named(m->flags) * 3; }
+KEEP long id_of(const struct machine *m) { return m->id * 3; }
+"""
+_TABLE = """
+struct shape { const long *table; long size; };
+#define KEEP __attribute__((noinline,noipa))
+static const long lengths[8] = { 3, 5, 7, 9, LENGTH, 13, 15, 17 };
+KEEP void begin(struct shape *s, long size) { s->table = lengths + 2; s->size = size; }
+KEEP long first(const struct shape *s) { return s->table[2] + s->size; }
+"""
 _ARENA = """
 struct item { long id; TAIL };
 static char arena[4096]; static unsigned long used;
@@ -138,6 +154,10 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "a mask of stored values": (_MACHINE, _machine("m->state = 5 ^ 0x5a5a", "(m->state ^ 0x5a5a) == 6", "m->flags++"),
                                 _machine("m->state = 5 ^ 0x3333", "(m->state ^ 0x3333) == 6", "m->flags++"),
                                 "state-encoding-changed"),
+    "a flag moved that is handed over by value": (
+        _BY_VALUE, {"READY": "(flags & 4) != 0", "NAMED": "flags & 4 ? 7 : 9"},
+        {"READY": "(flags & 16) != 0", "NAMED": "flags & 16 ? 7 : 9"}, "state-encoding-changed"),
+    "a table changed whose middle is kept": (_TABLE, {"LENGTH": "11"}, {"LENGTH": "12"}, "contents-may-be-copied"),
     "ints become longs": (_WIDE, {"ELEMENT": "int"}, {"ELEMENT": "long"}, "element-changed"),
     "floats become doubles": (_WIDE, {"ELEMENT": "float"}, {"ELEMENT": "double"}, "element-changed"),
     "bytes become ints": (_WIDE, {"ELEMENT": "signed char"}, {"ELEMENT": "int"}, "element-changed"),
