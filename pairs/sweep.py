@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
     REFUSED = "refused"  # dangerous: right; undecidable: caught all the same
     PASSED = "passed"  # dangerous: DEFECT; undecidable: what the docs say
-    LIVE = "live"  # harmless: accepted, and proven in a process
+    LIVE = "live"  # harmless: accepted, and proven in a process; dangerous: what passed was shown to do no harm
     ACCEPTED = "accepted"  # harmless: accepted, no proof was asked for
     BROKEN = "broken"  # harmless: accepted, and the process went wrong: DEFECT
     FALSE_ALARM = "false alarm"  # harmless, and refused
@@ -104,6 +104,12 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
     if not proofs.harm:
         return result(outcome, "", built)
     harm = prove_harm(case, made, new)
+    if pair.kind is Class.DANGEROUS and outcome is Outcome.PASSED and not harm.proven:
+        # A compiler may leave nothing of the danger; that is believed where the process shows it.
+        outcome, note = _harmless(case_of(pair, configuration, old, new), made, built, proofs)
+        if outcome is Outcome.LIVE:
+            return result(outcome, f"does no harm in this configuration: {harm.said!r}", built, harm.proven)
+        return result(Outcome.PASSED, note, built, harm.proven)
     return result(outcome, f"right {new!r}, blindly applied {harm.said!r}", built, harm.proven)
 
 
