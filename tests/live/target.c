@@ -78,9 +78,10 @@ static void *forking(void *u) {
 }
 static void on_signal(int s) { (void)s; slow(); }
 /* a seccomp filter, read as "FLAGS HEX" from the rest of the line; with 's' strict mode */
-static char filter_text[65536];
-static struct sock_filter filter_code[4096];
 static const char *confine(void) {
+    /* not static: the contexts above stay in the page that the file fills, where nobody takes them for stacks */
+    char *filter_text = malloc(65536);
+    struct sock_filter *filter_code = calloc(4096, sizeof *filter_code);
     unsigned flags = 0;
     size_t size = 0;
     char c;

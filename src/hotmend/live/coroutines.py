@@ -9,8 +9,8 @@ stopped threads, and one that has ended does not matter.
 A coroutine of `makecontext` that has ended leaves such words too. It is known by what its end wrote: when the first
 function of a coroutine returns, glibc calls `setcontext` for the next one, and the return address of that call takes
 the place where the first function's own return address was. If the frames that a word belongs to lead there, by call
-frame information, nobody will ever return to it; so it is with a saved context whose stack says that. Any other kind
-of coroutine that has ended, in memory that nobody has used since, cannot be told from a suspended one: that refuses.
+frame information, nobody will ever return to it. Any other kind of coroutine that has ended, in memory that nobody has
+used since, cannot be told from a suspended one: that refuses.
 """
 
 from __future__ import annotations
@@ -138,21 +138,8 @@ def _frames_in(
             continue
         if not _is_called_from(memory, above, suspects.homes, code):
             continue
-        slot = address + 8 * word
-        if not any(has_ended(memory, s, suspects.frame_bytes) for s in (slot, *_saved_context(memory, slot))):
+        if not has_ended(memory, address + 8 * word, suspects.frame_bytes):
             yield f"{suspects.forbidden.names[name]}: {int(words[word]):#x} at {address + 8 * word:#x}"
-
-
-def _saved_context(memory: ProcessMemory, slot: int) -> tuple[int, ...]:
-    """Return where the return address stands that a saved `ucontext_t` has its PC from, if `slot` is such a PC.
-
-    `swapcontext` saves the stack pointer right before the PC, as it is when it has returned: the PC stands below it.
-    """
-    raw = memory.try_read(slot - 8, 16)
-    if raw is None:
-        return ()
-    stack_pointer = int.from_bytes(raw[:8], "little")
-    return (stack_pointer - 8,) if memory.try_read(stack_pointer - 8, 8) == raw[8:] else ()
 
 
 def has_ended(memory: ProcessMemory, slot: int, frame_bytes: Callable[[int], int | None]) -> bool:
