@@ -149,16 +149,20 @@ class Changes:
 
     def _staying_users(self, start: int) -> list[int]:
         """Return the old codes that stay and refer to an old address."""
-        references = self._c.old.references
-        order = self._by_target
-        targets = references.target[order]
+        targets, owners = self._by_target
         low, high = (int(np.searchsorted(targets, start, side)) for side in ("left", "right"))
-        owners: set[int] = set(references.owner[order[low:high]].tolist())
-        return sorted(owners & self._c.staying().keys())
+        return sorted(set(owners[low:high].tolist()) & self._staying)
 
     @cached_property
-    def _by_target(self) -> Integers:
-        return np.argsort(self._c.old.references.target, kind="stable")
+    def _by_target(self) -> tuple[Integers, Integers]:
+        """The references of the old build as arrays: targets, ascending, and the codes that they stand in."""
+        references = self._c.old.references
+        order = np.argsort(references.target, kind="stable")
+        return references.target[order], references.owner[order].astype(np.int64)
+
+    @cached_property
+    def _staying(self) -> set[int]:
+        return set(self._c.staying())
 
     def new_facts(self, j: int) -> list[Fact]:
         """Return the facts of any new code, in addresses of the old image."""

@@ -57,8 +57,7 @@ def judge_elements(c: Correspondence, changes: Changes) -> list[Finding]:
     for x in changes:
         if x.use in _STEPS and len(x.old) == len(x.new) == 1:
             steps[x.old[0], x.new[0]].add(x.code)
-    numbers = _numbers_for_pointers(changes)
-    signs += numbers
+    signs += _numbers_for_pointers(changes)
     proven = [s for s in signs if s.sure or (len(holders[s.same]) > 1 and s.same not in beside) or _supported(s, steps)]
     result = []
     if proven:

@@ -107,23 +107,24 @@ def _proves(found: list[Change], changes: Changes) -> bool:
 
 def _widened(x: Change, read: Change) -> bool:
     """Return whether one function stores a value with more or fewer bytes, and another reads it with as many."""
-    if not (x.aligned and x.use is Use.STORE and x.code != read.code and len(read.old) == len(read.new) == 1):
+    if not (x.aligned and x.use is Use.STORE and x.code != read.code and _single(read)):
         return False
     ones = (1 << 8 * min(read.old[0], read.new[0])) - 1
-    return len(x.old) == len(x.new) == 1 and x.old[0] & ones == x.new[0] & ones
+    return _single(x) and x.old[0] & ones == x.new[0] & ones
 
 
 def _alone(x: Change, changes: Changes) -> bool:
     """Return whether one constant took the place of another and next to nothing else changed in the function."""
-    return len(x.old) == len(x.new) == 1 and changes.rewritten(x.code) <= _REWRITTEN_MAX
+    return _single(x) and changes.rewritten(x.code) <= _REWRITTEN_MAX
 
 
 def _padding(x: Change) -> bool:
     """Return whether another constant is stored whose low byte or half is the same: what lies above it has changed."""
-    return x.aligned and x.use is Use.STORE and _alone_numbers(x) and (x.old[0] ^ x.new[0]) & 0xFF == 0
+    return x.aligned and x.use is Use.STORE and _single(x) and (x.old[0] ^ x.new[0]) & 0xFF == 0
 
 
-def _alone_numbers(x: Change) -> bool:
+def _single(x: Change) -> bool:
+    """Return whether one number took the place of one."""
     return len(x.old) == len(x.new) == 1
 
 
