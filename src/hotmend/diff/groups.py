@@ -19,7 +19,7 @@ from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.diff.rules.changes import Changes
-from hotmend.image.body import Body, immediate_of
+from hotmend.image.body import Body
 from hotmend.image.facts import Location, Use
 from hotmend.image.references import Survey
 
@@ -232,7 +232,7 @@ def _bind_constants(c: Correspondence, aligned: Aligned, selection: Selection, g
 
 def _numbers(body: Body) -> set[int]:
     """Return the plain numbers of a function that are too large to meet by chance."""
-    numbers = (immediate_of(i) for i in body.instructions)
+    numbers = (form.number for form in body.forms)
     return {number for number in numbers if number is not None and abs(_signed(number)) >= _TELLING_MIN}
 
 
