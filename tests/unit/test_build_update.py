@@ -16,6 +16,7 @@ from hotmend.model.verdict import Verdict, refusal
 from hotmend.publisher import build as build_module
 from hotmend.publisher import feed
 from hotmend.publisher.build import build_update
+from hotmend.publisher.fixes import FixState
 from hotmend.publisher.pairing import FileState
 from hotmend.publisher.update import Update
 from tests.debs import ELF, make_deb
@@ -97,6 +98,20 @@ def test_hotpatches_know_their_package(packages: Callable[..., Update]) -> None:
     assert hotpatch.cves == ("CVE-2023-9999", "CVE-2024-2222", "CVE-2024-11111")
     assert hotpatch.update_bytes == update.new.file_bytes
     assert update.verdict is Verdict.HOTPATCH
+
+
+@pytest.mark.parametrize(("offered", "codes"), [(False, ["patches-not-found"]), (True, [])])
+def test_a_part_whose_patches_apt_does_not_offer_says_so(
+    packages: Callable[..., Update], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offered: bool, codes: list[str]
+) -> None:
+    def compare(old: _Image, new: _Image, *, path: str, options: Options) -> Outcome:
+        return replace(_compare(old, new, path=path, options=options), left=("stays",))
+
+    monkeypatch.setattr(build_module, "compare", compare)
+    monkeypatch.setattr(feed, "fetch_patches", lambda _: tmp_path if offered else None)
+    update = packages({"bin/code": "b:"}, {"bin/code": "b2:hotpatch"})
+    assert [reason.code for reason in update.notes] == codes
+    assert {fix.state for fix in update.fixes} == {FixState.UNKNOWN}
 
 
 def test_copies_of_one_program_are_compared_once(

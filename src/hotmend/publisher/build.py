@@ -143,7 +143,9 @@ def _build_from_packages(
     fixes: tuple[Fix, ...] = ()
     outcomes = [file.outcome for file in files if file.outcome is not None]
     if any(outcome.left and outcome.hotpatch for outcome in outcomes):
-        fixes = find_fixes(cves, _patches(new_deb, patches), outcomes)
+        found = _patches(new_deb, patches)
+        notes += _without_patches(new_deb, cves) if found is None else ()
+        fixes = find_fixes(cves, found or (), outcomes)
     completed = tuple(
         replace(
             file,
@@ -196,10 +198,21 @@ def _uses(pair: FilePair[ElfFile], names: frozenset[str], report: FileReport) ->
     return any(b"\0" + name.encode() + b"\0" in pair.new.content for name in names)
 
 
-def _patches(deb: Deb, given: Path | None) -> tuple[Patch, ...]:
-    """Return the patches of the package's source; none where they cannot be had."""
+def _patches(deb: Deb, given: Path | None) -> tuple[Patch, ...] | None:
+    """Return the patches of the package's source, or None where they cannot be had."""
     found = given or feed.fetch_patches(feed.PackageVersion(deb.source, deb.version))
-    return read_patches(found) if found is not None else ()
+    return None if found is None else read_patches(found)
+
+
+def _without_patches(deb: Deb, cves: tuple[str, ...]) -> tuple[Reason, ...]:
+    """Return the note that says why nothing is known of the fixes of a part, and what would help."""
+    if not cves:
+        return ()
+    sentence = (
+        "which fixes the part holds is not known, because apt does not offer the source package: "
+        "add a deb-src line for its suite, or give --patches"
+    )
+    return (note("patches-not-found", sentence, f"{deb.source} {deb.version}"),)
 
 
 def _check_order(old: Deb, new: Deb) -> None:
