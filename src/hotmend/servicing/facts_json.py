@@ -1,0 +1,60 @@
+"""Machine facts as JSON: the one place where they are read and written. Limits first, then form, then meaning."""
+
+from __future__ import annotations
+
+import zoneinfo
+from typing import Any, Final
+
+import msgspec
+
+from hotmend.model.errors import InputError
+from hotmend.servicing.facts import MachineFacts
+
+FACTS_BYTES_MAX: Final = 8 << 20
+_HINT: Final = "docs/facts.md describes the form; a field that is not known is left out"
+
+_decoder = msgspec.json.Decoder(MachineFacts)
+_encoder = msgspec.json.Encoder()
+
+
+def facts_decode(data: bytes, source: str = "facts") -> MachineFacts:
+    """Return the facts that JSON holds.
+
+    Args:
+        data: UTF-8 JSON of at most `FACTS_BYTES_MAX` bytes.
+        source: what to call it in errors.
+
+    Raises:
+        InputError: too large, not JSON, not this form (the message names the field), or of no one platform.
+    """
+    if len(data) > FACTS_BYTES_MAX:
+        raise InputError(f"{source}: {len(data)} bytes, more than the limit of {FACTS_BYTES_MAX}", _HINT)
+    try:
+        facts = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: {error}", _HINT) from error
+    if (facts.windows is None) == (facts.linux is None):
+        raise InputError(f"{source}: needs `windows` or `linux`, and not both", _HINT)
+    if facts.time_zone is not None and facts.time_zone not in _zones():
+        raise InputError(f"{source}: no time zone is called {facts.time_zone!r} - at `$.time_zone`", _HINT)
+    return facts
+
+
+def facts_encode(facts: MachineFacts) -> bytes:
+    """Return facts as indented JSON; unknown fields are left out."""
+    return msgspec.json.format(_encoder.encode(facts), indent=2) + b"\n"
+
+
+def facts_schema() -> dict[str, Any]:
+    """Return the JSON schema (2020-12) of the form."""
+    return msgspec.json.schema(MachineFacts)
+
+
+_names: frozenset[str] = frozenset()
+
+
+def _zones() -> frozenset[str]:
+    """Return the names of all time zones; looked up once, it reads a directory."""
+    global _names  # noqa: PLW0603
+    _names = _names or frozenset(zoneinfo.available_timezones())
+    return _names
