@@ -306,3 +306,161 @@ void setup(void)
         sorted_add(i * 37 % 50);
 }
 void answer(char *line, size_t size) { snprintf(line, size, "sorted %d %d %d", sorted_has(0), sorted_has(37), sorted_size()); }
+
+//@ template sorted_out
+// Jobs whose kind is told by a function of its own and kept.
+struct job { struct job *next; int kind; long size; };
+static struct job *jobs;
+KEPT int job_kind(long size) { return KIND(size); }
+KEPT void job_new(long size)
+{
+    struct job *j = calloc(1, sizeof *j);
+    j->size = size;
+    j->kind = job_kind(size);
+    j->next = jobs;
+    jobs = j;
+}
+KEPT long job_sizes(void)
+{
+    long sizes = 0;
+    for (struct job *j = jobs; j; j = j->next)
+        sizes += j->size;
+    return sizes;
+}
+KEPT int job_count(void)
+{
+    int count = 0;
+    for (struct job *j = jobs; j; j = j->next)
+        count++;
+    return count;
+}
+KEPT long job_price(const struct job *j) { return PRICE(j); }
+KEPT long job_prices(void)
+{
+    long prices = 0;
+    for (struct job *j = jobs; j; j = j->next)
+        prices += job_price(j);
+    return prices;
+}
+static int begun;
+void setup(void)
+{
+    if (begun)
+        return;
+    begun = 1;
+    job_new(3);
+    job_new(50);
+    job_new(700);
+}
+void answer(char *line, size_t size) { snprintf(line, size, "jobs %d %ld %ld", job_count(), job_prices(), job_sizes()); }
+
+//@ pair enum-inserted-told-by-result dangerous sorted_out
+//@ says a kind in front renumbers the others; the function that tells a kind returns the numbers, another one keeps them
+enum { OLD_NEW(SMALL, FREE), OLD_NEW(MIDDLE, SMALL), OLD_NEW(LARGE, MIDDLE), OLD_NEW(FREE, LARGE) };
+#define KIND(size) (size < 10 ? SMALL : size < 100 ? MIDDLE : LARGE)
+static long price(int kind, long size)
+{
+    switch (kind) {
+#ifdef NEW
+    case FREE: return 100000;
+#endif
+    case SMALL: return size * 7;
+    case MIDDLE: return size / 3 + 20;
+    case LARGE: return size - 300;
+    }
+    return 0;
+}
+#define PRICE(j) price(j->kind, j->size)
+
+//@ pair enum-inserted-in-table dangerous sorted_out
+//@ says a kind in front renumbers the others and gets the first row of a table that is indexed by kinds
+enum { OLD_NEW(SMALL, FREE), OLD_NEW(MIDDLE, SMALL), OLD_NEW(LARGE, MIDDLE), OLD_NEW(FREE, LARGE) };
+#define KIND(size) (size < 10 ? SMALL : size < 100 ? MIDDLE : LARGE)
+#ifdef NEW
+static const long price_of[] = { 100000, 7, 20, 300 };
+#else
+static const long price_of[] = { 7, 20, 300 };
+#endif
+#define PRICE(j) (price_of[j->kind] + j->size)
+
+//@ pair enum-order-told-by-result dangerous sorted_out
+//@ says kinds are sorted anew; the function that tells a kind returns the numbers, another one keeps them
+enum { SMALL = OLD_NEW(0, 2), MIDDLE = OLD_NEW(1, 3), LARGE = OLD_NEW(2, 0), HUGE_ONE = OLD_NEW(3, 1) };
+KEPT long price_small(long size) { return size * 7; }
+KEPT long price_middle(long size) { return size / 3 + 20; }
+KEPT long price_large(long size) { return size - 300; }
+KEPT long price_huge(long size) { return size * size; }
+#define KIND(size) (size < 10 ? SMALL : size < 100 ? MIDDLE : size < 1000 ? LARGE : HUGE_ONE)
+static long price(int kind, long size)
+{
+    switch (kind) {
+    case SMALL: return price_small(size);
+    case MIDDLE: return price_middle(size);
+    case LARGE: return price_large(size);
+    case HUGE_ONE: return price_huge(size);
+    }
+    return 0;
+}
+#define PRICE(j) price(j->kind, j->size)
+
+//@ pair enum-inserted-told-by-table dangerous sorted_out
+//@ says a kind in front renumbers the others; which kind a size is of stands in a table, and the kind is kept
+enum { OLD_NEW(SMALL, FREE), OLD_NEW(MIDDLE, SMALL), OLD_NEW(LARGE, MIDDLE), OLD_NEW(FREE, LARGE) };
+static int kind_of(long size)
+{
+    switch (size % 8) {
+    case 0: return SMALL;
+    case 1: return LARGE;
+    case 2: return MIDDLE;
+    case 3: return SMALL;
+    case 4: return LARGE;
+    case 5: return MIDDLE;
+    case 6: return LARGE;
+    }
+    return SMALL;
+}
+#define KIND(size) kind_of(size)
+static long price(int kind, long size)
+{
+    switch (kind) {
+#ifdef NEW
+    case FREE: return 100000;
+#endif
+    case SMALL: return size * 7;
+    case MIDDLE: return size / 3 + 20;
+    case LARGE: return size - 300;
+    }
+    return 0;
+}
+#define PRICE(j) price(j->kind, j->size)
+
+//@ pair enum-added-last-told-by-result harmless sorted_out
+//@ says a kind is added behind the others, and sizes that had none before get it
+enum { SMALL, MIDDLE, LARGE, VAST };
+#define KIND(size) (size < 10 ? SMALL : size < 100 ? MIDDLE : OLD_NEW(LARGE, size > 100000 ? VAST : LARGE))
+static long price(int kind, long size)
+{
+    switch (kind) {
+    case SMALL: return size * 7;
+    case MIDDLE: return size / OLD_NEW(3, 2) + 20;
+    case LARGE: return size - 300;
+#ifdef NEW
+    case VAST: return 100000;
+#endif
+    }
+    return 0;
+}
+#define PRICE(j) price(j->kind, j->size)
+
+//@ pair limits-of-kinds-moved harmless sorted_out
+//@ says what counts as small changes; the numbers of the kinds stay
+enum { SMALL, MIDDLE, LARGE };
+#define KIND(size) (size < OLD_NEW(10, 60) ? SMALL : size < 100 ? MIDDLE : LARGE)
+#define PRICE(j) (j->kind == SMALL ? j->size * OLD_NEW(7, 8) : j->kind == MIDDLE ? 20 : j->size - 300)
+
+//@ pair answers-renumbered-not-kept harmless sorted_out
+//@ says answers of a check get other numbers, and all that ask it learn them; what is kept are other numbers
+enum { FINE = OLD_NEW(0, 1), LATE = OLD_NEW(1, 2), GONE = OLD_NEW(2, 3) };
+KEPT int job_check(long size) { return size < 10 ? FINE : size < 100 ? LATE : GONE; }
+#define KIND(size) (size > 600 ? 5 : 9)
+#define PRICE(j) (job_check(j->size) == LATE ? 70 : job_check(j->size) == GONE ? 900 : OLD_NEW(4, 5))

@@ -127,6 +127,15 @@ int key(int i) { return rows[i].key; }
 int find(int k) { for (int i = 0; i < count; i++) if (rows[i].key == k) return i; return -1; }
 long other(long x) { return x * 3; }
 """
+_TOLD = """
+struct job { long size; int kind, age; };
+#define KEEP __attribute__((noinline,noipa))
+static KEEP int told(long size) { TOLD; }
+KEEP void begin(struct job *j, long size) { j->size = size; j->kind = told(size); j->age = 1; }
+KEEP int asked(const struct job *j) { return told(j->size) ANSWER; }
+KEEP long price(const struct job *j) { PRICE; }
+KEEP long size_of(const struct job *j) { return j->size * 3 + j->age; }
+"""
 _WIDE = """
 struct record { long id; ELEMENT values[4]; long check[8]; };
 void put(struct record *r, int i, ELEMENT v) { r->values[i & 3] = v; }
@@ -139,11 +148,34 @@ def _machine(start: str, ready: str, advance: str) -> dict[str, str]:
     return {"START": start, "READY": ready, "ADVANCE": advance}
 
 
+_KINDS = "return size < 10 ? {} : size < 100 ? {} : {}"
+_CHOICES = (
+    "switch (j->kind) {{ case {}: return 7; case {}: return j->size + 3; case {}: return j->size * 9; {} }} return 0"
+)
+
+
+def _told(kinds: tuple[int, int, int], choices: tuple[int, int, int], more: str = "") -> dict[str, str]:
+    return {"TOLD": _KINDS.format(*kinds), "PRICE": _CHOICES.format(*choices, more), "ANSWER": "== 4"}
+
+
+def _looked_up(table: str, price: str) -> dict[str, str]:
+    told = f"static const char t[] = {{ {table} }}; return t[size % 5]"
+    return {"TOLD": told, "PRICE": f"return {price}", "ANSWER": "== 4"}
+
+
 # name: (source, macros of the old build, macros of the new build, code)
 _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "a state renumbered": (_MACHINE, _machine("m->state = 5", "m->state == 6", "if (m->state == 5) m->state = 6"),
                            _machine("m->state = 6", "m->state == 7", "if (m->state == 6) m->state = 7"),
                            "state-encoding-changed"),
+    "a kind in front that is told by a result": (_TOLD, _told((0, 1, 2), (0, 1, 2)),
+                                                 _told((1, 2, 3), (1, 2, 3), "case 0: return 80;"),
+                                                 "state-encoding-changed"),
+    "kinds told by a result in another order": (_TOLD, _told((0, 1, 2), (0, 1, 2)), _told((2, 0, 1), (2, 0, 1)),
+                                                "state-encoding-changed"),
+    "a kind in front that is looked up": (_TOLD, _looked_up("0, 2, 1, 2, 0", "j->kind == 2 ? 5 : j->size"),
+                                          _looked_up("1, 3, 2, 3, 1", "j->kind == 3 ? 5 : j->size * (j->kind != 0)"),
+                                          "state-encoding-changed"),
     "a flag moved": (_MACHINE, _machine("m->flags = 1", "(m->flags & 4) != 0", "m->flags |= 4"),
                      _machine("m->flags = 1", "(m->flags & 16) != 0", "m->flags |= 16"), "state-encoding-changed"),
     "a threshold of states": (_MACHINE, _machine("m->state = 1", "m->state >= 2", "m->state = 2"),
@@ -185,6 +217,8 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
 _HARMLESS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     "a state asked for in addition": (_MACHINE, _machine("m->state = 5", "m->state == 6", "m->state = 6"),
                                       _machine("m->state = 5", "m->state == 6 || m->state == 9", "m->state = 6")),
+    "a kind behind the others": (_TOLD, _told((0, 1, 2), (0, 1, 2)), _told((0, 1, 3), (0, 1, 2), "case 3: return 80;")
+                                 | {"TOLD": "return size < 10 ? 0 : size < 100 ? 1 : size < 900 ? 2 : 3"}),
     "a value stored in addition": (_MACHINE, _machine("m->state = 5", "m->state == 6", "m->state = 6"),
                                    _machine("m->state = 5", "m->state == 6", "m->state = 6; m->flags = 3")),
     "another default": (_MACHINE, _machine("m->flags = 5", "m->state == 6", "m->state = 6"),

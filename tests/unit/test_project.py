@@ -29,9 +29,11 @@ _ONE_GATEWAY = {
             "heads",
             "lines",
             "loops",
+            "moved",
             "multiples",
             "reading",
             "references",
+            "results",
             "values",
             "writes",
         )

@@ -17,6 +17,8 @@ from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.handed import registers_loaded
 from hotmend.image.image import Image, Integers
 from hotmend.image.reading import facts_of
+from hotmend.image.references import Survey
+from hotmend.image.results import results_kept
 
 Key = tuple[Location, Use]
 Numbers = tuple[int, ...]
@@ -85,7 +87,7 @@ class Changes:
         self._by_code = {f.code: f for f in self.functions}
         self._added: dict[int, list[Fact]] = {}
         """Facts of codes without an old version, as far as they were asked for."""
-        self._old_of = {j: i for i, j in c.pairs.items()}
+        self._old_of = {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
         self._loaded: dict[int, dict[Location, set[Location]]] = {}
 
     def __iter__(self) -> Iterator[Change]:
@@ -131,13 +133,14 @@ class Changes:
                 yield j, self._after_of(j)
 
     def loaded_arguments(self, j: int) -> dict[Location, set[Location]]:
-        """Return the arguments of a changed code that functions which stay read from memory for it, and where there.
+        """Return the arguments of a code that functions which stay read from memory for it, and where there.
 
         Compilers hand over the value instead of the pointer where a local function only reads it.
         """
         if j not in self._loaded:
             found: dict[Location, set[Location]] = defaultdict(set)
-            start = self._c.old.codes[self._old_of[j]].start
+            i = self._old_of.get(j)
+            start = self._c.old.codes[i].start if i is not None else -1
             for owner in self._staying_users(start):
                 body = self._aligned.old(owner)
                 for n, target in (calls_by_instruction(body) | tail_calls(body)).items():
@@ -146,6 +149,21 @@ class Changes:
                             found["argument", register].add(place)
             self._loaded[j] = dict(found)
         return self._loaded[j]
+
+    def results_kept(self, j: int) -> set[Location]:
+        """Return the lasting places where callers, changed or not, put what a changed code returns."""
+        c = self._c
+        before = _entries(c.old, c.old_plt, c.old.codes[self._old_of[j]].start)
+        after = _entries(c.new, c.new_plt, c.new.codes[j].start)
+        result: set[Location] = set()
+        for owner in sorted({owner for entry in before for owner in self._staying_users(entry)}):
+            result |= results_kept(self._aligned.old(owner), before)
+        for function in self.functions:
+            for kind, where in results_kept(self._aligned.new(function.code), after):
+                shared = self._locate(where) if kind == "at" else where
+                if shared is not None:
+                    result.add((kind, shared))
+        return result
 
     def _staying_users(self, start: int) -> list[int]:
         """Return the old codes that stay and refer to an old address."""
@@ -219,6 +237,13 @@ class Changes:
             mapped = self._c.to_old.get(address) or self._c.neighbours(address)
             self._shared[address] = mapped.old if mapped is not None else None
         return self._shared[address]
+
+
+def _entries(survey: Survey, plt: dict[int, int], start: int) -> frozenset[int]:
+    """Return the addresses by which a function is called: its start, and the PLT stubs of its exported names."""
+    image = survey.image
+    names = {name for (name, _), symbol in image.exports.items() if symbol.value == start}
+    return frozenset({start, *(stub for stub, slot in plt.items() if names and image.slots[slot].name in names)})
 
 
 def _itself(address: int) -> int:

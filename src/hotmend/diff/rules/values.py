@@ -14,6 +14,7 @@ from hotmend.diff.rules.interface import judge_arguments
 from hotmend.diff.rules.locks import judge_locks
 from hotmend.diff.rules.members import judge_members
 from hotmend.diff.rules.ownership import judge_ownership
+from hotmend.diff.rules.renumbered import judge_renumbered
 from hotmend.diff.rules.runs import judge_runs
 from hotmend.diff.rules.started import judge_startup
 from hotmend.diff.rules.variables import judge_offsets, judge_variables
@@ -23,6 +24,7 @@ def judge_values(c: Correspondence, contents: Contents, aligned: Aligned, change
     """Return what these rules find in the changed functions."""
     return [
         *judge_encoding(c, changes),
+        *judge_renumbered(c, contents, aligned, changes),
         *judge_elements(c, changes),
         *judge_ownership(c, changes),
         *judge_locks(c),
