@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from iced_x86 import Mnemonic
 
 from hotmend.image.body import Body, member_of, thread_offset, uses_frame_pointer
 from hotmend.image.code import codes_of, padding_length, plt_stubs
@@ -203,3 +204,21 @@ def test_tokens_leave_numbers_out_and_registers_in() -> None:
 def test_import_slots_are_named() -> None:
     found = _survey(f"ff25 {_rel(2, DATA_AT)}", imports=("puts",), relocations=((DATA_AT, R_JUMP_SLOT, 1, 0),))
     assert found.image.slots[int(found.references.target[0])].name == "puts"
+
+
+def test_what_refers_to_two_places_by_the_same_instruction_has_one_form() -> None:
+    first, second, *_ = _body("488d0d10000000 488d0d20000000 c3").forms
+    assert first is second
+    assert first.memory_displacement == 0
+
+
+def test_branches_to_two_places_have_one_form_and_one_that_the_end_cuts_off_has_another() -> None:
+    first, second, cut = _body("7400 7401 74").forms
+    assert first is second
+    assert (first.mnemonic, cut.mnemonic) == (Mnemonic.JE, Mnemonic.INVALID)
+
+
+def test_an_operand_that_names_a_register_behind_the_displacement_counts() -> None:
+    """The last byte of `vblendvps` is a register, and stands where others have their displacement."""
+    one, other, _ = _body("c4e3794a0510000000 10 c4e3794a0510000000 20 c3").forms
+    assert one.registers != other.registers

@@ -30,8 +30,7 @@ class Body:
     def __init__(self, survey: Survey, index: int) -> None:
         self.code = survey.codes[index]
         text = survey.image.read(self.code.start, self.code.size)
-        self._decoder = Decoder(64, text, ip=self.code.start)
-        self.instructions: list[Instruction] = list(self._decoder)
+        self.instructions: list[Instruction] = list(Decoder(64, text, ip=self.code.start))
         self.forms: list[Form] = forms_of(self.instructions, text)
 
     @cached_property

@@ -18,6 +18,7 @@ _LITERALS_MIN = 3
 """Wide constants stored one behind the other from which on they are the copy of a constant and no single members."""
 
 _FRAMES = (int(Register.RSP), int(Register.RBP), int(Register.NONE))
+_NO_OBJECT = (*_FRAMES, int(Register.RIP), int(Register.EIP))
 
 _Span = tuple[int, int]
 
@@ -31,7 +32,7 @@ def fills(body: Body) -> dict[int, int]:
             _settle(runs, result)
         elif i.op_count == 2 and i.mnemonic in _VECTOR_STORES and i.op0_kind == OpKind.MEMORY:
             base, at = i.memory_base, i.memory_displacement
-            if base not in _FRAMES and i.memory_index == Register.NONE and at < 1 << 31:
+            if base not in _NO_OBJECT and i.memory_index == Register.NONE and at < 1 << 31:
                 span = (at, at + i.width)
                 runs.setdefault((base, i.op1_register), []).append(span)
         elif i.written and any(i.op0_register == value or i.written == base for base, value in runs):

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from iced_x86 import Instruction, MemorySizeExt, OpKind, Register, RegisterExt
+from iced_x86 import Decoder, Instruction, MemorySizeExt, OpKind, Register, RegisterExt
 
 _MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
 _NONE = int(Register.NONE)
 _KEPT_MAX = 1 << 17
 """Forms that are remembered, about half a KiB each; where there are more, it begins anew."""
-
-_CALL = 0xE8
-_CALL_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +25,8 @@ class Form:
     Attributes:
         kinds: of its operands.
         registers: of its operands, NONE for what is no register.
-        displacement: `memory_displacement` with its sign; means nothing for rip-relative operands.
+        memory_displacement: 0 for rip-relative operands.
+        displacement: the same with its sign.
         width: bytes accessed in memory, 0 where the operation says nothing.
         memory: it has a memory operand.
         number: the first immediate operand, None without.
@@ -78,23 +76,36 @@ def forms_of(instructions: Iterable[Instruction], text: bytes) -> list[Form]:
     """
     if len(_known) > _KEPT_MAX:
         _known.clear()
+    known = _known.get
+    decoder = Decoder(64, text)
     result = []
     at = 0
     for i in instructions:
         end = at + i.len
-        key = text[at:end]
-        if text[at] == _CALL and end - at == _CALL_BYTES:
-            key = _ANY_CALL
-        form = _known.get(key)
-        if form is None:
-            form = _known[key] = _form_of(i)
-        result.append(form)
+        result.append(known(text[at:end]) or _form_anywhere(decoder, at, text[at:end]))
         at = end
     return result
 
 
-_ANY_CALL = bytes([_CALL])
-"""Calls differ in their distance alone."""
+def _form_anywhere(decoder: Decoder, at: int, key: bytes) -> Form:
+    """Return the form of an instruction that is not known by its bytes: it may be known from another place."""
+    decoder.position = at
+    i = decoder.decode()
+    if i.is_ip_rel_memory_operand:
+        offset = decoder.get_constant_offsets(i).displacement_offset
+        key = key[:offset] + _ANYWHERE + key[offset + _DISPLACEMENT_BYTES :]
+    elif i.op_count and i.op0_kind == _NEAR:
+        key = key[: decoder.get_constant_offsets(i).immediate_offset] + _ANY_TARGET
+    form = _known.get(key)
+    if form is None:
+        form = _known[key] = _form_of(i)
+    return form
+
+
+_DISPLACEMENT_BYTES = 4
+_ANYWHERE = bytes(_DISPLACEMENT_BYTES)
+_ANY_TARGET = bytes(16)
+"""Longer than an instruction: what a function's end cuts off has the first bytes of a branch and is none."""
 
 _known: dict[bytes, Form] = {}
 
@@ -105,7 +116,8 @@ def _form_of(i: Instruction) -> Form:
     registers = tuple(int(i.op_register(n)) if kind == _REGISTER else _NONE for n, kind in enumerate(kinds))
     immediates = [n for n, kind in enumerate(kinds) if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64]
     number = int(i.immediate(immediates[0])) if immediates else None
-    displacement = i.memory_displacement
+    relative = i.is_ip_rel_memory_operand
+    displacement = 0 if relative else i.memory_displacement
     width = MemorySizeExt.size(i.memory_size)
     first = RegisterExt.size(i.op0_register) if kinds[:1] == (_REGISTER,) else 0
     room = first or (width if _MEMORY in kinds else 0) or 8
@@ -124,7 +136,7 @@ def _form_of(i: Instruction) -> Form:
         memory_displacement=displacement,
         memory_segment=int(i.memory_segment),
         segment_prefix=int(i.segment_prefix),
-        is_ip_rel_memory_operand=i.is_ip_rel_memory_operand,
+        is_ip_rel_memory_operand=relative,
         flow_control=int(i.flow_control),
         stack_pointer_increment=i.stack_pointer_increment,
         displacement=displacement - (1 << 64) if displacement >> 63 else displacement,

@@ -33,6 +33,7 @@ _READERS = frozenset({Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH, Mnemonic.BT, M
 _REGISTER, _NEAR, _MEMORY = int(OpKind.REGISTER), int(OpKind.NEAR_BRANCH64), int(OpKind.MEMORY)
 _NONE, _RSP = int(Register.NONE), int(Register.RSP)
 _FOLLOWED_MAX = 24
+_NUMBER_BYTES = 4
 _ENDS = (FlowControl.RETURN, FlowControl.INDIRECT_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT)
 _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
 
@@ -49,9 +50,9 @@ class NumberedCalls:
         self.survey = survey
         code = survey.codes[index]
         self.start = int(code.start)
-        self._decoder = Decoder(64, survey.bytes_of(index), ip=code.start)
-        self.instructions: list[Instruction] = list(self._decoder)
-        self.forms: list[Form] = forms_of(self.instructions, survey.bytes_of(index))
+        text = survey.bytes_of(index)
+        self.instructions: list[Instruction] = list(Decoder(64, text, ip=code.start))
+        self.forms: list[Form] = forms_of(self.instructions, text)
         self.at = {i.ip: n for n, i in enumerate(self.instructions)}
 
     @cached_property
@@ -137,9 +138,8 @@ class NumberedCalls:
         return _argument(self.instructions[n]) is not None
 
     def number_field(self, n: int) -> int:
-        """Return the offset, in the function, of the four bytes of instruction `n`'s immediate."""
-        i = self.instructions[n]
-        return int(i.ip) - self.start + int(self._decoder.get_constant_offsets(i).immediate_offset)
+        """Return the offset, in the function, of the four bytes of instruction `n`'s immediate: its last."""
+        return int(self.instructions[n].next_ip) - self.start - _NUMBER_BYTES
 
     def _file_of_call(self, n: int, register: int) -> bytes | None:
         """Return the source file that the call gets which instruction `n` sets an argument for."""
