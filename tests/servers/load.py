@@ -138,7 +138,8 @@ class RedisLoad:
         """Let the round end and return what all rounds saw."""
         self._ending.set()
         if self._thread is not None:
-            self._thread.join(ROUND_SECONDS_MAX)  # on a busy machine a round takes long, and only whole ones are counted
+            # On a busy machine a round takes long, and only whole ones are counted.
+            self._thread.join(ROUND_SECONDS_MAX)
         seconds = time.monotonic() - self.started
         return Result(self.done, self.failures, self.done / seconds, "\n".join(self.printed))
 
