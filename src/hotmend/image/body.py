@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register
@@ -31,7 +31,7 @@ class Body:
         self.code = survey.codes[index]
         text = survey.image.read(self.code.start, self.code.size)
         self.instructions: list[Instruction] = list(Decoder(64, text, ip=self.code.start))
-        self.forms: list[Form] = forms_of(self.instructions, text)
+        self.forms: list[Form] = forms_of(self.instructions, survey.without_places(index))
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
@@ -119,8 +119,7 @@ def _loaded(i: Instruction, form: Form) -> int | None:
     return form.number if form.mnemonic == Mnemonic.MOV else None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A memory operand off a register: what a struct member or an array element looks like in code.
 
     Attributes:

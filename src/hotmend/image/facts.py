@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 Location = tuple[str, int]
 """`("at", address)`, `("member", displacement)`, or `("argument", register)` for what a caller hands over."""
@@ -49,8 +49,7 @@ WITH_CONSTANT = frozenset({Use.STORE, Use.EQUAL, Use.ORDER, Use.ADD})
 """Uses whose number is a constant that could be an address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One use of one location by instruction `at` (an index into the body)."""
 
     at: int

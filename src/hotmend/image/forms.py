@@ -71,8 +71,8 @@ def forms_of(instructions: Iterable[Instruction], text: bytes) -> list[Form]:
     """Return the form of each instruction.
 
     Args:
-        instructions: decoded one behind the other from the beginning of `text`.
-        text: their bytes.
+        instructions: decoded one behind the other.
+        text: their bytes; what refers to places may be zeroed, which makes this faster.
     """
     if len(_known) > _KEPT_MAX:
         _known.clear()
@@ -82,25 +82,45 @@ def forms_of(instructions: Iterable[Instruction], text: bytes) -> list[Form]:
     at = 0
     for i in instructions:
         end = at + i.len
-        result.append(known(text[at:end]) or _form_anywhere(decoder, at, text[at:end]))
+        result.append(known(text[at:end]) or _form_elsewhere(decoder, at, text[at:end]))
         at = end
     return result
 
 
-def _form_anywhere(decoder: Decoder, at: int, key: bytes) -> Form:
+def _form_elsewhere(decoder: Decoder, at: int, text: bytes) -> Form:
     """Return the form of an instruction that is not known by its bytes: it may be known from another place."""
+    branch = _opcode_of_branch(text)
+    return (_known.get(branch) if branch else None) or _form_decoded(decoder, at, text)
+
+
+def _opcode_of_branch(text: bytes) -> bytes:
+    """Return the key of a call, a jump or a conditional jump with a distance of 4 bytes; nothing for all else."""
+    if text[0] == _TWO_BYTES:
+        return text[:2] + _ANY_TARGET if len(text) == _CONDITIONAL_BYTES and text[1] & 0xF0 == _CONDITIONAL else b""
+    return text[:1] + _ANY_TARGET if text[0] in _CALL_OR_JUMP and len(text) == _CALL_BYTES else b""
+
+
+def _form_decoded(decoder: Decoder, at: int, text: bytes) -> Form:
     decoder.position = at
     i = decoder.decode()
+    key, short = text, False
     if i.is_ip_rel_memory_operand:
         offset = decoder.get_constant_offsets(i).displacement_offset
-        key = key[:offset] + _ANYWHERE + key[offset + _DISPLACEMENT_BYTES :]
+        key = text[:offset] + _ANYWHERE + text[offset + _DISPLACEMENT_BYTES :]
     elif i.op_count and i.op0_kind == _NEAR:
-        key = key[: decoder.get_constant_offsets(i).immediate_offset] + _ANY_TARGET
+        key = text[: decoder.get_constant_offsets(i).immediate_offset] + _ANY_TARGET
+        short = len(text) == _SHORT_BYTES
     form = _known.get(key)
     if form is None:
         form = _known[key] = _form_of(i)
+    if short:
+        _known[text] = form  # there are few of them
     return form
 
+
+_TWO_BYTES, _CONDITIONAL, _CALL_OR_JUMP = 0x0F, 0x80, (0xE8, 0xE9)
+_CONDITIONAL_BYTES, _CALL_BYTES, _SHORT_BYTES = 6, 5, 2
+"""Opcodes of near branches, and lengths of whole branches (Intel SDM, volume 2, appendix A)."""
 
 _DISPLACEMENT_BYTES = 4
 _ANYWHERE = bytes(_DISPLACEMENT_BYTES)

@@ -50,9 +50,8 @@ class NumberedCalls:
         self.survey = survey
         code = survey.codes[index]
         self.start = int(code.start)
-        text = survey.bytes_of(index)
-        self.instructions: list[Instruction] = list(Decoder(64, text, ip=code.start))
-        self.forms: list[Form] = forms_of(self.instructions, text)
+        self.instructions: list[Instruction] = list(Decoder(64, survey.bytes_of(index), ip=code.start))
+        self.forms: list[Form] = forms_of(self.instructions, survey.without_places(index))
         self.at = {i.ip: n for n, i in enumerate(self.instructions)}
 
     @cached_property

@@ -47,7 +47,10 @@ _LEAVES_IT = _mnemonics("CMP", "TEST", "PUSH", "BT", "COMISS", "COMISD", "UCOMIS
 _CMP, _TEST, _ADD, _SUB, _XOR, _OR, _IMUL, _AND, _BT, _LEA, _XCHG = (
     int(getattr(Mnemonic, n)) for n in ("CMP", "TEST", "ADD", "SUB", "XOR", "OR", "IMUL", "AND", "BT", "LEA", "XCHG")
 )
-_BRANCHES = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH)
+_NEXT, _RETURN, _NOP = int(FlowControl.NEXT), int(FlowControl.RETURN), int(Mnemonic.NOP)
+_CALLS = (int(FlowControl.CALL), int(FlowControl.INDIRECT_CALL))
+_BRANCHES = (int(FlowControl.CONDITIONAL_BRANCH), int(FlowControl.UNCONDITIONAL_BRANCH))
+_GOES_ON = (_BRANCHES[0], int(FlowControl.INTERRUPT), int(FlowControl.XBEGIN_XABORT_XEND))
 _LOOK_AHEAD = 4
 _SHIFT_MAX = 20
 
@@ -126,27 +129,28 @@ class _Reader:
         return {i.near_branch_target for i in near if i.near_branch_target <= i.ip}
 
     def _pass(self) -> None:
-        through = True
-        for n, i in enumerate(self._instructions):
-            form = self._forms[n]
-            known = self._state.label(i.ip, through=through)
-            through = known or form.mnemonic != Mnemonic.NOP  # what pads the space before a loop leads nowhere
+        through, state = True, self._state
+        for n, (i, form) in enumerate(zip(self._instructions, self._forms, strict=True)):
+            ip = i.ip
+            if not through or ip in state.arriving:
+                known = state.label(ip, through=through)
+                through = known or form.mnemonic != _NOP  # what pads the space before a loop leads nowhere
             if form.op_count:
                 self._read(self._take_apart(n, form, i))
             flow = form.flow_control
-            if flow == FlowControl.NEXT:
+            if flow == _NEXT:
                 continue
             deal = self._dealing(n)
             if deal is not None and not deal[0]:
                 self._give_back(n, deal[1])
-            if flow in (FlowControl.CALL, FlowControl.INDIRECT_CALL):
+            if flow in _CALLS:
                 self._call(n, deal)
                 continue
-            if flow == FlowControl.RETURN:
+            if flow == _RETURN:
                 self.returned.append(self._state.register(_RAX))
             if flow in _BRANCHES:
-                self._state.branch(i.ip, i.near_branch_target)
-            through = flow in (FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT, FlowControl.XBEGIN_XABORT_XEND)
+                state.branch(ip, i.near_branch_target)
+            through = flow in _GOES_ON
 
     def _call(self, n: int, deal: tuple[bool, int] | None) -> None:
         """Forget what a call may overwrite, and note what its result is."""

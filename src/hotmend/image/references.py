@@ -111,6 +111,10 @@ class Survey:
         code = self.codes[index]
         return self.image.read(code.start, code.size)
 
+    def without_places(self, index: int) -> bytes:
+        """Return the bytes of a code with zeros for what refers to places; as they are in a fixed image."""
+        return self.bytes_of(index) if self.image.fixed else self.keys[index][: self.codes[index].size]
+
 
 def survey(image: Image, like: Survey | None = None) -> Survey:
     """Decode all code of `image`.

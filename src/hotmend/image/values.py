@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from iced_x86 import Register, RegisterExt
 
@@ -21,8 +20,7 @@ _LOST_IN_CALLS = tuple(int(getattr(Register, r)) for r in ("RAX", "RCX", "RDX", 
 _CONSTANTS_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What is known of a value.
 
     Attributes:
@@ -60,6 +58,7 @@ class State:
 
     Attributes:
         backward: what branches to instructions further up arrive with.
+        arriving: what branches to instructions further down arrive with.
         lost: such beginnings of loops.
     """
 
@@ -70,7 +69,7 @@ class State:
         self._asleep = False
         self._registers: dict[int, Value] = {r: Value(("argument", r)) for r in _ARGUMENTS}
         self._slots: dict[Slot, Value] = {}
-        self._arriving: Arriving = {}
+        self.arriving: Arriving = {}
 
     def register(self, register: int) -> Value:
         """Return what any part of a register holds."""
@@ -97,7 +96,7 @@ class State:
         """Remember what arrives at a label."""
         if self._asleep:
             return
-        arriving = self._arriving if target > source else self.backward
+        arriving = self.arriving if target > source else self.backward
         known = arriving.get(target)
         arriving[target] = dict(self._registers) if known is None else _merge(known, self._registers)
 
@@ -107,7 +106,7 @@ class State:
         Returns:
             Whether anything is known to lead there.
         """
-        arriving = self._arriving.pop(address, None)
+        arriving = self.arriving.pop(address, None)
         if arriving is not None:
             self._registers = _merge(self._registers, arriving) if through and not self._asleep else arriving
             self._asleep = False

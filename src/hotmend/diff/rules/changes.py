@@ -12,11 +12,11 @@ import numpy as np
 from hotmend.diff.align import Aligned
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.rules.dealings import dealings_of, passes_of
-from hotmend.image.body import calls_by_instruction, tail_calls
+from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.facts import Fact, Literal, Location, Use
 from hotmend.image.handed import registers_loaded
 from hotmend.image.image import Image, Integers
-from hotmend.image.reading import facts_of
+from hotmend.image.reading import facts_of, returns_first_argument
 from hotmend.image.references import Survey
 from hotmend.image.results import results_kept
 
@@ -81,6 +81,8 @@ class Changes:
     def __init__(self, c: Correspondence, aligned: Aligned) -> None:
         self._c, self._aligned = c, aligned
         self._shared: dict[int, int | None] = {}
+        self._hands_back: dict[tuple[str, int], bool] = {}
+        self._stays_as = {j: i for i, j in c.staying().items()}
         self.functions: list[Compared] = [
             self._compare(i, j) for i, j in sorted(c.pairs.items()) if not c.old.codes[i].gap
         ]
@@ -187,14 +189,28 @@ class Changes:
         new, body = self._c.new, self._aligned.new(j)
         constants = _constants(new.image, self._locate)
         dealing = dealings_of(new, self._c.new_plt, body)
-        passes = passes_of(new, self._c.new_plt, body, self._aligned.new)
+        passes = passes_of(new, self._c.new_plt, body, self._new_hands_back)
         return facts_of(body, self._locate, constants, _literals(new.image), dealing, passes)
 
     def _old_facts(self, i: int) -> list[Fact]:
         old, body = self._c.old, self._aligned.old(i)
         dealing = dealings_of(old, self._c.old_plt, body)
-        passes = passes_of(old, self._c.old_plt, body, self._aligned.old)
+        passes = passes_of(old, self._c.old_plt, body, self._old_hands_back)
         return facts_of(body, _itself, _itself, _literals(old.image), dealing, passes)
+
+    def _old_hands_back(self, i: int) -> bool:
+        """Return whether an old code returns what it is handed first."""
+        return self._known_to_hand_back(("old", i), self._aligned.old)
+
+    def _new_hands_back(self, j: int) -> bool:
+        """The same of a new code: one that stays does what the old one does."""
+        i = self._stays_as.get(j)
+        return self._old_hands_back(i) if i is not None else self._known_to_hand_back(("new", j), self._aligned.new)
+
+    def _known_to_hand_back(self, key: tuple[str, int], body_of: Callable[[int], Body]) -> bool:
+        if key not in self._hands_back:
+            self._hands_back[key] = returns_first_argument(body_of(key[1]))
+        return self._hands_back[key]
 
     def _compare(self, i: int, j: int) -> Compared:
         old = self._old_facts(i)

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from hotmend.image.body import Body
 from hotmend.image.facts import Dealing, Passes
-from hotmend.image.reading import returns_first_argument
 from hotmend.image.references import Survey
 
 
@@ -90,14 +89,14 @@ def _dealing_of_name(name: str) -> tuple[bool, int] | None:
     return None
 
 
-def passes_of(survey: Survey, plt: dict[int, int], body: Body, body_of: Callable[[int], Body]) -> Passes:
+def passes_of(survey: Survey, plt: dict[int, int], body: Body, hands_back: Callable[[int], bool]) -> Passes:
     """Return which calls of a function hand back what they are handed first.
 
     Args:
         survey: of the function's build.
         plt: address of a PLT stub -> its slot.
         body: the function.
-        body_of: turns the index of a code of the build into its body.
+        hands_back: says of a code of the build, by its index, whether it returns what it is handed first.
     """
 
     def passes(n: int) -> bool:
@@ -105,7 +104,7 @@ def passes_of(survey: Survey, plt: dict[int, int], body: Body, body_of: Callable
         target = i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target
         callee = survey.at.get(target, -1)
         if callee >= 0:
-            return returns_first_argument(body_of(callee))
+            return hands_back(callee)
         return bool(_HANDS_BACK.search(callee_name(survey, plt, target)))
 
     return passes
