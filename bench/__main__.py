@@ -14,6 +14,7 @@ from bench.builds import builds_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.report import Figure, figures_print
+from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
 from bench.trials import rehearsal_measure, verify_measure
 from tests.servers.apache import ACCEPT as APACHE_ACCEPT
 from tests.servers.apache import PACKAGE as APACHE_PACKAGE
@@ -26,7 +27,7 @@ from tests.servers.process import Server
 from tests.servers.redis import PACKAGE as REDIS_PACKAGE
 from tests.servers.redis import redis_start
 
-SECTIONS = ("build", "pause", "threads", "throughput", "latency", "rehearsal", "verify")
+SECTIONS = ("build", "pause", "stops", "window", "threads", "throughput", "latency", "rehearsal", "verify")
 
 
 def main() -> int:
@@ -35,28 +36,33 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one object per figure on stdout")
     parser.add_argument("--cycles", type=int, default=100, metavar="N", help="apply/revert cycles (100)")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="measure only this; may be repeated")
+    parser.add_argument("--threads", type=int, nargs="+", default=THREADS, metavar="N", help="for stops (1 8 64 256)")
+    parser.add_argument("--functions", type=int, nargs="+", default=FUNCTIONS, metavar="N", help="for stops (10 2000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hotmend-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        figures_print(figures_measure(folder, options.cycles, options.only or SECTIONS), as_json=options.json)
+        figures_print(figures_measure(folder, options), as_json=options.json)
     return 0
 
 
-def figures_measure(folder: Path, cycles: int, sections: tuple[str, ...] | list[str]) -> Iterator[Figure]:
+def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figure]:
     """Yield every figure of the chosen sections as soon as it is measured."""
+    cycles = options.cycles
     note = "what else the machine does shows in every figure"
     yield Figure("Machine", "load average before", os.getloadavg()[0], "", os.cpu_count(), "processors", note)
     steps: dict[str, Callable[[], Iterator[Figure]]] = {
         "build": lambda: builds_measure(folder / "builds"),
         "pause": lambda: _on_nginx(folder / "pause", lambda s, f: _pauses(s, f, cycles)),
+        "stops": lambda: stops_measure(folder / "stops", cycles, options.threads, options.functions, MODES),
+        "window": lambda: window_measure(folder / "window", cycles),
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
     }
-    for section in sections:
+    for section in options.only or SECTIONS:
         try:
             yield from steps[section]()
         except (AssertionError, RuntimeError) as error:

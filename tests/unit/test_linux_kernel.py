@@ -12,8 +12,8 @@ from pathlib import Path
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping
-from hotmend.linux.stop import restarted
 from hotmend.linux.sys import Registers
+from hotmend.linux.window import restarted
 
 ZERO = Registers(*([0] * 27))
 

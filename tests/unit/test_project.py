@@ -13,7 +13,14 @@ SOURCE = ROOT / "src" / "hotmend"
 
 _ONE_GATEWAY = {
     "cydifflib": {"diff/align.py", "diff/pair.py"},
-    "ctypes": {"linux/sys.py", "linux/unwind.py", "linux/libdw.py", "linux/namespaces.py", "linux/foreign.py"},
+    "ctypes": {
+        "linux/sys.py",
+        "linux/unwind.py",
+        "linux/window.py",
+        "linux/libdw.py",
+        "linux/namespaces.py",
+        "linux/foreign.py",
+    },
     "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {
         f"image/{name}.py"

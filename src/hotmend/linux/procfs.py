@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
 DELETED = " (deleted)"
+_LINKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,44 @@ def list_threads(pid: int) -> frozenset[int]:
         return frozenset(int(name) for name in os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGoneError(f"process {pid} is gone") from error
+
+
+def thread_run_ns(pid: int, tid: int) -> int | None:
+    """Return how long a thread has had a processor so far; None where the kernel does not tell, or it is gone."""
+    try:
+        return int(read_text(pid, f"task/{tid}/schedstat", _STAT_BYTES_MAX).split()[0])
+    except (ProcessGoneError, PermissionRefusedError, IndexError, ValueError):
+        return None
+
+
+def count_threads(pid: int) -> int | None:
+    """Return how many threads a process has, dead ones included; None where this kernel does not count them there."""
+    if not _links_count_threads():
+        return None
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - _LINKS
+    except OSError:
+        return None
+
+
+@functools.cache
+def _links_count_threads() -> bool:
+    """Tell whether the links of a folder of threads are two and one for each thread, as Linux has it since 2.6."""
+    ready, ended = threading.Event(), threading.Event()
+
+    def live() -> None:
+        ready.set()
+        ended.wait()
+
+    before = os.stat("/proc/self/task").st_nlink
+    alone = before - len(os.listdir("/proc/self/task"))
+    thread = threading.Thread(target=live)
+    thread.start()
+    ready.wait()
+    during = os.stat("/proc/self/task").st_nlink
+    ended.set()
+    thread.join()
+    return alone == _LINKS and during == before + 1
 
 
 def list_processes() -> list[int]:

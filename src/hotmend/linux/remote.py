@@ -28,16 +28,15 @@ from hotmend.linux.seccomp import CallData
 from hotmend.linux.stop import (
     EINTR_RESULT,
     ERESTART_RESTARTBLOCK,
-    ERESTARTNOHAND,
     ERESTARTNOINTR,
     ERESTARTSYS,
-    RESTARTABLE_CALLS,
     StopFailure,
     StopFailureKind,
     StoppedThread,
     Stopper,
 )
 from hotmend.linux.sys import Registers
+from hotmend.linux.window import ERESTARTNOHAND, RESTARTABLE_CALLS
 from hotmend.model.verdict import Reason, refusal
 
 SYSCALL_RET = b"\x0f\x05\xc3"
@@ -57,6 +56,7 @@ _CODE_SEGMENT_64 = 0x33
 _MASK64 = (1 << 64) - 1
 _RSEQ_CS = struct.Struct("<IIQQQ")
 _CONTEXT = struct.Struct("<QQQiIQ 18Q 4H 4Q Q 64x Q")
+_CALL_SECONDS = 2.0
 STACK_BYTES_MIN = 64 << 10
 MAIN_STACK_BYTES_MIN = 16 << 10
 """The main thread's `[stack]` grows by itself, so less of it needs to be mapped already."""
@@ -205,6 +205,7 @@ class RemoteCaller:
     memory: ProcessMemory
     gadgets: Gadgets
     longest_stop_seconds: float = 0.0
+    _ran_ns: int | None = None
 
     def call(self, call: Call, done: Callable[[], bool], deadline: float) -> Reason | None:
         """Make the call and wait until `done()`; return None, or why not.
@@ -220,8 +221,10 @@ class RemoteCaller:
             for tid in sorted(procfs.list_threads(self.stopper.pid), key=lambda t: (t != self.stopper.pid, t)):
                 objection = self._try_thread(tid, call, reluctant=reluctant)
                 if objection is None:
-                    return self._await(tid, done)
+                    return self._await(tid, done, deadline)
                 why = objection
+                if time.perf_counter() > deadline:
+                    break
             if time.perf_counter() > deadline:
                 return refusal("no-remote-call", f"process {self.stopper.pid}: no system call could be made in it", why)
             self.stopper.pause(pause)
@@ -239,6 +242,7 @@ class RemoteCaller:
                     return f"thread {tid} did not stop"
                 raise
             thread = stopped.threads[tid]
+            self._ran_ns = procfs.thread_run_ns(self.stopper.pid, tid)
             try:
                 objection = self._start(thread, call, maps, reluctant=reluctant)
             except OSError as error:
@@ -303,10 +307,17 @@ class RemoteCaller:
         _, _, start, length, _ = _RSEQ_CS.unpack(self.memory.read(announced, _RSEQ_CS.size))
         return bool(start <= rip < start + length)
 
-    def _await(self, tid: int, done: Callable[[], bool]) -> Reason | None:
-        """Wait until the call shows and the thread is back."""
-        limit = time.perf_counter() + 2.0
+    def _await(self, tid: int, done: Callable[[], bool], deadline: float) -> Reason | None:
+        """Wait until the call shows.
+
+        The call is the first thing the thread does once it gets a processor: on a busy machine that can take seconds,
+        and nothing can be said before. Once it ran and nothing shows, the call has failed.
+        """
+        limit = max(deadline, time.perf_counter() + _CALL_SECONDS)
         while not done():
+            ran = self._ran_ns is None or procfs.thread_run_ns(self.stopper.pid, tid) != self._ran_ns
+            limit = min(limit, time.perf_counter() + _CALL_SECONDS) if ran else limit
+            self._ran_ns = None if ran else self._ran_ns
             if time.perf_counter() > limit:
                 return refusal(
                     "remote-call-failed",

@@ -15,33 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from hotmend.linux import procfs, sys
 from hotmend.linux.sys import Registers
+from hotmend.linux.window import State, Table, count_stopped, stopped_indices
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 
 EINTR_RESULT = -errno.EINTR
-ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = -512, -513, -514, -516
-_MASK64 = (1 << 64) - 1
-
-RESTARTABLE_CALLS = frozenset(
-    {
-        0, 1, 7, 17, 18, 19, 20, 23, 42, 43, 44, 45, 46, 47, 61, 65, 69, 70, 72, 73, 128, 202, 208, 219, 220, 232,
-        240, 242, 243, 247, 270, 271, 281, 288, 295, 296, 299, 307, 327, 328, 333, 426, 441, 449,
-    }
-)  # fmt: skip
-"""Calls that may be made again after -EINTR: read, write, poll, connect, accept, send*, recv*, wait*, sem*,
-msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among
-them."""
-
-_POLL_SECONDS = 5e-6
-_POLL_SHARE = 8
-"""Sleep an eighth of the time waited so far: a late thread, which needs a processor itself, is not disturbed."""
+ERESTARTSYS, ERESTARTNOINTR, ERESTART_RESTARTBLOCK = -512, -513, -516
 
 _NUMBERS_MAX = 256
 """So many new process numbers are asked for one by one; listing all processes takes longer than a stop."""
@@ -94,17 +80,48 @@ class StoppedThread:
         return sys.signed(self.registers.orig_rax) >= 0
 
 
-@dataclass(slots=True)
 class Stopped:
     """All threads of a process, stopped.
 
     Attributes:
-        threads: by thread id.
         began: `time.perf_counter()` before the first interrupt.
+        tables: the threads, as the stop window has them.
     """
 
-    threads: dict[int, StoppedThread]
-    began: float
+    def __init__(
+        self,
+        threads: dict[int, StoppedThread] | None,
+        began: float,
+        tables: Sequence[Table] = (),
+        owners: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        self.began = began
+        self.tables = tables
+        self._owners = owners
+        self._threads = threads
+
+    def __len__(self) -> int:
+        return len(self._threads) if self._threads is not None else count_stopped(self.tables)
+
+    def __contains__(self, tid: int) -> bool:
+        if self._threads is not None:
+            return tid in self._threads
+        return any(tid == table.tids[index] for table, index in stopped_indices(self.tables))
+
+    @property
+    def threads(self) -> dict[int, StoppedThread]:
+        """The threads by their ids. With many threads it takes a while to make: not where a thread's table will do."""
+        if self._threads is None:
+            self._threads = {t.tid: t for t in self.pick(list(stopped_indices(self.tables)))}
+        return self._threads
+
+    def pick(self, which: Iterable[tuple[Table, int]]) -> list[StoppedThread]:
+        """Return some of the threads."""
+        found = []
+        for table, index in which:
+            tid = table.tids[index]
+            found.append(StoppedThread(tid, self._owners[tid], table.registers(index), table.signal(index)))
+        return found
 
 
 def memory_sharers(pid: int, candidates: Iterable[int]) -> tuple[int, ...]:
@@ -122,13 +139,6 @@ def memory_sharers(pid: int, candidates: Iterable[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def restarted(registers: Registers) -> Registers | None:
-    """Return registers under which an interrupted call restarts unseen; None where nothing need change."""
-    if sys.signed(registers.rax) != EINTR_RESULT or registers.orig_rax not in RESTARTABLE_CALLS:
-        return None
-    return registers._replace(rax=ERESTARTNOHAND & _MASK64)
-
-
 @dataclass(slots=True)
 class Stopper:
     """Stops one process again and again. All its methods belong to one thread of this process.
@@ -136,12 +146,14 @@ class Stopper:
     Attributes:
         pid: target.
         sharers: other processes with the same address space, as of `look_around`.
+        release_seconds: how long it took to let all threads go the last time.
     """
 
     pid: int
     sharers: tuple[int, ...] = ()
     _newest: int = -1
-    _late: set[int] = field(default_factory=set)
+    release_seconds: float = 0.0
+    _late: list[Table] = field(default_factory=list)
     _seized: dict[int, int] = field(default_factory=dict)
     _rested_at: float = 0.0
 
@@ -167,31 +179,45 @@ class Stopper:
         """
         wanted = self._current_threads() if only is None else {only: self.pid}
         dead: set[int] = set()
-        stopped: dict[int, StoppedThread] = {}
+        tables: list[Table] = []
         self._seize(wanted, dead)
+        fresh = [tid for tid in wanted if tid not in dead]
         began = time.perf_counter()
         try:
             while True:
-                fresh = [tid for tid in wanted if tid not in stopped and tid not in dead]
-                self._interrupt(fresh, dead)
-                self._await(fresh, wanted, stopped, dead, began + budget_seconds)
-                if only is not None:
+                if fresh:
+                    tables.append(self._halt(fresh, dead, began + budget_seconds))
+                if only is not None or self._is_everybody(tables):
                     break
                 current = self._current_threads()
                 wanted |= current
-                if current.keys() <= stopped.keys() | dead:
+                known = {tid for table in tables for tid in table.tids} | dead
+                if current.keys() <= known:
                     break
-                self._seize({t: p for t, p in current.items() if t not in stopped}, dead)
+                self._seize({t: p for t, p in current.items() if t not in known}, dead)
+                fresh = [tid for tid in current if tid not in known and tid not in dead]
         except BaseException:
-            self._abandon(stopped)
+            self._abandon(tables)
             raise
-        if not stopped:
+        stopped = Stopped(None, began, tables, wanted)
+        if not len(stopped):
             raise ProcessGoneError(f"process {self.pid} is gone")
-        return Stopped(stopped, began)
+        return stopped
+
+    def _is_everybody(self, tables: Sequence[Table]) -> bool:
+        """Tell whether what has stopped is all there is; False where only a list of the threads can tell.
+
+        A stopped thread does not end, so it is one of those the kernel counts: where the numbers are equal, so are the
+        sets. A process made meanwhile may share the memory: that takes a new process number.
+        """
+        if self.sharers or procfs.count_threads(self.pid) != count_stopped(tables):
+            return False
+        return procfs.newest_pid() == self._newest  # last: nobody is left who could make one
 
     def _current_threads(self) -> dict[int, int]:
         """Return the threads there are now, having looked for new processes with the same memory."""
-        newest, threads = procfs.newest_pid(), self._threads()
+        threads = self._threads()
+        newest = procfs.newest_pid()  # second: where all have stopped, nobody can make another one meanwhile
         if newest != self._newest:
             fresh: Iterable[int] = range(self._newest + 1, newest + 1)
             if not 0 < newest - self._newest <= _NUMBERS_MAX or memory_sharers(self.pid, set(fresh) - threads.keys()):
@@ -213,117 +239,78 @@ class Stopper:
                 if error.errno == errno.ESRCH or _is_dead(pid, tid):
                     dead.add(tid)
                     continue
-                self._abandon({})
+                self._abandon(())
                 raise _seize_failure(self.pid, tid) from error
 
-    @staticmethod
-    def _interrupt(tids: Iterable[int], dead: set[int]) -> None:
-        """Ask threads to stop."""
-        for tid in tids:
-            if tid in dead:
-                continue
-            try:
-                sys.interrupt(tid)
-            except OSError:
-                dead.add(tid)
+    def _halt(self, tids: list[int], dead: set[int], limit: float) -> Table:
+        """Stop some seized threads; return those that stopped, and the ones that died meanwhile, in a table.
 
-    def _await(
-        self,
-        tids: Sequence[int],
-        owners: dict[int, int],
-        stopped: dict[int, StoppedThread],
-        dead: set[int],
-        limit: float,
-    ) -> None:
-        """Wait until each of `tids` has stopped or is dead."""
-        waiting, began = [tid for tid in tids if tid not in dead], time.perf_counter()
-        while waiting:
-            left = []
-            for tid in waiting:
-                thread = self._collect(tid, owners[tid])
-                if thread is None:
-                    left.append(tid)
-                elif isinstance(thread, StoppedThread):
-                    stopped[tid] = thread
-                else:
-                    dead.add(tid)
-                    self._seized.pop(tid, None)
-            waiting = left
-            now = time.perf_counter()
-            if waiting and now > limit:
-                raise StopFailure(
-                    StopFailureKind.LATE,
-                    waiting,
-                    f"threads {', '.join(map(str, waiting))} of process {self.pid} did not stop in time",
-                )
-            if waiting:  # no spinning: the thread may need this very processor to stop
-                time.sleep(max(_POLL_SECONDS, (now - began) / _POLL_SHARE))
+        Raises:
+            StopFailure: not all of them did; the others of these have been let go.
+        """
+        table = Table(tids)
+        table.interrupt()
+        complete = table.wait(limit)
+        for index in table.at(State.DEAD):
+            dead.add(tids[index])
+            self._seized.pop(tids[index], None)
+        if complete and not table.at(State.JOB_CONTROL):
+            return table
+        failure = self._failure(table)
+        self._let_go(table)
+        raise failure
 
-    def _collect(self, tid: int, pid: int) -> StoppedThread | bool | None:
-        """Return the thread if it stopped, False if it ended, None if neither yet."""
-        try:
-            found, status = os.waitpid(tid, os.WNOHANG | sys.WALL)
-        except ChildProcessError:
-            return False
-        if found == 0:
-            return None
-        if not os.WIFSTOPPED(status):
-            return False
-        signal, event = status >> 8 & 0xFF, status >> 16
-        try:
-            registers = sys.get_registers(tid)
-            # At once, not when it is let go: should this tracer be killed, the thread runs on with what it has now.
-            if event and (changed := restarted(registers)) is not None:
-                sys.set_registers(tid, changed)
-                registers = changed
-        except OSError:
-            return False
-        thread = StoppedThread(tid, pid, registers, 0 if event else signal)
-        if event == sys.EVENT_STOP and signal != 5:
-            self._detach(thread)
-            raise StopFailure(
-                StopFailureKind.JOB_CONTROL, (tid,), f"process {self.pid} is stopped by job control (signal {signal})"
-            )
-        return thread
+    def _failure(self, table: Table) -> StopFailure:
+        """Return why not all threads of a table are stopped as wanted."""
+        if held := [table.tids[index] for index in table.at(State.JOB_CONTROL)]:
+            return StopFailure(StopFailureKind.JOB_CONTROL, held, f"process {self.pid} is stopped by job control")
+        waiting = [table.tids[index] for index in table.at(State.WAITING)]
+        names = ", ".join(map(str, waiting))
+        text = f"threads {names} of process {self.pid} did not stop in time"
+        return StopFailure(StopFailureKind.LATE, waiting, text)
 
-    def _detach(self, thread: StoppedThread) -> None:
-        """Let one thread go."""
-        with contextlib.suppress(OSError):
-            sys.detach(thread.tid, thread.signal)
-        self._seized.pop(thread.tid, None)
+    def _let_go(self, table: Table) -> None:
+        """Let the stopped threads of a table go."""
+        table.detach()
+        for index in (*table.at(State.STOPPED), *table.at(State.JOB_CONTROL)):
+            self._seized.pop(table.tids[index], None)
 
     def release(self, stopped: Stopped) -> float:
         """Let all threads go; return the length of the stop in seconds."""
-        for thread in stopped.threads.values():
-            self._detach(thread)
+        letting = time.perf_counter()
+        for table in stopped.tables:
+            table.detach()
         now = time.perf_counter()
         seconds = now - stopped.began
+        self.release_seconds = now - letting
         self._rested_at = now + max(_REST_STOPS * seconds, _REST_SECONDS_MIN)
+        for table, index in stopped_indices(stopped.tables):
+            self._seized.pop(table.tids[index], None)
         return seconds
 
     def rest(self) -> None:
         """Sleep until the process has run for a while since its last stop."""
         self.pause(self._rested_at - time.perf_counter())
 
-    def _abandon(self, stopped: dict[int, StoppedThread]) -> None:
+    def _abandon(self, tables: Sequence[Table]) -> None:
         """Let go what stopped, and remember what is seized but has not stopped yet."""
-        for thread in stopped.values():
-            self._detach(thread)
-        self._interrupt(list(self._seized), set())
-        self._late.update(self._seized)
+        for table in tables:
+            self._let_go(table)
+        if self._seized:
+            late = Table(list(self._seized))
+            late.interrupt()
+            self._late.append(late)
         self.release_late()
 
     def release_late(self) -> bool:
         """Let late threads go that have stopped meanwhile; return whether all are gone."""
-        for tid in list(self._late):
-            with contextlib.suppress(StopFailure):
-                thread = self._collect(tid, self._seized.get(tid, self.pid))
-                if thread is None:
-                    continue
-                if isinstance(thread, StoppedThread):
-                    self._detach(thread)
-            self._late.discard(tid)
-            self._seized.pop(tid, None)
+        for late in self._late:
+            late.collect()
+            for index in late.at(State.DEAD):
+                self._seized.pop(late.tids[index], None)
+            self._let_go(late)
+        tables = [Table(tids) for late in self._late if (tids := [late.tids[i] for i in late.at(State.WAITING)])]
+        self._late[:] = tables
         return not self._late
 
     def pause(self, seconds: float) -> None:

@@ -172,13 +172,14 @@ def _refuse_suspended(
 def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...]) -> ProcessResult:
     """Place, stage, switch, settle."""
     stopper = Stopper(work.pid)
-    deadline = time.perf_counter() + work.options.deadline_seconds
     transaction = work.begin(memory, plan.records, images, stopper)
     if work.gadgets is not None:
         transaction.probe()
+        began = time.perf_counter()
         work.caller = remote.RemoteCaller(stopper, memory, work.gadgets)
         for placement in plan.placements:
-            place(work.caller, placement, deadline)
+            place(work.caller, placement, began + work.options.deadline_seconds)
+        transaction.deadline += time.perf_counter() - began
     make_known(transaction)
     steps = steps_to_apply(observe(memory, plan.records, placed=True))
     if not steps:

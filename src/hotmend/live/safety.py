@@ -13,8 +13,10 @@ on a coroutine's: not safe either.
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ from hotmend.linux.procfs import Mapping
 from hotmend.linux.remote import RESTORER
 from hotmend.linux.stop import Stopped, StoppedThread
 from hotmend.linux.sys import Registers
+from hotmend.linux.window import Scene, load, stopped_indices
 from hotmend.live.gate import FunctionRecord
 from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import KernelError
@@ -47,7 +50,7 @@ class Hit:
     Attributes:
         tid: thread.
         function: name of the function, or what is wrong with the stack.
-        where: `pc`, `register`, `stack`, `frame` (confirmed) or `coroutine`.
+        where: `pc`, `register`, `stack`, `coroutine`, or `unknown` where there was no time to look.
     """
 
     tid: int
@@ -56,15 +59,20 @@ class Hit:
 
 
 class Forbidden:
-    """Ranges of code no thread may be in; load addresses."""
+    """Ranges of code no thread may be in; load addresses.
+
+    Attributes:
+        names: of the functions, in the order of their addresses.
+        starts, ends: of their code.
+    """
 
     def __init__(self, functions: Iterable[FunctionRecord]) -> None:
         ordered = sorted((f for f in functions if f.size > 0), key=lambda f: f.address)
         self.names = [f.name for f in ordered]
-        self._starts: Words = np.array([f.address for f in ordered], dtype=np.uint64)
-        self._ends: Words = np.array([f.address + f.size for f in ordered], dtype=np.uint64)
-        self._low = int(self._starts[0]) if ordered else 0
-        self._high = int(np.max(self._ends)) if ordered else 0
+        self.starts: Words = np.array([f.address for f in ordered], dtype=np.uint64)
+        self.ends: Words = np.array([f.address + f.size for f in ordered], dtype=np.uint64)
+        self._low = int(self.starts[0]) if ordered else 0
+        self._high = int(np.max(self.ends)) if ordered else 0
 
     @classmethod
     def interiors(cls, entries: Iterable[tuple[str, int]]) -> Forbidden:
@@ -80,8 +88,8 @@ class Forbidden:
             return []
         values = words[near]
         # the last function that starts below the word
-        found = np.searchsorted(self._starts, values, side="left") - 1
-        inside = (found >= 0) & (values <= self._ends[np.maximum(found, 0)])
+        found = np.searchsorted(self.starts, values, side="left") - 1
+        inside = (found >= 0) & (values <= self.ends[np.maximum(found, 0)])
         return [(int(word), int(name)) for word, name in zip(near[inside], found[inside], strict=True)]
 
     def name_at(self, address: int) -> str | None:
@@ -103,6 +111,18 @@ class Surroundings:
 
     maps: tuple[Mapping, ...]
     restorers: tuple[int, ...]
+
+    def scene(self, pid: int, forbidden: Forbidden) -> Scene:
+        """Return what the stop window looks at beside the threads."""
+        return Scene(
+            pid=pid,
+            map_starts=np.array([m.start for m in self.maps], dtype=np.uint64),
+            map_ends=np.array([m.end for m in self.maps], dtype=np.uint64),
+            range_starts=forbidden.starts,
+            range_ends=forbidden.ends,
+            restorers=np.array(self.restorers, dtype=np.uint64),
+            main_stack_end=self.main_stack_end,
+        )
 
     @property
     def main_stack_end(self) -> int:
@@ -142,6 +162,7 @@ class Scanner:
         self._maps = surroundings.maps
         self._main_stack_end = surroundings.main_stack_end
         self._restorers = surroundings.restorers
+        self._scene = surroundings.scene(memory.pid, forbidden)
         self._forbidden = forbidden
         self._fresh = False
         self._hits: list[Hit] = []
@@ -149,7 +170,9 @@ class Scanner:
 
     def scan(self, stopped: Stopped) -> list[Hit]:
         """Return every hit; several for one thread are possible."""
-        threads = list(stopped.threads.values())
+        threads = self._look_closer(stopped)
+        if not threads:
+            return self._hits
         self._scan_registers(threads)
         regions = [region for thread in threads if (region := self._region(thread, thread.registers.rsp))]
         for _ in range(SIGNAL_FRAMES_MAX):
@@ -161,8 +184,16 @@ class Scanner:
                 self._hits.append(Hit(thread.tid, "a stack that is not the thread's own", "coroutine"))
         return self._hits
 
+    def _look_closer(self, stopped: Stopped) -> list[StoppedThread]:
+        """Return the threads that are not certainly clear at first sight."""
+        if not stopped.tables:
+            return list(stopped.threads.values())
+        return stopped.pick([(table, index) for table in stopped.tables for index in table.unclear(self._scene)])
+
     def rehearse(self) -> None:
         """Do once, before the stop, what the stop will do: the code and its data are in the caches then."""
+        if load() is not None:
+            self._scene.packed()
         registers = Registers(*[0] * len(Registers._fields))
         registers = registers._replace(rsp=self._main_stack_end - PAGE_BYTES)
         thread = StoppedThread(self._memory.pid, self._memory.pid, registers, 0)
@@ -291,21 +322,39 @@ Frames = Callable[[int], list[int] | None]
 """Unwind a stopped thread: PCs, or None where anything is uncertain."""
 
 
-def confirmed_hits(hits: Sequence[Hit], stopped: Stopped, forbidden: Forbidden, frames: Frames) -> list[Hit]:
+def confirmed_hits(
+    hits: Sequence[Hit], stopped: Stopped, forbidden: Forbidden, frames: Frames, limit: float = math.inf
+) -> list[Hit]:
     """Return the hits that are not shown to be stale.
+
+    Nothing is shown of threads that are not unwound before `time.perf_counter()` passes `limit`: their hits are
+    `unknown`.
 
     Words on stacks, and registers of threads inside a system call, are stale if the whole unwinding meets none of
     the functions. PCs, registers of running code, and strange stacks stay what they are.
     """
     left: list[Hit] = []
     unwound: dict[int, list[int] | None] = {}
+    threads = _threads_of(hits, stopped)
     for hit in hits:
-        thread = stopped.threads[hit.tid]
+        thread = threads[hit.tid]
         if hit.where == "stack" or (hit.where == "register" and thread.in_system_call):
+            if hit.tid not in unwound and time.perf_counter() > limit:
+                left.append(replace(hit, where="unknown"))
+                continue
             if hit.tid not in unwound:
-                unwound[hit.tid] = frames(hit.tid) if thread.pid in stopped.threads else None
+                unwound[hit.tid] = frames(hit.tid) if thread.pid in stopped else None
             pcs = unwound[hit.tid]
             if pcs is not None and all(forbidden.name_at(pc) is None for pc in pcs):
                 continue
         left.append(hit)
     return left
+
+
+def _threads_of(hits: Sequence[Hit], stopped: Stopped) -> dict[int, StoppedThread]:
+    """Return the threads that have hits."""
+    if not stopped.tables:
+        return stopped.threads
+    wanted = {hit.tid for hit in hits}
+    found = stopped.pick((t, i) for t, i in stopped_indices(stopped.tables) if t.tids[i] in wanted)
+    return {thread.tid: thread for thread in found}

@@ -22,7 +22,6 @@ from hotmend.model.verdict import Reason, refusal
 
 BATCH_MIN, BATCH_MAX = 8, 400
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
-_STOP_SECONDS_MIN = 0.002
 
 _CONTENT: dict[str, Callable[[EntryRecord], bytes]] = {
     "old": lambda entry: entry.old_bytes,
@@ -202,30 +201,42 @@ class Transaction:
     def _attempt(
         self, surroundings: Surroundings, forbidden: Forbidden, act: Callable[[Stopped], None]
     ) -> float | None:
-        """Stop once; return the length of the stop if `act` ran, None if it was not safe."""
+        """Stop once; return the length of the stop if `act` ran, None if it was not safe or took too long."""
         scanner = Scanner(self.memory, surroundings, forbidden)
         if surroundings.main_stack_end:
             scanner.rehearse()
+        hits: list[Hit] = []
         with calm():
+            # Letting everybody go takes part of the budget, as much as it took before.
+            budget = self.max_pause_seconds - min(self.stopper.release_seconds, self.max_pause_seconds / 2)
             try:
-                stopped = self.stopper.stop(max(self.max_pause_seconds, _STOP_SECONDS_MIN))
+                stopped = self.stopper.stop(budget)
             except StopFailure as failure:
                 if failure.kind is StopFailureKind.LATE:
-                    self._last_failure = str(failure)
+                    self._note_failure(str(failure))
                     return None
                 raise
             try:
-                self.threads = len(stopped.threads)
+                self.threads = len(stopped)
+                limit = stopped.began + budget
                 hits = scanner.scan(stopped)
                 if hits:
-                    hits = confirmed_hits(hits, stopped, forbidden, self._frames)
-                if not hits:
+                    hits = confirmed_hits(hits, stopped, forbidden, self._frames, limit)
+                in_time = time.perf_counter() <= limit
+                if not hits and in_time:
                     act(stopped)
             finally:
                 seconds = self.stopper.release(stopped)
                 self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
+        if not in_time:
+            self._note_failure(f"looking at its {self.threads} threads took longer than --max-pause allows", hits)
+            return None
         self._last_hits, self._last_failure = hits, ""
         return None if hits else seconds
+
+    def _note_failure(self, what: str, hits: Sequence[Hit] = ()) -> None:
+        """Remember why the last stop came to nothing; threads that were in the way say more than that it was long."""
+        self._last_hits, self._last_failure = [hit for hit in hits if hit.where != "unknown"], what
 
     def _frames(self, tid: int) -> list[int] | None:
         return self._unwinder.frames(tid) if self._unwinder is not None else None
@@ -234,7 +245,8 @@ class Transaction:
         """Return what the last attempt found in the way."""
         pid = self.memory.pid
         if not self._last_hits:
-            return (refusal("did-not-stop", f"process {pid}: {self._last_failure} (perhaps waiting in vfork)"),)
+            budget = f"{self.max_pause_seconds * 1000:g} ms (--max-pause)"
+            return (refusal("did-not-stop", f"process {pid}: {self._last_failure}, within {budget}"),)
         strange = sorted({(h.tid, h.function) for h in self._last_hits if h.where == "coroutine"})
         active = sorted({(h.function, h.tid) for h in self._last_hits if h.where != "coroutine"})
         reasons = []

@@ -192,6 +192,8 @@ class Work:
             max_pause_seconds=self.options.max_pause_us / 1e6,
         )
         self.transaction.prepare()
+        # On a busy machine preparing alone can take seconds; they are not spent waiting for a safe moment.
+        self.transaction.deadline = time.perf_counter() + self.options.deadline_seconds
         return self.transaction
 
 
