@@ -20,13 +20,13 @@
 
 int first(void) { return 1; }
 int second(void) { return 1; }
-int slow(void) { usleep(700000); return 1; }
+int slow(void) { usleep(1500000); return 1; }
 /* slow, far up the stack */
 static void deep(int pages) {
     volatile char room[4096];
     room[0] = (char)pages;
     if (pages) deep(pages - 1);
-    else usleep(700000);
+    else usleep(1500000);
     room[1] = room[0];
 }
 int high(void) { deep(16); return 1; }

@@ -235,8 +235,8 @@ class Transaction:
         return None if hits else seconds
 
     def _note_failure(self, what: str, hits: Sequence[Hit] = ()) -> None:
-        """Remember why the last stop came to nothing; threads that were in the way say more than that it was long."""
-        self._last_hits, self._last_failure = [hit for hit in hits if hit.where != "unknown"], what
+        """Remember why the last stop came to nothing; threads seen in the way, also before, say more than that."""
+        self._last_hits, self._last_failure = [h for h in hits if h.where != "unknown"] or self._last_hits, what
 
     def _frames(self, tid: int) -> list[int] | None:
         return self._unwinder.frames(tid) if self._unwinder is not None else None
