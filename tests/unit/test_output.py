@@ -49,9 +49,14 @@ class _Terminal(Console):
         super().__init__(file=sys.stderr, force_terminal=True, width=100, markup=False)
 
 
+def _pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console.Console", _Terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
 @pytest.mark.parametrize("threaded", [True, False])
 def test_a_bar_appears_when_a_step_takes_long(threaded: bool, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
-    monkeypatch.setattr(output, "Console", _Terminal)
+    _pretend_terminal(monkeypatch)
     monkeypatch.setattr(output, "PROGRESS_AFTER_SECONDS", 0.05)
     with Steps(threaded=threaded) as steps:
         steps("reading", 0, 2)
@@ -64,7 +69,7 @@ def test_a_bar_appears_when_a_step_takes_long(threaded: bool, monkeypatch: pytes
 
 
 def test_no_bar_appears_when_all_is_quick(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
-    monkeypatch.setattr(output, "Console", _Terminal)
+    _pretend_terminal(monkeypatch)
     with Steps(threaded=True) as steps:
         steps("reading", 0, 2)
     assert capfd.readouterr().err == ""

@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterable
 from enum import IntEnum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from hotmend.cli.shapes import ErrorShape, ReasonShape
 from hotmend.model.verdict import Severity
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PROGRESS_AFTER_SECONDS = 1.0
 _PLAIN_WIDTH = 160
@@ -60,6 +60,9 @@ def print_note(message: str) -> None:
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table on stdout. Columns whose heading begins with `#` hold numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         number = column.startswith("#")
@@ -119,19 +122,8 @@ class Steps:
     """
 
     def __init__(self, *, threaded: bool) -> None:
-        console = Console(stderr=True, markup=False, highlight=False)
         self._threaded = threaded
-        self._enabled = console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            auto_refresh=threaded,
-        )
-        self._task: TaskID = self._progress.add_task("", total=1)
+        self._progress = _bar(threaded=threaded) if sys.stderr.isatty() else None
         self._began = time.monotonic()
         self._shown = False
         self._lock = threading.Lock()
@@ -140,15 +132,15 @@ class Steps:
 
     def __enter__(self) -> Self:
         """Start the clock."""
-        if self._enabled and self._threaded:
+        if self._progress is not None and self._threaded:
             self._timer.start()
         return self
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Say what begins now, and how much is done."""
-        if not self._enabled:
+        if self._progress is None:
             return
-        self._progress.update(self._task, description=step[:60], completed=done, total=max(total, 1))
+        self._progress.update(self._progress.task_ids[0], description=step[:60], completed=done, total=max(total, 1))
         if time.monotonic() - self._began > PROGRESS_AFTER_SECONDS:
             self._show()
             if not self._threaded:
@@ -160,12 +152,30 @@ class Steps:
         """Take the bar away."""
         self._timer.cancel()
         with self._lock:
-            if self._shown:
+            if self._shown and self._progress is not None:
                 self._progress.stop()
             self._shown = True
 
     def _show(self) -> None:
         with self._lock:
-            if not self._shown:
+            if not self._shown and self._progress is not None:
                 self._shown = True
                 self._progress.start()
+
+
+def _bar(*, threaded: bool) -> Progress:
+    """Return a bar with one task. Imported where a terminal shows it: it takes longer than small comparisons."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, markup=False, highlight=False),
+        transient=True,
+        auto_refresh=threaded,
+    )
+    progress.add_task("", total=1)
+    return progress

@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
-
-from debian.changelog import Changelog, ChangelogParseError
-from debian.deb822 import Deb822
-from debian.debian_support import Version
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hotmend.image.image import IMAGE_BYTES_MAX
 from hotmend.image.tar import TarStream
 from hotmend.model.errors import InputError
+
+if TYPE_CHECKING:
+    from debian.deb822 import Deb822
 
 DEB_BYTES_MAX: Final = 4 << 30
 UNPACKED_BYTES_MAX: Final = 16 << 30
@@ -147,6 +146,8 @@ def version_order(left: str, right: str) -> int:
     Raises:
         InputError: one of them is no Debian version.
     """
+    from debian.debian_support import Version
+
     try:
         one, other = Version(left), Version(right)
     except ValueError as error:
@@ -160,6 +161,8 @@ def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[
     Raises:
         InputError: `changelog` is no Debian changelog.
     """
+    from debian.changelog import Changelog, ChangelogParseError
+
     try:
         entries = Changelog(changelog, max_blocks=CHANGELOG_ENTRIES_MAX, allow_empty_author=True, strict=False)
     except (ChangelogParseError, ValueError) as error:
@@ -178,6 +181,8 @@ def read_control(path: Path) -> Deb822:
     Raises:
         InputError: it is damaged, or the package is for another architecture.
     """
+    from debian.deb822 import Deb822
+
     control = Deb822()
     with open_archive("--ctrl-tarfile", path) as archive:
         for info in archive:

@@ -8,19 +8,20 @@ one file) and `DEBUGINFOD_MAXSIZE` (bytes) are heeded. What a server sends count
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import tempfile
 import time
-import urllib.error
-import urllib.request
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from hotmend.image.debugfile import read_debug_file
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import InputError
+
+if TYPE_CHECKING:
+    import urllib.request
 
 TIMEOUT_SECONDS: Final = 30
 FILE_SECONDS_MAX: Final = 600
@@ -39,7 +40,10 @@ class Servers:
         self._idle_seconds = _setting("DEBUGINFOD_TIMEOUT", TIMEOUT_SECONDS)
         self._seconds_max = _setting("DEBUGINFOD_MAXTIME", FILE_SECONDS_MAX)
         self._bytes_max = _setting("DEBUGINFOD_MAXSIZE", FILE_BYTES_MAX)
-        self._opener = _opener()
+
+    @cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        return _opener()
 
     @classmethod
     def configured(cls) -> Self:
@@ -54,6 +58,9 @@ class Servers:
         path = self._cache / f"{build_id}.debug"
         if path.is_file():
             return path
+        import http.client
+        import urllib.error
+
         for url in list(self._urls):
             try:
                 self._download(f"{url}/buildid/{build_id}/debuginfo", build_id, path)
@@ -93,6 +100,8 @@ def _setting(name: str, default: int) -> int:
 
 def _opener() -> urllib.request.OpenerDirector:
     """Return an opener that knows HTTP and nothing else: a redirection cannot lead to a file."""
+    import urllib.request
+
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

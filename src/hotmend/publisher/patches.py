@@ -7,17 +7,16 @@ from the definitions inside of it, as diff itself does.
 
 from __future__ import annotations
 
-import lzma
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from unidiff.errors import UnidiffParseError
-from unidiff.patch import Hunk, PatchSet
+from typing import TYPE_CHECKING, Final
 
 from hotmend.image.tar import TarStream
 from hotmend.model.errors import InputError
+
+if TYPE_CHECKING:
+    from unidiff.patch import Hunk
 
 ARCHIVE_BYTES_MAX: Final = 1 << 28
 """Most bytes that a source package's Debian part may unpack to."""
@@ -50,6 +49,8 @@ def read_patches(source: Path) -> tuple[Patch, ...]:
     Raises:
         InputError: it cannot be read, or is over a limit.
     """
+    import lzma
+
     try:
         texts = _from_directory(source) if source.is_dir() else _from_archive(source)
     except (OSError, EOFError, lzma.LZMAError) as error:
@@ -59,6 +60,9 @@ def read_patches(source: Path) -> tuple[Patch, ...]:
 
 def parse_patch(name: str, text: str) -> Patch | None:
     """Return what a patch changes, or None where it cannot be read as one."""
+    from unidiff.errors import UnidiffParseError
+    from unidiff.patch import PatchSet
+
     header = text.partition("\n--- ")[0]
     cves = tuple(dict.fromkeys(_CVE.findall(f"{name}\n{header}")))
     try:
@@ -109,6 +113,8 @@ def _from_directory(directory: Path) -> dict[str, str]:
 
 def _from_archive(archive: Path) -> dict[str, str]:
     result: dict[str, str] = {}
+    import lzma
+
     with lzma.open(archive) as stream:
         members = TarStream(stream, members_max=MEMBERS_MAX, bytes_max=ARCHIVE_BYTES_MAX)
         for info in members:
