@@ -22,7 +22,20 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-_COMMANDS = ("build", "inspect", "verify", "ps", "apply", "status", "revert", "repair", "audit", "survey", "doctor")
+_COMMANDS = (
+    "build",
+    "inspect",
+    "verify",
+    "ps",
+    "apply",
+    "status",
+    "revert",
+    "repair",
+    "audit",
+    "survey",
+    "doctor",
+    "symbols",
+)
 """Each stands in the module of its name as `NAME_command`."""
 
 

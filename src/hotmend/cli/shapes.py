@@ -449,6 +449,24 @@ class AuditCheckShape(msgspec.Struct, frozen=True):
     error: str
 
 
+class SymbolFileShape(msgspec.Struct, frozen=True):
+    """`symbols`: the symbol file of one hotpatch."""
+
+    file: str
+    name: str
+    id: str
+    new_build_id: str
+    load_bias: int
+
+
+class SymbolsShape(msgspec.Struct, frozen=True):
+    """`symbols`: the files that were written."""
+
+    files: tuple[SymbolFileShape, ...]
+    gdb_script: str
+    perf_map: str
+
+
 class CheckShape(msgspec.Struct, frozen=True):
     """`doctor`: one thing that was looked at."""
 

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import Protocol
 
 from hotmend.linux import sys
 from hotmend.model.errors import KernelError, PermissionRefusedError, ProcessGoneError
@@ -13,6 +14,13 @@ from hotmend.model.errors import KernelError, PermissionRefusedError, ProcessGon
 
 class MemoryWriteError(KernelError):
     """A write did not arrive, or what was read back differs."""
+
+
+class Readable(Protocol):
+    """Memory of a process, or of one that has ended."""
+
+    def try_read(self, address: int, size: int) -> bytes | None:
+        """Read `size` bytes, or return None where any of them is not there."""
 
 
 def translate(error: OSError, pid: int) -> Exception:

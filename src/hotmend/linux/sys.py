@@ -299,6 +299,7 @@ def _load_libdw() -> ctypes.CDLL | None:
     library.dwfl_end.argtypes = [pointer]
     library.dwfl_end.restype = None
     library.dwfl_report_begin.argtypes = [pointer]
+    library.dwfl_report_begin_add.argtypes = [pointer]
     library.dwfl_report_elf.restype = pointer
     library.dwfl_report_elf.argtypes = [
         pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, word, ctypes.c_bool,
@@ -349,16 +350,18 @@ class DwflSession:
         os.close(copy)
         return False
 
-    def begin(self) -> None:
-        """Start the list of images."""
+    def begin(self, *, more: bool = False) -> None:
+        """Start the list of images; `more`: those told before stay."""
         if _LIBDW is not None and self.handle:
-            _LIBDW.dwfl_report_begin(self.handle)
+            (_LIBDW.dwfl_report_begin_add if more else _LIBDW.dwfl_report_begin)(self.handle)
+
+    def end_report(self) -> bool:
+        """End the list of images; return False on failure."""
+        return _LIBDW is not None and self.handle != 0 and _LIBDW.dwfl_report_end(self.handle, None, None) == 0
 
     def attach(self, pid: int) -> bool:
         """End the list of images and bind the session to process `pid`; its threads need not be stopped yet."""
-        if _LIBDW is None or not self.handle:
-            return False
-        if _LIBDW.dwfl_report_end(self.handle, None, None) != 0:
+        if _LIBDW is None or not self.end_report():
             return False
         return int(_LIBDW.dwfl_linux_proc_attach(self.handle, pid, True)) == 0
 

@@ -1,13 +1,14 @@
 """Real unwinding with libdw, used only to show that a word on a stack is stale.
 
-Any error is "not proven": an unknown frame, a frame without call frame information (our own shadow has none), a
-missing libdw. libdw would fall back to frame pointers; every frame is therefore checked to have CFI.
+Any error is "not proven": an unknown frame, a frame without call frame information, a missing libdw. libdw would fall
+back to frame pointers; every frame is therefore checked to have CFI. Code that no file is mapped for (shadows) is
+described by files that the caller makes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from hotmend.linux import procfs, sys
 from hotmend.linux.process import MappedImage, process_images
@@ -26,6 +27,18 @@ class Unwinder:
         for image in images:
             self._report(pid, image, maps)
         self.ready = self._session.attach(pid)
+
+    def add(self, contents: Sequence[bytes]) -> None:
+        """Tell libdw of code that no file is mapped for, by ELF files at its load addresses. Not inside a stop."""
+        if not self.ready:
+            return
+        self._session.begin(more=True)
+        for content in contents:
+            with os.fdopen(os.memfd_create("hotmend-symbols", os.MFD_CLOEXEC), "wb") as file:
+                file.write(content)
+                file.flush()
+                self._session.report("[shadow]", file.fileno(), 0)
+        self.ready = self._session.end_report()
 
     def _report(self, pid: int, image: MappedImage, maps: tuple[Mapping, ...]) -> None:
         """Give libdw the very file that is mapped, also when it is deleted or in another namespace."""

@@ -12,7 +12,6 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stop import Stopper
-from hotmend.linux.unwind import Unwinder
 from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
@@ -24,6 +23,7 @@ from hotmend.live.ranges import make_known
 from hotmend.live.registry import observe
 from hotmend.live.repair import end_leftovers, find_leftovers, gate_groups
 from hotmend.live.safety import Forbidden, find_restorers
+from hotmend.live.symbols import unwinder_of
 from hotmend.live.transaction import NotNowError, Transaction
 from hotmend.live.work import ProcessResult, Work
 from hotmend.model.hotpatch import Hotpatch
@@ -152,7 +152,7 @@ def _refuse_suspended(
     homes: tuple[tuple[int, int], ...],
 ) -> None:
     """Refuse where a coroutine is suspended inside one of `functions`."""
-    unwinder = Unwinder(memory.pid, images, maps)
+    unwinder = unwinder_of(memory, images, maps)
     try:
         restorers = find_restorers(memory, maps)
         found = suspended_frames(memory, maps, Suspects(Forbidden(functions), homes, restorers, unwinder.frame_bytes))
@@ -179,6 +179,7 @@ def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[Mapp
         work.caller = remote.RemoteCaller(stopper, memory, work.gadgets)
         for placement in plan.placements:
             place(work.caller, placement, began + work.options.deadline_seconds)
+        transaction.know_placed()
         transaction.deadline += time.perf_counter() - began
     make_known(transaction)
     steps = steps_to_apply(observe(memory, plan.records, placed=True))

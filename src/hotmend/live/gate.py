@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.memory import ProcessMemory, Readable
 from hotmend.linux.procfs import Mapping
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES, page_ceil
 from hotmend.model.hotpatch import Hotpatch
@@ -84,14 +84,14 @@ class RegionRecord:
 
 @dataclass(frozen=True, slots=True)
 class FramesRecord:
-    """What the unwinder is told about a shadow; load addresses.
+    """Where the frame descriptions of a shadow are, and what the process's unwinder is told of it; load addresses.
 
     Attributes:
         start, end: of the new code.
         table: the shadow's sorted table of frame descriptions.
         needed: exceptions may have to pass the new code.
         ranges: room for a list of all images, this shadow among them, in the dynamic linker's own form.
-        ranges_bytes: its size.
+        ranges_bytes: its size; 0 where the process's unwinder cannot be told.
     """
 
     start: int
@@ -118,7 +118,7 @@ class HeaderRecord:
         replaced: old functions, none of which may be active at the switch.
         functions: new functions, none of which may be active when it is taken back.
         applied_at: seconds since 1970 (UTC) at which the shadow was placed.
-        frames: what the unwinder is to be told; None where it has no such list, or the shadow no frames.
+        frames: where its frame descriptions are; None where it has none.
     """
 
     hotpatch_id: str
@@ -202,7 +202,7 @@ def write_header(memory: ProcessMemory, record: HeaderRecord) -> None:
     memory.write_checked(record.header, head)
 
 
-def read_header(memory: ProcessMemory, address: int) -> Shadow | None:
+def read_header(memory: Readable, address: int) -> Shadow | None:
     """Return the shadow whose header is at `address`; None if there is none or it is not complete and sound."""
     head = memory.try_read(address, RECORD_OFFSET)
     if head is None or not head.startswith(MAGIC):
@@ -220,7 +220,7 @@ def read_header(memory: ProcessMemory, address: int) -> Shadow | None:
     return Shadow(record, head[PLACED_OFFSET] == 1) if record.header == address else None
 
 
-def find_shadows(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[Shadow, ...]:
+def find_shadows(memory: Readable, maps: Sequence[Mapping]) -> tuple[Shadow, ...]:
     """Find all shadows of a process: anonymous private mappings that begin with the magic.
 
     The second page is looked at too: there the header is when the patcher died before it set permissions.

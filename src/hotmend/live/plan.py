@@ -11,6 +11,7 @@ from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.procfs import Mapping
+from hotmend.live.core_header import core_header
 from hotmend.live.gate import (
     GATE_OFFSET,
     EntryRecord,
@@ -203,8 +204,8 @@ def _record(
 
 
 def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges_bytes: int) -> FramesRecord | None:
-    """Return what the unwinder is to be told; the room for its list lies between header and code."""
-    if hotpatch.unwinding is None or not ranges_bytes:
+    """Return where descriptions are; the room for the list of the process's unwinder lies between header and code."""
+    if hotpatch.unwinding is None:
         return None
     span = span_of(hotpatch)
     return FramesRecord(
@@ -279,7 +280,9 @@ def place_target(
         raise Refusal(refusal("does-not-fit", f"{target.hotpatch.name}: {error}")) from error
     maps.append(Mapping(record.start, record.end, "r-xp", 0, "00:00", 0, ""))
     maps.sort(key=lambda mapping: mapping.start)
-    return Placement(record, contents)
+    table = target.hotpatch.unwinding
+    head = core_header(record, table.extent.size if table is not None else 0)
+    return Placement(record, ((record.start, head), *contents))
 
 
 def make_plan(

@@ -220,7 +220,7 @@ def make_known(transaction: Transaction) -> None:
         Refusal: the list is not what it was when the update was planned.
         NotNowError: there was no moment in which no thread read the list.
     """
-    frames = [record.frames for record in transaction.records if record.frames is not None]
+    frames = [f for record in transaction.records if (f := record.frames) is not None and f.ranges_bytes]
     if not frames:
         return
     memory = transaction.memory

@@ -17,6 +17,7 @@ from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
 from hotmend.live.registry import read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
+from hotmend.live.symbols import add_shadows, unwinder_of
 from hotmend.model.errors import PermissionRefusedError
 from hotmend.model.verdict import Reason, refusal
 
@@ -80,9 +81,14 @@ class Transaction:
         """Do what takes time and can be done before any stop."""
         maps = procfs.read_maps(self.memory.pid)
         self._restorers = find_restorers(self.memory, maps)
-        self._unwinder = Unwinder(self.memory.pid, self.images, maps)
+        self._unwinder = unwinder_of(self.memory, self.images, maps)
         self._unwinder.warm(m.start for m in maps if m.executable and m.inode)
         self.stopper.look_around()
+
+    def know_placed(self) -> None:
+        """Have threads in code that was placed since `prepare` unwound too."""
+        if self._unwinder is not None:
+            add_shadows(self._unwinder, self.memory, self.records)
 
     def close(self) -> None:
         """Free the unwinder."""
