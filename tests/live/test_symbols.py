@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import secrets
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import process_images
 from hotmend.linux.stop import Stopper
+from hotmend.live.audit import read_audit
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.gate import HeaderRecord, find_shadows
 from hotmend.live.symbols import unwinder_of
@@ -169,6 +172,22 @@ def test_a_core_file_can_be_read(target: Target, builds: tuple[Path, Path], tmp_
     trace = gdb(str(stripped(builds[0])), str(core), "-x", str(said.objects[0]["gdb_script"]), "-ex", "bt")
     assert " in middle ()" in trace
     assert "__libc_start_main" in trace
+
+
+def test_the_audit_record_has_the_change_of_the_linkers_list(
+    builds: tuple[Path, Path], hotpatch: Hotpatch, start: Start, tmp_path: Path
+) -> None:
+    running, file = start(stripped(builds[0])), tmp_path / "audit.jsonl"
+    options = replace(PATIENT, audit=str(file))
+    assert [r.state for r in apply([hotpatch], [running.pid], options)] == ["applied"]
+    assert [r.state for r in revert(None, [running.pid], options)] == ["reverted"]
+    frames = shadow(running.pid).frames
+    assert frames is not None
+    with ProcessMemory(running.pid) as memory:
+        now = hashlib.sha256(memory.read(frames.words, 24)).hexdigest()
+    said = [record.list_sha256 for record in read_audit(file).records]
+    assert said[1:] == [now] * 3
+    assert said[0] not in ("", now)
 
 
 def test_nothing_to_say_without_a_hotpatch(builds: tuple[Path, Path], start: Start, tmp_path: Path) -> None:

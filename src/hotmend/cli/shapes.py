@@ -432,6 +432,7 @@ class AuditShape(msgspec.Struct, frozen=True):
     hotpatches: tuple[str, ...]
     images: tuple[AuditedImageShape, ...]
     shadow_sha256: str
+    list_sha256: str
     entries_sha256: str
     state: str
     outcome: str

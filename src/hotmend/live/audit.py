@@ -30,6 +30,7 @@ from hotmend.live.gate import HeaderRecord
 from hotmend.live.machine import Step, state_of
 from hotmend.live.needs import Refusal
 from hotmend.live.plan import Placement
+from hotmend.live.ranges import WORDS_BYTES
 from hotmend.live.registry import observe, read_entries
 from hotmend.live.work import ProcessResult, Work
 from hotmend.model.errors import HotmendError, InputError
@@ -132,9 +133,16 @@ def _seen(about: AuditRecord, memory: ProcessMemory, records: Sequence[HeaderRec
         placed = placed and memory.try_read(records[0].gate, 1) is not None
         held.update(memory.read(records[0].gate, 1) if placed else b"\0")
         state = state_of(observe(memory, records, placed=placed)).value
+        listed = _list_hash(memory, records)
     except HotmendError:
         return about
-    return msgspec.structs.replace(about, entries_sha256=held.hexdigest(), state=state)
+    return msgspec.structs.replace(about, entries_sha256=held.hexdigest(), list_sha256=listed, state=state)
+
+
+def _list_hash(memory: ProcessMemory, records: Sequence[HeaderRecord]) -> str:
+    """Return the hash of what is written once to make new code known to the unwinder; "" where nothing is."""
+    words = next((r.frames.words for r in records if r.frames is not None and r.frames.words), 0)
+    return hashlib.sha256(memory.read(words, WORDS_BYTES)).hexdigest() if words else ""
 
 
 def _login_uid() -> int | None:

@@ -36,6 +36,8 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=False):
         hotpatches: their ids.
         images: path, old and new build-id of each image.
         shadow_sha256: of the memory to be filled with new code, "" where it is there already.
+        list_sha256: of the dynamic linker's three words that say which list of images the unwinder reads, at this
+            moment; "" where the update has no row there.
         entries_sha256: of the entries and the gate as they are at this moment; "" if the process is gone.
         state: in which the process is at this moment (see `status`); "" if it is gone.
         outcome: `after`: the result, with the codes of its reasons.
@@ -58,6 +60,7 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     hotpatches: tuple[str, ...] = ()
     images: tuple[tuple[str, str, str], ...] = ()
     shadow_sha256: str = ""
+    list_sha256: str = ""
     entries_sha256: str = ""
     state: str = ""
     outcome: str = ""

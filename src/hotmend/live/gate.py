@@ -92,6 +92,7 @@ class FramesRecord:
         needed: exceptions may have to pass the new code.
         ranges: room for a list of all images, this shadow among them, in the dynamic linker's own form.
         ranges_bytes: its size; 0 where the process's unwinder cannot be told.
+        words: the three words of the dynamic linker that say which list is read; 0 where it cannot be told.
     """
 
     start: int
@@ -100,6 +101,7 @@ class FramesRecord:
     needed: bool
     ranges: int
     ranges_bytes: int
+    words: int = 0
 
 
 @dataclass(frozen=True, slots=True)

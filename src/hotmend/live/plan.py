@@ -35,7 +35,7 @@ from hotmend.live.layout import (
     span_of,
 )
 from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
-from hotmend.live.ranges import ranges_room
+from hotmend.live.ranges import Room, ranges_room
 from hotmend.live.registry import observe_entry
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.hotpatch import Hotpatch
@@ -43,6 +43,7 @@ from hotmend.model.verdict import Reason, refusal
 
 _BREAKPOINT = 0xCC
 _WORST_ADDRESS = 0x7FFF_FFFF_0000
+NO_ROOM = Room()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def place_all(
     needs: Sequence[Needs],
     update: tuple[str, ...],
     maps: tuple[Mapping, ...],
-    ranges_bytes: int = 0,
+    ranges: Room = NO_ROOM,
 ) -> tuple[Placement, ...]:
     """Place every target, those that others import from first; the first one placed has the gate.
 
@@ -146,7 +147,7 @@ def place_all(
         needs: their imports.
         update: ids of all hotpatches that share the gate.
         maps: of the process.
-        ranges_bytes: room that each shadow has for the list of images the unwinder looks into; 0 where it has none.
+        ranges: room that each shadow has for the list of images the unwinder looks into.
     """
     room, waiting = list(maps), list(zip(targets, needs, strict=True))
     placed: dict[str, Placement] = {}
@@ -162,7 +163,7 @@ def place_all(
         values = dict(need.values)
         for name, (id_, address) in need.added.items():
             values[name] = placed[id_].record.shadow_bias + address
-        placed[target.id] = place_target(target, update, gate, values, room, ranges_bytes)
+        placed[target.id] = place_target(target, update, gate, values, room, ranges)
         gate = placed[target.id].record.gate
         waiting.remove(ready)
     return tuple(placed.values())
@@ -173,7 +174,7 @@ def _functions(target: Target, shadow_bias: int) -> tuple[FunctionRecord, ...]:
 
 
 def _record(
-    target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int, ranges_bytes: int
+    target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int, ranges: Room
 ) -> HeaderRecord:
     """Return the header of a shadow whose mapping starts at `start`; entries use near stubs for now."""
     h, bias, span = target.hotpatch, target.image.bias, span_of(target.hotpatch)
@@ -199,11 +200,11 @@ def _record(
         replaced=tuple(FunctionRecord(f.name, bias + f.old.start, f.old.size) for f in h.replaced),
         functions=_functions(target, shadow_bias),
         applied_at=time.time(),
-        frames=_frames(h, shadow_bias, ranges_bytes),
+        frames=_frames(h, shadow_bias, ranges),
     )
 
 
-def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges_bytes: int) -> FramesRecord | None:
+def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges: Room) -> FramesRecord | None:
     """Return where descriptions are; the room for the list of the process's unwinder lies between header and code."""
     if hotpatch.unwinding is None:
         return None
@@ -213,8 +214,9 @@ def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges_bytes: int) -> FramesRe
         end=shadow_bias + span.end,
         table=shadow_bias + hotpatch.unwinding.extent.start,
         needed=hotpatch.unwinding.needed,
-        ranges=shadow_bias + span.start - ranges_bytes,
-        ranges_bytes=ranges_bytes,
+        ranges=shadow_bias + span.start - ranges.size,
+        ranges_bytes=ranges.size,
+        words=ranges.words,
     )
 
 
@@ -242,7 +244,7 @@ def place_target(
     gate: int,
     imports: Imports,
     maps: list[Mapping],
-    ranges_bytes: int = 0,
+    ranges: Room = NO_ROOM,
 ) -> Placement:
     """Choose where one shadow goes and relocate it in our own memory.
 
@@ -252,11 +254,11 @@ def place_target(
         gate: load address of the gate byte; 0: in this very shadow.
         imports: resolved.
         maps: of the process; the chosen mapping is added.
-        ranges_bytes: room for the list of images the unwinder looks into; whole pages, or 0.
+        ranges: room for the list of images the unwinder looks into.
     """
     span = span_of(target.hotpatch)
-    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS, ranges_bytes))
-    room += ranges_bytes + PAGE_BYTES
+    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS, ranges))
+    room += ranges.size + PAGE_BYTES
     low, high = bias_range(target.hotpatch, target.image.bias, imports)
     offset = span.start - room
     size = span.end - span.start + room + PAGE_BYTES
@@ -270,7 +272,7 @@ def place_target(
             )
         )
     shadow_bias = start - offset
-    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET, ranges_bytes)
+    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET, ranges)
     place = Place(target.image.bias, shadow_bias, record.gate, imports)
     near = near_stubs_reach(target.hotpatch, place)
     record = replace(record, entries=_entries(target, shadow_bias, near=near))

@@ -44,6 +44,7 @@ _TABLE_HEAD = b"\x01\x1b\x03\x3b"
 _FUNCTIONS_MAX = 1 << 20
 _ROW = struct.Struct("<4Q")
 _WORDS = struct.Struct("<3Q")
+WORDS_BYTES = _WORDS.size
 _ROWS_MAX = 4096
 _ROWS_SPARE = 64
 """Rows that other updates of the process may add while a shadow stands ready."""
@@ -76,15 +77,23 @@ class Ranges:
     reader: FunctionRecord
 
 
-def ranges_room(targets: Sequence[Target], images: Sequence[MappedImage], memory: ProcessMemory) -> int:
-    """Return the room in bytes a shadow needs for a copy of the list: whole pages, 0 where there is no list.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a shadow needs for a copy of the list: whole pages in bytes, 0 where there is none; and `Ranges.address`."""
+
+    size: int = 0
+    words: int = 0
+
+
+def ranges_room(targets: Sequence[Target], images: Sequence[MappedImage], memory: ProcessMemory) -> Room:
+    """Return the room a shadow needs for a copy of the list.
 
     Raises:
         Refusal: there is none, and exceptions may have to pass new code.
     """
     wanting = [t for t in targets if t.hotpatch.unwinding is not None]
     if not wanting:
-        return 0
+        return Room()
     libraries = link_map(images, memory)
     found = find_ranges(libraries, images, memory)
     needing = [t.hotpatch.name for t in wanting if t.hotpatch.unwinding is not None and t.hotpatch.unwinding.needed]
@@ -92,8 +101,8 @@ def ranges_room(targets: Sequence[Target], images: Sequence[MappedImage], memory
     if needing and objection:
         raise Refusal(_no_way(objection, *needing))
     if isinstance(found, str):
-        return 0
-    return page_ceil(_ROW.size * (len(found.rows) + len(wanting) + _ROWS_SPARE))
+        return Room()
+    return Room(page_ceil(_ROW.size * (len(found.rows) + len(wanting) + _ROWS_SPARE)), found.address)
 
 
 def _no_way(objection: str, *names: str) -> Reason:
