@@ -48,7 +48,11 @@ _ONE_GATEWAY = {
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "dbos": {"publisher/survey/work.py"},
     "sqlalchemy": {"publisher/survey/liveness.py"},
-    "jinja2": {"publisher/survey/page.py"},
+    "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},
+    "feedgen": {"reference/feeds.py"},
+    "icalendar": {"reference/feeds.py"},
+    "babel": {"reference/texts.py"},
+    "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""
 

@@ -35,6 +35,8 @@ _COMMANDS = (
     "survey",
     "doctor",
     "symbols",
+    "check",
+    "calendar",
 )
 """Each stands in the module of its name as `NAME_command`."""
 

@@ -156,7 +156,7 @@ class LicenceWorkaround(_Facts, frozen=True):
         override: DWORD `4264695439` under `FeatureManagement\Overrides`; null where it is absent or was not read.
         override_known: the value was looked for.
         mutex_present: the value `DeviceLicensingServiceCommandMutex` exists.
-        changed_at: when the last of these was changed.
+        changed_at: when the policy or the override that is in place was set; removing the mutex does not count.
     """
 
     preview_installed: bool | None = None

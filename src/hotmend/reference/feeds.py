@@ -1,0 +1,114 @@
+"""The calendar as others read it: iCalendar, Atom and HTML. The libraries for them are used here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
+
+from feedgen.feed import FeedGenerator
+from icalendar import Calendar as ICalendar
+from icalendar import Event
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hotmend import __version__
+from hotmend.reference.texts import Reader
+from hotmend.servicing.releases import Release
+
+_PRODUCT = f"-//hotmend//{__version__}//EN"
+
+
+def release_title(release: Release, reader: Reader) -> str:
+    """Return one line about a release."""
+    planned = f" ({reader.text('planned')})" if release.planned else ""
+    return f"{release.channel} {release.label}: {reader.text(release.kind)} {release.id}".rstrip() + planned
+
+
+def release_text(release: Release, reader: Reader) -> str:
+    """Return all that is known of a release."""
+    say = reader.text
+    reboot = {True: say("yes"), False: say("no"), None: say("not known")}[release.reboot]
+    lines = [
+        f"{say('reboot')}: {reboot}",
+        f"{say('hotpatch line')}: {say(release.line)}",
+        f"{say('needs baseline')}: {release.requires}" if release.requires else "",
+        f"{say('build')}: {release.build}" if release.build else "",
+        f"{say('confidence')}: {say(release.confidence)}",
+        f"{say('source')}: {release.source}",
+        release.note,
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _identity(release: Release) -> str:
+    """Return an id; that of a release in the cycle stays when it is published and gets its number."""
+    number = "" if release.label.endswith(" B") else release.id
+    name = f"{release.channel}/{release.label}/{release.kind}/{number}"
+    return "".join(letter if letter.isalnum() else "-" for letter in name).lower()
+
+
+def calendar_icalendar(releases: Sequence[Release], reader: Reader, made: datetime) -> bytes:
+    """Return releases as an iCalendar of whole days (RFC 5545). `made` is the moment of making it."""
+    calendar = ICalendar()
+    calendar.add("prodid", _PRODUCT)
+    calendar.add("version", "2.0")
+    calendar.add("method", "PUBLISH")
+    calendar.add("x-wr-calname", reader.text("Hotpatch calendar"))
+    for release in releases:
+        event = Event()
+        event.add("uid", f"{_identity(release)}@hotmend")
+        event.add("dtstamp", made.astimezone(UTC))
+        event.add("dtstart", release.day)
+        event.add("dtend", release.day + timedelta(days=1))
+        event.add("summary", release_title(release, reader))
+        event.add("description", release_text(release, reader))
+        event.add("categories", [str(release.kind)])
+        event.add("status", "TENTATIVE" if release.planned else "CONFIRMED")
+        event.add("transp", "TRANSPARENT")
+        calendar.add_component(event)
+    return bytes(calendar.to_ical())
+
+
+def calendar_atom(releases: Sequence[Release], reader: Reader) -> bytes:
+    """Return what is published as an Atom feed (RFC 4287), newest first; its dates are those of the releases."""
+    releases = [release for release in releases if not release.planned]
+    feed = FeedGenerator()
+    feed.id("urn:hotmend:calendar")
+    feed.title(reader.text("Hotpatch calendar"))
+    feed.language(reader.language)
+    feed.author({"name": "hotmend"})
+    feed.generator("hotmend", __version__)
+    moments = [_moment(release) for release in releases]
+    feed.updated(max(moments, default=datetime(2022, 3, 8, tzinfo=UTC)))
+    for release in sorted(releases, key=lambda each: each.day, reverse=True):
+        entry = feed.add_entry(order="append")
+        entry.id(f"urn:hotmend:release:{_identity(release)}")
+        entry.title(release_title(release, reader))
+        entry.content(release_text(release, reader), type="text")
+        entry.updated(_moment(release))
+        entry.published(_moment(release))
+        if release.source.startswith("https://"):
+            entry.link(href=release.source.split(" ", maxsplit=1)[0], rel="related")
+    return bytes(feed.atom_str(pretty=True))
+
+
+def _moment(release: Release) -> datetime:
+    return datetime.combine(release.day, time(), UTC)
+
+
+def calendar_html(releases: Sequence[Release], reader: Reader, made: datetime) -> str:
+    """Return releases as one HTML page without scripts and without anything from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("hotmend.reference", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    channels = sorted({release.channel for release in releases})
+    return environment.get_template("calendar.html.j2").render(
+        say=reader.text,
+        day=reader.day,
+        language=reader.language,
+        made=reader.moment(made),
+        channels=[(name, [each for each in reversed(releases) if each.channel == name]) for name in channels],
+    )

@@ -1,0 +1,1 @@
+"""Tests of the servicing rules: no processes, no archive, fast."""

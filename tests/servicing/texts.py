@@ -1,0 +1,61 @@
+"""All texts that people may see, collected from source and data: what a translation must have."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from hotmend.servicing.enrollment import State
+from hotmend.servicing.forecast import Need
+from hotmend.servicing.install import Outcome
+from hotmend.servicing.releases import Kind, Line
+
+SOURCE = Path(__file__).parents[2] / "src" / "hotmend"
+_KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0}
+"""Function to the place of its text among the arguments."""
+_FIELDS = {
+    "products.toml": {"not_supported"},
+    "remedies.toml": {"title", "risk", "restart", "verify"},
+    "known_issues.toml": {"title", "cost"},
+}
+_WORDS = {"high", "medium", "low", *State, *Outcome, *Line, *Kind, *Need}
+_CLI = ("check.py", "check_shapes.py", "calendar.py")
+
+
+def texts() -> set[str]:
+    """Return every text that has a translation."""
+    found = set(map(str, _WORDS))
+    for path in [*(SOURCE / "servicing").glob("*.py"), *(SOURCE / "reference").glob("*.py"), *_cli()]:
+        found.update(_marked(path))
+    for name, fields in _FIELDS.items():
+        found.update(_strings(tomllib.loads((SOURCE / "reference" / "data" / name).read_text()), fields))
+    return found - {""}
+
+
+def _cli() -> Iterator[Path]:
+    return (path for name in _CLI if (path := SOURCE / "cli" / name).exists())
+
+
+def _marked(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        place = _KEYWORDS.get(getattr(node.func, "id", ""))
+        if place is not None and len(node.args) > place:
+            text = node.args[place]
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                yield text.value
+
+
+def _strings(value: object, fields: set[str]) -> Iterator[str]:
+    match value:
+        case dict():
+            for name, each in value.items():
+                if name in fields and isinstance(each, str):
+                    yield each
+                yield from _strings(each, fields)
+        case list():
+            for each in value:
+                yield from _strings(each, fields)
