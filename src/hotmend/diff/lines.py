@@ -74,21 +74,19 @@ def _changed_lines(c: Correspondence, i: int, j: int) -> list[_Line]:
     size = c.old.codes[i].size
     if size != c.new.codes[j].size or len(a) != len(b) or a[size:] != b[size:] or a == b:
         return []
-    differing = set(np.nonzero(np.frombuffer(a, np.uint8, size) != np.frombuffer(b, np.uint8, size))[0].tolist())
-    old, new = NumberedCalls(c.old, i), NumberedCalls(c.new, j)
-    if len(old.instructions) != len(new.instructions):
-        return []
-    result = []
-    changed = [n for n in range(len(old.instructions)) if not differing.isdisjoint(old.places(n))]
-    if not all(old.sets_argument(n) and new.sets_argument(n) for n in changed):
+    differing = np.nonzero(np.frombuffer(a, np.uint8, size) != np.frombuffer(b, np.uint8, size))[0].tolist()
+    old = NumberedCalls(c.old, i)
+    changed = old.numbers_at(differing)
+    if changed is None:
         return []  # what costs more to find out is not asked
+    new = NumberedCalls(c.new, j, twin=old)
+    result = []
     for n in changed:
         before, after = old.line_at(n), new.line_at(n)
-        if before is None or after is None or before[:2] != after[:2] or old.number_field(n) != new.number_field(n):
+        if before is None or after is None or before[:2] != after[:2]:
             return []
-        differing -= set(range(old.number_field(n), old.number_field(n) + 4))
         result.append(_Line(before[0], before[2], after[2]))
-    return [] if differing else result
+    return result
 
 
 def _unmapped_references(c: Correspondence, i: int, j: int) -> list[tuple[int, int]] | None:

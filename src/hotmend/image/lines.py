@@ -7,6 +7,8 @@ along all ways through the function.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterable
 from functools import cached_property
 
 from iced_x86 import Decoder, FlowControl, Instruction, Mnemonic, OpKind, Register, RegisterExt
@@ -32,8 +34,9 @@ _READERS = frozenset({Mnemonic.CMP, Mnemonic.TEST, Mnemonic.PUSH, Mnemonic.BT, M
 
 _REGISTER, _NEAR, _MEMORY = int(OpKind.REGISTER), int(OpKind.NEAR_BRANCH64), int(OpKind.MEMORY)
 _NONE, _RSP = int(Register.NONE), int(Register.RSP)
+_LEA, _MOV, _IMMEDIATE32 = int(Mnemonic.LEA), int(Mnemonic.MOV), int(OpKind.IMMEDIATE32)
 _FOLLOWED_MAX = 24
-_NUMBER_BYTES = 4
+_NUMBER_BYTES, _NAME_BYTES = 4, 256
 _ENDS = (FlowControl.RETURN, FlowControl.INDIRECT_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.INTERRUPT)
 _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
 
@@ -46,12 +49,20 @@ class NumberedCalls:
         instructions: all of them.
     """
 
-    def __init__(self, survey: Survey, index: int) -> None:
+    def __init__(self, survey: Survey, index: int, twin: NumberedCalls | None = None) -> None:
+        """Decode code `index`.
+
+        Args:
+            survey: of its build.
+            index: which code.
+            twin: a code that differs from it in what `mov` puts into registers and in where references lead.
+        """
         self.survey = survey
+        self._twin = twin
         code = survey.codes[index]
         self.start = int(code.start)
         self.instructions: list[Instruction] = list(Decoder(64, survey.bytes_of(index), ip=code.start))
-        self.forms: list[Form] = forms_of(self.instructions, survey.without_places(index))
+        self.forms: list[Form] = twin.forms if twin else forms_of(self.instructions, survey.without_places(index))
         self.at = {i.ip: n for n, i in enumerate(self.instructions)}
 
     @cached_property
@@ -60,6 +71,8 @@ class NumberedCalls:
 
         Slots of the frame count as registers below zero: compilers keep the name there between calls.
         """
+        if self._twin is not None and self._twin.names == self.names:
+            return self._twin.files
         before: list[dict[int, bytes] | None] = [None] * len(self.instructions)
         work = [(0, dict[int, bytes]())]
         while work:
@@ -83,7 +96,7 @@ class NumberedCalls:
             return {r: f for r, f in held.items() if r >= 0}
         written = i.written or _slot_of(i, 0)
         after = {r: f for r, f in held.items() if r != written} if written in held else held
-        file = self._file_at(n)
+        file = self.names.get(n)
         if i.mnemonic == Mnemonic.MOV and i.op_count == 2 and written:
             file = held.get(FULL[i.op1_register] if i.op1_kind == _REGISTER else _slot_of(i, 1), file)
         return after if file is None else after | {written: file}
@@ -107,16 +120,21 @@ class NumberedCalls:
                    for k in self._successors(n)}  # fmt: skip
         return [n for n in range(1, len(self.instructions)) if n not in reached]
 
-    def _file_at(self, n: int) -> bytes | None:
-        form = self.forms[n]
-        if form.mnemonic == Mnemonic.LEA and form.is_ip_rel_memory_operand:
-            address = self.instructions[n].ip_rel_memory_address
-        elif form.mnemonic == Mnemonic.MOV and form.op_count == 2 and form.op1_kind == OpKind.IMMEDIATE32:
-            address = self.instructions[n].immediate32
-        else:
-            return None
-        text = _SOURCE_FILE.match(self.survey.image.read(address, 256))
-        return text[0] if text else None
+    @cached_property
+    def names(self) -> dict[int, bytes]:
+        """The names of source files whose address an instruction loads, by its index."""
+        found = {}
+        for n, form in enumerate(self.forms):
+            if form.mnemonic == _LEA and form.is_ip_rel_memory_operand:
+                address = self.instructions[n].ip_rel_memory_address
+            elif form.mnemonic == _MOV and form.op_count == 2 and form.op1_kind == _IMMEDIATE32:
+                address = self.instructions[n].immediate32
+            else:
+                continue
+            text = _SOURCE_FILE.match(self.survey.image.read(address, _NAME_BYTES))
+            if text:
+                found[n] = text[0]
+        return found
 
     def line_at(self, n: int) -> tuple[bytes, int, int] | None:
         """Return (file name, argument register, number) where instruction `n` sets a line number, else None."""
@@ -127,18 +145,19 @@ class NumberedCalls:
         file = self._file_of_call(n, register)
         return None if file is None else (file, register, int(i.immediate32))
 
-    def places(self, n: int) -> range:
-        """Return the offsets of instruction `n`'s bytes in the function."""
-        i = self.instructions[n]
-        return range(int(i.ip) - self.start, int(i.next_ip) - self.start)
+    def numbers_at(self, offsets: Iterable[int]) -> list[int] | None:
+        """Return the instructions whose numbers stand at these offsets of the function, ascending.
 
-    def sets_argument(self, n: int) -> bool:
-        """Return whether instruction `n` sets an argument register to a number."""
-        return _argument(self.instructions[n]) is not None
-
-    def number_field(self, n: int) -> int:
-        """Return the offset, in the function, of the four bytes of instruction `n`'s immediate: its last."""
-        return int(self.instructions[n].next_ip) - self.start - _NUMBER_BYTES
+        None where something else stands at one of them than the number that an argument register is set to.
+        """
+        ends = [int(i.next_ip) - self.start for i in self.instructions]
+        found: dict[int, None] = {}
+        for offset in sorted(offsets):
+            n = bisect_right(ends, offset)
+            if n == len(ends) or offset < ends[n] - _NUMBER_BYTES or _argument(self.instructions[n]) is None:
+                return None
+            found[n] = None
+        return list(found)
 
     def _file_of_call(self, n: int, register: int) -> bytes | None:
         """Return the source file that the call gets which instruction `n` sets an argument for."""
