@@ -157,6 +157,6 @@ def _entry(c: Correspondence, contents: Contents, i: int, j: int) -> Entry:
         raise Immovable("it has less than five bytes and no padding behind it")
     text = old.image.read(code.start, end - code.start)
     near = contents.old.targets_between(code.start + 1, code.start + JUMP_BYTES)
-    displaced = displace(text, code.start, near | Body(old, i).branch_targets())
+    displaced = displace(text, code.start, near | Body(old, i).branch_targets)
     name = c.new.codes[j].name or code.label
     return Entry(name, code.start, c.new.codes[j].start, text, displaced)

@@ -87,9 +87,11 @@ class Body:
             and i.memory_segment != _FS
         }
 
-    def branch_targets(self) -> set[int]:
+    @cached_property
+    def branch_targets(self) -> frozenset[int]:
         """Link addresses that near branches of this function go to."""
-        return {i.near_branch_target for i in self.instructions if i.op_count and i.op0_kind == _NEAR}
+        pairs = zip(self.instructions, self.forms, strict=True)
+        return frozenset(i.near_branch_target for i, form in pairs if form.op0_kind == _NEAR and form.op_count)
 
 
 def _compared(instructions: list[Instruction], forms: list[Form]) -> set[int]:
@@ -166,14 +168,6 @@ def writes_frame_pointer(instructions: list[Instruction]) -> bool:
 def thread_offset(i: Form) -> int | None:
     """Return the displacement of an operand in the thread's own storage (`fs:`), or None."""
     return i.memory_displacement if i.memory_segment == _FS and i.memory else None
-
-
-def immediate_of(i: Instruction) -> int | None:
-    """Return the first immediate operand, or None; `Form.number` is the same, known already."""
-    for n in range(i.op_count):
-        if OpKind.IMMEDIATE8 <= i.op_kind(n) <= OpKind.IMMEDIATE32TO64:
-            return int(i.immediate(n))
-    return None
 
 
 def calls_by_instruction(body: Body) -> dict[int, int]:

@@ -8,24 +8,24 @@ Whatever depends on the address (branch targets, rip-relative operands) is no pa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from iced_x86 import Decoder, Instruction, MemorySizeExt, OpKind, Register, RegisterExt
+from iced_x86 import ConstantOffsets, Decoder, EncodingKind, Instruction, MemorySizeExt, OpKind, Register, RegisterExt
 
 _MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
 _NONE = int(Register.NONE)
+_IMMEDIATE8, _IMMEDIATE32TO64 = int(OpKind.IMMEDIATE8), int(OpKind.IMMEDIATE32TO64)
 _KEPT_MAX = 1 << 17
 """Forms that are remembered, about half a KiB each; where there are more, it begins anew."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Form:
+class Form(NamedTuple):
     """What the bytes of an instruction say; names and numbers are those of `iced_x86.Instruction`.
 
     Attributes:
         kinds: of its operands.
         registers: of its operands, NONE for what is no register.
-        memory_displacement: 0 for rip-relative operands.
+        memory_displacement: 0 for rip-relative operands and without memory operand.
         displacement: the same with its sign.
         width: bytes accessed in memory, 0 where the operation says nothing.
         memory: it has a memory operand.
@@ -34,6 +34,7 @@ class Form:
         constant: `number`, as far as the first operand has room for it.
         written: the whole register that its first operand is, NONE where it is none.
         token: a number for the instruction without displacement, immediate and branch target.
+        room: bytes that a constant can have in the first operand.
     """
 
     mnemonic: int
@@ -61,6 +62,7 @@ class Form:
     constant: int | None
     written: int
     token: int
+    room: int
 
     def op_register(self, operand: int) -> int:
         """Return the register of an operand, NONE where it is no register."""
@@ -76,6 +78,7 @@ def forms_of(instructions: Iterable[Instruction], text: bytes) -> list[Form]:
     """
     if len(_known) > _KEPT_MAX:
         _known.clear()
+        _shapes.clear()
     known = _known.get
     decoder = Decoder(64, text)
     result = []
@@ -103,41 +106,64 @@ def _opcode_of_branch(text: bytes) -> bytes:
 def _form_decoded(decoder: Decoder, at: int, text: bytes) -> Form:
     decoder.position = at
     i = decoder.decode()
+    offsets = decoder.get_constant_offsets(i)
     key, short = text, False
     if i.is_ip_rel_memory_operand:
-        offset = decoder.get_constant_offsets(i).displacement_offset
-        key = text[:offset] + _ANYWHERE + text[offset + _DISPLACEMENT_BYTES :]
+        key = _blank(text, offsets.displacement_offset, offsets.displacement_size)
     elif i.op_count and i.op0_kind == _NEAR:
-        key = text[: decoder.get_constant_offsets(i).immediate_offset] + _ANY_TARGET
+        key = text[: offsets.immediate_offset] + _ANY_TARGET
         short = len(text) == _SHORT_BYTES
     form = _known.get(key)
     if form is None:
-        form = _known[key] = _form_of(i)
+        form = _known[key] = _form_by_shape(i, text, offsets)
     if short:
         _known[text] = form  # there are few of them
     return form
+
+
+def _form_by_shape(i: Instruction, text: bytes, offsets: ConstantOffsets) -> Form:
+    """Return the form of an instruction; from one that differs in numbers alone only the numbers are asked anew."""
+    if i.encoding != EncodingKind.LEGACY:
+        return form_of(i)  # the last byte may name a register
+    shape = _blank(text, offsets.displacement_offset, offsets.displacement_size)
+    shape = _blank(shape, offsets.immediate_offset, offsets.immediate_size)
+    shape = _blank(shape, offsets.immediate_offset2, offsets.immediate_size2)
+    like = _shapes.get(shape)
+    if like is None:
+        form = _shapes[shape] = form_of(i)
+        return form
+    number, displacement = _number_of(i, like.kinds), _displacement_of(i, like.kinds)
+    return like._replace(
+        memory_displacement=displacement,
+        displacement=_signed(displacement),
+        stack_pointer_increment=i.stack_pointer_increment,
+        number=number,
+        constant=None if number is None else number & ((1 << 8 * like.room) - 1),
+    )
+
+
+def _blank(text: bytes, offset: int, size: int) -> bytes:
+    return text[:offset] + bytes(size) + text[offset + size :] if size else text
 
 
 _TWO_BYTES, _CONDITIONAL, _CALL_OR_JUMP = 0x0F, 0x80, (0xE8, 0xE9)
 _CONDITIONAL_BYTES, _CALL_BYTES, _SHORT_BYTES = 6, 5, 2
 """Opcodes of near branches, and lengths of whole branches (Intel SDM, volume 2, appendix A)."""
 
-_DISPLACEMENT_BYTES = 4
-_ANYWHERE = bytes(_DISPLACEMENT_BYTES)
 _ANY_TARGET = bytes(16)
 """Longer than an instruction: what a function's end cuts off has the first bytes of a branch and is none."""
 
 _known: dict[bytes, Form] = {}
+_shapes: dict[bytes, Form] = {}
 
 
-def _form_of(i: Instruction) -> Form:
+def form_of(i: Instruction) -> Form:
+    """Return the form of an instruction, asked of the decoder."""
     count = i.op_count
     kinds = tuple(int(i.op_kind(n)) for n in range(count))
     registers = tuple(int(i.op_register(n)) if kind == _REGISTER else _NONE for n, kind in enumerate(kinds))
-    immediates = [n for n, kind in enumerate(kinds) if OpKind.IMMEDIATE8 <= kind <= OpKind.IMMEDIATE32TO64]
-    number = int(i.immediate(immediates[0])) if immediates else None
-    relative = i.is_ip_rel_memory_operand
-    displacement = 0 if relative else i.memory_displacement
+    number = _number_of(i, kinds)
+    displacement = _displacement_of(i, kinds)
     width = MemorySizeExt.size(i.memory_size)
     first = RegisterExt.size(i.op0_register) if kinds[:1] == (_REGISTER,) else 0
     room = first or (width if _MEMORY in kinds else 0) or 8
@@ -156,10 +182,10 @@ def _form_of(i: Instruction) -> Form:
         memory_displacement=displacement,
         memory_segment=int(i.memory_segment),
         segment_prefix=int(i.segment_prefix),
-        is_ip_rel_memory_operand=relative,
+        is_ip_rel_memory_operand=i.is_ip_rel_memory_operand,
         flow_control=int(i.flow_control),
         stack_pointer_increment=i.stack_pointer_increment,
-        displacement=displacement - (1 << 64) if displacement >> 63 else displacement,
+        displacement=_signed(displacement),
         width=width,
         memory=_MEMORY in kinds,
         number=number,
@@ -167,7 +193,25 @@ def _form_of(i: Instruction) -> Form:
         constant=None if number is None else number & ((1 << 8 * room) - 1),
         written=int(RegisterExt.full_register(i.op0_register)) if kinds[:1] == (_REGISTER,) else _NONE,
         token=_token_numbers.setdefault(token(i), len(_token_numbers)),
+        room=room,
     )
+
+
+def _number_of(i: Instruction, kinds: tuple[int, ...]) -> int | None:
+    """Return the first immediate operand."""
+    for n, kind in enumerate(kinds):
+        if _IMMEDIATE8 <= kind <= _IMMEDIATE32TO64:
+            return int(i.immediate(n))
+    return None
+
+
+def _displacement_of(i: Instruction, kinds: tuple[int, ...]) -> int:
+    """Return the displacement of a memory operand; the decoder keeps targets of branches in the same place."""
+    return i.memory_displacement if _MEMORY in kinds and not i.is_ip_rel_memory_operand else 0
+
+
+def _signed(displacement: int) -> int:
+    return displacement - (1 << 64) if displacement >> 63 else displacement
 
 
 def token(i: Instruction) -> tuple[int, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from iced_x86 import FlowControl, Instruction, Mnemonic, OpKind, Register
+from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 
-from hotmend.image.body import Body, immediate_of
+from hotmend.image.body import Body
+from hotmend.image.forms import Form
 from hotmend.image.handed import FIRST, SECOND
 from hotmend.image.values import FULL
 
@@ -23,14 +24,13 @@ _Product = tuple[object, int]
 
 def multiples_handed(body: Body, n: int) -> dict[int, int]:
     """Return of what the first two arguments of the call of index `n` are multiples, by their registers."""
-    labels = body.branch_targets()
     start = n
-    while start and body.instructions[start - 1].flow_control == FlowControl.NEXT:
+    while start and body.forms[start - 1].flow_control == FlowControl.NEXT:
         start -= 1
-        if body.instructions[start].ip in labels:
+        if body.instructions[start].ip in body.branch_targets:
             break
     block = _Block()
-    for i in body.instructions[start:n]:
+    for i in body.forms[start:n]:
         block.step(i)
     found = {register: block.value((register, -1))[1] for register in (FIRST, SECOND)}
     return {register: factor for register, factor in found.items() if factor > 1}
@@ -46,20 +46,20 @@ class _Block:
         """Return what stands there; what was not touched yet is unknown, taken once."""
         return self._values.setdefault(key, (object(), 1))
 
-    def step(self, i: Instruction) -> None:
+    def step(self, i: Form) -> None:
         """Follow one instruction."""
         if not i.op_count or i.mnemonic in _READS:
             return
         if i.op0_kind == OpKind.MEMORY:
-            if int(i.memory_base) in _FRAMES:
+            if i.memory_base in _FRAMES:
                 copied = i.mnemonic == Mnemonic.MOV and i.op1_kind == OpKind.REGISTER
                 self._values[_slot(i)] = self.value(_register(i.op1_register)) if copied else (object(), 1)
         elif i.op0_kind == OpKind.REGISTER:
             self._values[_register(i.op0_register)] = self._result(i) or (object(), 1)
 
-    def _result(self, i: Instruction) -> _Product | None:
+    def _result(self, i: Form) -> _Product | None:
         own = self.value(_register(i.op0_register))
-        number = immediate_of(i)
+        number = i.number
         if i.mnemonic in _MOVES:
             return self._operand(i)
         if i.mnemonic == Mnemonic.LEA:
@@ -73,21 +73,21 @@ class _Block:
             return _sum(own, self._operand(i), 1 if i.mnemonic == Mnemonic.ADD else -1)
         return None
 
-    def _operand(self, i: Instruction) -> _Product | None:
+    def _operand(self, i: Form) -> _Product | None:
         """Return the second operand."""
         if i.op1_kind == OpKind.REGISTER:
             return self.value(_register(i.op1_register))
-        if i.op1_kind == OpKind.MEMORY and int(i.memory_base) in _FRAMES and int(i.memory_index) == _NONE:
+        if i.op1_kind == OpKind.MEMORY and i.memory_base in _FRAMES and i.memory_index == _NONE:
             return self.value(_slot(i))
         return None
 
-    def _address(self, i: Instruction) -> _Product | None:
+    def _address(self, i: Form) -> _Product | None:
         """Return base plus index times scale."""
-        if i.memory_displacement or i.is_ip_rel_memory_operand or int(i.memory_index) == _NONE:
+        if i.memory_displacement or i.is_ip_rel_memory_operand or i.memory_index == _NONE:
             return None
         index = self.value(_register(i.memory_index))
         scaled = index[0], index[1] * i.memory_index_scale
-        return scaled if int(i.memory_base) == _NONE else _sum(scaled, self.value(_register(i.memory_base)), 1)
+        return scaled if i.memory_base == _NONE else _sum(scaled, self.value(_register(i.memory_base)), 1)
 
 
 def _sum(a: _Product, b: _Product | None, sign: int) -> _Product | None:
@@ -98,5 +98,5 @@ def _register(register: int) -> _Key:
     return FULL[register], -1
 
 
-def _slot(i: Instruction) -> _Key:
-    return int(i.memory_base), i.memory_displacement
+def _slot(i: Form) -> _Key:
+    return i.memory_base, i.memory_displacement
