@@ -8,6 +8,7 @@ back once its filters are known to let `restart_syscall` pass.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import time
@@ -71,8 +72,9 @@ def _judge(filters: tuple[bytes, ...], calls: tuple[CallData, ...]) -> str | Non
 def filter_objections(stopper: Stopper, calls: Sequence[CallData]) -> tuple[Reason, ...]:
     """Return why a process cannot be worked on under its filters; () where it can.
 
-    Every thread must be able to be stopped. Where there are `calls` to make, one thread must be able to make them all.
-    Threads without filters are not stopped.
+    Every thread must be able to be stopped, those of processes on the same memory too, as far as the stopper knows of
+    them. Where there are `calls` to make, one thread of the process itself must be able to make them all. Threads
+    without filters are not stopped.
 
     Args:
         stopper: of the process.
@@ -81,14 +83,14 @@ def filter_objections(stopper: Stopper, calls: Sequence[CallData]) -> tuple[Reas
     hindered: list[str] = []
     denied: list[str] = []
     able = False
-    for tid in sorted(procfs.list_threads(stopper.pid)):
+    for pid, tid in _threads(stopper):
         try:
-            mode = _mode(stopper.pid, tid)
+            mode = _mode(pid, tid)
             # A thread in strict mode waits in read and write only, which go on as themselves.
             stop, call = _look(stopper, tid, calls) if mode == FILTER else (None, thread_denial(tid, mode, calls))
         except ProcessGoneError:
             continue
-        able |= call is None
+        able |= call is None and pid == stopper.pid
         hindered += [f"thread {tid}: {stop}"] if stop else []
         denied += [f"thread {tid}: {call}"] if call else []
     pid = stopper.pid
@@ -97,6 +99,15 @@ def filter_objections(stopper: Stopper, calls: Sequence[CallData]) -> tuple[Reas
     if calls and not able:
         return (_refusal(f"process {pid}: no thread may make the system calls that map new code", denied),)
     return ()
+
+
+def _threads(stopper: Stopper) -> list[tuple[int, int]]:
+    """Return process and number of each thread that a stop concerns, the process's own first."""
+    found = [(stopper.pid, tid) for tid in sorted(procfs.list_threads(stopper.pid))]
+    for other in stopper.sharers:
+        with contextlib.suppress(ProcessGoneError):
+            found += [(other, tid) for tid in sorted(procfs.list_threads(other))]
+    return found
 
 
 def _mode(pid: int, tid: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _STAT_BYTES_MAX = 4096
 _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
+_OF_FILE, _SWAPPED, _PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagemap
 DELETED = " (deleted)"
 _LINKS = 2
 
@@ -192,6 +194,26 @@ def read_thread_stat(pid: int, tid: int) -> Stat:
 def read_stat_at(pid: int, name: str) -> Stat:
     """Return the stat in the file `name` of a process."""
     return parse_stat(read_text(pid, name, _STAT_BYTES_MAX))
+
+
+def private_pages(pid: int, addresses: Iterable[int]) -> list[bool]:
+    """Tell for each load address whether its page is the process's own copy: written to since it was mapped.
+
+    Raises:
+        ProcessGoneError, PermissionRefusedError: as they say.
+    """
+    try:
+        descriptor = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            words = [os.pread(descriptor, 8, address // PAGE_BYTES * 8) for address in addresses]
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessGoneError(f"process {pid} is gone") from error
+    except PermissionError as error:
+        raise PermissionRefusedError(f"not allowed to look at process {pid}", "run as root") from error
+    flags = [int.from_bytes(word, "little") for word in words]
+    return [bool(word & _SWAPPED or (word & _PRESENT and not word & _OF_FILE)) for word in flags]
 
 
 def list_threads(pid: int) -> frozenset[int]:

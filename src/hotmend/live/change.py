@@ -20,7 +20,7 @@ from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import place, placing_calls
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
-from hotmend.live.registry import observe
+from hotmend.live.registry import mark_lost, observe
 from hotmend.live.repair import end_leftovers, find_leftovers, gate_groups
 from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.symbols import unwinder_of
@@ -181,6 +181,7 @@ def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[Mapp
             place(work.caller, placement, began + work.options.deadline_seconds)
         transaction.know_placed()
         transaction.deadline += time.perf_counter() - began
+    mark_lost(memory)
     make_known(transaction)
     steps = steps_to_apply(observe(memory, plan.records, placed=True))
     if not steps:

@@ -7,6 +7,8 @@ Layout, at the start of a page of its own (a mapping of its own in the process):
     16  SHA-256 of the record, 32 bytes
     64  gate byte: 0 old code, 1 new code (only the first shadow of an update has one that counts)
     65  placed byte: 1 once the shadow is filled and checked
+    67  staged byte: 1 once entries of its image were about to be written for the first time, 2 once it was seen that
+        the image was unmapped since: nothing leads here any more
     128 the record (`HeaderRecord`, MessagePack)
 
 The magic is written last. Gate and placed byte stand outside the checksum. The record names every entry with old
@@ -30,6 +32,7 @@ from hotmend.model.hotpatch import Hotpatch
 MAGIC = b"hotmend\x01"
 FORMAT_VERSION = 1
 GATE_OFFSET, PLACED_OFFSET, RECORD_OFFSET = 64, 65, 128
+STAGED_OFFSET, STAGED, LOST = 67, 1, 2
 RECORD_BYTES_MAX = 64 << 20
 _HEAD = struct.Struct("<8sII32s")
 
@@ -153,10 +156,14 @@ class Shadow:
     Attributes:
         record: the checked record.
         placed: whether the shadow is complete.
+        staged: whether entries were ever written for it.
+        lost: whether its image is known to have been unmapped since.
     """
 
     record: HeaderRecord
     placed: bool
+    staged: bool = False
+    lost: bool = False
 
 
 def jump(source: int, target: int) -> bytes:
@@ -219,7 +226,9 @@ def read_header(memory: Readable, address: int) -> Shadow | None:
         record = msgspec.msgpack.decode(body, type=HeaderRecord)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return Shadow(record, head[PLACED_OFFSET] == 1) if record.header == address else None
+    if record.header != address:
+        return None
+    return Shadow(record, head[PLACED_OFFSET] == 1, head[STAGED_OFFSET] == STAGED, head[STAGED_OFFSET] == LOST)
 
 
 def find_shadows(memory: Readable, maps: Sequence[Mapping]) -> tuple[Shadow, ...]:

@@ -36,7 +36,7 @@ from hotmend.live.layout import (
 )
 from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
 from hotmend.live.ranges import Room, ranges_room
-from hotmend.live.registry import observe_entry
+from hotmend.live.registry import is_of_this_load, observe_entry
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Reason, refusal
@@ -332,7 +332,8 @@ def _fits(shadow: Shadow, targets: Sequence[Target]) -> bool:
 
 
 def read_shadows(memory: ProcessMemory, images: Sequence[MappedImage]) -> tuple[Shadow, ...]:
-    """Return the shadows whose old image is still mapped where it was."""
+    """Return the shadows whose old image is still mapped where it was, and was not unmapped in between."""
     here = {(image.build_id, image.bias) for image in images}
     found = find_shadows(memory, procfs.read_maps(memory.pid))
-    return tuple(s for s in found if (s.record.old_build_id, s.record.old_bias) in here)
+    placed = (s for s in found if (s.record.old_build_id, s.record.old_bias) in here)
+    return tuple(s for s in placed if is_of_this_load(memory, s))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import process_images
-from hotmend.live.gate import EntryRecord, HeaderRecord, Shadow, find_shadows
+from hotmend.live.gate import LOST, STAGED_OFFSET, EntryRecord, HeaderRecord, Shadow, find_shadows
 from hotmend.live.machine import Observation, State, state_of
-from hotmend.model.addresses import JUMP_BYTES
+from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.errors import HotmendError
 
 _READINGS_MAX, _READING_PAUSE_SECONDS = 50, 0.002
@@ -142,6 +142,24 @@ def _read_gate_and_entries(
     return seen
 
 
+def is_of_this_load(memory: ProcessMemory, shadow: Shadow) -> bool:
+    """Tell whether the image that a shadow was made for is still the one that is mapped at its place.
+
+    A library that was closed and opened again has its file's pages, and data that begin anew, while the variables of
+    the shadow have gone on: such a shadow is never used again.
+    """
+    if not shadow.staged or not shadow.record.entries:
+        return not shadow.lost
+    return all(procfs.private_pages(memory.pid, {entry.address & -PAGE_BYTES for entry in shadow.record.entries}))
+
+
+def mark_lost(memory: ProcessMemory) -> None:
+    """Note in the headers of shadows that their image was unmapped, before entries in its place are written again."""
+    for shadow in find_shadows(memory, procfs.read_maps(memory.pid)):
+        if shadow.staged and not is_of_this_load(memory, shadow):
+            memory.write_checked(shadow.record.header + STAGED_OFFSET, bytes([LOST]))
+
+
 def _describe(
     memory: ProcessMemory, shadow: Shadow, shadows: Sequence[Shadow], comm: str, *, loaded: bool
 ) -> AppliedHotpatch:
@@ -186,9 +204,10 @@ def process_status(pid: int) -> list[AppliedHotpatch]:
             return []
         process = process_images(pid, memory)
         here = {(image.build_id, image.bias) for image in process.images}
+        loaded = [(s.record.old_build_id, s.record.old_bias) in here and is_of_this_load(memory, s) for s in shadows]
         return [
-            _describe(memory, s, shadows, process.comm, loaded=(s.record.old_build_id, s.record.old_bias) in here)
-            for s in shadows
+            _describe(memory, s, shadows, process.comm, loaded=is_loaded)
+            for s, is_loaded in zip(shadows, loaded, strict=True)
         ]
 
 

@@ -12,12 +12,13 @@ from hotmend.linux.memory import MemoryWriteError, ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stop import StopFailure, StopFailureKind, Stopped, Stopper
 from hotmend.linux.unwind import Unwinder
-from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord
+from hotmend.live.gate import STAGED, STAGED_OFFSET, EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
 from hotmend.live.registry import read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
 from hotmend.live.symbols import add_shadows, unwinder_of
+from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import PermissionRefusedError
 from hotmend.model.verdict import Reason, refusal
 
@@ -78,12 +79,11 @@ class Transaction:
         return tuple(entry for record in self.records for entry in record.entries)
 
     def prepare(self) -> None:
-        """Do what takes time and can be done before any stop."""
+        """Do what takes time and can be done before any stop; the stopper has looked around already."""
         maps = procfs.read_maps(self.memory.pid)
         self._restorers = find_restorers(self.memory, maps)
         self._unwinder = unwinder_of(self.memory, self.images, maps)
         self._unwinder.warm(m.start for m in maps if m.executable and m.inode)
-        self.stopper.look_around()
 
     def know_placed(self) -> None:
         """Have threads in code that was placed since `prepare` unwound too."""
@@ -104,7 +104,9 @@ class Transaction:
             Refusal: an entry holds what nobody wrote.
         """
         if step is Step.STAGE:
-            self.memory.take_faults(sorted({e.address & -4096 for e in self.entries}))
+            self.memory.take_faults(sorted({e.address & -PAGE_BYTES for e in self.entries}))
+            for record in self.records:
+                self.memory.write_checked(record.header + STAGED_OFFSET, bytes([STAGED]))
             self.rewrite("old", lambda entry: entry.jump_to_stub)
         elif step is Step.SWITCH:
             old = [f for r in self.records for f in r.replaced]

@@ -179,6 +179,7 @@ class Work:
         Raises:
             Refusal: stops would harm threads under seccomp filters.
         """
+        stopper.look_around()
         if objections := filter_objections(stopper, ()):
             raise Refusal(*objections)
         self.end()
