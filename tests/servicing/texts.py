@@ -11,6 +11,7 @@ from hotmend.servicing.enrollment import State
 from hotmend.servicing.forecast import Need
 from hotmend.servicing.install import Outcome
 from hotmend.servicing.releases import Kind, Line
+from hotmend.servicing.selection import Deed
 
 SOURCE = Path(__file__).parents[2] / "src" / "hotmend"
 _KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0}
@@ -20,7 +21,7 @@ _FIELDS = {
     "remedies.toml": {"title", "risk", "restart", "verify"},
     "known_issues.toml": {"title", "cost"},
 }
-_WORDS = {"high", "medium", "low", *State, *Outcome, *Line, *Kind, *Need}
+_WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *Line, *Kind, *Need}
 _CLI = ("check.py", "check_shapes.py", "calendar.py")
 
 

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import click
 
-from hotmend.cli.check_shapes import AnswerShape, DueShape, IssueShape, LevelShape, RemedyShape, Shaper
+from hotmend.cli.check_shapes import (
+    AnswerShape,
+    DueShape,
+    IssueShape,
+    LevelShape,
+    MaintenanceShape,
+    RemedyShape,
+    Shaper,
+)
 from hotmend.cli.output import ExitCode, print_json
 from hotmend.model.errors import InputError, UsageError
 from hotmend.reference.shipped import program
 from hotmend.reference.texts import LANGUAGES, Reader, language_of
 from hotmend.servicing.evaluate import effects, evaluate
 from hotmend.servicing.facts_json import FACTS_BYTES_MAX, facts_decode
+from hotmend.servicing.maintenance import POLICY_BYTES_MAX, Policy, policy_parse
 from hotmend.servicing.releases import CALENDAR_BYTES_MAX, Release, calendar_rows
 
 
@@ -36,6 +45,12 @@ from hotmend.servicing.releases import CALENDAR_BYTES_MAX, Release, calendar_row
     multiple=True,
     help="A CSV file with releases of further channels; can be repeated.",
 )
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file with maintenance windows, freezes, classifications, includes and excludes.",
+)
 @click.option("--language", type=click.Choice(LANGUAGES), help="Of the answers (default: that of the locale).")
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def check_command(
@@ -43,6 +58,7 @@ def check_command(
     updates: tuple[str, ...],
     at: str | None,
     calendars: tuple[Path, ...],
+    policy_file: Path | None,
     language: str | None,
     as_json: bool,
 ) -> int:
@@ -56,12 +72,18 @@ def check_command(
     servicing = program(calendar_files(calendars))
     answers = evaluate(facts, servicing, now)
     would, after = effects(facts, servicing, updates, now) if updates else ((), None)
-    shape = Shaper(reader, servicing).answer(facts, answers, would, after, now)
+    shape = Shaper(reader, servicing).answer(facts, answers, would, after, _policy(policy_file), now)
     if as_json:
         print_json(shape)
     else:
         click.echo("\n".join(_lines(shape, reader)))
     return ExitCode.REFUSED if any(effect.refused for effect in shape.effects) else ExitCode.DONE
+
+
+def _policy(path: Path | None) -> Policy:
+    if path is None:
+        return Policy()
+    return policy_parse(_read(path, POLICY_BYTES_MAX).decode("utf-8", "replace"), str(path))
 
 
 def calendar_files(paths: Iterable[Path]) -> tuple[Release, ...]:
@@ -125,6 +147,7 @@ def _lines(shape: AnswerShape, reader: Reader) -> Iterable[str]:
     for issue in shape.issues:
         yield from _issue(issue, reader)
     yield from _forecast(shape, reader)
+    yield from _maintenance(shape.maintenance, reader)
     if shape.managers:
         yield f"{say('Also managed by')}: {', '.join(shape.managers)}"
     yield f"{say('Plan')}:"
@@ -177,6 +200,18 @@ def _forecast(shape: AnswerShape, reader: Reader) -> Iterable[str]:
             yield from (_due(due, reader) for due in forecast.due_with_workaround)
     if avoided is not None and avoided.complete:
         yield f"{say('Avoided so far')}: {say('reboots')} {avoided.reboots}, {say('restarts')} {avoided.restarts}"
+
+
+def _maintenance(maintenance: MaintenanceShape, reader: Reader) -> Iterable[str]:
+    say = reader.text
+    yield f"{say('Maintenance windows')} ({maintenance.zone or say('not known')}): {maintenance.cause.text}"
+    for window in maintenance.windows:
+        yield f"  {reader.moment(window.start)} – {reader.moment(window.end)}: {say(window.name)}"
+    if maintenance.choices is not None:
+        when = f" ({reader.moment(maintenance.assessed_at)})" if maintenance.assessed_at else ""
+        yield f"{say('Recommended updates')}{when}:"
+        for choice in maintenance.choices:
+            yield f"  {choice.id}: {say(choice.deed)}: {choice.cause.text}"
 
 
 def _count(due: tuple[DueShape, ...], reader: Reader) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -16,9 +18,16 @@ from hotmend.servicing.forecast import Due, Forecast
 from hotmend.servicing.install import HARMLESS, Effect
 from hotmend.servicing.known_issues import Concern, Progress
 from hotmend.servicing.level import Level
-from hotmend.servicing.message import Cause
+from hotmend.servicing.maintenance import Policy, intervals, may_start
+from hotmend.servicing.message import Cause, cause
 from hotmend.servicing.prerequisites import Check
 from hotmend.servicing.releases import Release
+from hotmend.servicing.selection import Choice, choose
+
+WINDOWS_AHEAD: Final = timedelta(days=400)
+WINDOWS_SHOWN: Final = 3
+LEAST_TIME: Final = timedelta(minutes=1)
+"""`allowed` is about this much time; what an installation takes is known to whoever runs it."""
 
 
 class CauseShape(msgspec.Struct, frozen=True):
@@ -143,6 +152,34 @@ class EffectShape(msgspec.Struct, frozen=True):
     causes: tuple[CauseShape, ...]
 
 
+class WindowShape(msgspec.Struct, frozen=True):
+    """When a maintenance window is open, in the machine's zone."""
+
+    name: str
+    start: datetime
+    end: datetime
+
+
+class ChoiceShape(msgspec.Struct, frozen=True):
+    """What happens with an offered update."""
+
+    id: str
+    title: str
+    deed: str
+    cause: CauseShape
+
+
+class MaintenanceShape(msgspec.Struct, frozen=True):
+    """Windows and offered updates."""
+
+    zone: str | None
+    allowed: bool
+    cause: CauseShape
+    windows: tuple[WindowShape, ...]
+    choices: tuple[ChoiceShape, ...] | None
+    assessed_at: datetime | None
+
+
 class AnswerShape(msgspec.Struct, frozen=True):
     """Everything about one machine."""
 
@@ -163,6 +200,7 @@ class AnswerShape(msgspec.Struct, frozen=True):
     issues: tuple[IssueShape, ...]
     effects: tuple[EffectShape, ...]
     level_after: LevelShape | None
+    maintenance: MaintenanceShape
     plan: tuple[str, ...]
     managers: dict[str, str] | None
     unread: dict[str, str]
@@ -176,7 +214,13 @@ class Shaper:
         self._program = program
 
     def answer(
-        self, facts: MachineFacts, answers: Answers, effects: Sequence[Effect], after: Level | None, at: datetime
+        self,
+        facts: MachineFacts,
+        answers: Answers,
+        effects: Sequence[Effect],
+        after: Level | None,
+        policy: Policy,
+        at: datetime,
     ) -> AnswerShape:
         """Return everything about one machine."""
         eligible = answers.eligibility
@@ -198,6 +242,7 @@ class Shaper:
             issues=tuple(map(self._issue, answers.concerns)),
             effects=tuple(map(self._effect, effects)),
             level_after=self._level(after),
+            maintenance=self._maintenance(facts, policy, at),
             plan=(),
             managers={str(name): text for name, text in facts.managers.items()} if facts.managers is not None else None,
             unread=facts.unread,
@@ -221,6 +266,27 @@ class Shaper:
         if shape.forecast:
             for due in shape.forecast.due_with_workaround:
                 yield f"{self._reader.day(due.day)}: {say(due.need)}. {due.cause.text}"
+
+    def _maintenance(self, facts: MachineFacts, policy: Policy, at: datetime) -> MaintenanceShape:
+        zone = ZoneInfo(facts.time_zone) if facts.time_zone else None
+        found = intervals(policy, zone, at, at + WINDOWS_AHEAD) if zone else ()
+        decision = may_start(found, at, LEAST_TIME)
+        why = (
+            decision.cause
+            if zone
+            else cause("time-zone-unknown", "The machine's time zone is not known: no maintenance window is ever open.")
+        )
+        choices = None if facts.offered is None else tuple(self._choice(choose(o, policy)) for o in facts.offered)
+        shown = tuple(
+            WindowShape(each.name, each.start.astimezone(zone), each.end.astimezone(zone))
+            for each in found[:WINDOWS_SHOWN]
+        )
+        return MaintenanceShape(
+            facts.time_zone, decision.allowed, self._causes([why])[0], shown, choices, facts.assessed_at
+        )
+
+    def _choice(self, choice: Choice) -> ChoiceShape:
+        return ChoiceShape(choice.offer.id, choice.offer.title or "", choice.deed, self._causes([choice.cause])[0])
 
     def _causes(self, causes: Iterable[Cause]) -> tuple[CauseShape, ...]:
         return tuple(CauseShape(each.code, self._reader.write(each.message)) for each in causes)

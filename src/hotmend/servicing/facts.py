@@ -325,6 +325,22 @@ class Linux(_Facts, frozen=True):
     entitled_until: Moment | None = None
 
 
+class Offer(_Facts, frozen=True):
+    """An update that the update client offers and that is not installed.
+
+    Attributes:
+        id: KB, or name of a package.
+        title: as offered.
+        classification: such as `Security Updates`, or `security` of an archive.
+        needs_reboot: `InstallationBehavior.RebootBehavior` other than never.
+    """
+
+    id: Text
+    title: Text | None = None
+    classification: Text | None = None
+    needs_reboot: bool | None = None
+
+
 class MachineFacts(_Facts, frozen=True):
     """Everything known about one machine at one moment.
 
@@ -340,6 +356,7 @@ class MachineFacts(_Facts, frozen=True):
         reboot_pending: a boot is needed for something that was installed.
         windows, linux: exactly one of them.
         managers: what else manages updates here; null where nobody looked.
+        offered: what the update client offers; null where it was not asked. `assessed_at`: when it was.
         unread: dotted name of a field, such as `windows.vsm.status`, to why it is unknown.
     """
 
@@ -355,4 +372,6 @@ class MachineFacts(_Facts, frozen=True):
     windows: Windows | None = None
     linux: Linux | None = None
     managers: Annotated[dict[Manager, Text], Meta(max_length=ITEMS_MAX)] | None = None
+    offered: Annotated[tuple[Offer, ...], Meta(max_length=UPDATES_MAX)] | None = None
+    assessed_at: Moment | None = None
     unread: Annotated[dict[Text, Text], Meta(max_length=ITEMS_MAX)] = msgspec.field(default_factory=dict)
