@@ -14,6 +14,7 @@ from bench.builds import builds_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.report import Figure, figures_print
+from bench.servicing import servicing_measure
 from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
 from bench.trials import rehearsal_measure, verify_measure
 from tests.servers.apache import ACCEPT as APACHE_ACCEPT
@@ -27,7 +28,7 @@ from tests.servers.process import Server
 from tests.servers.redis import PACKAGE as REDIS_PACKAGE
 from tests.servers.redis import redis_start
 
-SECTIONS = ("build", "pause", "stops", "window", "threads", "throughput", "latency", "rehearsal", "verify")
+SECTIONS = ("build", "pause", "stops", "window", "threads", "throughput", "latency", "rehearsal", "verify", "servicing")
 
 
 def main() -> int:
@@ -61,6 +62,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "latency": lambda: _latency(folder / "latency"),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
+        "servicing": servicing_measure,
     }
     for section in options.only or SECTIONS:
         try:

@@ -19,7 +19,7 @@ from hotmend.servicing.install import HARMLESS, Effect
 from hotmend.servicing.known_issues import Concern, Progress
 from hotmend.servicing.level import Level
 from hotmend.servicing.maintenance import Policy, intervals, may_start
-from hotmend.servicing.message import Cause, cause
+from hotmend.servicing.message import Cause, Message, cause
 from hotmend.servicing.prerequisites import Check
 from hotmend.servicing.releases import Release
 from hotmend.servicing.selection import Choice, choose
@@ -271,11 +271,11 @@ class Shaper:
         zone = ZoneInfo(facts.time_zone) if facts.time_zone else None
         found = intervals(policy, zone, at, at + WINDOWS_AHEAD) if zone else ()
         decision = may_start(found, at, LEAST_TIME)
-        why = (
-            decision.cause
-            if zone
-            else cause("time-zone-unknown", "The machine's time zone is not known: no maintenance window is ever open.")
-        )
+        why = cause("time-zone-unknown", "The machine's time zone is not known: no maintenance window is ever open.")
+        if zone is not None:
+            values = decision.cause.message.values.items()
+            local = {name: value.astimezone(zone) if isinstance(value, datetime) else value for name, value in values}
+            why = Cause(decision.cause.code, Message(decision.cause.message.text, local))
         choices = None if facts.offered is None else tuple(self._choice(choose(o, policy)) for o in facts.offered)
         shown = tuple(
             WindowShape(each.name, each.start.astimezone(zone), each.end.astimezone(zone))
