@@ -149,3 +149,33 @@ def test_traced_by_another(hostile: Path, start: Start) -> None:
         finally:
             tracer.terminate()
     there_and_back(target, hotpatch, target.pid)
+
+
+FREEZERS = {"cgroup": ("freezer.state", "FROZEN", "THAWED"), "cgroup2": ("cgroup.freeze", "1", "0")}
+"""By type of file system: the file to write to, and what."""
+
+
+@pytest.mark.parametrize("kind", FREEZERS)
+def test_frozen_by_a_control_group(hostile: Path, start: Start, tmp_path: Path, kind: str) -> None:
+    """Refused at once; thawed, it answers as before and can be patched."""
+    file, freeze, thaw = FREEZERS[kind]
+    options = ["-o", "freezer"] if kind == "cgroup" else []
+    mounted = subprocess.run(["mount", "-t", kind, *options, "none", tmp_path], capture_output=True, check=False)
+    assert mounted.returncode == 0, mounted.stderr
+    group = tmp_path / f"hotmend-{os.getpid()}"
+    try:
+        group.mkdir()
+        target, hotpatch = start(hostile, "idle", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
+        (group / "cgroup.procs").write_text(str(target.pid))
+        (group / file).write_text(freeze)
+        limit = time.monotonic() + 10
+        while not procfs.is_frozen(target.pid) and time.monotonic() < limit:
+            time.sleep(0.01)
+        refused(target, hotpatch, "frozen")
+        (group / file).write_text(thaw)
+        assert target.ask("a") == "1 1"
+        there_and_back(target, hotpatch, target.pid)
+        (tmp_path / "cgroup.procs").write_text(str(target.pid))
+        group.rmdir()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

@@ -17,6 +17,7 @@ _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
 _OF_FILE, _SWAPPED, _PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagemap
+_FREEZER_V2 = ("do_freezer_trap", "get_signal")
 DELETED = " (deleted)"
 _LINKS = 2
 
@@ -184,6 +185,16 @@ def address_space(pid: int) -> tuple[int, int | None]:
     rows = read_text(pid, "limits", _STATUS_BYTES_MAX).splitlines()
     soft = next(row for row in rows if row.startswith("Max address space")).split()[3]
     return pages * PAGE_BYTES, None if soft == "unlimited" else int(soft)
+
+
+def is_frozen(pid: int) -> bool:
+    """Tell whether a control group holds the process (its freezer), by where in the kernel its first thread waits.
+
+    Nothing of its groups need be known, which another namespace may hide. Version 1 has a refrigerator; version 2 stops
+    threads where signals are delivered, as job control does, but lets them look asleep.
+    """
+    place = read_text(pid, "wchan", _STAT_BYTES_MAX)
+    return place == "__refrigerator" or (place in _FREEZER_V2 and read_stat(pid).state in "SD")
 
 
 def read_thread_stat(pid: int, tid: int) -> Stat:

@@ -141,6 +141,9 @@ class Work:
                 raise Refusal(
                     refusal("stopped-by-job-control", f"process {self.pid} is stopped; continue it (SIGCONT) first")
                 )
+            if procfs.is_frozen(self.pid):
+                text = f"process {self.pid} is frozen by its control group; thaw it first"
+                raise Refusal(refusal("frozen", text))
             self.threads = len(procfs.list_threads(self.pid))
             with _exclusive(self.pid, self.start_time_ticks):
                 return work()
