@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def texts() -> set[str]:
     found = set(map(str, _WORDS))
     for path in [*(SOURCE / "servicing").glob("*.py"), *(SOURCE / "reference").glob("*.py"), *_cli()]:
         found.update(_marked(path))
+    template = SOURCE / "reference" / "calendar.html.j2"
+    found.update(re.findall(r'say\("([^"]+)"\)', template.read_text()))
     for name, fields in _FIELDS.items():
         found.update(_strings(tomllib.loads((SOURCE / "reference" / "data" / name).read_text()), fields))
     return found - {""}
@@ -43,7 +46,7 @@ def _marked(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue
-        place = _KEYWORDS.get(getattr(node.func, "id", ""))
+        place = 0 if getattr(node.func, "attr", "") == "text" else _KEYWORDS.get(getattr(node.func, "id", ""))
         if place is not None and len(node.args) > place:
             text = node.args[place]
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
