@@ -34,6 +34,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 src/hotmend/windows
 
 demo: setup
 	@$(BIN)/python -m demo.run

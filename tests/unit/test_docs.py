@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from hotmend.cli import shapes
+from hotmend.cli import shapes, windows_shapes
 from hotmend.cli.main import hotmend
 from hotmend.diff.options import ACCEPTABLE
 
@@ -68,15 +68,25 @@ def test_every_command_and_option_is_described(name: str) -> None:
     section = COMMANDS[heading.start() :].split("\n## ")[0]
     command = hotmend.get_command(_CONTEXT, name)
     assert command is not None
+    _check_described(command, name, section)
+
+
+def _check_described(command: click.Command, name: str, section: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             for option in parameter.opts:
                 assert f"`{option}" in section, option
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(_CONTEXT):
+            assert f"`{name} {inner}" in section, inner
+            found = command.get_command(_CONTEXT, inner)
+            assert found is not None
+            _check_described(found, f"{name} {inner}", section)
 
 
 def test_every_field_of_the_json_is_described() -> None:
     missing = []
-    for name, shape in vars(shapes).items():
+    for name, shape in [*vars(shapes).items(), *vars(windows_shapes).items()]:
         if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape is not msgspec.Struct:
             missing += [f"{name}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in COMMANDS]
     section = COMMANDS[COMMANDS.index("## `hotmend survey") :].split("\n## ")[0]

@@ -20,7 +20,12 @@ _ONE_GATEWAY = {
         "linux/libdw.py",
         "linux/namespaces.py",
         "linux/foreign.py",
+        "windows/winapi.py",
     },
+    "winreg": {"windows/winapi.py"},
+    "win32service": {"windows/winapi.py"},
+    "win32com": {"windows/com.py"},
+    "pythoncom": {"windows/com.py"},
     "elftools": {"image/elf.py", "image/debugfile.py"},
     "iced_x86": {
         f"image/{name}.py"

@@ -22,7 +22,8 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-_COMMANDS = (
+_ANYWHERE = ("windows",)
+_ON_LINUX = (
     "build",
     "inspect",
     "verify",
@@ -38,6 +39,7 @@ _COMMANDS = (
     "check",
     "calendar",
 )
+_COMMANDS = (*_ANYWHERE, *(() if sys.platform == "win32" else _ON_LINUX))
 """Each stands in the module of its name as `NAME_command`."""
 
 

@@ -31,5 +31,9 @@ class PermissionRefusedError(HotmendError):
     """The kernel does not let this user look at or change the process."""
 
 
+class SystemCallError(HotmendError):
+    """A call to Windows failed in a way nothing here foresees."""
+
+
 class KernelError(HotmendError):
     """A system call failed in a way nothing here foresees."""

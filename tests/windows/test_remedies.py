@@ -1,0 +1,219 @@
+"""The remedies on Windows Python, with a registry, services and boots that are Wine's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotmend.windows.regfile import decode_reg
+from tests.windows.wine import Wine, windows_path
+
+pytestmark = pytest.mark.wine
+
+OVERRIDES = r"SYSTEM\CurrentControlSet\Policies\Microsoft\FeatureManagement\Overrides"
+SUBSCRIPTIONS = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\Subscriptions"
+VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+DEVICE_GUARD = r"SYSTEM\CurrentControlSet\Control\DeviceGuard"
+SECURE_BOOT = r"SYSTEM\CurrentControlSet\Control\SecureBoot\State"
+POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
+MUTEX = "DeviceLicensingServiceCommandMutex"
+OVERRIDE = "4264695439"
+
+_SET = """
+import json, sys, winreg
+for key, values in json.loads(sys.argv[1]).items():
+    with winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, key, 0, winreg.KEY_ALL_ACCESS) as handle:
+        for name, value in values.items():
+            kind = winreg.REG_DWORD if isinstance(value, int) else winreg.REG_SZ
+            winreg.SetValueEx(handle, name, 0, kind, value)
+"""
+_GET = """
+import json, sys, winreg
+try:
+    with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, sys.argv[1]) as handle:
+        count = winreg.QueryInfoKey(handle)[1]
+        print(json.dumps({n: v for n, v, k in (winreg.EnumValue(handle, i) for i in range(count))}))
+except FileNotFoundError:
+    print("null")
+"""
+
+
+class Server:
+    """A Windows Server as the remedies see it."""
+
+    def __init__(self, wine: Wine, state: Path) -> None:
+        self.wine, self.state = wine, state
+
+    def set(self, keys: dict[str, dict[str, int | str]]) -> None:
+        self.wine.script(_SET, json.dumps(keys))
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.wine.script(_GET, key))
+
+    def do(self, *arguments: str) -> tuple[int, Any]:
+        done = self.wine.hotmend("windows", "--state", windows_path(self.state), *arguments, "--json")
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        lines = done.stdout.decode().splitlines()
+        assert lines, done.stderr.decode()
+        return done.returncode, json.loads(lines[-1])
+
+    def service(self, verb: str, *more: str) -> str:
+        return self.wine.run("sc.exe", verb, "HIMDS", *more).stdout.decode()
+
+
+@pytest.fixture
+def server(wine: Wine, tmp_path: Path) -> Server:
+    made = Server(wine, tmp_path / "state")
+    made.set(
+        {
+            VERSION: {"EditionID": "ServerDatacenter"},
+            SUBSCRIPTIONS: {MUTEX: "held", "other": 5},
+            OVERRIDES: {"1234": 7},
+            SECURE_BOOT: {"UEFISecureBootEnabled": 1},
+        }
+    )
+    return made
+
+
+def test_option_2_is_done_only_after_a_boot_that_is_later_than_the_change(server: Server) -> None:
+    server.service("create", "binPath=", r"C:\windows\system32\spoolsv.exe")
+    server.service("start")
+    assert "RUNNING" in server.service("query")
+
+    code, said = server.do("apply", "licence-bug-option-2")
+    assert (code, said["standing"], said["changed"]) == (0, "awaiting-reboot", 3)
+    assert "STOPPED" in server.service("query")
+    assert server.get(OVERRIDES) == {"1234": 7, OVERRIDE: 1}
+    assert server.get(SUBSCRIPTIONS) == {"other": 5}
+
+    assert [server.do(verb, "licence-bug-option-2")[0] for verb in ("apply", "verify")] == [3, 1]
+    record = (server.state / f"{said['action']}.json").read_bytes()
+    server.wine.reboot()
+    code, said = server.do("verify", "licence-bug-option-2")
+    assert (code, said["standing"]) == (0, "done")
+    assert (server.state / f"{said['action']}.json").read_bytes() == record  # verify changes nothing
+
+
+def test_what_was_there_is_exported_first_and_undo_brings_it_back(server: Server) -> None:
+    _, said = server.do("apply", "licence-bug-option-2")
+    exported = [decode_reg(next(server.state.glob(f"*.{number}.reg")).read_bytes()) for number in (1, 2)]
+    assert [{n: v.shown() for n, v in keys.popitem()[1].items() if v} for keys in exported] == [
+        {"1234": "7"},
+        {MUTEX: "held", "other": "5"},
+    ]
+    assert len(said["exports"]) == 2
+
+    server.set({OVERRIDES: {"new-sibling": 9}})
+    code, said = server.do("undo", "licence-bug-option-2")
+    assert (code, said["changed"]) == (0, 2)
+    assert server.get(OVERRIDES) == {"1234": 7, "new-sibling": 9}
+    assert server.get(SUBSCRIPTIONS) == {MUTEX: "held", "other": 5}
+    assert server.do("undo", "licence-bug-option-2")[0] == 3
+
+
+def test_an_export_is_what_windows_own_tool_takes(server: Server) -> None:
+    server.do("apply", "licence-bug-option-2")
+    server.set({SUBSCRIPTIONS: {"other": 6}})
+    export = next(server.state.glob("*.2.reg"))
+    assert server.wine.run("reg.exe", "import", windows_path(export)).returncode == 0
+    assert server.get(SUBSCRIPTIONS) == {MUTEX: "held", "other": 5}
+
+
+def test_undo_does_not_throw_away_what_others_wrote(server: Server) -> None:
+    server.do("apply", "licence-bug-option-2")
+    server.set({OVERRIDES: {OVERRIDE: 2}})
+    code, said = server.do("undo", "licence-bug-option-2")
+    assert (code, [reason["code"] for reason in said["reasons"]]) == (4, ["changed-by-others"])
+    assert server.get(OVERRIDES)[OVERRIDE] == 2
+
+
+def test_a_value_that_comes_back_after_the_reboot_is_not_done_and_needs_another_one(server: Server) -> None:
+    server.do("apply", "licence-bug-option-2")
+    server.wine.reboot()
+    server.set({SUBSCRIPTIONS: {MUTEX: "again"}})
+    assert server.do("verify", "licence-bug-option-2")[1]["standing"] == "not-applied"
+    code, said = server.do("apply", "licence-bug-option-2")
+    assert (code, said["standing"], said["changed"]) == (0, "awaiting-reboot", 1)
+    server.do("undo", "licence-bug-option-2")
+    assert server.get(SUBSCRIPTIONS)[MUTEX] == "held"
+
+
+def test_an_absent_key_is_created_and_stays_when_undone(server: Server) -> None:
+    server.wine.script(f"import winreg; winreg.DeleteKey(winreg.HKEY_LOCAL_MACHINE, r'{OVERRIDES}')")
+    server.do("apply", "licence-bug-option-2")
+    assert server.get(OVERRIDES) == {OVERRIDE: 1}
+    server.do("undo", "licence-bug-option-2")
+    assert server.get(OVERRIDES) == {}
+
+
+def test_option_1_removes_the_value_only_after_the_reboot(server: Server) -> None:
+    assert [r["code"] for r in server.do("apply", "licence-bug-option-1")[1]["reasons"]] == ["preview-package-needed"]
+    folder = server.wine.drive / "windows" / "PolicyDefinitions"
+    folder.mkdir(exist_ok=True)
+    definition = folder / "KB5062660_251028_18301.admx"
+    definition.write_text(_ADMX)
+    try:
+        code, said = server.do("apply", "licence-bug-option-1")
+        assert (code, said["standing"], said["changed"]) == (0, "awaiting-reboot", 1)
+        assert (server.get(OVERRIDES)["777"], server.get(SUBSCRIPTIONS)[MUTEX]) == (1, "held")
+        assert server.do("apply", "licence-bug-option-1")[0] == 3
+        assert server.get(SUBSCRIPTIONS)[MUTEX] == "held"
+
+        server.wine.reboot()
+        assert server.do("verify", "licence-bug-option-1")[1]["standing"] == "not-applied"
+        code, said = server.do("apply", "licence-bug-option-1")
+        assert (code, said["standing"], said["changed"]) == (0, "done", 1)
+        assert server.get(SUBSCRIPTIONS) == {"other": 5}
+        assert server.do("apply", "licence-bug-option-1")[0] == 3
+    finally:
+        definition.unlink()
+
+
+def test_the_workarounds_are_refused_on_azure_edition(server: Server) -> None:
+    server.set({VERSION: {"EditionID": "ServerTurbine"}})
+    before = server.get(OVERRIDES)
+    for remedy in ("licence-bug-option-1", "licence-bug-option-2"):
+        code, said = server.do("apply", remedy)
+        assert (code, [reason["code"] for reason in said["reasons"]]) == (4, ["remedy-not-for-edition"])
+    assert server.get(OVERRIDES) == before
+    assert not server.state.exists()
+
+
+def test_the_registry_value_alone_never_proves_virtual_secure_mode(server: Server) -> None:
+    code, said = server.do("apply", "vsm")
+    assert (code, said["standing"]) == (0, "awaiting-reboot")
+    assert server.get(DEVICE_GUARD)["EnableVirtualizationBasedSecurity"] == 1
+    server.wine.reboot()
+    code, said = server.do("verify", "vsm")
+    assert (code, said["standing"]) == (1, "unproven")
+    assert "proves nothing" in said["sentences"][-1]
+
+
+def test_virtual_secure_mode_needs_secure_boot(server: Server) -> None:
+    server.set({SECURE_BOOT: {"UEFISecureBootEnabled": 0}})
+    code, said = server.do("apply", "vsm")
+    assert (code, [reason["code"] for reason in said["reasons"]]) == (4, ["secure-boot-not-on"])
+
+
+def test_a_value_that_was_there_already_counts_from_the_time_its_key_was_written(server: Server) -> None:
+    server.set({DEVICE_GUARD: {"EnableVirtualizationBasedSecurity": 1}})
+    code, said = server.do("apply", "vsm")
+    assert (code, said["standing"], said["action"]) == (3, "awaiting-reboot", None)
+    server.wine.reboot()
+    assert server.do("verify", "vsm")[1]["standing"] == "unproven"  # only the proof is missing now
+
+
+_ADMX = """<?xml version="1.0" encoding="utf-8"?>
+<policyDefinitions xmlns="http://schemas.microsoft.com/GroupPolicy/2006/07/PolicyDefinitions" revision="1.0">
+  <policies>
+    <policy name="KB5062660_251028_18301_Feature_Preview" class="Machine" valueName="777"
+        key="SYSTEM\\CurrentControlSet\\Policies\\Microsoft\\FeatureManagement\\Overrides">
+      <enabledValue><decimal value="1"/></enabledValue>
+      <disabledValue><decimal value="0"/></disabledValue>
+    </policy>
+  </policies>
+</policyDefinitions>
+"""

