@@ -22,7 +22,7 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-_ANYWHERE = ("windows",)
+_ANYWHERE = ("calendar", "check", "windows")
 _ON_LINUX = (
     "build",
     "inspect",
@@ -36,8 +36,6 @@ _ON_LINUX = (
     "survey",
     "doctor",
     "symbols",
-    "check",
-    "calendar",
 )
 _COMMANDS = (*_ANYWHERE, *(() if sys.platform == "win32" else _ON_LINUX))
 """Each stands in the module of its name as `NAME_command`."""
