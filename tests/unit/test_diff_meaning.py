@@ -163,6 +163,14 @@ def _looked_up(table: str, price: str) -> dict[str, str]:
     return {"TOLD": told, "PRICE": f"return {price}", "ANSWER": "== 4"}
 
 
+_RESOLVED = """
+static long plain(long x) { return x * 3; }
+static long (*resolve(void))(long) { return plain; }
+__attribute__((visibility("hidden"), ifunc("resolve"))) long fast(long x);
+long by_resolver(long x) { return fast(x) + 1; }
+"""
+"""A library with a PLT stub whose slot no symbol fills, but a resolver."""
+
 # name: (source, macros of the old build, macros of the new build, code)
 _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "a state renumbered": (_MACHINE, _machine("m->state = 5", "m->state == 6", "if (m->state == 5) m->state = 6"),
@@ -171,6 +179,10 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "a kind in front that is told by a result": (_TOLD, _told((0, 1, 2), (0, 1, 2)),
                                                  _told((1, 2, 3), (1, 2, 3), "case 0: return 80;"),
                                                  "state-encoding-changed"),
+    "a kind in front, told by an exported function": (_TOLD.replace("static KEEP", "KEEP") + _RESOLVED,
+                                                      _told((0, 1, 2), (0, 1, 2)),
+                                                      _told((1, 2, 3), (1, 2, 3), "case 0: return 80;"),
+                                                      "state-encoding-changed"),
     "kinds told by a result in another order": (_TOLD, _told((0, 1, 2), (0, 1, 2)), _told((2, 0, 1), (2, 0, 1)),
                                                 "state-encoding-changed"),
     "a kind in front that is looked up": (_TOLD, _looked_up("0, 2, 1, 2, 0", "j->kind == 2 ? 5 : j->size"),
@@ -264,6 +276,22 @@ def test_another_meaning_is_refused(name: str, level: str) -> None:
 def test_the_same_meaning_is_not(name: str, level: str) -> None:
     source, old, new = _HARMLESS[name]
     assert _refusals(_compare(source, old, new, level)) == set()
+
+
+@pytest.mark.parametrize("level", _LEVELS)
+def test_code_that_was_added_looks_a_changed_table_up(level: str) -> None:
+    """It has no old version whose callers could be asked where they keep what it returns."""
+    source = """
+#define KEEP __attribute__((noinline,noipa))
+static const char table[] = { ROWS };
+KEEP long price(long size) { return table[size % 5] * size; }
+#ifdef ADDED
+KEEP long told(long size) { return table[size % 5]; }
+#endif
+KEEP long other(long size) { return size * 3; }
+"""
+    outcome = _compare(source, {"ROWS": "0, 2, 1, 2, 0"}, {"ROWS": "1, 3, 2, 3, 1", "ADDED": ""}, level)
+    assert outcome.statistics.added == 1
 
 
 @pytest.mark.parametrize("level", ["-O1", "-O2", "-O3", "-Os"])

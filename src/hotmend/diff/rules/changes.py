@@ -153,9 +153,10 @@ class Changes:
         return self._loaded[j]
 
     def results_kept(self, j: int) -> set[Location]:
-        """Return the lasting places where callers, changed or not, put what a changed code returns."""
+        """Return the lasting places where callers put what a code returns, whether they changed or not."""
         c = self._c
-        before = _entries(c.old, c.old_plt, c.old.codes[self._old_of[j]].start)
+        i = self._old_of.get(j)
+        before = _entries(c.old, c.old_plt, c.old.codes[i].start) if i is not None else frozenset()
         after = _entries(c.new, c.new_plt, c.new.codes[j].start)
         result: set[Location] = set()
         for owner in sorted({owner for entry in before for owner in self._staying_users(entry)}):
@@ -259,7 +260,9 @@ def _entries(survey: Survey, plt: dict[int, int], start: int) -> frozenset[int]:
     """Return the addresses by which a function is called: its start, and the PLT stubs of its exported names."""
     image = survey.image
     names = {name for (name, _), symbol in image.exports.items() if symbol.value == start}
-    return frozenset({start, *(stub for stub, slot in plt.items() if names and image.slots[slot].name in names)})
+    # A slot that no symbol fills (a resolver does) is not how an exported name is called.
+    filled = ((stub, image.slots.get(slot)) for stub, slot in plt.items()) if names else ()
+    return frozenset({start, *(stub for stub, slot in filled if slot is not None and slot.name in names)})
 
 
 def _itself(address: int) -> int:
