@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.builds import builds_measure
+from bench.cycles import SUBJECTS, cycles_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.report import Figure, figures_print
@@ -28,7 +29,19 @@ from tests.servers.process import Server
 from tests.servers.redis import PACKAGE as REDIS_PACKAGE
 from tests.servers.redis import redis_start
 
-SECTIONS = ("build", "pause", "stops", "window", "threads", "throughput", "latency", "rehearsal", "verify", "servicing")
+SECTIONS = (
+    "build",
+    "pause",
+    "stops",
+    "window",
+    "threads",
+    "throughput",
+    "latency",
+    "cycles",
+    "rehearsal",
+    "verify",
+    "servicing",
+)
 
 
 def main() -> int:
@@ -39,6 +52,8 @@ def main() -> int:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS, metavar="N", help="for stops (1 8 64 256)")
     parser.add_argument("--functions", type=int, nargs="+", default=FUNCTIONS, metavar="N", help="for stops (10 2000)")
+    parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
+    parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hotmend-bench-") as name:
         folder = Path(name)
@@ -60,6 +75,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
+        "cycles": lambda: cycles_measure(folder / "cycles", options.servers, cycles, options.seconds),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,

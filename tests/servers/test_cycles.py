@@ -1,0 +1,29 @@
+"""Apply and revert again and again under load, in short; `python -m bench --only cycles` does it for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.cycles import SUBJECTS, cycles_run, hotpatch_make
+from tests.servers.packages import pair_find
+
+pytestmark = [pytest.mark.servers, pytest.mark.archive, pytest.mark.live, pytest.mark.slow]
+CYCLES, SECONDS_MAX = 12, 120.0
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_nothing_fails_and_nothing_grows(name: str, served: Path, run_folder: Path) -> None:
+    subject = SUBJECTS[name]
+    file = hotpatch_make(subject, pair_find(subject.package), served / f"cycles-{name}")
+    with subject.start(served / f"cycles-{name}" / "old", run_folder) as server:
+        outcome = cycles_run(subject, server, file, CYCLES, SECONDS_MAX)
+    assert outcome.cycles == CYCLES
+    assert (outcome.failures, outcome.restarted) == (0, []), outcome
+    assert outcome.requests > 0
+    assert outcome.states["applied"] == outcome.states["reverted"] > 0, outcome
+    assert not outcome.refusals, outcome
+    for pid, before in outcome.before.items():
+        after = outcome.after[pid]
+        assert after.maps == before.maps, (pid, outcome)
