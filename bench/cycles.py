@@ -34,6 +34,7 @@ class Subject:
         words: further words of `hotmend build`.
         start: starts it from an unpacked tree, in a folder.
         load: starts the load.
+        forks: its processes come and go while it serves.
     """
 
     package: str
@@ -41,13 +42,14 @@ class Subject:
     words: tuple[str, ...]
     start: Callable[[Path, Path], Server]
     load: Callable[[Server], Load]
+    forks: bool = False
 
 
 SUBJECTS = {
     "nginx": Subject("nginx", "usr/sbin/nginx", ("--accept", nginx.ACCEPT[0]), nginx.nginx_start, wrk_start),
     "redis": Subject(redis.PACKAGE, "usr/bin/redis-check-rdb", (), redis.redis_start, redis_load_start),
     "postgres": Subject(
-        postgres.PACKAGE, postgres.PROGRAM, ("--partial",), postgres.postgres_start, postgres.postgres_load_start
+        postgres.PACKAGE, postgres.PROGRAM, ("--partial",), postgres.postgres_start, postgres.postgres_load_start, True
     ),
 }
 

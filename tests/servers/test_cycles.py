@@ -22,7 +22,10 @@ def test_nothing_fails_and_nothing_grows(name: str, served: Path, run_folder: Pa
     assert outcome.cycles == CYCLES
     assert (outcome.failures, outcome.restarted) == (0, []), outcome
     assert outcome.requests > 0
-    assert outcome.states["applied"] == outcome.states["reverted"] > 0, outcome
+    applied, reverted = outcome.states["applied"], outcome.states["reverted"]
+    assert applied > 0, outcome
+    # Children forked by a patched parent are reverted only; those that end meanwhile are applied only.
+    assert reverted > 0 if subject.forks else reverted == applied, outcome
     assert not outcome.refusals, outcome
     for pid, before in outcome.before.items():
         after = outcome.after[pid]
