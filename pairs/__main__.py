@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pairs.catalog import Class, PairCase, read_pairs
 from pairs.matrix import all_configurations, tasks
-from pairs.report import first_line, result_line, table, write_json
+from pairs.report import alarms, first_line, read_json, result_line, rows, table, write_json
 from pairs.sweep import Outcome, Proofs, Result, sweep
 from tests.scenarios.catalog import Configuration
 from tests.scenarios.rust import compiler_installed
@@ -18,6 +18,10 @@ from tests.scenarios.rust import compiler_installed
 def main(arguments: list[str] | None = None) -> int:
     """Sweep what was asked for, print the table; 1 when a dangerous pair passed or a harmless one broke a process."""
     options = _parser().parse_args(arguments)
+    if options.rows:
+        found = read_json(options.rows)
+        print("\n".join([rows(found), "", *alarms(found)]))
+        return 1 if any(result.defect for result in found) else 0
     pairs = _choose_pairs(options.only)
     configurations = _choose_configurations(options.configuration)
     if options.list:
@@ -48,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per processor)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object per result")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="judge nothing, print one row for each configuration of these",
+    )
     parser.add_argument("--verbose", action="store_true", help="one line for each result on stderr")
     parser.add_argument("--list", action="store_true", help="name the pairs and do nothing")
     return parser

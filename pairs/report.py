@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 from pairs.catalog import Class, PairCase
@@ -90,6 +91,68 @@ def summary(results: Sequence[Result]) -> list[str]:
     )
     lines.append(f"defects: {sum(result.defect for result in results)}")
     return lines
+
+
+_ROW_HEADING = (
+    "configuration",
+    "dangerous: refused",
+    "equal, or shown to do no harm",
+    "passed (defects)",
+    "harmless: accepted",
+    "proven live",
+    "false alarms",
+    "equal",
+    "undecidable: passed",
+)
+
+
+def rows(results: Sequence[Result]) -> str:
+    """Return the table of docs/pairs.md: one row for each configuration, in the order of the results."""
+    lines = ["| " + " | ".join(_ROW_HEADING) + " |", "|" + "---|" * len(_ROW_HEADING)]
+    for label in dict.fromkeys(result.configuration for result in results):
+        lines.append(_configuration_row(label, [r for r in results if r.configuration == label]))
+    return "\n".join(lines)
+
+
+def _configuration_row(label: str, results: Sequence[Result]) -> str:
+    outcomes = {kind: Counter(r.outcome for r in results if r.kind is kind) for kind in Class}
+    dangerous, harmless, undecidable = (outcomes[k] for k in (Class.DANGEROUS, Class.HARMLESS, Class.UNDECIDABLE))
+    accepted = harmless[Outcome.LIVE] + harmless[Outcome.ACCEPTED]
+    cells = [
+        label,
+        f"{dangerous[Outcome.REFUSED]} of {dangerous.total()}",
+        dangerous[Outcome.NO_CHANGE] + dangerous[Outcome.LIVE],
+        sum(result.defect for result in results),
+        f"{accepted} of {harmless.total()}",
+        harmless[Outcome.LIVE] or "",
+        harmless[Outcome.FALSE_ALARM],
+        harmless[Outcome.NO_CHANGE],
+        f"{undecidable[Outcome.PASSED]} of {undecidable.total()}" if undecidable else "",
+    ]
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def alarms(results: Iterable[Result]) -> list[str]:
+    """Return one line for each configuration with false alarms: how many there are of each code."""
+    lines = []
+    for label, found in groupby(results, lambda r: r.configuration):
+        codes = Counter(code for r in found if r.outcome is Outcome.FALSE_ALARM for code in r.codes)
+        if codes:
+            lines.append(f"{label}: " + ", ".join(f"{code} {count}" for code, count in codes.most_common()))
+    return lines
+
+
+def read_json(paths: Iterable[Path]) -> list[Result]:
+    """Return what `write_json` wrote; of one pair at one configuration, what the last file says."""
+    found: dict[tuple[str, str], Result] = {}
+    for path in paths:
+        for line in path.read_text().splitlines():
+            values = json.loads(line)
+            del values["defect"]
+            values |= {"kind": Class(values["kind"]), "outcome": Outcome(values["outcome"])}
+            result = Result(**values | {"codes": tuple(values["codes"])})
+            found[result.pair, result.configuration] = result
+    return list(found.values())
 
 
 def write_json(path: Path, results: Iterable[Result]) -> None:

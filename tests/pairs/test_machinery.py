@@ -13,7 +13,7 @@ from hotmend.model.verdict import Verdict, refusal
 from pairs.catalog import Class, PairCase, PairError, read_family, read_pairs
 from pairs.matrix import all_configurations
 from pairs.proof import BlindEngine
-from pairs.report import summary, table
+from pairs.report import summary, table, write_json
 from pairs.sweep import Outcome, Proofs, Result, judge_pair
 from tests.scenarios.engine import Built, HotmendEngine
 
@@ -158,6 +158,24 @@ def test_table_counts_every_outcome() -> None:
     assert summary(results)[-1] == "defects: 1"
     assert "1 live" in text
     assert "1 false alarm" in text
+
+
+def test_rows_of_the_docs_come_from_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    write_json(first, [
+        Result("one", "gcc-O2", Class.DANGEROUS, Outcome.PASSED),
+        Result("two", "gcc-O2", Class.DANGEROUS, Outcome.REFUSED, ("a-code",)),
+        Result("three", "gcc-O2", Class.HARMLESS, Outcome.FALSE_ALARM, ("b-code",)),
+        Result("four", "gcc-O2", Class.HARMLESS, Outcome.ACCEPTED),
+        Result("five", "gcc-O2", Class.UNDECIDABLE, Outcome.PASSED),
+    ])  # fmt: skip
+    write_json(second, [Result("one", "gcc-O2", Class.DANGEROUS, Outcome.LIVE, harm=False)])
+    assert command.main(["--rows", str(first)]) == 1
+    assert "| gcc-O2 | 1 of 2 | 0 | 1 | 1 of 2 |  | 1 | 0 | 1 of 1 |" in capsys.readouterr().out
+    assert command.main(["--rows", str(first), str(second)]) == 0
+    said = capsys.readouterr().out
+    assert "| gcc-O2 | 1 of 2 | 1 | 0 | 1 of 2 |  | 1 | 0 | 1 of 1 |" in said
+    assert "gcc-O2: b-code 1" in said
 
 
 def test_unknown_names_are_refused() -> None:
