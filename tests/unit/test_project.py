@@ -51,6 +51,23 @@ _ONE_GATEWAY = {
         )
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
+    "cryptography": {"repository/keys.py"},
+    "urllib3": {"repository/fetchers.py"},
+    "tuf": {
+        f"repository/{name}.py"
+        for name in (
+            "client",
+            "fetchers",
+            "metadata",
+            "publication",
+            "publish",
+            "requests",
+            "signing",
+            "state",
+            "tiers",
+        )
+    },
+    "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
     "dbos": {"publisher/survey/work.py"},
     "sqlalchemy": {"publisher/survey/liveness.py"},
     "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},

@@ -1,0 +1,278 @@
+"""The client: from an address that nobody trusts to releases and hotpatches that the right keys have signed.
+
+TUF's own client (`tuf.ngclient`) does the verifying and keeps on disk what protects against going back. Here are the
+limits, what its errors mean for an operator, and the checks behind it: that index, release and bundle say the same of
+one another. Everything that is refused is a `Reason`; exceptions are for what could not be read or reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final, ParamSpec, TypeVar
+
+import msgspec
+from msgspec import Meta
+from tuf.api import exceptions as tuf_errors
+from tuf.api.metadata import Root, TargetFile
+from tuf.ngclient import Updater, UpdaterConfig
+
+from hotmend.model.errors import FetchError, HotmendError, InputError, UsageError
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.verdict import Reason
+from hotmend.package.bundle import BUNDLE_FILE_BYTES_MAX
+from hotmend.repository import layout, metadata
+from hotmend.repository.documents import index_decode, release_decode
+from hotmend.repository.fetchers import fetcher_for
+from hotmend.repository.layout import Tier
+from hotmend.repository.making import check_content
+from hotmend.repository.refusal import Refusal, refused
+from hotmend.repository.releases import AnyRelease, HotpatchRelease, Index, ReleaseFile, index_of
+from hotmend.repository.store import Store
+
+CLOCK_TOLERANCE: Final = timedelta(hours=1)
+_TRUSTED, _CLOCK = "trusted-root.json", "clock.json"
+_CLOCK_BYTES_MAX: Final = 1000
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The latest moment at which this client knows that it was not earlier."""
+
+    seen: Annotated[datetime, Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A release and its hotpatches, verified.
+
+    Attributes:
+        release: in full.
+        files: each bundle's place on disk and its hotpatches; empty for baselines.
+    """
+
+    release: AnyRelease
+    files: tuple[tuple[Path, tuple[Hotpatch, ...]], ...]
+
+
+def trust(folder: Path, root: bytes) -> None:
+    """Make `root` what a new client in `folder` begins with; it has to come by a way that is trusted.
+
+    Raises:
+        UsageError: the client trusts another root already.
+        InputError: no root, or one that is not signed by its own keys.
+    """
+    if len(root) > layout.ROOT_BYTES_MAX:
+        raise InputError(f"root: longer than {layout.ROOT_BYTES_MAX} bytes")
+    parsed = metadata.parse(root, Root, layout.ROOT)
+    metadata.check_signed(parsed, layout.ROOT, parsed)
+    store = Store(folder)
+    if store.exists(_TRUSTED) and store.read(_TRUSTED, layout.ROOT_BYTES_MAX) != root:
+        raise UsageError(f"{folder}: trusts another root", "another repository needs another folder")
+    store.write(_TRUSTED, root)
+
+
+def _answer(work: Callable[P, R]) -> Callable[P, R | Reason]:
+    """Turn a refusal into the value it is."""
+
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R | Reason:
+        try:
+            return work(*args, **kwargs)
+        except Refusal as refusal:
+            return refusal.reason
+
+    return wrapper
+
+
+class Channel:
+    """One tier of one channel as it was when it was opened (`open_channel`).
+
+    Attributes:
+        index: all releases.
+        tier: of this machine.
+    """
+
+    def __init__(self, updater: Updater, folder: Path, index: Index, tier: Tier) -> None:
+        self._updater = updater
+        self._files = folder / "files"
+        self.index = index
+        self.tier = tier
+
+    def release(self, identity: str) -> AnyRelease | Reason:
+        """Return a release in full, or why not. Withdrawn ones are returned: their documents say so."""
+        return _answer(self._release)(identity)
+
+    def fetch(self, identity: str) -> Fetched | Reason:
+        """Return a release with its hotpatches, downloaded and checked, or why not."""
+        return _answer(self._fetch)(identity)
+
+    def _release(self, identity: str) -> AnyRelease:
+        entry = self.index.find(identity)
+        if entry is None:
+            sentence = f"{self.index.channel} offers no release {identity} to the {self.tier} tier"
+            raise refused("release-unknown", sentence, identity)
+        path = layout.document_path(self.index.channel, self.tier, identity)
+        data = _target(self._updater, self._files, path, layout.DOCUMENT_BYTES_MAX)
+        release = _decoded(release_decode, data, path)
+        if release.channel != self.index.channel or _entry(release, self.tier) != entry:
+            raise refused("release-does-not-fit", f"{identity}: the release is another than the index says", path)
+        return release
+
+    def _fetch(self, identity: str) -> Fetched:
+        release = self._release(identity)
+        if release.withdrawn is not None:
+            raise refused("release-withdrawn", f"{identity} was withdrawn: {release.withdrawn.reason}", identity)
+        if not isinstance(release, HotpatchRelease):
+            return Fetched(release, ())
+        return Fetched(release, tuple(self._bundle(file) for file in release.files))
+
+    def _bundle(self, file: ReleaseFile) -> tuple[Path, tuple[Hotpatch, ...]]:
+        path = layout.file_path(self.index.channel, self.tier, file.name)
+        data = _target(self._updater, self._files, path, BUNDLE_FILE_BYTES_MAX, file.sha256)
+        return _place(self._files, path), _decoded(lambda data, _: check_content(file, data), data, path)
+
+
+def open_channel(source: str, folder: Path, channel: str, tier: Tier, now: datetime | None = None) -> Channel | Reason:
+    """Return what a channel offers to a tier now, verified, or why it cannot be believed.
+
+    Args:
+        source: folder, archive or address of a repository or mirror.
+        folder: this client's own: what it trusts (`trust`) and what it has seen.
+        channel: name.
+        tier: of this machine.
+        now: for the check that the clock was not set back; the system's time by default.
+
+    Raises:
+        FetchError: the source could not be reached.
+        HotmendError: the folder cannot be read or written.
+        UsageError: the source is none, or no root is trusted yet.
+    """
+    return _answer(_open)(source, folder, channel, tier, now or datetime.now(UTC))
+
+
+def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime) -> Channel:
+    layout.check_channel(channel)
+    store = Store(folder)
+    if not store.exists(_TRUSTED):
+        raise UsageError(f"{folder}: no root is trusted yet", "--root FILE, from a source that you trust")
+    _check_clock(store, now)
+    fetcher, address = fetcher_for(source)
+    store.make_folder(folder / "metadata")
+    with _explained(source):
+        updater = Updater(
+            metadata_dir=str(folder / "metadata"),
+            metadata_base_url=f"{address}{layout.METADATA_FOLDER}/",
+            target_base_url=f"{address}{layout.TARGETS_FOLDER}/",
+            fetcher=fetcher,
+            config=_limits(),
+            bootstrap=store.read(_TRUSTED, layout.ROOT_BYTES_MAX),
+        )
+        updater.refresh()
+    path = layout.index_path(channel, tier)
+    data = _target(updater, folder / "files", path, layout.INDEX_BYTES_MAX)
+    index = _decoded(index_decode, data, path)
+    if (index.channel, index.tier) != (channel, tier):
+        raise refused("release-does-not-fit", f"{path}: is the index of {index.tier} of {index.channel}", path)
+    store.write(_CLOCK, msgspec.json.encode(Clock(now)))
+    return Channel(updater, folder, index, tier)
+
+
+def _limits() -> UpdaterConfig:
+    return UpdaterConfig(
+        max_root_rotations=layout.ROOT_ROTATIONS_MAX,
+        max_delegations=layout.DELEGATIONS_MAX,
+        root_max_length=layout.ROOT_BYTES_MAX,
+        timestamp_max_length=layout.TIMESTAMP_BYTES_MAX,
+        snapshot_max_length=layout.SNAPSHOT_BYTES_MAX,
+        targets_max_length=layout.TARGETS_BYTES_MAX,
+        app_user_agent="hotmend",
+    )
+
+
+def _check_clock(store: Store, now: datetime) -> None:
+    """A clock that was set back makes metadata valid again that had expired."""
+    if not store.exists(_CLOCK):
+        return
+    try:
+        clock = msgspec.json.decode(store.read(_CLOCK, _CLOCK_BYTES_MAX), type=Clock)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InputError(f"{store.root / _CLOCK}: {error}", "remove the file once the clock is right") from None
+    if now < clock.seen - CLOCK_TOLERANCE:
+        sentence = f"the clock says {now:%Y-%m-%d %H:%M}, but it has been {clock.seen:%Y-%m-%d %H:%M} already"
+        raise refused("clock-set-back", sentence)
+
+
+def _target(updater: Updater, folder: Path, path: str, bytes_max: int, sha256: str | None = None) -> bytes:
+    """Return a target's content; it is downloaded where it is not there already."""
+    with _explained(path):
+        info = updater.get_targetinfo(path)
+        if info is None:
+            raise refused("release-unknown", f"the repository has no {path}, or nobody may sign for it", path)
+        if info.length > bytes_max:
+            raise refused("repository-too-long", f"{path}: {info.length} bytes, more than {bytes_max}", path)
+        if sha256 is not None and info.hashes.get("sha256") != sha256:
+            raise refused("release-does-not-fit", f"{path}: the metadata names another file than the release", path)
+        place = _place(folder, path)
+        if updater.find_cached_target(info, str(place)) is None:
+            updater.download_target(info, str(place))
+        return _read(place, info)
+
+
+def _read(place: Path, info: TargetFile) -> bytes:
+    with place.open("rb") as file:
+        data = file.read(info.length + 1)
+    info.verify_length_and_hashes(data)
+    return data
+
+
+def _place(folder: Path, path: str) -> Path:
+    return folder / path
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Turn errors of TUF's client into refusals where it refused, and into errors where it got nothing."""
+    try:
+        yield
+    except tuf_errors.DownloadLengthMismatchError as error:
+        raise refused("repository-too-long", f"{source}: sends more than is allowed: {error}") from error
+    except tuf_errors.DownloadError as error:
+        cause = error.__cause__ or error
+        raise FetchError(f"{source}: {str(cause) or type(cause).__name__}", "try again, or another mirror") from error
+    except tuf_errors.RepositoryError as error:
+        raise refused(_code_of(error), f"{source}: {error}") from error
+    except OSError as error:
+        raise HotmendError(f"{source}: {error}") from error
+
+
+def _code_of(error: tuf_errors.RepositoryError) -> str:
+    match error:
+        case tuf_errors.ExpiredMetadataError():
+            return "repository-expired"
+        case tuf_errors.BadVersionNumberError():
+            return "repository-rolled-back"
+        case tuf_errors.UnsignedMetadataError():
+            return "repository-not-signed"
+        case tuf_errors.LengthOrHashMismatchError():
+            return "repository-files-do-not-fit"
+    return "repository-damaged"
+
+
+D = TypeVar("D")
+
+
+def _decoded(decode: Callable[[bytes, str], D], data: bytes, path: str) -> D:
+    """Signed, and still not believed: what cannot be read is refused."""
+    try:
+        return decode(data, path)
+    except InputError as error:
+        raise refused("release-damaged", str(error), path) from error
+
+
+def _entry(release: AnyRelease, tier: Tier) -> object:
+    return index_of(release.channel, tier.value, (release,)).releases[0]

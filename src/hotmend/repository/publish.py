@@ -1,0 +1,531 @@
+"""Publishing: what the host that builds and serves a repository does to it. One method, one deed.
+
+What an offline key has to sign becomes a request in `waiting/` (`requests`), and is published by `accept` once enough
+signatures have come back. All else is published at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets
+
+from hotmend.model.errors import InputError, UsageError
+from hotmend.repository import layout, metadata, requests, tiers
+from hotmend.repository.keys import Secret, check_distinct, signer_load
+from hotmend.repository.layout import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Tier
+from hotmend.repository.metadata import KeySet
+from hotmend.repository.publication import Change, publish
+from hotmend.repository.refusal import refused
+from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue
+from hotmend.repository.requests import Request, Signatures, SignatureShape
+from hotmend.repository.signing import OnlineSigners
+from hotmend.repository.state import Settings, State, settings_load, settings_write, state_load, target_name
+from hotmend.repository.store import Disk, Store
+from hotmend.repository.tiers import Content
+
+WAITING: Final = "waiting"
+_REQUEST, _SIGNATURES = ".request", ".signatures"
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """Keys of a new repository or channel.
+
+    Attributes:
+        root, targets: of a new repository; not used for another channel.
+        stable: offline keys of the channel's stable tier.
+        online: references of the keys for snapshot and timestamp, on this host.
+        canary: references of the keys for the channel's canary tier, on the build host.
+    """
+
+    root: KeySet
+    targets: KeySet
+    stable: KeySet
+    online: tuple[str, ...]
+    canary: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that waits for signatures.
+
+    Attributes:
+        id: name of its file in `waiting/`, without the suffix.
+        path: of the file, to be taken to the signer.
+        changes: what it does.
+        missing: role to the number of signatures that are still needed.
+        since: when it was made.
+        stale: something else was published since; it has to be made again.
+    """
+
+    id: str
+    path: Path
+    changes: tuple[requests.Change, ...]
+    missing: Mapping[str, int]
+    since: datetime
+    stale: bool = False
+
+
+class Publisher:
+    """A repository's folder, to be changed.
+
+    Attributes:
+        store: the folder's files.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        secret: Secret,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        disk: Disk | None = None,
+    ) -> None:
+        self.store = Store(folder, disk)
+        self._secret = secret
+        self._now = now
+
+    def init(self, channel: str, founding: Founding) -> Pending:
+        """Ask for a new repository with one channel, or for one more channel.
+
+        Raises:
+            UsageError: the channel is there, or thresholds cannot be reached.
+        """
+        layout.check_channel(channel)
+        with self.store.lock():
+            state, settings = self._load()
+            if state is not None and channel in state.channels:
+                raise UsageError(f"there is a channel {channel} already")
+            canary = self._own_keys(founding.canary)
+            check_distinct(founding.stable.keys, founding.stable.threshold, "stable")
+            signers = {**settings.signers, layout.tier_role(channel, Tier.CANARY): founding.canary}
+            proposed: dict[str, Metadata[Root] | Metadata[Targets]] = {}
+            targets = metadata.targets_first(self._expires(TARGETS, settings))
+            if state is None:
+                signers |= {SNAPSHOT: founding.online, TIMESTAMP: founding.online}
+                proposed[ROOT] = self._first_root(founding, settings)
+            else:
+                targets = metadata.following(state.targets, self._expires(TARGETS, settings))
+            targets = metadata.delegated(targets, channel, Tier.STABLE, founding.stable)
+            proposed[TARGETS] = metadata.delegated(targets, channel, Tier.CANARY, KeySet(canary, 1))
+            role = layout.tier_role(channel, Tier.STABLE)
+            first = metadata.targets_first(self._expires(role, settings))
+            empty = Content(channel, Tier.STABLE)
+            proposed[role] = metadata.with_files(first, tiers.files_of(empty, first, {}))
+            settings_write(self.store, msgspec.structs.replace(settings, signers=signers))
+            return self._request(state, proposed, tiers.content_files(empty, {}))
+
+    def add(self, release: AnyRelease, bundles: Mapping[str, bytes]) -> None:
+        """Publish a release to the canary tier.
+
+        Args:
+            release: new.
+            bundles: name to content of each of its files.
+
+        Raises:
+            Refusal: it cannot go in.
+        """
+        with self.store.lock():
+            state, settings = self._sound(release.channel)
+            content = self._content(state, release.channel, Tier.CANARY)
+            tiers.check_addition(content, release)
+            self._publish_canary(state, settings, tiers.with_release(content, release), bundles)
+
+    def promote(self, channel: str, identities: tuple[str, ...]) -> Pending:
+        """Ask for releases of the canary tier to be offered to the stable tier.
+
+        Raises:
+            Refusal: a release is not there, withdrawn, or builds on what the stable tier does not have.
+        """
+        with self.store.lock():
+            state, settings = self._sound(channel)
+            canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
+            bundles: dict[str, bytes] = {}
+            before = stable
+            chosen = [_find(canary, identity) for identity in dict.fromkeys(identities)]
+            for release in sorted(chosen, key=lambda r: (not isinstance(r, Baseline), r.made)):
+                if release.withdrawn is not None:
+                    raise refused("release-withdrawn", f"{release.id} was withdrawn: {release.withdrawn.reason}")
+                tiers.check_addition(stable, release)
+                stable = tiers.with_release(stable, release, canary.documents[release.id])
+                bundles |= self._bundles(channel, release)
+            return self._request_stable(state, settings, before, stable, bundles)
+
+    def amend(self, channel: str, identity: str, change: Callable[[AnyRelease], AnyRelease]) -> Pending | None:
+        """Withdraw a release or add a known issue: at once for canary, as a request where the stable tier has it.
+
+        Raises:
+            Refusal: no tier has the release.
+        """
+        with self.store.lock():
+            state, settings = self._sound(channel)
+            canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
+            amended = change(_find(canary, identity))
+            self._publish_canary(state, settings, tiers.with_release(canary, amended), {})
+            if identity not in stable.releases:
+                return None
+            state, settings = self._sound(channel)
+            return self._request_stable(state, settings, stable, tiers.with_release(stable, amended), {})
+
+    def withdraw(self, channel: str, identity: str, reason: str) -> Pending | None:
+        """Withdraw a release (`amend`)."""
+        return self.amend(channel, identity, lambda release: tiers.withdrawn(release, reason, self._now()))
+
+    def add_issue(self, channel: str, identity: str, issue: KnownIssue) -> Pending | None:
+        """Add a known issue (`amend`)."""
+        return self.amend(channel, identity, lambda release: tiers.with_issue(release, issue))
+
+    def rekey(
+        self,
+        role: str,
+        add: tuple[Key, ...],
+        remove: tuple[str, ...],
+        threshold: int | None,
+        references: tuple[str, ...],
+    ) -> Pending:
+        """Ask for other keys for a role.
+
+        Args:
+            role: whose.
+            add: public keys that may sign from then on.
+            remove: first digits of the ids of keys that may not.
+            threshold: how many have to sign; None for as many as now.
+            references: of keys on this host that sign for the role, for one that is signed here.
+
+        Raises:
+            UsageError: no such key, or the threshold cannot be reached.
+        """
+        with self.store.lock():
+            state, settings = self._sound()
+            old = metadata.key_set_of(state.delegator(role), role)
+            keys = (*_without(old, remove), *add, *self._own_keys(references))
+            key_set = KeySet(keys, old.threshold if threshold is None else threshold)
+            check_distinct(key_set.keys, key_set.threshold, role)
+            if references:
+                signers = {**settings.signers, role: (*settings.signers.get(role, ()), *references)}
+                settings_write(self.store, msgspec.structs.replace(settings, signers=signers))
+            return self._request(state, self._rekeyed(state, settings, role, key_set), {})
+
+    def renew(self) -> Pending:
+        """Ask for new signatures of everything that is signed offline, with nothing else changed."""
+        with self.store.lock():
+            state, settings = self._sound()
+            offline = [layout.tier_role(channel, Tier.STABLE) for channel in state.channels]
+            proposed: dict[str, Metadata[Root] | Metadata[Targets]] = {
+                role: metadata.following(state.role(role), self._expires(role, settings))
+                for role in (ROOT, TARGETS, *offline)
+            }
+            return self._request(state, proposed, {})
+
+    def accept(self, signatures: Signatures) -> Pending | None:
+        """Take signatures that came back, and publish the request once there are enough. None: published.
+
+        Raises:
+            Refusal: the request is not there or out of date, or a signature is not good.
+        """
+        with self.store.lock():
+            self.store.sweep()
+            state, settings = self._load()
+            identity = signatures.request[:16]
+            request = self._waiting(signatures.request)
+            if _in_force(state, request):
+                self._forget(identity)
+                return None
+            if _stale(state, request):
+                self._forget(identity)
+                sentence = "something else has been published since this request was made"
+                raise refused("request-out-of-date", sentence, identity)
+            known = self._merge(identity, request, signatures)
+            signed = {role: _signed(request, role, known) for role in request.proposed}
+            missing = _missing(request, signed)
+            if missing:
+                return self._pending(identity, request, missing)
+            self._publish_request(state, settings, request, signed)
+            self._forget(identity)
+            return None
+
+    def refresh(self) -> tuple[str, ...]:
+        """Sign timestamp and, where due, snapshot and canary anew; return the roles signed. Run it by a timer."""
+        with self.store.lock():
+            self.store.sweep()
+            state, settings = self._load()
+            if state is None:
+                raise refused("repository-empty", "nothing has been published yet")
+            now = self._now()
+            due = [
+                role
+                for channel in state.channels
+                if (role := layout.tier_role(channel, Tier.CANARY))
+                and (state.role(role).signed.expires - now).days * 2 <= settings.days[Tier.CANARY]
+            ]
+            signers = OnlineSigners(settings, self._secret)
+            roles = {role: metadata.following(state.role(role), self._expires(role, settings)) for role in due}
+            signed = {role: signers.sign(role, unsigned, (state.targets,)) for role, unsigned in roles.items()}
+            publish(self.store, state, Change(roles=signed), signers, settings.days, now)
+            after = state_load(self.store)
+            names = (*due, SNAPSHOT, TIMESTAMP)
+            return tuple(r for r in names if after and after.role(r).signed.version != state.role(r).signed.version)
+
+    def pending(self) -> tuple[Pending, ...]:
+        """Return all requests that wait, oldest first."""
+        state, _ = self._load()
+        found = []
+        for name in self.store.names(WAITING):
+            if name.endswith(_REQUEST):
+                identity = name.removesuffix(_REQUEST)
+                request = self._waiting(identity)
+                known = self._known(identity)
+                signed = {role: _signed(request, role, known) for role in request.proposed}
+                found.append(self._pending(identity, request, _missing(request, signed), stale=_stale(state, request)))
+        return tuple(sorted(found, key=lambda pending: pending.since))
+
+    def contents(self) -> tuple[State, Settings, tuple[Content, ...]]:
+        """Return what is in force, the settings, and what each tier offers."""
+        state, settings = self._load()
+        if state is None:
+            raise refused("repository-empty", "nothing has been published yet")
+        tiers_ = tuple(self._content(state, channel, tier) for channel in state.channels for tier in Tier)
+        return state, settings, tiers_
+
+    def _load(self) -> tuple[State | None, Settings]:
+        return state_load(self.store), settings_load(self.store)
+
+    def _sound(self, channel: str | None = None) -> tuple[State, Settings]:
+        state, settings = self._load()
+        if state is None:
+            raise refused("repository-empty", "nothing has been published yet: the first request waits for signatures")
+        if state.torn:
+            raise refused("publication-interrupted", "the last publication was interrupted: accept its request again")
+        if channel is not None and channel not in state.channels:
+            raise InputError(f"there is no channel {channel}", f"channels: {', '.join(state.channels)}")
+        return state, settings
+
+    def _expires(self, role: str, settings: Settings) -> datetime:
+        return metadata.expires_at(role, settings.days, self._now())
+
+    def _own_keys(self, references: tuple[str, ...]) -> tuple[Key, ...]:
+        return tuple(signer_load(reference, self._secret).public_key for reference in references)
+
+    def _first_root(self, founding: Founding, settings: Settings) -> Metadata[Root]:
+        online = KeySet(self._own_keys(founding.online), 1)
+        keys = {ROOT: founding.root, TARGETS: founding.targets, SNAPSHOT: online, TIMESTAMP: online}
+        for role, key_set in keys.items():
+            check_distinct(key_set.keys, key_set.threshold, role)
+        return metadata.root_first(keys, self._expires(ROOT, settings))
+
+    def _rekeyed(
+        self, state: State, settings: Settings, role: str, key_set: KeySet
+    ) -> dict[str, Metadata[Root] | Metadata[Targets]]:
+        """Return the new delegator, and what has to be signed anew because of it."""
+        where = layout.role_tier(role)
+        targets = metadata.following(state.targets, self._expires(TARGETS, settings))
+        if where is None:
+            root = metadata.following(state.root, self._expires(ROOT, settings))
+            changed: dict[str, Metadata[Root] | Metadata[Targets]] = {ROOT: metadata.rekeyed(root, role, key_set)}
+            return changed | ({TARGETS: targets} if role == TARGETS else {})
+        changed = {TARGETS: metadata.delegated(targets, where[1], where[0], key_set)}
+        if where[0] is Tier.STABLE:
+            changed[role] = metadata.following(state.role(role), self._expires(role, settings))
+        return changed
+
+    def _content(self, state: State, channel: str, tier: Tier) -> Content:
+        role = state.role(layout.tier_role(channel, tier))
+        documents = {}
+        for identity, path in tiers.document_ids(role, channel, tier).items():
+            target = role.signed.targets[path]
+            documents[identity] = self.store.read(target_name(path, target.hashes["sha256"]), layout.DOCUMENT_BYTES_MAX)
+            if metadata.target_of(path, documents[identity]) != target:
+                raise InputError(f"{path}: is not the file that was published")
+        return tiers.content_of(channel, tier, documents)
+
+    def _bundles(self, channel: str, release: AnyRelease) -> dict[str, bytes]:
+        if not isinstance(release, HotpatchRelease):
+            return {}
+        return {
+            file.name: self.store.read(
+                target_name(layout.file_path(channel, Tier.CANARY, file.name), file.sha256), file.bytes
+            )
+            for file in release.files
+        }
+
+    def _publish_canary(self, state: State, settings: Settings, content: Content, bundles: Mapping[str, bytes]) -> None:
+        role = layout.tier_role(content.channel, Tier.CANARY)
+        current = state.role(role)
+        files = tiers.files_of(content, current, bundles)
+        unsigned = metadata.with_files(metadata.following(current, self._expires(role, settings)), files)
+        signers = OnlineSigners(settings, self._secret)
+        signed = signers.sign(role, unsigned, (state.targets,))
+        change = Change(roles={role: signed}, files=tiers.content_files(content, bundles))
+        self.store.sweep()
+        publish(self.store, state, change, signers, settings.days, self._now())
+
+    def _request_stable(
+        self, state: State, settings: Settings, before: Content, after: Content, bundles: Mapping[str, bytes]
+    ) -> Pending:
+        role = layout.tier_role(after.channel, Tier.STABLE)
+        current = state.role(role)
+        files = tiers.files_of(after, current, bundles)
+        unsigned = metadata.with_files(metadata.following(current, self._expires(role, settings)), files)
+        changed = {i: data for i, data in after.documents.items() if before.documents.get(i) != data}
+        new = tiers.content_files(Content(after.channel, after.tier, after.releases, changed), bundles)
+        old = {layout.index_path(before.channel, before.tier): before.index}
+        for identity in changed.keys() & before.documents.keys():
+            old[layout.document_path(before.channel, before.tier, identity)] = before.documents[identity]
+        return self._request(state, {role: unsigned}, new | {f"before/{path}": data for path, data in old.items()})
+
+    def _request(
+        self,
+        state: State | None,
+        proposed: Mapping[str, Metadata[Root] | Metadata[Targets]],
+        files: Mapping[str, bytes],
+    ) -> Pending:
+        """Write a request, once it holds together for whoever gets it; take those away that are out of date."""
+        self.store.sweep()
+        for name in self.store.names(WAITING):
+            identity = name.removesuffix(_REQUEST)
+            if name.endswith(_REQUEST) and _stale(state, self._waiting(identity)):
+                self._forget(identity)
+        current = {TARGETS: state.files[TARGETS]} if state else {}
+        if state is not None:
+            current |= {role: state.files[role] for role in proposed if role in state.delegated}
+        unsigned = {role: found.to_bytes() for role, found in proposed.items()}
+        request = Request(unsigned, state.roots if state else (), current, files)
+        requests.review(request)
+        data = requests.request_encode(request)
+        identity = hashlib.sha256(data).hexdigest()[:16]
+        self.store.write(f"{WAITING}/{identity}{_REQUEST}", data)
+        return self._pending(identity, request, _missing(request, {role: request.role(role) for role in proposed}))
+
+    def _pending(self, identity: str, request: Request, missing: Mapping[str, int], *, stale: bool = False) -> Pending:
+        path = self.store.root / WAITING / f"{identity}{_REQUEST}"
+        since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return Pending(identity, path, requests.review(request), missing, since, stale)
+
+    def _waiting(self, digest: str) -> Request:
+        name = f"{WAITING}/{digest[:16]}{_REQUEST}"
+        if not self.store.exists(name):
+            raise refused("request-unknown", "no such request is waiting: it was published, or made elsewhere", digest)
+        data = self.store.read(name, requests.REQUEST_BYTES_MAX)
+        if not hashlib.sha256(data).hexdigest().startswith(digest):
+            raise refused("request-unknown", "the request that is waiting is another", digest)
+        return requests.request_decode(data)
+
+    def _known(self, identity: str) -> dict[str, tuple[SignatureShape, ...]]:
+        name = f"{WAITING}/{identity}{_SIGNATURES}"
+        if not self.store.exists(name):
+            return {}
+        return requests.signatures_decode(self.store.read(name, requests.SIGNATURES_BYTES_MAX), name).signatures
+
+    def _merge(self, identity: str, request: Request, signatures: Signatures) -> dict[str, tuple[SignatureShape, ...]]:
+        """Return all signatures there are, each checked, and keep them."""
+        known = self._known(identity)
+        for role, shapes in signatures.signatures.items():
+            if role not in request.proposed:
+                raise refused("signature-not-good", f"the request proposes nothing for {role}", role)
+            keys = requests.keys_of(request, role)
+            for shape in shapes:
+                if not requests.is_good(request.role(role), keys, shape):
+                    sentence = f"a signature of {role} is not good, or by a key that may not sign for it"
+                    raise refused("signature-not-good", sentence, shape.keyid)
+            merged = {shape.keyid: shape for shape in (*known.get(role, ()), *shapes)}
+            known[role] = tuple(merged.values())
+        everything = Signatures(1, signatures.request, known)
+        self.store.write(f"{WAITING}/{identity}{_SIGNATURES}", requests.signatures_encode(everything))
+        return known
+
+    def _publish_request(
+        self, state: State | None, settings: Settings, request: Request, signed: Mapping[str, Metadata[Targets]]
+    ) -> None:
+        roles = {r: found for r, found in signed.items() if r != ROOT and not (state and _has(state, request, r))}
+        root = _signed_root(request, signed) if ROOT in signed else None
+        if state is not None and state.torn:
+            root = None
+        files = {path: data for path, data in request.files.items() if not path.startswith("before/")}
+        signers = OnlineSigners(settings, self._secret)
+        publish(self.store, state, Change(root, roles, files), signers, settings.days, self._now())
+        self._prune(settings, signers)
+
+    def _prune(self, settings: Settings, signers: OnlineSigners) -> None:
+        """Forget the references of keys that may sign no more."""
+        state = state_load(self.store)
+        if state is not None:
+            useful = {role: signers.useful(role, state.delegator(role)) for role in settings.signers}
+            if useful != settings.signers:
+                settings_write(self.store, msgspec.structs.replace(settings, signers=useful))
+
+    def _forget(self, identity: str) -> None:
+        self.store.remove(f"{WAITING}/{identity}{_REQUEST}")
+        self.store.remove(f"{WAITING}/{identity}{_SIGNATURES}")
+
+
+def _find(content: Content, identity: str) -> AnyRelease:
+    release = content.releases.get(identity)
+    if release is None:
+        sentence = f"the {content.tier} tier of {content.channel} has no release {identity}"
+        raise refused("release-unknown", sentence, identity)
+    return release
+
+
+def _without(key_set: KeySet, prefixes: tuple[str, ...]) -> tuple[Key, ...]:
+    for prefix in prefixes:
+        if sum(keyid.startswith(prefix) for keyid in key_set.ids) != 1:
+            raise UsageError(f"{prefix!r} does not begin the id of exactly one key", "hotmend channel keys lists them")
+    return tuple(key for key in key_set.keys if not key.keyid.startswith(prefixes)) if prefixes else key_set.keys
+
+
+def _in_force(state: State | None, request: Request) -> bool:
+    """Return whether a publisher died after publishing the request, before taking it away."""
+    if state is None or state.torn:
+        return False
+    return all(_has(state, request, role) for role in request.proposed)
+
+
+def _stale(state: State | None, request: Request) -> bool:
+    """Return whether the repository has moved on since the request was made."""
+    roots = state.roots if state else ()
+    if roots != request.roots:
+        # A publication that was interrupted has the proposed root already; it may be completed.
+        last = metadata.parse(roots[-1], Root, ROOT) if roots else None
+        proposed = request.root
+        same = last is not None and proposed is not None and last.signed == proposed.signed
+        if roots[:-1] != request.roots or not same:
+            return True
+    if state is None:
+        return bool(request.current)
+    # What a publisher that died has put in force already is no news either.
+    return any(state.files.get(r) != data and not _has(state, request, r) for r, data in request.current.items())
+
+
+def _has(state: State, request: Request, role: str) -> bool:
+    """Return whether what the request proposes for a role is in force."""
+    known = {ROOT, TARGETS, *state.delegated}
+    return role in known and role in request.proposed and state.role(role).signed == request.role(role).signed
+
+
+def _signed(request: Request, role: str, known: Mapping[str, tuple[SignatureShape, ...]]) -> Metadata[Targets]:
+    proposed: Metadata[Targets] = request.role(role)
+    return metadata.merged(proposed, requests.as_signatures(known.get(role, ())))
+
+
+def _signed_root(request: Request, signed: Mapping[str, Metadata[Targets]]) -> Metadata[Root]:
+    return metadata.merged(metadata.parse(request.proposed[ROOT], Root, ROOT), signed[ROOT].signatures.values())
+
+
+def _missing(request: Request, signed: Mapping[str, Metadata[Root] | Metadata[Targets]]) -> dict[str, int]:
+    """Return for each role how many signatures are still needed; of a root, by the old keys and by the new."""
+    missing: dict[str, int] = {}
+    for role, found in signed.items():
+        count = metadata.standing(request.delegator(role), role, found).missing
+        if role == ROOT and request.roots:
+            before = metadata.parse(request.roots[-1], Root, ROOT)
+            count = max(count, metadata.standing(before, ROOT, found).missing)
+        if count:
+            missing[role] = count
+    return missing

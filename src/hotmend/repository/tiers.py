@@ -1,0 +1,230 @@
+"""What one tier of a channel offers, and the rules for what may be added to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from hotmend.model.errors import InputError
+from hotmend.repository import layout, metadata
+from hotmend.repository.documents import index_decode, index_encode, release_decode, release_encode
+from hotmend.repository.layout import Tier
+from hotmend.repository.making import check_content
+from hotmend.repository.refusal import refused
+from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue, Withdrawal, index_of
+
+_DOCUMENT_SUFFIX: Final = ".release.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All releases of a tier.
+
+    Attributes:
+        channel, tier: which.
+        releases: by id.
+        documents: id to the bytes of its document.
+    """
+
+    channel: str
+    tier: Tier
+    releases: Mapping[str, AnyRelease] = field(default_factory=dict)
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def index(self) -> bytes:
+        """The index file."""
+        return index_encode(index_of(self.channel, self.tier.value, tuple(self.releases.values())))
+
+
+def document_ids(role: Metadata[Targets], channel: str, tier: Tier) -> dict[str, str]:
+    """Return the id of each release that a role's metadata has a document of, with the document's path."""
+    start = layout.folder(channel, tier)
+    return {
+        path.removeprefix(start).removesuffix(_DOCUMENT_SUFFIX): path
+        for path in role.signed.targets
+        if path.startswith(start) and path.endswith(_DOCUMENT_SUFFIX)
+    }
+
+
+def content_of(channel: str, tier: Tier, documents: Mapping[str, bytes]) -> Content:
+    """Return the content that documents make, by id.
+
+    Raises:
+        InputError: a document is damaged or another's.
+    """
+    releases = {identity: release_decode(data, identity) for identity, data in documents.items()}
+    for identity, release in releases.items():
+        if (release.id, release.channel) != (identity, channel):
+            raise InputError(f"{identity}: the document is that of {release.id} in {release.channel}")
+    return Content(channel, tier, releases, documents)
+
+
+def with_release(content: Content, release: AnyRelease, document: bytes | None = None) -> Content:
+    """Return the content with a release added or put in the place of its earlier state."""
+    data = release_encode(release) if document is None else document
+    return replace(
+        content,
+        releases={**content.releases, release.id: release},
+        documents={**content.documents, release.id: data},
+    )
+
+
+def check_addition(content: Content, release: AnyRelease) -> None:
+    """Raise Refusal where a release cannot go in as a new one."""
+    if release.channel != content.channel:
+        raise refused("release-of-another-channel", f"{release.id} is for the channel {release.channel}", release.id)
+    if release.id in content.releases:
+        raise refused("release-exists", f"{release.id} is in the {content.tier} tier already", release.id)
+    if isinstance(release, Baseline):
+        return
+    base = content.releases.get(release.requires)
+    if not isinstance(base, Baseline) or base.withdrawn:
+        sentence = (
+            f"{release.id} builds on the baseline {release.requires}, which the {content.tier} tier does not offer"
+        )
+        raise refused("release-without-baseline", sentence, release.id, release.requires)
+    if isinstance(release, HotpatchRelease):
+        _check_superseded(content, release)
+
+
+def _check_superseded(content: Content, release: HotpatchRelease) -> None:
+    for identity in release.supersedes:
+        earlier = content.releases.get(identity)
+        # One that this tier never had cannot be on its machines.
+        if earlier is None:
+            continue
+        if not isinstance(earlier, HotpatchRelease) or earlier.requires != release.requires:
+            sentence = f"{release.id} cannot hold {identity}, which is no hotpatch of the same baseline"
+            raise refused("release-supersedes-another", sentence, release.id, identity)
+
+
+def withdrawn(release: AnyRelease, reason: str, at: datetime) -> AnyRelease:
+    """Return the release as withdrawn."""
+    return msgspec.structs.replace(release, withdrawn=Withdrawal(at, reason))
+
+
+def with_issue(release: AnyRelease, issue: KnownIssue) -> AnyRelease:
+    """Return the release with one more known issue."""
+    return msgspec.structs.replace(release, known_issues=(*release.known_issues, issue))
+
+
+def files_of(content: Content, role: Metadata[Targets], bundles: Mapping[str, bytes]) -> dict[str, TargetFile]:
+    """Return what the role's metadata has to say: index, documents, and the bundles of all releases that stand.
+
+    Args:
+        content: to be published.
+        role: the metadata before, which knows the bundles that are there already.
+        bundles: new bundles, by name.
+
+    Raises:
+        InputError: a bundle is missing, or is not what its release says.
+    """
+    where = (content.channel, content.tier)
+    files = {layout.index_path(*where): metadata.target_of(layout.index_path(*where), content.index)}
+    for identity, data in content.documents.items():
+        path = layout.document_path(*where, identity)
+        files[path] = metadata.target_of(path, data)
+    for release in content.releases.values():
+        if not isinstance(release, HotpatchRelease) or release.withdrawn:
+            continue
+        for file in release.files:
+            path = layout.file_path(*where, file.name)
+            if file.name in bundles:
+                check_content(file, bundles[file.name])
+            elif path not in role.signed.targets:
+                raise InputError(f"{file.name}: the bundle is missing")
+            target = TargetFile(file.bytes, {"sha256": file.sha256}, path)
+            if path in role.signed.targets and role.signed.targets[path].hashes != target.hashes:
+                raise InputError(f"{file.name}: another bundle of this name has been published")
+            files[path] = target
+    return files
+
+
+def content_files(content: Content, bundles: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files to write, by target path."""
+    where = (content.channel, content.tier)
+    files = {layout.index_path(*where): content.index}
+    files |= {layout.document_path(*where, identity): data for identity, data in content.documents.items()}
+    return files | {layout.file_path(*where, name): data for name, data in bundles.items()}
+
+
+def check_proposed(
+    role: Metadata[Targets], current: Metadata[Targets] | None, where: tuple[str, Tier], files: Mapping[str, bytes]
+) -> tuple[AnyRelease, ...]:
+    """Return the releases that a proposal adds or changes, all of it checked by what the files themselves hold.
+
+    Args:
+        role: proposed metadata of a tier.
+        current: what is in force, None before the first.
+        where: channel and tier.
+        files: target path to content; must have everything that is new, and the new and the old index.
+
+    Raises:
+        InputError: something does not fit; then nobody should sign.
+    """
+    before = current.signed.targets if current is not None else {}
+    changed = {path: target for path, target in role.signed.targets.items() if before.get(path) != target}
+    for path, target in changed.items():
+        if not path.startswith(layout.folder(*where)) or path not in files:
+            raise InputError(f"{path}: does not belong to the {where[1]} tier of {where[0]}, or did not come along")
+        if metadata.target_of(path, files[path]) != target:
+            raise InputError(f"{path}: is not the file that the metadata names")
+    documents = {i: files[path] for i, path in document_ids(role, *where).items() if path in changed}
+    content = content_of(*where, documents)
+    _check_removed(before.keys() - role.signed.targets.keys(), content)
+    if changed or current is None:
+        _check_index(role, current, content, files)
+    for release in content.releases.values():
+        _check_bundles(role, release, where, files)
+    return tuple(content.releases.values())
+
+
+def _check_removed(paths: Set[str], content: Content) -> None:
+    gone = (r for r in content.releases.values() if isinstance(r, HotpatchRelease) and r.withdrawn)
+    allowed = {layout.file_path(content.channel, content.tier, file.name) for r in gone for file in r.files}
+    if paths - allowed:
+        raise InputError(f"{min(paths - allowed)}: would disappear without being withdrawn")
+
+
+def _check_index(
+    role: Metadata[Targets], current: Metadata[Targets] | None, content: Content, files: Mapping[str, bytes]
+) -> None:
+    """The index must say of changed releases what their documents say, and of all others what it said before."""
+    path = layout.index_path(content.channel, content.tier)
+    index = index_decode(files[path]) if path in files else None
+    if index is None or (index.channel, index.tier) != (content.channel, content.tier):
+        raise InputError(f"{path}: missing, or the index of another tier")
+    expected = {
+        e.id: e for e in index_of(content.channel, content.tier.value, tuple(content.releases.values())).releases
+    }
+    known = document_ids(role, content.channel, content.tier)
+    if {entry.id for entry in index.releases} != known.keys():
+        raise InputError(f"{path}: names other releases than the metadata")
+    old_name = f"before/{path}"
+    old = index_decode(files[old_name]) if current is not None and old_name in files else None
+    if old is not None and current is not None:
+        if metadata.target_of(path, files[old_name]) != current.signed.targets.get(path):
+            raise InputError(f"{path}: the index before is not the one in force")
+        expected = {entry.id: entry for entry in old.releases} | expected
+    if any(expected.get(entry.id) != entry for entry in index.releases):
+        raise InputError(f"{path}: says something else of a release than its document")
+
+
+def _check_bundles(
+    role: Metadata[Targets], release: AnyRelease, where: tuple[str, Tier], files: Mapping[str, bytes]
+) -> None:
+    if not isinstance(release, HotpatchRelease) or release.withdrawn:
+        return
+    for file in release.files:
+        path = layout.file_path(*where, file.name)
+        target = role.signed.targets.get(path)
+        if target is None or (target.length, target.hashes) != (file.bytes, {"sha256": file.sha256}):
+            raise InputError(f"{path}: the metadata names another bundle than the release")
+        if path in files:
+            check_content(file, files[path])
