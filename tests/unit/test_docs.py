@@ -78,7 +78,7 @@ def _check_described(command: click.Command, name: str, section: str) -> None:
                 assert f"`{option}" in section, option
     if isinstance(command, click.Group):
         for inner in command.list_commands(_CONTEXT):
-            assert f"`{name} {inner}" in section, inner
+            assert re.search(rf"`(hotmend )?{name} {inner}[ `]", section), inner
             found = command.get_command(_CONTEXT, inner)
             assert found is not None
             _check_described(found, f"{name} {inner}", section)

@@ -34,6 +34,7 @@ _ON_LINUX = (
     "repair",
     "audit",
     "survey",
+    "channel",
     "doctor",
     "symbols",
 )

@@ -503,6 +503,127 @@ class VerifyShape(msgspec.Struct, frozen=True):
     reasons: tuple[ReasonShape, ...]
 
 
+class RefusedShape(msgspec.Struct, frozen=True):
+    """`channel`: what was asked for is refused."""
+
+    reasons: tuple[ReasonShape, ...]
+
+
+class ChannelKeyShape(msgspec.Struct, frozen=True):
+    """`channel key`: a key. `file` is its public half."""
+
+    key: str
+    scheme: str
+    file: str
+
+
+class RoleShape(msgspec.Struct, frozen=True):
+    """`channel keys`: who signs for a role."""
+
+    role: str
+    threshold: int
+    keys: tuple[str, ...]
+
+
+class RequestChangeShape(msgspec.Struct, frozen=True):
+    """One thing that a request does."""
+
+    role: str
+    sentence: str
+
+
+class MissingShape(msgspec.Struct, frozen=True):
+    """How many signatures a role still needs."""
+
+    role: str
+    signatures: int
+
+
+class RequestShape(msgspec.Struct, frozen=True):
+    """`channel`: a request to whoever holds offline keys. `age_hours` since it was made."""
+
+    request: str
+    request_file: str
+    changes: tuple[RequestChangeShape, ...]
+    missing: tuple[MissingShape, ...]
+    age_hours: float
+    stale: bool
+
+
+class PublishedShape(msgspec.Struct, frozen=True):
+    """`channel`: what was published at once, and what waits for signatures."""
+
+    published: tuple[str, ...]
+    waiting: RequestShape | None
+
+
+class SignedShape(msgspec.Struct, frozen=True):
+    """`channel sign`: what was signed, and where the signatures are."""
+
+    request: str
+    changes: tuple[RequestChangeShape, ...]
+    roles: tuple[str, ...]
+    file: str
+
+
+class ChannelReleaseShape(msgspec.Struct, frozen=True):
+    """A release in short. `waiting_hours`: not in the stable tier yet, since then."""
+
+    id: str
+    kind: str
+    title: str
+    made: str
+    classification: str
+    urgency: str
+    requires: str
+    supersedes: tuple[str, ...]
+    withdrawn: str | None
+    waiting_hours: float | None = None
+
+
+class TierShape(msgspec.Struct, frozen=True):
+    """What a tier of a channel offers."""
+
+    channel: str
+    tier: str
+    releases: tuple[ChannelReleaseShape, ...]
+
+
+class ExpiryShape(msgspec.Struct, frozen=True):
+    """When a role's signatures end; `alert`: soon."""
+
+    role: str
+    version: int
+    expires: str
+    alert: bool
+
+
+class ChannelStatusShape(msgspec.Struct, frozen=True):
+    """`channel status`."""
+
+    sound: bool
+    expiries: tuple[ExpiryShape, ...]
+    tiers: tuple[TierShape, ...]
+    requests: tuple[RequestShape, ...]
+
+
+class ArchiveShape(msgspec.Struct, frozen=True):
+    """`channel bundle`: the file and how many files are in it."""
+
+    file: str
+    files: int
+    bytes: int
+
+
+class FetchShape(msgspec.Struct, frozen=True):
+    """`channel fetch` without a release: what is offered; with one, where it was written."""
+
+    channel: str
+    tier: str
+    releases: tuple[ChannelReleaseShape, ...]
+    files: tuple[str, ...]
+
+
 SURVEY_SHAPES = (
     results.SummaryRow,
     results.AboutRow,
