@@ -16,6 +16,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.objects import Objects
 from hotmend.diff.rules.changes import Changes
 from hotmend.diff.rules.layout import body_is_leaf
 from hotmend.image.body import Body
@@ -30,6 +31,7 @@ _KINDS_MIN = 3
 """Numbers below which what is returned may as well be yes or no."""
 
 _SHOWN = 20
+_WORD_SIZE = 8
 
 _Asked = dict[Location, set[int]]
 """Place -> the new codes that ask it otherwise than before."""
@@ -112,7 +114,7 @@ def _lasting(place: Location, code: int, changes: Changes) -> Iterable[Location]
 
 def _tellers(c: Correspondence, contents: Contents, aligned: Aligned, changes: Changes) -> Iterator[_Told]:
     """Yield the changed functions that tell other numbers, or the same ones for something else."""
-    looking_up = _users(contents, contents.changed)
+    numbers = {y for y in contents.changed if not _holds_addresses(contents.new, y)}
     for i, j in sorted(c.pairs.items()):
         if not c.old.codes[i].gap:
             moved = numbers_moved(aligned.old(i), aligned.new(j))
@@ -120,11 +122,17 @@ def _tellers(c: Correspondence, contents: Contents, aligned: Aligned, changes: C
             places = frozenset(changes.results_kept(j) if what else ())
             if places or moved:
                 yield _Told(j, what, places)
-    for j in sorted(looking_up):
-        tables = what_is_returned(aligned.new(j)).tables & contents.changed
+    for j in sorted(_users(contents, numbers)):
+        tables = what_is_returned(aligned.new(j)).tables & numbers
         places = frozenset(changes.results_kept(j) if tables else ())
         if places:
             yield _Told(j, "what a table says", places)
+
+
+def _holds_addresses(new: Objects, y: int) -> bool:
+    """Return whether a table begins with an address, or with none in a row of them: who looks it up is told no number."""
+    words = new.words_in(y, max(new.extent(y), _WORD_SIZE))
+    return bool(words) and (y in words or not any(new.image.read(y, _WORD_SIZE)))
 
 
 def _users(contents: Contents, objects: Iterable[int]) -> set[int]:
