@@ -130,7 +130,7 @@ def _tellers(c: Correspondence, contents: Contents, aligned: Aligned, changes: C
 
 
 def _holds_addresses(new: Objects, y: int) -> bool:
-    """Return whether a table begins with an address, or with none in a row of them: who looks it up is told no number."""
+    """Return whether a table holds addresses at its start: who looks something up in it is told no number."""
     words = new.words_in(y, max(new.extent(y), _WORD_SIZE))
     return bool(words) and (y in words or not any(new.image.read(y, _WORD_SIZE)))
 
