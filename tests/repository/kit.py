@@ -63,12 +63,14 @@ class World:
     Attributes:
         folder: for everything.
         now: the publisher's clock.
+        address: where clients look; "" for the folder itself.
     """
 
     folder: Path
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     clients: int = 0
     keys: Path | None = None
+    address: str = ""
 
     def make_keys(self) -> World:
         for name in ("root1", "root2", "root3", "targets1", "targets2", "stable1", "stable2", "online", "canary"):
@@ -165,7 +167,7 @@ class Client:
     tier: Tier
 
     def open(self, source: str | Path | None = None) -> Channel | Reason:
-        return open_channel(str(source or self.world.mirror), self.folder, CHANNEL, self.tier)
+        return open_channel(str(source or self.world.address or self.world.mirror), self.folder, CHANNEL, self.tier)
 
     def channel(self, source: str | Path | None = None) -> Channel:
         opened = self.open(source)

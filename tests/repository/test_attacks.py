@@ -1,4 +1,4 @@
-"""Every attack that TUF's specification names, played with a real repository against the real client.
+"""Every attack that TUF's specification names, played with a real repository on a web server and the real client.
 
 https://theupdateframework.github.io/specification/latest/, section 1.5.2.
 """
@@ -6,11 +6,9 @@ https://theupdateframework.github.io/specification/latest/, section 1.5.2.
 from __future__ import annotations
 
 import shutil
-import threading
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,24 @@ import pytest
 
 from hotmend.model.errors import FetchError
 from hotmend.model.verdict import Reason
-from hotmend.repository import metadata
+from hotmend.repository import fetchers, metadata
 from hotmend.repository.client import Channel, Fetched, open_channel
 from hotmend.repository.documents import release_encode
 from hotmend.repository.layout import TIMESTAMP_BYTES_MAX, Tier
 from hotmend.repository.releases import HotpatchRelease
 from tests.repository.kit import BASELINE, CHANNEL, HOTPATCH, World, bundle, forge, hotpatch, target_file
+from tests.repository.web import Web, web_serve
 
 STABLE = f"stable.{CHANNEL}"
 BUNDLE = f"{CHANNEL}/stable/{HOTPATCH}.0.hotmend"
+
+
+@pytest.fixture(autouse=True)
+def web(world: World) -> Iterator[Web]:
+    """The mirror that all clients of these tests ask."""
+    with web_serve(world.mirror) as web:
+        world.address = web.address
+        yield web
 
 
 def _refusal(answer: object) -> str:
@@ -57,12 +64,14 @@ def test_arbitrary_metadata_is_refused(world: World) -> None:
     assert world.client().code() == "repository-not-signed"
 
 
-def test_a_rollback_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_rollback_is_refused(world: World, web: Web, tmp_path: Path) -> None:
     old = shutil.copytree(world.mirror, tmp_path / "old")
     client = world.client()
     world.publisher().refresh()
     client.channel()
-    assert client.code(old) == "repository-rolled-back"
+    web.folder = old
+    assert client.code() == "repository-rolled-back"
+    web.folder = world.mirror
     client.channel()
 
 
@@ -88,7 +97,7 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_freeze(world: World) -> Non
     client = world.client()
     client.channel()
     earlier = world.now - timedelta(days=2)
-    assert _refusal(open_channel(str(world.mirror), client.folder, CHANNEL, Tier.STABLE, earlier)) == "clock-set-back"
+    assert _refusal(open_channel(world.address, client.folder, CHANNEL, Tier.STABLE, earlier)) == "clock-set-back"
 
 
 def test_a_fast_forward_is_over_once_the_keys_are_replaced(world: World) -> None:
@@ -114,52 +123,48 @@ def test_mix_and_match_is_refused(world: World) -> None:
     assert world.client().code() == "repository-files-do-not-fit"
 
 
-class _Endless(BaseHTTPRequestHandler):
-    """Serves a folder, and for one name bytes without end; `sent` counts them."""
+@pytest.mark.parametrize("name", ["timestamp.json", ".snapshot.json", f".{STABLE}.json", ".index.json", ".hotmend"])
+def test_endless_data_are_refused(world: World, web: Web, name: str) -> None:
+    web.endless = name
+    opened = world.client().open()
+    answer = opened.fetch(HOTPATCH) if isinstance(opened, Channel) else opened
+    assert _refusal(answer) == "repository-too-long"
+    # Sockets hold a few MiB on the way; the limit of the file itself is far below.
+    assert web.sent < 64 << 20
 
-    folder: Path
-    endless: str
-    sent = 0
 
-    def do_GET(self) -> None:
-        file = self.folder / self.path.lstrip("/")
-        self.send_response(200 if file.is_file() else 404)
-        self.end_headers()
+@pytest.mark.parametrize("name", ["timestamp.json", f".{STABLE}.json", ".hotmend"])
+def test_slow_retrieval_ends(world: World, web: Web, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Byte by byte, so that no read ever times out: the limit for the file as a whole has to end it."""
+    monkeypatch.setattr(fetchers, "FILE_SECONDS_MAX", 0.2)
+    client = world.client()
+    web.drip = name
+    with pytest.raises(FetchError, match=r"not finished after 0\.2 s"):
+        client.channel().fetch(HOTPATCH)
+    web.drip = " "
+    _fetched(client.channel())
+
+
+def test_a_silent_server_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetchers, "SOCKET_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError):
+        world.client().open(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_network_that_is_cut_leaves_nothing_half_believed(world: World, web: Web) -> None:
+    """The line dies in the n-th answer, for every n; what was known before stays, and a second try completes it."""
+    for cut in range(100):
+        client = world.client()
+        web.requests, web.cut = 0, cut
         try:
-            if file.is_file() and self.path.endswith(self.endless):
-                while True:
-                    self.wfile.write(bytes(1 << 16))
-                    type(self).sent += 1 << 16
-            self.wfile.write(file.read_bytes() if file.is_file() else b"")
-        except OSError:
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        pass
-
-
-@contextmanager
-def _server(folder: Path, endless: str) -> Iterator[tuple[str, type[_Endless]]]:
-    handler = type("Handler", (_Endless,), {"folder": folder, "endless": endless})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", handler
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("name", ["timestamp.json", ".snapshot.json", f".{STABLE}.json", ".index.json"])
-def test_endless_data_are_refused(world: World, name: str) -> None:
-    with _server(world.mirror, name) as (address, handler):
-        assert world.client().code(address) == "repository-too-long"
-        # Sockets hold a few MiB on the way; the limit of the file itself is far below.
-        assert handler.sent < 64 << 20
-
-
-def test_a_mirror_on_a_web_server_is_read(world: World) -> None:
-    with _server(world.mirror, "nothing") as (address, _):
-        _fetched(world.client().channel(address))
+            _fetched(client.channel())
+        except FetchError:
+            web.cut = None
+            _fetched(client.channel())
+            continue
+        assert cut > 5
+        return
+    raise AssertionError("never done")
 
 
 def test_extraneous_dependencies_cannot_be_added(world: World) -> None:
@@ -239,10 +244,11 @@ def test_a_revoked_key_signs_nothing_any_more(world: World) -> None:
     assert world.client(Tier.CANARY).code() == "repository-not-signed"
 
 
-def test_a_malicious_mirror_with_a_repository_of_its_own_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_malicious_mirror_with_a_repository_of_its_own_is_refused(world: World, web: Web, tmp_path: Path) -> None:
     (tmp_path / "evil").mkdir()
     evil = World(tmp_path / "evil").make_keys().found().fill().promote()
-    assert world.client().code(evil.mirror) == "repository-not-signed"
+    web.folder = evil.mirror
+    assert world.client().code() == "repository-not-signed"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff", b'{"signatures":[],"signed":{"_type":"x"}}'])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,42 @@ def test_keys_of_an_online_role_that_are_lost_leave_a_gap_that_a_second_try_clos
         if not reached:
             break
     assert codes == {"good", "repository-not-signed"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "hotmend-test", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_is_really_full_publishes_nothing(original: World, small_disk: Path) -> None:
+    """As `nothing_is_half_published`, with the kernel refusing: page after page is left free until it is enough."""
+    for pages in range(200):
+        world = original.copy(small_disk)
+        before = world.client(Tier.CANARY).channel().index
+        ballast = small_disk / "ballast"
+        usage = shutil.disk_usage(small_disk)
+        ballast.write_bytes(bytes(usage.free - pages * 4096))
+        failed = ""
+        try:
+            _add(world, Disk())
+        except HotmendError as error:
+            failed = str(error)
+        ballast.unlink()
+        index = world.client(Tier.CANARY).channel().index
+        if not failed:
+            assert index.find("second")
+            assert pages > 3
+            return
+        assert failed.endswith("No space left on device")
+        assert index == before
+        _add(world, Disk())
+        assert world.client(Tier.CANARY).channel().index.find("second")
+        shutil.rmtree(world.repository)
+        for client in small_disk.glob("client*"):
+            shutil.rmtree(client)
+    raise AssertionError("never enough")
