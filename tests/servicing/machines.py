@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
 from hotmend.reference.shipped import program
+from hotmend.reference.texts import Reader
 from hotmend.servicing.facts import (
     Arc,
     HotpatchSetting,
@@ -20,7 +23,9 @@ from hotmend.servicing.facts import (
     Vsm,
     Windows,
 )
+from hotmend.servicing.message import Cause, Message
 
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 PROGRAM = program()
 OLD, NEW, OTHER = "aa" * 20, "bb" * 20, "cc" * 20
 
@@ -99,3 +104,31 @@ def linux(**changes: object) -> Linux:
         entitlement_needed=False,
     )
     return msgspec.structs.replace(found, **changes)
+
+
+def changed(facts: MachineFacts, **changes: object) -> MachineFacts:
+    """Return facts with fields changed; `windows__vsm__status` is `windows.vsm.status`."""
+    for name, value in changes.items():
+        facts = _changed(facts, name.split("__"), value)
+    return facts
+
+
+def _changed(value: _Struct, path: list[str], new: object) -> _Struct:
+    name, *rest = path
+    inner = _changed(getattr(value, name), rest, new) if rest else new
+    return msgspec.structs.replace(value, **{name: inner})
+
+
+GERMAN = Reader("de")
+
+
+def told(message: Message) -> str:
+    """Return a message in English, after making sure that it can be told in German, too."""
+    assert GERMAN.text(message.text) != message.text, message.text
+    assert GERMAN.write(message)
+    return str(message)
+
+
+def because(causes: Iterable[Cause]) -> list[tuple[str, str]]:
+    """Return codes and texts."""
+    return [(each.code, told(each.message)) for each in causes]

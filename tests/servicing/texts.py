@@ -33,6 +33,8 @@ def texts() -> set[str]:
         found.update(_marked(path))
     template = SOURCE / "reference" / "calendar.html.j2"
     found.update(re.findall(r'say\("([^"]+)"\)', template.read_text()))
+    products = tomllib.loads((SOURCE / "reference" / "data" / "products.toml").read_text())["product"]
+    found.update(product["name"] for product in products)
     for name, fields in _FIELDS.items():
         found.update(_strings(tomllib.loads((SOURCE / "reference" / "data" / name).read_text()), fields))
     return found - {""}

@@ -229,7 +229,7 @@ class Shaper:
             at=at,
             origin=facts.origin,
             product=eligible.product.id if eligible.product else None,
-            product_name=eligible.product.name if eligible.product else None,
+            product_name=self._reader.text(eligible.product.name) if eligible.product else None,
             eligible=eligible.eligible,
             causes=self._causes(eligible.causes),
             prerequisites=tuple(map(self._check, eligible.checks)),

@@ -20,6 +20,7 @@ from hotmend.model.errors import UsageError
 from hotmend.servicing.message import Message
 
 _LOCALES = {"en": "en_GB", "de": "de"}
+_MOMENTS = {"en": "d MMMM y HH:mm", "de": "d. MMMM y HH:mm"}
 LANGUAGES = tuple(_LOCALES)
 _VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 
@@ -53,7 +54,7 @@ class Reader:
 
     def moment(self, moment: datetime) -> str:
         """Return a time with its offset."""
-        return f"{format_datetime(moment, 'd MMMM y HH:mm', locale=self._locale)} {moment:%z}"
+        return f"{format_datetime(moment, _MOMENTS[self.language], locale=self._locale)} {moment:%z}"
 
     def _value(self, value: object) -> str:
         match value:

@@ -13,6 +13,7 @@ from hotmend.servicing.enrollment import Enrollment, State, enrollment
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.forecast import Forecast, Standing, linux_forecast, windows_forecast
 from hotmend.servicing.install import Effect, windows_effects
+from hotmend.servicing.install_linux import linux_effects
 from hotmend.servicing.known_issues import Concern, KnownIssue, Subject, concerns
 from hotmend.servicing.level import Level, linux_level, windows_level
 from hotmend.servicing.prerequisites import CHECKS
@@ -95,15 +96,18 @@ def effects(
     """Return what installing updates would do, in this order, and the level afterwards.
 
     Raises:
-        InputError: not a Windows machine, or its product has no channel.
+        InputError: the machine's product is not known, or has no channel.
     """
     channel = channel_of(facts, program, eligibility(facts, program.catalogue, program.calendar, now))
-    if channel is None or facts.windows is None:
+    if channel is None:
         raise InputError(
-            "what an update would do can be told of Windows machines alone, whose product has a channel",
-            "hotmend build says it for Linux: its verdict is of the update itself",
+            "what an update would do can be told of machines alone whose product has a channel",
+            "hotmend check without --if-installed says which product the machine is, or what is missing to tell",
         )
-    return windows_effects(facts.windows, channel, program.calendar, ids)
+    if facts.windows is not None:
+        return windows_effects(facts.windows, channel, program.calendar, ids)
+    assert facts.linux is not None  # noqa: S101 - facts_decode lets nothing else pass
+    return linux_effects(facts.linux, channel, program.calendar, ids)
 
 
 def channel_of(facts: MachineFacts, program: Program, eligible: Eligibility) -> Channel | None:

@@ -77,7 +77,7 @@ def _with(windows: Windows, identity: str) -> Windows:
 def _effect(windows: Windows, channel: Channel, calendar: Calendar, identity: str, before: Level) -> Effect:
     release = calendar.find(channel.name, identity)
     if release is None:
-        return _stranger(calendar, identity, channel)
+        return stranger(calendar, identity, channel)
     if any(update.kb == identity and update.state == "installed" for update in windows.updates or ()):
         return Effect(
             identity,
@@ -100,7 +100,8 @@ def _effect(windows: Windows, channel: Channel, calendar: Calendar, identity: st
     return Effect(identity, release, _change(before, after), release.reboot, _told(release, before, after))
 
 
-def _stranger(calendar: Calendar, identity: str, channel: Channel) -> Effect:
+def stranger(calendar: Calendar, identity: str, channel: Channel) -> Effect:
+    """Return what is known of an update that the channel does not have: nothing, or that it is another one's."""
     elsewhere = calendar.elsewhere(identity)
     if elsewhere:
         why = cause(

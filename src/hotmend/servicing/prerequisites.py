@@ -119,7 +119,8 @@ def _environment(setting: Setting) -> Check:
         where=where,
         wanted=setting.product.environments,
     )
-    return Check("environment", where in setting.product.environments, text)
+    holds = where in setting.product.environments
+    return Check("environment", holds, text, "" if holds else "supported-environment")
 
 
 def _image(setting: Setting) -> Check:
@@ -135,9 +136,11 @@ def _image(setting: Setting) -> Check:
         return Check("image", True, message("Installed from a supported source ({kind}).", kind=image.kind))
     if None in {image.publisher, image.offer, image.sku}:
         return Check("image", None, message("Publisher, offer or SKU of the image is not known."), "collect-facts")
-    found = (image.publisher == table.publisher, image.offer == table.offer, image.sku in table.skus)
-    text = message("Image {publisher} {offer} {sku}.", publisher=image.publisher, offer=image.offer, sku=image.sku)
-    return Check("image", all(found), text, "" if all(found) else "supported-image")
+    name = f"{image.publisher} {image.offer} {image.sku}"
+    if (image.publisher, image.offer) == (table.publisher, table.offer) and image.sku in table.skus:
+        return Check("image", True, message("Image {image} is in the table of supported images.", image=name))
+    text = message("Image {image} is not in the table of supported images.", image=name)
+    return Check("image", False, text, "supported-image")
 
 
 def _region(setting: Setting) -> Check:
