@@ -41,7 +41,7 @@ class Liveness:
             self._own.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
         except sa.exc.SQLAlchemyError as error:
             line = str(error.__cause__ or error).strip().splitlines()[0]
-            raise InputError(f"the database of the survey cannot be reached: {line}") from error
+            raise InputError(f"the database of the queue cannot be reached: {line}") from error
 
     @contextmanager
     def if_dead(self, name: str) -> Iterator[bool]:
