@@ -63,6 +63,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.ACTION_REQUIRED, Event.SWITCHED_OFF): State.DISABLED,
     (State.ACTION_REQUIRED, Event.CANCELED): State.CANCELED,
     (State.CANCELED, Event.REQUESTED): State.PENDING,
+    (State.CANCELED, Event.FAILED): State.ACTION_REQUIRED,
 }
 """The machine. What is not here does not happen."""
 
@@ -107,7 +108,7 @@ def enrollment(facts: MachineFacts, eligible: Eligibility, now: datetime) -> Enr
     if enablement is None or enablement == "Unknown":
         return Enrollment(None, (cause("enrollment-unknown", "Whether Hotpatch is enabled is not known."),))
     events = [*_PATHS[enablement]]
-    if enablement == "Disabled" and requested_at is not None:
+    if enablement == "Disabled" and (requested_at is not None or product.enrollment == "default"):
         events = [Event.REQUESTED, Event.CONFIRMED, Event.SWITCHED_OFF]
     state = walk(events)
     return _timed(state, requested_at, now) or _lost(state, eligible) or _plain(state)
