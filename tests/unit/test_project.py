@@ -68,8 +68,8 @@ _ONE_GATEWAY = {
         )
     },
     "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
-    "dbos": {"publisher/survey/work.py"},
-    "sqlalchemy": {"publisher/survey/liveness.py"},
+    "dbos": {"publisher/durable.py"},
+    "sqlalchemy": {"publisher/liveness.py"},
     "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},
     "feedgen": {"reference/feeds.py"},
     "icalendar": {"reference/feeds.py"},

@@ -1,4 +1,4 @@
-"""A durable queue of packages (DBOS): one workflow for each, whose steps are never done twice.
+"""A durable queue of packages: one workflow for each, whose steps are never done twice. The only user of DBOS.
 
 Everything that is known lives in the database: what is to be done, who does it, and what each step gave as soon as it
 is there. A run that was killed goes on behind the last step that was done. With SQLite one process works; with
@@ -57,6 +57,16 @@ class Item:
     done: bool
     result: Fields | None
     error: str | None
+
+
+def step(name: str) -> Callable[[Callable[..., Fields]], Callable[..., Fields]]:
+    """Return the decorator of a step: what it returned once, it returns for good."""
+    return DBOS.step(name=name)
+
+
+def workflow(name: str) -> Callable[[Workflow], Workflow]:
+    """Return the decorator of the function that takes an item's steps."""
+    return DBOS.workflow(name=name)
 
 
 class _Json(Serializer):

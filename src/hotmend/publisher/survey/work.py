@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from dbos import DBOS
 
 from hotmend.publisher import durable
 from hotmend.publisher.durable import Fields, Item, Kind, Queue, Workflow
@@ -102,18 +101,18 @@ def open_work(database: str, bench: Bench, *, workers: int | None) -> Iterator[W
 
 
 def _register(bench: Bench, worker: str) -> Workflow:
-    """Tell DBOS what a package's work consists of. The steps that are done are never done again."""
+    """Tell the queue what a package's work consists of. The steps that are done are never done again."""
 
-    @DBOS.step(name="prepare")
+    @durable.step("prepare")
     def prepare(package: Fields) -> Fields:
         return _builtins(bench.prepare(msgspec.convert(package, Candidate)))
 
-    @DBOS.step(name="compare")
+    @durable.step("compare")
     def compare(package: Fields, file: Fields) -> Fields:
         row = bench.compare(msgspec.convert(package, Candidate), msgspec.convert(file, PairedFile))
         return _builtins(row)
 
-    @DBOS.workflow(name=_WORKFLOW)
+    @durable.workflow(_WORKFLOW)
     def survey_package(package: Fields) -> Fields:
         candidate = msgspec.convert(package, Candidate)
         prepared = msgspec.convert(prepare(package), Prepared)
