@@ -55,7 +55,9 @@ def ids(found: Level) -> tuple[str, str]:
         ((*BEFORE, update("KB5070893", "2025-10-25")), Line.ON, ("KB5070893", ""), "on-line"),
         ((OCTOBER, update("KB5070893", "2025-10-25")), Line.ON, ("KB5070893", ""), "on-line"),
         ((OCTOBER, update("KB5068966", "2025-11-12")), Line.ON, ("KB5066835", "KB5068966"), "on-line"),
-        ((*BEFORE, update("KB5070881", "2025-10-24")), Line.OFF, ("KB5062553", "KB5065474"), "left-line"),
+        ((*BEFORE, update("KB5070881", "2025-10-24")), Line.OFF, ("KB5062553", "KB5065474"), "not-in-exact-set"),
+        ((*BEFORE, update("KB5070773", "2025-10-21")), Line.OFF, ("KB5062553", "KB5065474"), "not-in-exact-set"),
+        ((*BEFORE, update("KB5063878", "2025-08-13")), Line.OFF, ("KB5062553", "KB5065474"), "left-line"),
         ((OCTOBER, update("KB5070881", "2025-10-24")), Line.OFF, ("KB5066835", ""), "not-in-exact-set"),
         ((OCTOBER, update("KB5070773", "2025-10-21")), Line.OFF, ("KB5066835", ""), "not-in-exact-set"),
         (

@@ -12,7 +12,7 @@ from hotmend.servicing import facts_json
 from hotmend.servicing.facts_json import facts_decode, facts_encode, facts_schema
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "tests" / "data" / "facts").glob("*.json"))
+EXAMPLES = sorted((ROOT / "tests" / "data" / "facts").rglob("*.json"))
 LEAST = {"facts": 1, "collected_at": "2025-10-20T00:00:00Z", "windows": {}}
 
 

@@ -15,7 +15,7 @@ from hotmend.windows.vsm import systeminfo_status
 
 _letters = st.characters(codec="utf-8", exclude_characters="\0")
 _text = st.text(_letters, max_size=40)
-_names = st.text("aB 1\\\"=[];ö€", max_size=20)
+_names = st.text('aB 1\\"=[];ö€', max_size=20)
 _values = st.one_of(
     st.integers(0, 2**32 - 1).map(Value.dword),
     _text.map(Value.text),

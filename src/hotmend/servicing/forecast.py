@@ -17,7 +17,7 @@ from hotmend.servicing.known_issues import Concern
 from hotmend.servicing.level import Level, fitting_bases
 from hotmend.servicing.message import Cause, cause
 from hotmend.servicing.products import Channel
-from hotmend.servicing.releases import Calendar, Line, Release, month_of, quarter_end, second_tuesday
+from hotmend.servicing.releases import Calendar, Kind, Line, Release, month_of, quarter_end, second_tuesday
 
 
 class Need(StrEnum):
@@ -177,6 +177,12 @@ def _due(standing: Standing, channel: Channel, plan: Sequence[Month], lapses: Se
 def _baseline_cause(month: Month, today: date) -> Cause:
     if month.day <= today:
         return cause("baseline-missing", "The baseline of {month} is published and not installed.", month=month.name)
+    if month.release is not None and month.release.kind is Kind.UNPLANNED_BASELINE:
+        return cause(
+            "unplanned-baseline-due",
+            "Unplanned baseline of {month}, in place of a hotpatch: it ends in a reboot.",
+            month=month.name,
+        )
     return cause("baseline-due", "Baseline of {month}: planned each quarter, it ends in a reboot.", month=month.name)
 
 

@@ -55,7 +55,7 @@ def windows_level(windows: Windows, channel: Channel, calendar: Calendar) -> Lev
     hotpatch = next((r for r in reversed(since) if r.id not in waiting and _fits(r, baseline, rule)), None)
     unlisted = [update for update in present if found[update.kb] is None and not _outside(update, channel)]
     causes = (
-        *_leaving(since, baseline, rule),
+        *_leaving(since, baseline, channel),
         *_gaps(windows, baseline, unlisted, [r for r in (baseline, *since) if r.id not in waiting]),
     )
     return _judged(Level(Line.ON, baseline, hotpatch, pending, causes))
@@ -119,16 +119,19 @@ def _fits(hotpatch: Release, baseline: Release, rule: LineRule | None) -> bool:
     return hotpatch.kind.is_hotpatch and hotpatch.requires in bases
 
 
-def _leaving(since: Iterable[Release], baseline: Release, rule: LineRule | None) -> Iterable[Cause]:
+def _leaving(since: Iterable[Release], baseline: Release, channel: Channel) -> Iterable[Cause]:
     for release in since:
-        leaving = release_leaves(release, baseline, rule)
+        leaving = _leaves(release, baseline, channel)
         if leaving is not None:
             yield leaving
 
 
-def release_leaves(release: Release, baseline: Release, rule: LineRule | None) -> Cause | None:
+def _leaves(release: Release, baseline: Release, channel: Channel) -> Cause | None:
     """Return why a release that comes on top of a baseline takes the machine off the line, or leaves it unknown."""
-    if rule is not None and not release.kind.is_hotpatch and release.month == baseline.month:
+    if release.kind.is_hotpatch:
+        return _foreign(release, baseline, _line_rule(channel, baseline))
+    rule = next((each for each in channel.line_rules if each.month == release.month), None)
+    if rule is not None:
         if release.id in rule.exactly:
             return None
         return cause(
@@ -139,8 +142,6 @@ def release_leaves(release: Release, baseline: Release, rule: LineRule | None) -
             exactly=rule.exactly,
             until=rule.until,
         )
-    if release.kind.is_hotpatch:
-        return _foreign(release, baseline, rule)
     if release.line is Line.OFF:
         return cause(
             "left-line",

@@ -24,6 +24,7 @@ class LineRule(_Entry, frozen=True):
 
     Attributes:
         name: of the rule.
+        month: `YYYY-MM` of the updates it is about.
         baseline: the quarter's planned baseline; every id of `exactly` stands for it.
         exactly: whatever else of the same month is installed takes the machine off the line.
         until: day of the next baseline, which brings it back.
@@ -31,6 +32,7 @@ class LineRule(_Entry, frozen=True):
     """
 
     name: str
+    month: str
     baseline: str
     exactly: tuple[str, ...]
     until: date
