@@ -73,7 +73,7 @@ _ONE_GATEWAY = {
     "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},
     "feedgen": {"reference/feeds.py"},
     "icalendar": {"reference/feeds.py"},
-    "babel": {"reference/texts.py"},
+    "babel": {"reference/texts.py", "reference/zones.py"},
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.windows.server import DEFINITIONS, AgentServer, entry, update
 from tests.windows.wine import Wine
 
 
@@ -25,3 +26,55 @@ def wine(prefix: Wine) -> Iterator[Wine]:
     prefix.up()
     yield prefix
     prefix.down()
+
+
+_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+_CONTROL = r"SYSTEM\CurrentControlSet\Control"
+_GUARD = r"root\Microsoft\Windows\DeviceGuard:Win32_DeviceGuard"
+
+
+@pytest.fixture
+def october(wine: Wine, tmp_path: Path) -> AgentServer:
+    """Return a Windows Server 2025 of 20 October 2025, on the line with KB5066835, as its parts would answer."""
+    made = AgentServer(wine, tmp_path / "state", tmp_path / "agent.json")
+    made.set(
+        {
+            _VERSION: {
+                "EditionID": "ServerDatacenter",
+                "ProductName": "Windows Server 2025 Datacenter",
+                "InstallationType": "Server",
+                "CurrentBuildNumber": "26100",
+                "UBR": 6899,
+                "DisplayVersion": "24H2",
+                "BuildBranch": "ge_release",
+            },
+            _CONTROL: {"PEFirmwareType": 2},
+            rf"{_CONTROL}\SecureBoot\State": {"UEFISecureBootEnabled": 1},
+            r"HARDWARE\DESCRIPTION\System\BIOS": {
+                "SystemManufacturer": "VMware, Inc.",
+                "SystemProductName": "VMware20,1",
+            },
+        }
+    )
+    made.change(
+        updates=[
+            update("KB5066835", installed=True, downloaded=True, eula=True),
+            update("KB5070893", "2025-10 Security Update for WSUS (KB5070893)"),
+            update("KB2267602", "Security Intelligence Update (KB2267602)", reboots=0, category=DEFINITIONS),
+        ],
+        history=[
+            entry("KB5066835", "2025-10-15"),
+            entry("KB5065474", "2025-09-10", title="2025-09 Hotpatch (KB5065474)"),
+            entry("KB5064010", "2025-08-13", title="2025-08 Hotpatch (KB5064010)"),
+            entry("KB5062553", "2025-07-09"),
+            entry("KB5000001", "2025-07-01", result=4, code=0x80070070),
+        ],
+        reboot_required=False,
+        boot_first=False,
+        busy=False,
+        cim={
+            _GUARD: [{"VirtualizationBasedSecurityStatus": 2, "SecurityServicesConfigured": [1, 2]}],
+            r"root\cimv2:Win32_QuickFixEngineering": [{"HotFixID": "KB5066835", "InstalledOn": "10/15/2025"}],
+        },
+    )
+    return made

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hotmend.windows.regfile import decode_reg
+from tests.windows.server import Server
 from tests.windows.wine import Wine, windows_path
 
 pytestmark = pytest.mark.wine
@@ -21,47 +20,6 @@ SECURE_BOOT = r"SYSTEM\CurrentControlSet\Control\SecureBoot\State"
 POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
 MUTEX = "DeviceLicensingServiceCommandMutex"
 OVERRIDE = "4264695439"
-
-_SET = """
-import json, sys, winreg
-for key, values in json.loads(sys.argv[1]).items():
-    with winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, key, 0, winreg.KEY_ALL_ACCESS) as handle:
-        for name, value in values.items():
-            kind = winreg.REG_DWORD if isinstance(value, int) else winreg.REG_SZ
-            winreg.SetValueEx(handle, name, 0, kind, value)
-"""
-_GET = """
-import json, sys, winreg
-try:
-    with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, sys.argv[1]) as handle:
-        count = winreg.QueryInfoKey(handle)[1]
-        print(json.dumps({n: v for n, v, k in (winreg.EnumValue(handle, i) for i in range(count))}))
-except FileNotFoundError:
-    print("null")
-"""
-
-
-class Server:
-    """A Windows Server as the remedies see it."""
-
-    def __init__(self, wine: Wine, state: Path) -> None:
-        self.wine, self.state = wine, state
-
-    def set(self, keys: dict[str, dict[str, int | str]]) -> None:
-        self.wine.script(_SET, json.dumps(keys))
-
-    def get(self, key: str) -> Any:
-        return json.loads(self.wine.script(_GET, key))
-
-    def do(self, *arguments: str) -> tuple[int, Any]:
-        done = self.wine.hotmend("windows", "--state", windows_path(self.state), *arguments, "--json")
-        assert b"Traceback" not in done.stderr, done.stderr.decode()
-        lines = done.stdout.decode().splitlines()
-        assert lines, done.stderr.decode()
-        return done.returncode, json.loads(lines[-1])
-
-    def service(self, verb: str, *more: str) -> str:
-        return self.wine.run("sc.exe", verb, "HIMDS", *more).stdout.decode()
 
 
 @pytest.fixture

