@@ -43,6 +43,8 @@ class Assembly:
         self._done: set[tuple[Place, int]] = set()
         self._current = -1
         """The code that is being added."""
+        self.variables: dict[int, int] = {}
+        """Places of variables that the new build added: link address -> bytes from there on."""
         self._bridges: set[int] = set()
 
     def run(self) -> None:
@@ -116,6 +118,9 @@ class Assembly:
                 self.relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
             else:
                 self._bridge(target_address, resolved)
+        elif resolved.place is Place.SHADOW_VARIABLE and width == 4:
+            # It would fit as it is; a relocation can lead to another copy, that an earlier hotpatch has.
+            self.relocation(field, RelocationKind.PC32, ShadowTarget(resolved.address), -tail, resolved)
 
     def _bridge(self, target: int, resolved: Resolved) -> None:
         """Serve a short branch: its target's own place in the shadow is free, so a long jump stands there."""
@@ -140,7 +145,7 @@ class Assembly:
         elif resolved.place is Place.SHADOW_PLT:
             self._plt(address)
         else:
-            self._object(address)
+            self._object(address, variable=resolved.place is Place.SHADOW_VARIABLE)
 
     def slot(self, address: int, slot: Slot) -> None:
         """Add a slot of the new build, to be filled as the dynamic linker would."""
@@ -176,7 +181,7 @@ class Assembly:
         else:
             self.need(Resolved(Place.SHADOW_SLOT, LinkAddress(slot_address), "import"))
 
-    def _object(self, address: int) -> None:
+    def _object(self, address: int, *, variable: bool) -> None:
         objects, image = self._contents.new, self._c.new.image
         size = self._object_size(address)
         section = image.section_at(address)
@@ -185,6 +190,8 @@ class Assembly:
             return
         content = b"" if section.kind == "SHT_NOBITS" else image.read(address, size)
         self.piece(address, content, size)
+        if variable:
+            self.variables[address] = size
         for text in objects.text_table(address):
             self.need(Resolved(Place.SHADOW_OBJECT, LinkAddress(text), "new"))
         for word in objects.words_in(address, size):

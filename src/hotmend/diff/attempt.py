@@ -11,6 +11,7 @@ from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
+from hotmend.diff.identity import identify
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.rules.copies import judge_registrations
 from hotmend.diff.rules.judge import exceptions_pass, judge_biased, judge_labels
@@ -100,6 +101,8 @@ def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
         reasons=outcome.reasons,
         update_bytes=new.file_bytes,
         unwinding=made.unwinding,
+        variables=identify(c, made.selection, made.assembly.variables),
+        handed_out=tuple(c.new.codes[j].label for j in sorted(made.assembly.resolver.handed_out)),
     )
 
 

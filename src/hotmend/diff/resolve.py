@@ -52,6 +52,8 @@ class Resolver:
         self._added = AddedVariables(c, contents.old, contents.new, set(selection.kept.values()))
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
+        self.handed_out: set[int] = set()
+        """New codes of the shadow whose own address is handed out: no old entry stands for them."""
 
     def findings(self) -> list[Finding]:
         """Return what could not be answered."""
@@ -91,6 +93,7 @@ class Resolver:
         known = c.to_old.get(code.start)
         proven = known is not None and i >= 0 and known.old == c.old.codes[i].start
         if i < 0 or (c.pair_evidence.get(i) == "similarity" and not proven):
+            self.handed_out.add(holder)
             return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
         self.taken_entries.add(holder)  # a function's identity stays its old entry
         return Resolved(Place.OLD, c.old.codes[i].start, "function")

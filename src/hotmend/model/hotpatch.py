@@ -173,6 +173,38 @@ class UnwindTable:
         return (self.extent.size - 12) // 8
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A sign by which a variable is known again in a later hotpatch of the same baseline.
+
+    Attributes:
+        text: `name:NAME`, or `use:HASH:N`: the variable is what reference number N of new code leads to; HASH is over
+            that code's bytes without its references, and the old function it replaces (none: the new build added it).
+        offset: from the variable's start to the place named so, in bytes.
+    """
+
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddedVariable:
+    """A variable that the new build added: it lives in the shadow.
+
+    Attributes:
+        name: where known, else `data_<new address>`.
+        extent: all of it that is in the shadow.
+        sha256: hexadecimal digest of what it holds at first, pointers as zeros, zeros at its end left out.
+        marks: sorted; each stands once.
+    All references to it, also those from inside the shadow, are relocations: they can lead to another copy of it.
+    """
+
+    name: str
+    extent: Extent
+    sha256: str
+    marks: tuple[Mark, ...]
+
+
 class TypeCoverage(StrEnum):
     """Whether the types of both builds were compared by their debug information."""
 
@@ -226,6 +258,8 @@ class Hotpatch:
         package: binary package name or "".
         update_bytes: size of the full update (.deb or ELF file) in bytes; 0 where unknown.
         unwinding: where the unwinder finds the new functions' frames; None where there is nothing to find.
+        variables: that the new build added, sorted by address; None in files of before they were told.
+        handed_out: names of added functions whose address new code, or data of the shadow, hands out.
     """
 
     name: str
@@ -247,6 +281,8 @@ class Hotpatch:
     package: str = ""
     update_bytes: int = 0
     unwinding: UnwindTable | None = None
+    variables: tuple[AddedVariable, ...] | None = None
+    handed_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def check_hotpatch(hotpatch: Hotpatch) -> None:
     _check_functions(hotpatch)
     _check_redirections(hotpatch)
     _check_unwinding(hotpatch)
+    _check_variables(hotpatch)
     for reason in hotpatch.reasons:
         _check_text(reason.code, "reason code")
         for text in (reason.sentence, *reason.subjects):
@@ -76,6 +77,8 @@ def _check_counts(hotpatch: Hotpatch) -> None:
         (len(hotpatch.functions), fmt.FUNCTIONS_MAX, "functions"),
         (len(hotpatch.replaced), fmt.FUNCTIONS_MAX, "replaced functions"),
         (len(hotpatch.redirections), fmt.FUNCTIONS_MAX, "redirections"),
+        (len(hotpatch.variables or ()), fmt.FUNCTIONS_MAX, "variables"),
+        (len(hotpatch.handed_out), fmt.FUNCTIONS_MAX, "handed out functions"),
         (len(hotpatch.reasons), fmt.REASONS_MAX, "reasons"),
         (len(hotpatch.cves), fmt.CVES_MAX, "CVEs"),
     ):
@@ -178,6 +181,31 @@ def _check_unwinding(hotpatch: Hotpatch) -> None:
         previous = start
         description = extent.start + int.from_bytes(table[at + 4 : at + 8], "little", signed=True)
         _content(hotpatch, Extent(LinkAddress(description), _DESCRIPTION_BYTES_MIN))
+
+
+def _check_variables(hotpatch: Hotpatch) -> None:
+    """Each lies in one segment that may be written to; none overlaps another."""
+    segments = iter(hotpatch.segments)
+    segment = next(segments, None)
+    previous = 0
+    for variable in hotpatch.variables or ():
+        extent = variable.extent
+        _check_text(variable.name, "variable name", empty=False)
+        _check_extent(extent, variable.name)
+        _check_hex(variable.sha256, "sha256", 64)
+        _require(extent.size > 0 and previous <= extent.start, f"variables are not in order at {extent.start:#x}")
+        previous = extent.end
+        while segment is not None and segment.extent.end <= extent.start:
+            segment = next(segments, None)
+        inside = segment is not None and segment.extent.start <= extent.start and extent.end <= segment.extent.end
+        _require(inside, f"{variable.name} is not in the hotpatch")
+        _require(segment is not None and segment.permissions == "rw-", f"{variable.name} cannot be written to")
+        _require(len(variable.marks) <= fmt.MARKS_MAX, f"{variable.name} has too many marks")
+        for mark in variable.marks:
+            _check_text(mark.text, "mark", empty=False)
+            _require(0 <= mark.offset < extent.size, f"a mark is outside of {variable.name}")
+    for name in hotpatch.handed_out:
+        _check_text(name, "function name", empty=False)
 
 
 def _content(hotpatch: Hotpatch, extent: Extent) -> bytes:

@@ -265,4 +265,6 @@ def _assemble(note: fmt.Note, segments: Iterable[Segment], relocations: Iterable
         package=note.package,
         update_bytes=note.update_bytes,
         unwinding=note.unwinding,
+        variables=note.variables,
+        handed_out=note.handed_out,
     )

@@ -23,6 +23,7 @@ import msgspec
 
 from hotmend.model.addresses import BuildId, Extent
 from hotmend.model.hotpatch import (
+    AddedVariable,
     NewFunction,
     Redirection,
     RelocationKind,
@@ -40,6 +41,8 @@ SEGMENTS_MAX: Final = 20_000
 """Most segments; up to three sections each stay below ELF's 0xff00 without extended numbering."""
 RELOCATIONS_MAX: Final = 4_000_000
 FUNCTIONS_MAX: Final = 500_000
+MARKS_MAX: Final = 100_000
+"""Most marks of one added variable."""
 REASONS_MAX: Final = 10_000
 CVES_MAX: Final = 10_000
 NAME_BYTES_MAX: Final = 65_536
@@ -150,3 +153,5 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relocation_votes: tuple[int, ...]
     relocation_addends: tuple[int, ...]
     unwinding: UnwindTable | None = None
+    variables: tuple[AddedVariable, ...] | None = None
+    handed_out: tuple[str, ...] = ()
