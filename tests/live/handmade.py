@@ -143,4 +143,5 @@ def make_hotpatch(path: Path, answers: Mapping[str, int | str], name: str = "") 
         verdict=Verdict.HOTPATCH,
         cves=("CVE-2026-0001",),
         versions=("1", "2"),
+        variables=(),
     )

@@ -185,14 +185,20 @@ def test_missing_and_present_import(program: Path, start: Start) -> None:
 
 
 def test_another_hotpatch_is_on(program: Path, start: Start) -> None:
+    """It takes over where that is possible; after a revert it is on by itself, in a shadow of its own."""
     target = start(program)
     applied(make_hotpatch(program, ANSWERS), target)
     other = make_hotpatch(program, {"first": 3})
-    assert codes(one(apply([other], [target.pid], QUICK))) == ["another-hotpatch-applied"]
-    assert one(revert(None, [target.pid], Options())).state == "reverted"
+    untold = replace(other, variables=None)
+    assert codes(one(apply([untold], [target.pid], QUICK))) == ["added-variable-unknown"]
     applied(other, target)
     assert target.ask("a") == "3 1 3"
-    assert {s.state for s in process_status(target.pid)} == {State.PLACED, State.SETTLED}
+    assert one(revert(None, [target.pid], Options())).state == "reverted"
+    assert target.ask("a") == "1 1 1"
+    applied(other, target)
+    assert target.ask("a") == "3 1 3"
+    assert [s.state for s in process_status(target.pid)].count(State.PLACED) == 2
+    assert [s.active for s in process_status(target.pid)].count(True) == 1
     assert one(apply([other], [target.pid], Options())).state == "unchanged"
     assert one(revert(None, [target.pid], Options())).state == "reverted"
     assert target.ask("a") == "1 1 1"

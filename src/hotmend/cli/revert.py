@@ -1,4 +1,4 @@
-"""`hotmend revert`: the old code again."""
+"""`hotmend revert`: the old code again, or the hotpatch that was replaced."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from hotmend.package.bundle import load
 @click.command("revert")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--all", "everything", is_flag=True, help="Everything that is applied, whatever file it came from.")
+@click.option("--baseline", is_flag=True, help="Down to the old code: also what it took over from.")
 @change_options
 def revert_command(
     file: Path | None,
     everything: bool,
+    baseline: bool,
     pids: tuple[int, ...],
     dry_run: bool,
     deadline: float,
@@ -28,9 +30,10 @@ def revert_command(
     audit: Path,
     as_json: bool,
 ) -> int:
-    """Bring the old code back, under the same safety rule.
+    """Bring back what was before, under the same safety rule: the old code, or an earlier hotpatch.
 
-    What FILE holds, or --all; in every process that has it, or in those named with --pid.
+    What FILE holds, or --all; in every process that has it, or in those named with --pid. A hotpatch that took over
+    from an earlier one gives way to that one, and with --baseline or --all to the old code.
     """
     if (file is None) != everything:
         raise UsageError("say what to take back: either FILE or --all")
@@ -39,7 +42,7 @@ def revert_command(
         results = revert(
             ids,
             list(dict.fromkeys(pids)) or None,
-            Options(deadline, max_pause, dry_run, str(audit)),
+            Options(deadline, max_pause, dry_run, str(audit), baseline),
             lambda done, total: steps("reverting", done, total),
         )
     # Without --pid every process that has any hotpatch was asked; those without this one are of no interest.

@@ -377,7 +377,10 @@ class AppliedFunctionShape(msgspec.Struct, frozen=True):
 
 
 class AppliedShape(msgspec.Struct, frozen=True):
-    """`status`: one image's hotpatch in a process. `applied_at` is in seconds since 1970, UTC."""
+    """`status`: one image's hotpatch in a process. `applied_at` is in seconds since 1970, UTC.
+
+    `replaced_by` is the `id` of the hotpatch that took over from it, while its state is `replaced`.
+    """
 
     id: str
     name: str
@@ -393,6 +396,7 @@ class AppliedShape(msgspec.Struct, frozen=True):
     redirections: tuple[AppliedFunctionShape, ...]
     applied_at: float
     bytes_mapped: int
+    replaced_by: str
 
 
 class StatusShape(msgspec.Struct, frozen=True):

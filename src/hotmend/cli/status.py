@@ -64,6 +64,7 @@ def _applied_shape(applied: AppliedHotpatch) -> AppliedShape:
         redirections=tuple(AppliedFunctionShape(f.name, f.old, f.new, f.live) for f in applied.functions),
         applied_at=applied.applied_at,
         bytes_mapped=applied.bytes_mapped,
+        replaced_by=applied.replaced_by,
     )
 
 
@@ -81,6 +82,8 @@ def _print(shapes: list[StatusShape]) -> None:
 
 def _code_text(applied: AppliedShape) -> str:
     """Say which code runs; the state tells how far the protocol has come."""
+    if applied.replaced_by:
+        return f"replaced by {applied.replaced_by}"
     return f"{'new' if applied.active else 'old'} ({applied.state})"
 
 

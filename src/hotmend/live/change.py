@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hotmend.linux import procfs, remote
@@ -20,8 +20,8 @@ from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import place, placing_calls
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
-from hotmend.live.registry import mark_lost, observe
-from hotmend.live.repair import end_leftovers, find_leftovers, gate_groups
+from hotmend.live.registry import mark_lost, observe, replacing
+from hotmend.live.repair import Group, end_leftovers, find_leftovers, gate_groups
 from hotmend.live.safety import Forbidden, find_restorers
 from hotmend.live.symbols import unwinder_of
 from hotmend.live.transaction import NotNowError, Transaction
@@ -43,11 +43,12 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         if not targets:
             raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
         shadows = read_shadows(memory, images)
-        _end_others(work, memory, images, shadows, frozenset(target.id for target in targets))
-        targets, active = _split_active(memory, targets, shadows)
+        ids = frozenset(target.id for target in targets)
+        _end_others(work, memory, images, shadows, lambda update: update != ids)
+        targets, running, earlier = _split_active(memory, targets, shadows)
         if not targets:
-            return _finish_active(work, memory, active, images)
-        plan = _checked_plan(work, memory, targets, images, shadows)
+            return _finish_active(work, memory, running, images)
+        plan = _checked_plan(work, memory, targets, images, shadows, earlier)
         work.records = plan.records
         if work.options.dry_run:
             return work.result("would-apply")
@@ -57,22 +58,27 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
 
 
 def _end_others(
-    work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], shadows: Sequence[Shadow], ids: frozenset[str]
+    work: Work,
+    memory: ProcessMemory,
+    images: tuple[MappedImage, ...],
+    shadows: Sequence[Shadow],
+    other: Callable[[frozenset[str]], bool],
 ) -> None:
-    """Finish or undo what a patcher that died left of updates other than `ids`; those are dealt with anyway."""
+    """Finish or undo what a patcher that died left of `other` updates (by ids); the rest is dealt with anyway."""
     if not work.options.dry_run:
-        others = [group for group in gate_groups(shadows) if not ids & set(group[0].update)]
+        others = [group for group in gate_groups(shadows) if other(frozenset(group[0].update))]
         end_leftovers(work, memory, images, find_leftovers(memory, others, shadows))
 
 
 def _split_active(
     memory: ProcessMemory, targets: tuple[Target, ...], shadows: Sequence[Shadow]
-) -> tuple[tuple[Target, ...], tuple[HeaderRecord, ...]]:
-    """Return the targets not yet active, and the headers of those that are.
+) -> tuple[tuple[Target, ...], tuple[HeaderRecord, ...], dict[str, HeaderRecord]]:
+    """Return the targets not yet active, the headers of those that are, and what is active on the others' images.
 
-    A different hotpatch that is active on one of the images refuses (taking over from it is work of its own).
+    The last by id of the target: hotpatches that it takes over from.
     """
     active: dict[str, HeaderRecord] = {}
+    earlier: dict[str, HeaderRecord] = {}
     for shadow in shadows:
         record = shadow.record
         same = next((t for t in targets if t.image.bias == record.old_bias), None)
@@ -84,18 +90,30 @@ def _split_active(
             raise Refusal(
                 refusal("entry-changed-meanwhile", f"{record.name}: something else wrote to redirected entries")
             )
-        if state is State.PLACED:
-            continue
-        if same.id != record.hotpatch_id:
-            raise Refusal(
-                refusal(
-                    "another-hotpatch-applied",
-                    f"{record.name} already runs hotpatch {record.hotpatch_id}; revert it first",
-                )
-            )
-        if state.active:
+        if state is State.REPLACED and same.id == record.hotpatch_id:
+            raise _replaced(record, replacing(memory, record, shadows))
+        if state.active and same.id == record.hotpatch_id:
             active[record.hotpatch_id] = record
-    return tuple(t for t in targets if t.id not in active), tuple(active.values())
+        elif state.active:
+            earlier[same.id] = record
+    _refuse_parts(shadows, earlier)
+    return tuple(t for t in targets if t.id not in active), tuple(active.values()), earlier
+
+
+def _replaced(record: HeaderRecord, later: str) -> Refusal:
+    sentence = f"{record.name}: hotpatch {record.hotpatch_id} was replaced by {later}; revert that one to bring it back"
+    return Refusal(refusal("replaced-by-later", sentence))
+
+
+def _refuse_parts(shadows: Sequence[Shadow], earlier: dict[str, HeaderRecord]) -> None:
+    """Refuse to take over from an update in some of its images alone: all of it changes in one switch, or nothing."""
+    headers = {record.header for record in earlier.values()}
+    gates = {record.gate for record in earlier.values()}
+    left = [s.record for s in shadows if s.placed and s.record.gate in gates and s.record.header not in headers]
+    if left:
+        ids = ", ".join(sorted({record.hotpatch_id for record in earlier.values()}))
+        sentence = f"hotpatch {ids} changed other images too, which this update does not replace; revert it first"
+        raise Refusal(refusal("replaces-part", sentence, *(record.name for record in left)))
 
 
 def _finish_active(
@@ -120,14 +138,16 @@ def _checked_plan(
     targets: tuple[Target, ...],
     images: tuple[MappedImage, ...],
     shadows: tuple[Shadow, ...],
+    earlier: dict[str, HeaderRecord],
 ) -> Plan:
     """Plan, with everything that can be refused without touching the process."""
     maps = procfs.read_maps(work.pid)
-    plan = make_plan(targets, images, memory, maps, shadows)
+    plan = make_plan(targets, images, memory, maps, shadows, earlier)
     if plan.placements:
         work.gadgets = _checked_gadgets(memory, maps, plan)
-    homes = tuple((t.image.start, t.image.end) for t in targets)
-    _refuse_suspended(memory, maps, images, [f for r in plan.records for f in r.replaced], homes)
+    homes = [(t.image.start, t.image.end) for t in targets] + [(r.start, r.end) for r in earlier.values()]
+    leaving = [f for r in plan.records for f in (*r.replaced, *r.before)]
+    _refuse_suspended(memory, maps, images, leaving, tuple(homes))
     return plan
 
 
@@ -210,20 +230,23 @@ def _give_up(work: Work, transaction: Transaction, error: NotNowError) -> Proces
 
 
 def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
-    """Take back every update of one process that has one of `ids` (None: all), each with its whole group."""
+    """Take back every update of one process that has one of `ids` (None: all), each with its whole group.
+
+    What such an update took over from is active then; with `Options.baseline` that is taken back too.
+    """
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
         images = process_images(work.pid, memory).images
         shadows = read_shadows(memory, images)
         if ids is not None:
-            _end_others(work, memory, images, shadows, ids)
+            _end_others(work, memory, images, shadows, lambda update: not ids & update)
         state = "unchanged"
         notes: tuple[Reason, ...] = ()
-        for records in gate_groups(shadows):
-            if ids is not None and not ids & set(records[0].update):
-                continue
+        for records in _latest_first(shadows, ids, baseline=work.options.baseline):
             seen = observe(memory, records, placed=True, shadows=shadows)
             if state_of(seen) is State.DAMAGED:
                 raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
+            if state_of(seen) is State.REPLACED and state != "would-revert":
+                raise _replaced(records[0], replacing(memory, records[0], shadows))
             steps = steps_to_revert(seen)
             if steps and work.options.dry_run:
                 work.records, state = records, "would-revert"
@@ -232,6 +255,25 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
                 result = recorded(work, memory, "revert", records, steps, take_back)
                 state, notes = result.state, notes + result.reasons
         return work.result(state, *notes)
+
+
+def _latest_first(shadows: Sequence[Shadow], ids: frozenset[str] | None, *, baseline: bool) -> list[Group]:
+    """Return the updates to take back, those that took over before those that they took over from."""
+    groups = gate_groups(shadows)
+    chosen = [g for g in groups if ids is None or ids & set(g[0].update)]
+    if baseline:
+        later = {gate for g in chosen for gate in (g[0].gate, *_gates_below(g, groups))}
+        chosen = [g for g in groups if g[0].gate in later]
+    return sorted(chosen, key=lambda g: -len(_gates_below(g, groups)))
+
+
+def _gates_below(group: Group, groups: Sequence[Group]) -> set[int]:
+    """Return the gates of all updates that a group takes over from, directly or not."""
+    found = {record.over for record in group if record.over}
+    for other in groups:
+        if other[0].gate in found:
+            found |= _gates_below(other, groups)
+    return found
 
 
 def _take_back(
@@ -245,7 +287,7 @@ def _take_back(
     if Step.UNSWITCH in steps:
         homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
         homes += [(r.start, r.end) for r in records]
-        new = [f for r in records for f in r.functions]
+        new = [f for r in records for f in (*r.functions, *r.after)]
         _refuse_suspended(memory, procfs.read_maps(work.pid), images, new, tuple(homes))
     transaction = work.begin(memory, records, images, Stopper(work.pid))
     try:

@@ -82,7 +82,7 @@ def revert(
     options: Options,
     progress: Progress | None = None,
 ) -> list[ProcessResult]:
-    """Take updates back: the old code again, under the same safety rule.
+    """Take updates back: what they took over from again, under the same safety rule; mostly that is the old code.
 
     Args:
         hotpatch_ids: `hotpatch_id` of any image of each update; None: all updates.

@@ -27,7 +27,7 @@ import msgspec
 from hotmend.linux.memory import ProcessMemory, Readable
 from hotmend.linux.procfs import Mapping
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES, page_ceil
-from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.hotpatch import Hotpatch, Mark
 
 MAGIC = b"hotmend\x01"
 FORMAT_VERSION = 1
@@ -44,9 +44,13 @@ class EntryRecord:
     Attributes:
         name: of the function.
         address: of the entry in the old image.
-        old_bytes: its first bytes as the old build has them (5 bytes).
+        old_bytes: its first bytes before (5 bytes): those of the old build, or the jump of the hotpatch that this one
+            takes over from.
         stub: the stub in use, and its size in bytes.
         new: the new function.
+        original, original_size: where a stub, this one or that of an earlier hotpatch, has the old function's displaced
+            instructions and goes on in it; 0 where that is not known.
+        original_bytes: the entry's bytes in the old build, where `old_bytes` are an earlier hotpatch's jump.
     """
 
     name: str
@@ -55,6 +59,19 @@ class EntryRecord:
     stub: int
     stub_size: int
     new: int
+    original: int = 0
+    original_size: int = 0
+    original_bytes: bytes = b""
+
+    @property
+    def build_bytes(self) -> bytes:
+        """The entry's first bytes as the old build has them."""
+        return self.original_bytes or self.old_bytes
+
+    @property
+    def restores(self) -> bool:
+        """Whether it leads to the old function: an earlier hotpatch redirects it, this one does not."""
+        return self.new == self.original
 
     @property
     def jump_to_stub(self) -> bytes:
@@ -74,6 +91,22 @@ class FunctionRecord:
     name: str
     address: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRecord:
+    """A variable that a hotpatch added, and where it lives: in its own shadow, or in that of an earlier one.
+
+    Attributes:
+        name, sha256, marks: as in the hotpatch; the marks' offsets count from `address`.
+        address, size: load address and bytes of what is there.
+    """
+
+    name: str
+    address: int
+    size: int
+    sha256: str
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +157,11 @@ class HeaderRecord:
         functions: new functions, none of which may be active when it is taken back.
         applied_at: seconds since 1970 (UTC) at which the shadow was placed.
         frames: where its frame descriptions are; None where it has none.
+        over: gate of the hotpatch of this image that it takes over from; 0: it takes over from the old code.
+        before: what else may not be active at the switch: code of the hotpatch it takes over from.
+        after: what else may not be active when it is taken back: old functions that the other one replaces.
+        variables: that it added; None where that is not known.
+        handed_out: names of added functions whose address it hands out.
     """
 
     hotpatch_id: str
@@ -147,6 +185,11 @@ class HeaderRecord:
     functions: tuple[FunctionRecord, ...]
     applied_at: float
     frames: FramesRecord | None = None
+    over: int = 0
+    before: tuple[FunctionRecord, ...] = ()
+    after: tuple[FunctionRecord, ...] = ()
+    variables: tuple[VariableRecord, ...] | None = None
+    handed_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,15 @@ class RelocationError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A variable of the shadow, link addresses `[start, end)`, whose live copy stands at load address `to`."""
+
+    start: int
+    end: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """What relocation needs to know; load addresses and biases in bytes."""
 
@@ -40,6 +49,7 @@ class Place:
     shadow_bias: int
     gate: int
     imports: Imports
+    moved: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +101,20 @@ def _section_index(hotpatch: Hotpatch) -> Callable[[int], Segment]:
     return find
 
 
-def bias_range(hotpatch: Hotpatch, old_bias: int, imports: Imports) -> tuple[int, int]:
-    """Return the lowest and the highest shadow bias with which every field and every entry jump fits."""
+def bias_range(
+    hotpatch: Hotpatch, old_bias: int, imports: Imports, moved: Sequence[Moved] = (), further: Sequence[int] = ()
+) -> tuple[int, int]:
+    """Return the lowest and the highest shadow bias with which every field and every entry jump fits.
+
+    Args:
+        hotpatch: what to place.
+        old_bias: of the old image.
+        imports: resolved.
+        moved: variables that live elsewhere.
+        further: more values d for which `d - bias` has to fit into 32 bits with sign.
+    """
     low, high = ADDRESS_MIN - (1 << 47), ADDRESS_MAX
-    near: list[int] = []  # values d with -2^31 <= d - bias < 2^31
+    near: list[int] = [*further]  # values d with -2^31 <= d - bias < 2^31
     for relocation in hotpatch.relocations:
         target, sum_ = relocation.target, relocation.addend
         if relocation.kind is RelocationKind.PC32:
@@ -102,7 +122,11 @@ def bias_range(hotpatch: Hotpatch, old_bias: int, imports: Imports) -> tuple[int
                 near.append(old_bias + target.address + sum_ - relocation.address)
             elif isinstance(target, ImportTarget):
                 near.append(imports[target] + sum_ - relocation.address)
+            elif isinstance(target, ShadowTarget) and (place := moved_to(target.address, moved)) is not None:
+                near.append(place + sum_ - relocation.address)
         elif relocation.kind is not RelocationKind.ABS64 and isinstance(target, ShadowTarget):
+            if moved_to(target.address, moved) is not None:
+                continue
             limit = _REACH if relocation.kind is RelocationKind.ABS32S else 2 * _REACH
             low = max(low, -(target.address + sum_))
             high = min(high, limit - 1 - (target.address + sum_))
@@ -146,13 +170,19 @@ def near_stubs_reach(hotpatch: Hotpatch, place: Place) -> bool:
     return True
 
 
+def moved_to(address: int, moved: Sequence[Moved]) -> int | None:
+    """Return the load address at which link address `address` of the shadow lives, if it is one of `moved`."""
+    return next((m.to + address - m.start for m in moved if m.start <= address < m.end), None)
+
+
 def target_value(relocation: Relocation, place: Place) -> int:
     """Return S, a load address (or the value of a weak import: 0)."""
     target = relocation.target
     if isinstance(target, OldTarget):
         return place.old_bias + target.address
     if isinstance(target, ShadowTarget):
-        return place.shadow_bias + target.address
+        moved = moved_to(target.address, place.moved)
+        return place.shadow_bias + target.address if moved is None else moved
     if isinstance(target, GateTarget):
         return place.gate
     return place.imports[target]

@@ -18,6 +18,7 @@ class State(StrEnum):
     STAGED = "staged"  # entries lead to stubs, gate 0: still exactly the old code
     SWITCHED = "switched"  # gate 1: the new code, through the stubs
     SETTLED = "settled"  # entries jump to the new code
+    REPLACED = "replaced"  # gate 1, but a later hotpatch has taken over: its code runs instead
     DAMAGED = "damaged"  # an entry holds none of the bytes it may hold
 
     @property
@@ -60,6 +61,7 @@ class Observation:
         placed: whether shadow and headers are complete.
         gate: whether the gate byte is 1.
         old, stub, new, other: how many entries hold the old bytes, `jmp stub`, `jmp new`, or anything else.
+        replaced: whether a later hotpatch that takes over from this one is active.
     """
 
     placed: bool
@@ -68,6 +70,7 @@ class Observation:
     stub: int
     new: int
     other: int
+    replaced: bool = False
 
     @property
     def damaged(self) -> bool:
@@ -81,6 +84,8 @@ def state_of(seen: Observation) -> State:
         return State.EMPTY
     if seen.damaged:
         return State.DAMAGED
+    if seen.gate and seen.replaced:
+        return State.REPLACED
     if seen.gate:
         return State.SWITCHED if seen.stub else State.SETTLED
     return State.STAGED if seen.stub else State.PLACED
@@ -89,7 +94,7 @@ def state_of(seen: Observation) -> State:
 def steps_to_apply(seen: Observation) -> tuple[Step, ...]:
     """Return the steps from what is seen to SETTLED; a half-done step is done again."""
     state = state_of(seen)
-    if state is State.DAMAGED:
+    if state in (State.DAMAGED, State.REPLACED):
         return ()
     if state is State.STAGED and seen.old:
         state = State.PLACED
@@ -99,7 +104,7 @@ def steps_to_apply(seen: Observation) -> tuple[Step, ...]:
 def steps_to_revert(seen: Observation) -> tuple[Step, ...]:
     """Return the steps from what is seen to PLACED; a half-done step is done again."""
     state = state_of(seen)
-    if state in (State.DAMAGED, State.EMPTY):
+    if state in (State.DAMAGED, State.EMPTY, State.REPLACED):
         return ()
     if state is State.SWITCHED and seen.new:
         state = State.SETTLED

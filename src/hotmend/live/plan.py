@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.procfs import Mapping
+from hotmend.live.code import check_code
 from hotmend.live.core_header import core_header
+from hotmend.live.crossing import (
+    FAR_TEST_BYTES,
+    NEAR_TEST_BYTES,
+    code_after,
+    code_before,
+    crossing_bytes,
+    crossing_code,
+    crossing_entries,
+    reaches,
+)
 from hotmend.live.gate import (
     GATE_OFFSET,
     EntryRecord,
     FramesRecord,
     FunctionRecord,
     HeaderRecord,
+    RegionRecord,
     Shadow,
     find_shadows,
     header_bytes,
@@ -36,12 +49,12 @@ from hotmend.live.layout import (
 )
 from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
 from hotmend.live.ranges import Room, ranges_room
-from hotmend.live.registry import is_of_this_load, observe_entry
+from hotmend.live.registry import is_of_this_load
+from hotmend.live.takeover import Takeover, take_over, variable_records
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.hotpatch import Hotpatch
-from hotmend.model.verdict import Reason, refusal
+from hotmend.model.verdict import refusal
 
-_BREAKPOINT = 0xCC
 _WORST_ADDRESS = 0x7FFF_FFFF_0000
 NO_ROOM = Room()
 
@@ -79,66 +92,13 @@ def find_targets(hotpatches: Sequence[Hotpatch], images: Sequence[MappedImage]) 
     return tuple(targets)
 
 
-def _original_bytes(memory: ProcessMemory, start: int, size: int, shadows: Sequence[Shadow]) -> bytes | None:
-    """Return code as the old build has it: entries that one of our headers owns are put back in the copy."""
-    raw = memory.try_read(start, size)
-    if raw is None:
-        return None
-    content = bytearray(raw)
-    for shadow in shadows:
-        for entry in shadow.record.entries:
-            offset = entry.address - start
-            if 0 <= offset <= size - JUMP_BYTES and observe_entry(entry, bytes(content[offset : offset + 5])) in (
-                "stub",
-                "new",
-            ):
-                content[offset : offset + JUMP_BYTES] = entry.old_bytes[:JUMP_BYTES]
-    return bytes(content)
-
-
-def check_code(target: Target, memory: ProcessMemory, shadows: Sequence[Shadow]) -> tuple[Reason, ...]:
-    """Compare every function to be replaced, and every entry, with what memory holds; return the differences."""
-    bias, differing, trapped = target.image.bias, [], []
-    own = [s for s in shadows if s.record.old_bias == bias and s.record.old_build_id == target.image.build_id]
-    for function in target.hotpatch.replaced:
-        content = _original_bytes(memory, bias + function.old.start, function.old.size, own)
-        if content is None or hashlib.sha256(content).hexdigest() != function.sha256:
-            differing.append(function.name)
-    for entry in target.hotpatch.redirections:
-        if (bias + entry.old) % PAGE_BYTES > PAGE_BYTES - JUMP_BYTES:
-            raise Refusal(refusal("entry-crosses-page", f"the entry of {entry.name} crosses a page boundary"))
-        content = _original_bytes(memory, bias + entry.old, len(entry.entry), own)
-        if content is not None and content[0] == _BREAKPOINT != entry.entry[0]:
-            trapped.append(entry.name)
-        elif content != entry.entry and entry.name not in differing:
-            differing.append(entry.name)
-    reasons = []
-    if trapped:
-        reasons.append(
-            refusal(
-                "breakpoint-at-entry",
-                f"{target.hotpatch.name}: a breakpoint or uprobe stands on a function to be replaced; remove it first",
-                *trapped,
-            )
-        )
-    if differing := [name for name in differing if name not in trapped]:
-        reasons.append(
-            refusal(
-                "code-differs",
-                f"{target.hotpatch.name}: the code in memory is not what build {target.image.build_id} has; "
-                "something else has changed it",
-                *differing,
-            )
-        )
-    return tuple(reasons)
-
-
 def place_all(
     targets: Sequence[Target],
     needs: Sequence[Needs],
     update: tuple[str, ...],
     maps: tuple[Mapping, ...],
     ranges: Room = NO_ROOM,
+    takeovers: Mapping_[str, Takeover] = MappingProxyType({}),
 ) -> tuple[Placement, ...]:
     """Place every target, those that others import from first; the first one placed has the gate.
 
@@ -148,6 +108,7 @@ def place_all(
         update: ids of all hotpatches that share the gate.
         maps: of the process.
         ranges: room that each shadow has for the list of images the unwinder looks into.
+        takeovers: by id of the target.
     """
     room, waiting = list(maps), list(zip(targets, needs, strict=True))
     placed: dict[str, Placement] = {}
@@ -163,7 +124,7 @@ def place_all(
         values = dict(need.values)
         for name, (id_, address) in need.added.items():
             values[name] = placed[id_].record.shadow_bias + address
-        placed[target.id] = place_target(target, update, gate, values, room, ranges)
+        placed[target.id] = place_target(target, update, gate, values, room, ranges, takeovers.get(target.id))
         gate = placed[target.id].record.gate
         waiting.remove(ready)
     return tuple(placed.values())
@@ -174,11 +135,21 @@ def _functions(target: Target, shadow_bias: int) -> tuple[FunctionRecord, ...]:
 
 
 def _record(
-    target: Target, update: tuple[str, ...], start: int, shadow_bias: int, gate: int, ranges: Room
+    target: Target,
+    update: tuple[str, ...],
+    start: int,
+    shadow_bias: int,
+    gate: int,
+    ranges: Room,
+    takeover: Takeover | None,
 ) -> HeaderRecord:
     """Return the header of a shadow whose mapping starts at `start`; entries use near stubs for now."""
-    h, bias, span = target.hotpatch, target.image.bias, span_of(target.hotpatch)
-    header = start + PAGE_BYTES
+    h, bias = target.hotpatch, target.image.bias
+    header, end = start + PAGE_BYTES, shadow_bias + span_of(h).end
+    regions, entries = regions_of(h, shadow_bias, header), _entries(target, shadow_bias, gate, takeover, near=True)
+    if takeover is not None and takeover.crossed:
+        regions = (*regions, RegionRecord(end, end + crossing_bytes(takeover.crossed), "r-x"))
+        end = regions[-1].end
     return HeaderRecord(
         hotpatch_id=target.id,
         update=update,
@@ -194,13 +165,18 @@ def _record(
         header=header,
         gate=gate,
         start=start,
-        end=shadow_bias + span.end + PAGE_BYTES,
-        regions=regions_of(h, shadow_bias, header),
-        entries=_entries(target, shadow_bias, near=True),
+        end=end + PAGE_BYTES,
+        regions=regions,
+        entries=entries,
         replaced=tuple(FunctionRecord(f.name, bias + f.old.start, f.old.size) for f in h.replaced),
         functions=_functions(target, shadow_bias),
         applied_at=time.time(),
         frames=_frames(h, shadow_bias, ranges),
+        over=takeover.active.gate if takeover else 0,
+        before=code_before(takeover.active) if takeover else (),
+        after=code_after(takeover.active, entries) if takeover else (),
+        variables=variable_records(h, shadow_bias, takeover),
+        handed_out=h.handed_out,
     )
 
 
@@ -220,11 +196,17 @@ def _frames(hotpatch: Hotpatch, shadow_bias: int, ranges: Room) -> FramesRecord 
     )
 
 
-def _entries(target: Target, shadow_bias: int, *, near: bool) -> tuple[EntryRecord, ...]:
-    """Return the entries with the stubs in use."""
-    records = []
+def _entries(
+    target: Target, shadow_bias: int, gate: int, takeover: Takeover | None, *, near: bool
+) -> tuple[EntryRecord, ...]:
+    """Return the entries with the stubs in use; those of the hotpatch taken over from have stubs of another kind."""
+    crossed = takeover.crossed if takeover else ()
+    taken = {c.entry.address for c in crossed}
+    records = list(crossing_entries(crossed, shadow_bias, gate))
     for r in target.hotpatch.redirections:
-        stub = r.near_stub if near else r.far_stub
+        stub, test = (r.near_stub, NEAR_TEST_BYTES) if near else (r.far_stub, FAR_TEST_BYTES)
+        if target.image.bias + r.old in taken:
+            continue
         records.append(
             EntryRecord(
                 name=r.name,
@@ -233,6 +215,8 @@ def _entries(target: Target, shadow_bias: int, *, near: bool) -> tuple[EntryReco
                 stub=shadow_bias + stub.start,
                 stub_size=stub.size,
                 new=shadow_bias + r.new,
+                original=shadow_bias + stub.start + test,
+                original_size=stub.size - test,
             )
         )
     return tuple(records)
@@ -245,6 +229,7 @@ def place_target(
     imports: Imports,
     maps: list[Mapping],
     ranges: Room = NO_ROOM,
+    takeover: Takeover | None = None,
 ) -> Placement:
     """Choose where one shadow goes and relocate it in our own memory.
 
@@ -255,13 +240,15 @@ def place_target(
         imports: resolved.
         maps: of the process; the chosen mapping is added.
         ranges: room for the list of images the unwinder looks into.
+        takeover: of the hotpatch that is active on the image.
     """
-    span = span_of(target.hotpatch)
-    room = header_bytes(_record(target, update, _WORST_ADDRESS, _WORST_ADDRESS, _WORST_ADDRESS, ranges))
+    span, worst = span_of(target.hotpatch), _WORST_ADDRESS
+    crossed, moved = (takeover.crossed, takeover.moved) if takeover else ((), ())
+    room = header_bytes(_record(target, update, worst, worst - span.end, worst, ranges, takeover))
     room += ranges.size + PAGE_BYTES
-    low, high = bias_range(target.hotpatch, target.image.bias, imports)
+    low, high = bias_range(target.hotpatch, target.image.bias, imports, moved, reaches(crossed))
     offset = span.start - room
-    size = span.end - span.start + room + PAGE_BYTES
+    size = span.end - span.start + crossing_bytes(crossed) + room + PAGE_BYTES
     start = choose_start(maps, size, low + offset, high + offset, target.image.start - size - PAGE_BYTES)
     if start is None:
         raise Refusal(
@@ -272,13 +259,16 @@ def place_target(
             )
         )
     shadow_bias = start - offset
-    record = _record(target, update, start, shadow_bias, gate or start + PAGE_BYTES + GATE_OFFSET, ranges)
-    place = Place(target.image.bias, shadow_bias, record.gate, imports)
+    gate = gate or start + PAGE_BYTES + GATE_OFFSET
+    place = Place(target.image.bias, shadow_bias, gate, imports, moved)
     near = near_stubs_reach(target.hotpatch, place)
-    record = replace(record, entries=_entries(target, shadow_bias, near=near))
     try:
+        record = _record(target, update, start, shadow_bias, gate, ranges, takeover)
+        record = replace(record, entries=_entries(target, shadow_bias, gate, takeover, near=near))
         contents = relocate(target.hotpatch, place, near=near)
-    except RelocationError as error:
+        if crossed:
+            contents += ((shadow_bias + span.end, crossing_code(crossed, shadow_bias, gate)),)
+    except (RelocationError, OverflowError) as error:
         raise Refusal(refusal("does-not-fit", f"{target.hotpatch.name}: {error}")) from error
     maps.append(Mapping(record.start, record.end, "r-xp", 0, "00:00", 0, ""))
     maps.sort(key=lambda mapping: mapping.start)
@@ -293,32 +283,47 @@ def make_plan(
     memory: ProcessMemory,
     maps: tuple[Mapping, ...],
     shadows: Sequence[Shadow],
+    active: Mapping_[str, HeaderRecord] = MappingProxyType({}),
 ) -> Plan:
     """Check everything and return what to do; raise `Refusal` with all reasons.
 
     A shadow of the same update that is there already (applied before, or left by a patcher that died) is used again.
+
+    Args:
+        targets: hotpatches and images.
+        images: of the process.
+        memory: of the process.
+        maps: of the process.
+        shadows: of the process.
+        active: by id of a target, the header of the hotpatch that is active on its image.
     """
     update = tuple(target.id for target in targets)
     reasons = [reason for target in targets for reason in check_code(target, memory, shadows)]
     if reasons:
         raise Refusal(*reasons)
-    if (known := _placed_before(shadows, targets, update)) is not None:
+    if (known := _placed_before(shadows, targets, update, active)) is not None:
         return Plan(known, ())
+    takeovers = {target.id: take_over(target, active[target.id]) for target in targets if target.id in active}
     needs = resolve_imports(targets, images, memory, maps)
-    placements = place_all(targets, needs, update, maps, ranges_room(targets, images, memory))
+    placements = place_all(targets, needs, update, maps, ranges_room(targets, images, memory), takeovers)
     return Plan(tuple(placement.record for placement in placements), placements)
 
 
 def _placed_before(
-    shadows: Sequence[Shadow], targets: Sequence[Target], update: tuple[str, ...]
+    shadows: Sequence[Shadow],
+    targets: Sequence[Target],
+    update: tuple[str, ...],
+    active: Mapping_[str, HeaderRecord],
 ) -> tuple[HeaderRecord, ...] | None:
     """Return the headers of a complete set of shadows of this very update, the one with the gate first; else None.
+
+    They have to take over from the very hotpatches that are active.
 
     A patcher that died between two images leaves some complete shadows of a set that is not: it is not used.
     """
     groups: dict[int, dict[str, HeaderRecord]] = {}
     for shadow in shadows:
-        if shadow.record.update == update and shadow.placed and _fits(shadow, targets):
+        if shadow.record.update == update and shadow.placed and _fits(shadow, targets, active):
             groups.setdefault(shadow.record.gate, {})[shadow.record.hotpatch_id] = shadow.record
     for gate, group in groups.items():
         if len(group) == len(targets):
@@ -326,9 +331,12 @@ def _placed_before(
     return None
 
 
-def _fits(shadow: Shadow, targets: Sequence[Target]) -> bool:
-    """Tell whether a shadow belongs to one of the targets at its present place."""
-    return any(t.id == shadow.record.hotpatch_id and t.image.bias == shadow.record.old_bias for t in targets)
+def _fits(shadow: Shadow, targets: Sequence[Target], active: Mapping_[str, HeaderRecord]) -> bool:
+    """Tell whether a shadow belongs to one of the targets at its present place, over what is active there."""
+    record = shadow.record
+    if not any(t.id == record.hotpatch_id and t.image.bias == record.old_bias for t in targets):
+        return False
+    return record.over == (active[record.hotpatch_id].gate if record.hotpatch_id in active else 0)
 
 
 def read_shadows(memory: ProcessMemory, images: Sequence[MappedImage]) -> tuple[Shadow, ...]:

@@ -37,11 +37,12 @@ class AppliedHotpatch:
         update: ids of all hotpatches that share its gate.
         name, path, old_build_id, new_build_id, versions, cves, package: as in the hotpatch.
         state: `placed` (taken back, or never switched), `staged` (half-done, old code runs), `switched`,
-            `settled`, `damaged`, or `empty` (its image is no longer loaded, or the shadow is incomplete).
+            `settled`, `replaced`, `damaged`, or `empty` (its image is no longer loaded, or the shadow is incomplete).
         functions: what is redirected.
         applied_at: seconds since 1970, UTC.
         header: load address of the header.
         bytes_mapped: address space of the shadow.
+        replaced_by: `hotpatch_id` of the one whose code runs instead, where the state is `replaced`.
     """
 
     pid: int
@@ -60,6 +61,7 @@ class AppliedHotpatch:
     applied_at: float
     header: int
     bytes_mapped: int
+    replaced_by: str = ""
 
     @property
     def active(self) -> bool:
@@ -92,49 +94,72 @@ def observe(
         records: headers that share one gate.
         placed: whether all shadows are complete.
         shadows: all of the process. An entry that leads into one of them, of another update, is not damaged: for an
-            update that was taken back, or never got further than being placed, it is as good as old.
+            update that was taken back, or never got further than being placed, it is as good as old; for one that
+            the other takes over from, as good as new.
     """
     if not placed:
         return Observation(placed=False, gate=False, old=0, stub=0, new=0, other=0)
     entries = [entry for record in records for entry in record.entries]
-    gate, contents = _read_gate_and_entries(memory, records[0].gate, entries)
+    own = records[0].gate
+    later = gates_above(own, shadows)
+    gates, contents = _read_gates_and_entries(memory, [own, *later], entries)
     counts = {"old": 0, "stub": 0, "new": 0, "other": 0}
-    others = _jumps_of_others(records, shadows)
+    others = _jumps_of_others(own, shadows)
     for entry, content in zip(entries, contents, strict=True):
         kind = observe_entry(entry, content)
-        counts["old" if kind == "other" and content in others.get(entry.address, ()) else kind] += 1
-    known = gate in (b"\0", b"\1")
+        if kind == "other":
+            leads_to = others.get((entry.address, content), set())
+            if gates[0] == b"\1" and leads_to & later:
+                kind = "new"
+            elif leads_to or content == entry.build_bytes:
+                kind = "old"
+        counts[kind] += 1
+    known = gates[0] in (b"\0", b"\1")
     return Observation(
         placed=True,
-        gate=gate == b"\1",
+        gate=gates[0] == b"\1",
         old=counts["old"],
         stub=counts["stub"],
         new=counts["new"],
         other=counts["other"] + (not known),
+        replaced=b"\1" in gates[1:],
     )
 
 
-def _jumps_of_others(records: Sequence[HeaderRecord], shadows: Sequence[Shadow]) -> dict[int, list[bytes]]:
-    """Return what entries hold when an update with another gate has them."""
-    found: dict[int, list[bytes]] = {}
-    for shadow in shadows:
-        if shadow.placed and shadow.record.gate != records[0].gate:
-            for entry in shadow.record.entries:
-                found.setdefault(entry.address, []).extend((entry.jump_to_stub, entry.jump_to_new))
+def gates_above(gate: int, shadows: Sequence[Shadow]) -> set[int]:
+    """Return the gates of all updates that take over from that of `gate`, directly or over others between them."""
+    found: set[int] = set()
+    while more := {s.record.gate for s in shadows if s.placed and s.record.over in {gate, *found}} - found:
+        found |= more
     return found
 
 
-def _read_gate_and_entries(
-    memory: ProcessMemory, gate: int, entries: Sequence[EntryRecord]
-) -> tuple[bytes, list[bytes]]:
-    """Return gate byte and entries as they were at one moment.
+def _jumps_of_others(gate: int, shadows: Sequence[Shadow]) -> dict[tuple[int, bytes], set[int]]:
+    """Return what entries hold when an update with another gate has them: (address, bytes) -> gates."""
+    found: dict[tuple[int, bytes], set[int]] = {}
+    for shadow in shadows:
+        if shadow.placed and shadow.record.gate != gate:
+            for entry in shadow.record.entries:
+                for content in (entry.jump_to_stub, entry.jump_to_new):
+                    found.setdefault((entry.address, content), set()).add(shadow.record.gate)
+    return found
+
+
+def _read_gates_and_entries(
+    memory: ProcessMemory, gates: Sequence[int], entries: Sequence[EntryRecord]
+) -> tuple[list[bytes], list[bytes]]:
+    """Return gate bytes and entries as they were at one moment.
 
     Somebody may be changing them: between two reads of ours any number of steps fit, and a gate from before with
     entries from after looks like damage that is not there. Two readings that are equal are taken for one moment's.
     """
-    seen = memory.read(gate, 1), read_entries(memory, entries)
+
+    def read() -> tuple[list[bytes], list[bytes]]:
+        return [memory.read(gate, 1) for gate in gates], read_entries(memory, entries)
+
+    seen = read()
     for _ in range(_READINGS_MAX):
-        again = memory.read(gate, 1), read_entries(memory, entries)
+        again = read()
         if again == seen:
             break
         seen = again
@@ -170,6 +195,7 @@ def _describe(
     reached = {"old": False, "stub": seen.gate, "new": True, "other": False}
     live = [reached[observe_entry(e, c)] for e, c in zip(record.entries, contents, strict=False)]
     live += [False] * (len(record.entries) - len(live))
+    state = state_of(seen)
     return AppliedHotpatch(
         pid=memory.pid,
         comm=comm,
@@ -179,9 +205,11 @@ def _describe(
         path=record.path,
         old_build_id=record.old_build_id,
         new_build_id=record.new_build_id,
-        state=state_of(seen),
+        state=state,
         functions=tuple(
-            AppliedFunction(e.name, e.address, e.new, alive) for e, alive in zip(record.entries, live, strict=True)
+            AppliedFunction(e.name, e.address, e.new, alive)
+            for e, alive in zip(record.entries, live, strict=True)
+            if not e.restores
         ),
         versions=record.versions,
         cves=record.cves,
@@ -189,7 +217,24 @@ def _describe(
         applied_at=record.applied_at,
         header=record.header,
         bytes_mapped=record.end - record.start,
+        replaced_by=replacing(memory, record, shadows) if state is State.REPLACED else "",
     )
+
+
+def replacing(memory: ProcessMemory, record: HeaderRecord, shadows: Sequence[Shadow]) -> str:
+    """Return the `hotpatch_id` of the active hotpatch that has taken over from `record`; "" where none has."""
+    later = gates_above(record.gate, shadows)
+    active = [
+        s.record
+        for s in shadows
+        if s.placed and s.record.old_bias == record.old_bias and s.record.gate in later and _is_open(memory, s.record)
+    ]
+    covered = {r.over for r in active}
+    return next((r.hotpatch_id for r in active if r.gate not in covered), "")
+
+
+def _is_open(memory: ProcessMemory, record: HeaderRecord) -> bool:
+    return memory.read(record.gate, 1) == b"\1"
 
 
 def process_status(pid: int) -> list[AppliedHotpatch]:

@@ -109,21 +109,21 @@ class Transaction:
                 self.memory.write_checked(record.header + STAGED_OFFSET, bytes([STAGED]))
             self.rewrite("old", lambda entry: entry.jump_to_stub)
         elif step is Step.SWITCH:
-            old = [f for r in self.records for f in r.replaced]
+            old = [f for r in self.records for f in (*r.replaced, *r.before)]
             self.turn_gate(Forbidden(old + self._stubs()), b"\1")
         elif step is Step.SETTLE:
             self.rewrite("stub", lambda entry: entry.jump_to_new)
         elif step is Step.UNSETTLE:
             self.rewrite("new", lambda entry: entry.jump_to_stub)
         elif step is Step.UNSWITCH:
-            new = [f for r in self.records for f in r.functions]
+            new = [f for r in self.records for f in (*r.functions, *r.after)]
             self.turn_gate(Forbidden(new + self._stubs()), b"\0")
         elif step is Step.UNSTAGE:
             self.rewrite("stub", lambda entry: entry.old_bytes)
 
     def probe(self) -> None:
         """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain."""
-        self._in_stop(Forbidden(f for r in self.records for f in r.replaced), lambda _: None)
+        self._in_stop(Forbidden(f for r in self.records for f in (*r.replaced, *r.before)), lambda _: None)
 
     def _stubs(self) -> list[FunctionRecord]:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]

@@ -29,12 +29,14 @@ class Options:
         max_pause_us: budget of one stop, in microseconds.
         dry_run: check everything, write nothing.
         audit: file of the audit record; "": none is kept (throw-away processes).
+        baseline: take back also what an update took over from, down to the old code.
     """
 
     deadline_seconds: float = 10.0
     max_pause_us: int = 5000
     dry_run: bool = False
     audit: str = ""
+    baseline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Work:
             threads=self.transaction.threads if self.transaction and self.transaction.threads else self.threads,
             attempts=self.transaction.attempts if self.transaction else 0,
             pause_us=round(max(stops, default=0.0) * 1e6, 1),
-            redirected=sum(len(record.entries) for record in self.records),
+            redirected=sum(not entry.restores for record in self.records for entry in record.entries),
             shadows=tuple(ShadowReport(r.name, r.hotpatch_id, r.header, r.start, r.end) for r in self.records),
             state=state,
             reasons=reasons,

@@ -1,0 +1,183 @@
+"""A later hotpatch takes over from an earlier one: one switch, the same variables, and back."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
+from hotmend.linux.procfs import read_maps
+from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
+from hotmend.live.gate import hotpatch_id
+from hotmend.live.machine import State
+from hotmend.live.registry import process_status
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.package.decode import decode
+from hotmend.package.encode import encode
+from tests.live.conftest import Target
+
+SOURCE = Path(__file__).with_name("replaced.c")
+ANSWERS = ("0 0 0", "1 1 0", "2 0 2", "3 3 3")
+Start = Callable[..., Target]
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """The baseline, and the hotpatches of three updates of it."""
+
+    program: Path
+    patches: tuple[Hotpatch, ...]
+
+    def ids(self, *numbers: int) -> list[str]:
+        """Return the hotpatch ids of updates 1, 2, 3."""
+        return [hotpatch_id(self.patches[n - 1]) for n in numbers]
+
+
+def make_builds(folder: Path, *flags: str, strip: bool = True) -> Builds:
+    """Compile all four, and compare the baseline with each of the others."""
+    programs = [folder / f"program{version}" for version in range(4)]
+    for version, program in enumerate(programs):
+        command = ["gcc", "-O2", "-pthread", f"-DVERSION={version}", "-Wl,--build-id", *flags]
+        subprocess.run([*command, "-o", str(program), str(SOURCE)], check=True)
+        if strip:
+            subprocess.run(["strip", "-s", str(program)], check=True)
+    old = read_image(programs[0])
+    outcomes = [compare(old, read_image(program)) for program in programs[1:]]
+    assert all(outcome.hotpatch for outcome in outcomes), [outcome.reasons for outcome in outcomes]
+    return Builds(programs[0], tuple(decode(encode(o.hotpatch)) for o in outcomes if o.hotpatch is not None))
+
+
+@pytest.fixture(scope="module", params=["stripped", "named", "fixed"])
+def builds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    """With and without names, and at a fixed address."""
+    flags = ("-no-pie", "-fno-pie") if request.param == "fixed" else ()
+    return make_builds(tmp_path_factory.mktemp("replace"), *flags, strip=request.param != "named")
+
+
+@pytest.fixture(scope="module")
+def stripped(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    """As distributions build."""
+    return make_builds(tmp_path_factory.mktemp("replace"))
+
+
+def done(results: list[ProcessResult], state: str = "applied") -> ProcessResult:
+    """Return the only result, which must be `state`."""
+    (result,) = results
+    assert result.state == state, result
+    return result
+
+
+def change(builds: Builds, target: Target, number: int) -> ProcessResult:
+    """Apply one of the updates."""
+    return done(apply([builds.patches[number - 1]], [target.pid], Options()))
+
+
+def states(target: Target) -> dict[str, State]:
+    """Return hotpatch id -> state."""
+    return {status.id: status.state for status in process_status(target.pid)}
+
+
+def test_one_takes_over_from_the_other_and_gives_way(builds: Builds, start: Start) -> None:
+    target = start(builds.program, "4")
+    assert (target.ask("a"), target.ask("n")) == (ANSWERS[0], "-1")
+    change(builds, target, 1)
+    assert (target.ask("a"), target.ask("n"), target.ask("n")) == (ANSWERS[1], "100", "101")
+    assert target.ask("p") == "102"
+    change(builds, target, 2)
+    assert target.ask("a") == ANSWERS[2]
+    assert (target.ask("n"), target.ask("p"), target.ask("o")) == ("102", "103", "1")
+    first, second, third = builds.ids(1, 2, 3)
+    assert states(target) == {first: State.REPLACED, second: State.SETTLED}
+    assert {s.replaced_by for s in process_status(target.pid)} == {second, ""}
+    assert [s.active for s in process_status(target.pid) if s.id == first] == [False]
+    change(builds, target, 3)
+    assert target.ask("a") == ANSWERS[3]
+    assert (target.ask("n"), target.ask("p"), target.ask("o")) == ("103", "104", "2")
+    assert {s.replaced_by for s in process_status(target.pid)} == {third, ""}
+    done(revert(builds.ids(3), [target.pid], Options()), "reverted")
+    assert (target.ask("a"), target.ask("n"), target.ask("o")) == (ANSWERS[2], "104", "3")
+    done(revert(builds.ids(2), [target.pid], Options()), "reverted")
+    assert (target.ask("a"), target.ask("n"), target.ask("o")) == (ANSWERS[1], "105", "-1")
+    assert states(target) == {first: State.SETTLED, second: State.PLACED, third: State.PLACED}
+    done(revert(None, [target.pid], Options()), "reverted")
+    assert (target.ask("a"), target.ask("n")) == (ANSWERS[0], "-1")
+    assert target.ask("w") == "0 1"
+
+
+def test_down_to_the_old_code(builds: Builds, start: Start) -> None:
+    target = start(builds.program, "2")
+    for number in (1, 2, 3):
+        change(builds, target, number)
+    done(revert(builds.ids(3), [target.pid], Options(dry_run=True, baseline=True)), "would-revert")
+    done(revert(builds.ids(3), [target.pid], Options(baseline=True)), "reverted")
+    assert target.ask("a") == ANSWERS[0]
+    assert set(states(target).values()) == {State.PLACED}
+    assert target.ask("w") == "0 1"
+
+
+def test_what_was_replaced_is_neither_applied_nor_reverted(stripped: Builds, start: Start) -> None:
+    target = start(stripped.program)
+    change(stripped, target, 1)
+    change(stripped, target, 2)
+    for results in (
+        apply([stripped.patches[0]], [target.pid], Options()),
+        revert(stripped.ids(1), [target.pid], Options()),
+    ):
+        result = done(results, "refused")
+        assert [reason.code for reason in result.reasons] == ["replaced-by-later"]
+        assert stripped.ids(2)[0] in result.reasons[0].sentence
+    assert target.ask("a") == ANSWERS[2]
+    done(apply([stripped.patches[1]], [target.pid], Options()), "unchanged")
+    done(repair([target.pid], Options()), "unchanged")
+
+
+def test_shadows_are_used_again(stripped: Builds, start: Start) -> None:
+    """Each hotpatch has one shadow for each hotpatch below it; nothing else is ever mapped."""
+    target, seen = start(stripped.program, "2"), set()
+    for _ in range(8):
+        for number in (1, 2, 3):
+            change(stripped, target, number)
+            assert target.ask("a") == ANSWERS[number]
+        done(revert(stripped.ids(3), [target.pid], Options(baseline=True)), "reverted")
+        change(stripped, target, 2)
+        assert target.ask("a") == ANSWERS[2]
+        done(revert(None, [target.pid], Options()), "reverted")
+        seen.add(tuple((m.start, m.end) for m in read_maps(target.pid)))
+    assert len(seen) == 1
+    assert len(process_status(target.pid)) == 4
+    assert target.ask("w") == "0 1"
+
+
+def test_a_thread_in_code_that_the_later_one_leaves_old_is_waited_for(stripped: Builds, start: Start) -> None:
+    """In the earlier one's function at the switch, in the old function on the way back."""
+    target, hurry = start(stripped.program), Options(deadline_seconds=0.3)
+    change(stripped, target, 1)
+    target.send("s")
+    time.sleep(0.2)
+    result = done(apply([stripped.patches[1]], [target.pid], hurry), "refused")
+    assert [reason.code for reason in result.reasons] == ["function-active"]
+    assert change(stripped, target, 2).attempts > 3
+    assert (target.read(), target.ask("a")) == ("slept 1", ANSWERS[2])
+    target.send("s")
+    time.sleep(0.2)
+    result = done(revert(stripped.ids(2), [target.pid], hurry), "refused")
+    assert [reason.code for reason in result.reasons] == ["function-active"]
+    assert (target.read(), target.ask("a")) == ("slept 0", ANSWERS[2])
+    done(revert(stripped.ids(2), [target.pid], Options()), "reverted")
+    assert target.ask("a") == ANSWERS[1]
+
+
+def test_addresses_of_added_functions(tmp_path: Path, start: Start) -> None:
+    builds = make_builds(tmp_path, "-DHANDS_OUT")
+    target = start(builds.program)
+    change(builds, target, 1)
+    assert target.ask("k") == "1"
+    result = done(apply([builds.patches[1]], [target.pid], Options()), "refused")
+    assert [reason.code for reason in result.reasons] == ["added-function-kept"]
+    assert target.ask("a") == ANSWERS[1]
