@@ -1,0 +1,78 @@
+"""Stops, remote calls and changes of code that the program must not see. The long form: `python -m faults.unseen`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.unseen import Seen, changes, plain_stops, remote_calls, seen_by, unseen_make
+from hotmend.linux import remote, window
+from hotmend.model.hotpatch import Hotpatch
+from tests.live.conftest import Target
+
+Start = Callable[..., Target]
+real_seal = remote.seal_xsave
+STOPS, CALLS = 150, 100
+NAMES = {
+    "epoll_wait", "poll", "select", "nanosleep", "clock_nanosleep", "futex", "futex_bitset", "sigtimedwait", "recv",
+    "read", "accept", "floating", "sequences", "lost-sequences", "signalled", "strange-signals", "main",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def watchful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Hotpatch]:
+    """The target that looks, and a hotpatch for it."""
+    return unseen_make(tmp_path_factory.mktemp("unseen"))
+
+
+def noticed(target: Target) -> dict[str, Seen]:
+    """Return what the target saw, by name."""
+    return {one.name: one for one in seen_by(target) if not one.unseen}
+
+
+def test_nothing_is_seen(watchful: tuple[Path, Hotpatch], start: Start) -> None:
+    path, hotpatch = watchful
+    target = start(path)
+    plain_stops(target.pid, STOPS)
+    remote_calls(target.pid, CALLS)
+    changes(target.pid, hotpatch, 1)
+    assert {one.name for one in seen_by(target)} >= NAMES
+    assert noticed(target) == {}
+
+
+def test_it_would_see_an_interrupted_call(
+    watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result of a call that the stop interrupted is left as the kernel left it."""
+    target = start(watchful[0])
+    monkeypatch.setattr(window, "_RESTARTABLE", bytes(512))
+    monkeypatch.setattr(window, "RESTARTABLE_CALLS", frozenset())
+    plain_stops(target.pid, 20)
+    seen = noticed(target)
+    assert {"epoll_wait", "sigtimedwait"} <= seen.keys()
+    assert seen["epoll_wait"].interrupted > 0
+
+
+def test_it_would_see_registers_and_stacks(
+    watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame of a remote call with valid flags for the alternate stack, and without the floating-point registers."""
+    target = start(watchful[0])
+    monkeypatch.setattr(remote, "_INVALID_SS_FLAGS", 2)  # SS_DISABLE, which the kernel believes
+    monkeypatch.setattr(remote, "seal_xsave", lambda area: real_seal(area[:160] + bytes(256) + area[416:]))
+    remote_calls(target.pid, CALLS)
+    seen = noticed(target)
+    assert seen["floating"].changed + seen["floating"].early > 0
+    assert seen["main"].changed + seen["poll"].changed > 0
+
+
+def test_it_would_see_a_broken_sequence(
+    watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads inside a restartable sequence make the call, and come back without the sequence's protection."""
+    target = start(watchful[0])
+    monkeypatch.setattr(remote.RemoteCaller, "_in_critical_section", lambda *_: False)
+    remote_calls(target.pid, CALLS, "sequences")
+    assert noticed(target)["lost-sequences"].changed > 0
