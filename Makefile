@@ -2,6 +2,7 @@
 # make test    lint, types and all tests (root: they change running processes)
 # make demo    a stock nginx and its security update, under load
 # make bench   the figures of the issue, from real runs
+# make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
 # make pairs faults   compiled pairs with one known change each: what is dangerous must be refused (root)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo bench pairs faults clean
+.PHONY: setup test lint types demo bench mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -42,6 +43,12 @@ demo: setup
 bench: setup
 	@$(BIN)/python -m bench
 
+mutants: setup
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,mutants]'
+	@rm -rf mutants
+	$(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+
 pairs: setup
 	@$(BIN)/python -m pairs
 
@@ -49,4 +56,4 @@ faults: setup
 	@$(BIN)/python -m faults
 
 clean:
-	rm -rf .venv .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .cache build mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

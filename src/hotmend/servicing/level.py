@@ -58,20 +58,22 @@ def windows_level(windows: Windows, channel: Channel, calendar: Calendar) -> Lev
         *_leaving(since, baseline, channel),
         *_gaps(windows, baseline, unlisted, [r for r in (baseline, *since) if r.id not in waiting]),
     )
-    return _judged(Level(Line.ON, baseline, hotpatch, pending, causes))
+    return _judged(baseline, hotpatch, pending, causes)
 
 
-def _judged(level: Level) -> Level:
-    """Return the level with the line that its causes leave: one that leads off beats any that is unknown."""
-    if not level.causes:
+def _judged(
+    baseline: Release, hotpatch: Release | None, pending: tuple[Release, ...], causes: tuple[Cause, ...]
+) -> Level:
+    """Return the level with the line that the causes leave: one that leads off beats any that is unknown."""
+    if not causes:
         stays = cause(
             "on-line",
             "Every update installed since {baseline} keeps the machine on the line.",
-            baseline=_id(level.baseline),
+            baseline=baseline.id,
         )
-        return Level(Line.ON, level.baseline, level.hotpatch, level.pending, (stays,))
-    off = any(each.code in _LEADS_OFF for each in level.causes)
-    return Level(Line.OFF if off else Line.UNKNOWN, level.baseline, level.hotpatch, level.pending, level.causes)
+        return Level(Line.ON, baseline, hotpatch, pending, (stays,))
+    off = any(each.code in _LEADS_OFF for each in causes)
+    return Level(Line.OFF if off else Line.UNKNOWN, baseline, hotpatch, pending, causes)
 
 
 _LEADS_OFF = frozenset({"left-line", "not-in-exact-set"})
@@ -79,10 +81,6 @@ _LEADS_OFF = frozenset({"left-line", "not-in-exact-set"})
 
 def _unknown(why: Cause, pending: tuple[Release, ...] = ()) -> Level:
     return Level(Line.UNKNOWN, None, None, pending, (why,))
-
-
-def _id(release: Release | None) -> str:
-    return release.id if release else ""
 
 
 def _order(release: Release) -> tuple[date, str]:
@@ -231,13 +229,9 @@ def linux_level(linux: Linux, channel: Channel, calendar: Calendar) -> Level:
             if running & release.images.keys() or None in running:
                 break
             hotpatch = release
-    causes: tuple[Cause, ...] = ()
-    if None in running:
-        causes = (
-            cause(
-                "build-id-unknown",
-                "Of {count} running images the build is not known.",
-                count=sum(image.effective_build_id is None for image in linux.images),
-            ),
-        )
-    return _judged(Level(Line.ON, baseline, hotpatch, (), causes))
+    unnamed = cause(
+        "build-id-unknown",
+        "Of {count} running images the build is not known.",
+        count=sum(image.effective_build_id is None for image in linux.images),
+    )
+    return _judged(baseline, hotpatch, (), (unnamed,) if None in running else ())
