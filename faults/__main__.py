@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(tally: Tally, seconds: float, step: int) -> None:
-    found = ", ".join(f"{tally.found[code]} {code}" for code in ("old", "new", "half", "dead"))
+    found = ", ".join(f"{tally.found[code]} {code}" for code in ("old", "new", "later", "half", "dead"))
     which = "each system call" if step == 1 else f"every {step}th system call"
     print(
         f"{tally.deed}: {tally.kills} points ({which}), {tally.survivals} survivals; found {found}; "

@@ -11,15 +11,19 @@ from functools import partial
 from faults.target import Health, Program, health_of, stands_still, target_start
 from faults.tracer import Ran, run_traced
 from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
+from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
 from tests.live.conftest import Target
 
-DEEDS = ("apply", "revert", "re-apply")
+DEEDS = ("apply", "revert", "re-apply", "replace", "give-way")
+"""The last two: a later update takes over from the one that is on, and is taken back."""
+_FRESH = ("apply", "replace")
+"""Deeds that place a shadow, for which each target can serve once."""
 OPTIONS = Options(deadline_seconds=20.0, max_pause_us=2_000_000)
 """A traced patcher is slow: each of its system calls waits for the tracer twice."""
 
-_WHOLE = frozenset({State.EMPTY, State.PLACED, State.SETTLED})
+_WHOLE = frozenset({State.EMPTY, State.PLACED, State.SETTLED, State.REPLACED})
 _MISSES_MAX = 3
 
 
@@ -30,8 +34,8 @@ class Tally:
     Attributes:
         deed: one of `DEEDS`.
         kills: points at which the patcher was killed, or held.
-        survivals: targets that were whole afterwards: alive, all old or all new, no answer wrong.
-        found: how many were `old`, `new`, `half` or `dead` after the kill.
+        survivals: targets that were whole afterwards: alive, all as before the deed or as after it, no answer wrong.
+        found: how many were `old`, `new`, `later`, `half` or `dead` after the kill.
         left: how many of them had something to repair, and `repaired`: how many were whole after `hotmend repair`.
         went_on: how many could be changed there and back again after that.
         wrong, interrupted: answers that neither build gives; calls that returned EINTR.
@@ -94,16 +98,20 @@ class Sweep:
             self._drop()
 
     def _prepared(self, deed: str) -> Target:
-        """Return a target from which the deed can begin; only a first apply needs one that was never touched."""
-        if deed == "apply":
+        """Return a target from which the deed can begin."""
+        if deed in _FRESH:
             self._drop()
         if self._target is None:
             self._target = target_start(self._program, self._threads)
             if deed == "re-apply":
                 self._change(self._target, "apply")
                 self._change(self._target, "revert")
+            if _takes_over(deed):
+                self._change(self._target, "apply")
         if deed == "revert":
             self._change(self._target, "apply")
+        elif deed == "give-way":
+            self._change(self._target, "replace")
         elif deed == "re-apply":
             self._change(self._target, "revert")
         health_of(self._target)
@@ -121,13 +129,17 @@ class Sweep:
         """Do the deed without anything happening to it."""
         if deed == "revert":
             results = revert(None, [target.pid], OPTIONS)
+        elif deed == "give-way":
+            results = revert([hotpatch_id(h) for h in self._program.later], [target.pid], OPTIONS)
+        elif deed == "replace":
+            results = apply(self._program.later, [target.pid], OPTIONS)
         else:
             results = apply(self._program.hotpatches, [target.pid], OPTIONS)
         return _done(results)
 
     def _judge_whole_run(self, tally: Tally, target: Target, ran: Ran) -> None:
         """A run that came to its end must have done the deed."""
-        wanted = "old" if tally.deed == "revert" else "new"
+        wanted = {"revert": "old", "replace": "later"}.get(tally.deed, "new")
         health = health_of(target)
         if ran.exit_code != 0 or health.code != wanted or health.changes > 1 or health.wrong:
             tally.failures.append(f"{tally.deed}, not killed: exit code {ran.exit_code}, {health}")
@@ -141,7 +153,7 @@ class Sweep:
         tally.found[_verdict(health)] += 1
         tally.wrong += health.wrong
         tally.interrupted += health.interrupted
-        if _verdict(health) not in ("old", "new") or health.wrong:
+        if _verdict(health) not in _codes(tally.deed) or health.wrong:
             tally.failures.append(f"{where}: {health}")
             self._drop()
             return
@@ -160,19 +172,32 @@ class Sweep:
             self._drop()
             return
         tally.repaired += bool(left)
-        if self._goes_on(target):
+        if (seen := self._goes_on(target, tally.deed)) == "":
             tally.went_on += 1
         else:
-            tally.failures.append(f"{where}: could not be changed there and back afterwards")
+            tally.failures.append(f"{where}: could not be changed there and back afterwards: {seen}")
             self._drop()
 
-    def _goes_on(self, target: Target) -> bool:
-        """Tell whether the target can still be changed there and back."""
-        self._change(target, "apply")
+    def _goes_on(self, target: Target, deed: str) -> str:
+        """Change the target there and back; return what was not as it should be, or nothing."""
+        there, back = ("replace", "give-way") if _takes_over(deed) else ("apply", "revert")
+        before, after = _codes(deed)
+        went = self._change(target, there)
         changed = health_of(target)
-        self._change(target, "revert")
-        back = health_of(target)
-        return (changed.code, back.code, back.changes, changed.wrong, back.wrong) == ("new", "old", 1, 0, 0)
+        returned = self._change(target, back)
+        left = health_of(target)
+        if (changed.code, left.code, left.changes, changed.wrong, left.wrong) == (after, before, 1, 0, 0):
+            return ""
+        return f"{there}: {went}, {changed}; {back}: {returned}, {left}"
+
+
+def _takes_over(deed: str) -> bool:
+    return deed in ("replace", "give-way")
+
+
+def _codes(deed: str) -> tuple[str, str]:
+    """Return what a target may be while the deed is done: without the update it is about, and with it."""
+    return ("new", "later") if _takes_over(deed) else ("old", "new")
 
 
 def _done(results: list[ProcessResult]) -> bool:

@@ -14,7 +14,8 @@ from tests.live.handmade import compile_target, make_hotpatch
 
 FOLDER = Path(__file__).parent
 _FUNCTIONS = 8
-_OLD, _NEW = 1, 2
+_LEFT = 7
+"""Which answer, in the order of the target's, the later update leaves as it was."""
 _ALIVE_SECONDS = 10.0
 _ROUNDS = 2
 """The first may have begun before we asked."""
@@ -22,10 +23,17 @@ _ROUNDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An executable with a library of its own, and the update for both: two hotpatches, one switch."""
+    """An executable with a library of its own, and updates for both: two hotpatches, one switch.
+
+    Attributes:
+        path: of the executable.
+        hotpatches: the update.
+        later: another one for the same builds, which leaves one function as it was in them.
+    """
 
     path: Path
     hotpatches: tuple[Hotpatch, ...]
+    later: tuple[Hotpatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Health:
     """What the target says of itself.
 
     Attributes:
-        code: `old`, `new`, `half`, or `dead`.
+        code: `old`, `new`, `later`, `half`, or `dead`.
         changes: most changes of the answer that one thread has seen since it was asked last.
         wrong: answers that neither build gives, or sums that came out wrong.
         interrupted: calls that returned EINTR.
@@ -51,10 +59,12 @@ def program_make(folder: Path) -> Program:
     library = compile_target(FOLDER / "library.c", folder / "libtarget.so", "-shared", "-fPIC", _build_id())
     link = ("-L" + str(folder), "-ltarget", f"-Wl,-rpath,{folder}", _build_id())
     path = compile_target(FOLDER / "target.c", folder / "target", *link)
-    answers = {f"f{n}": _NEW for n in range(_FUNCTIONS)} | {"outer": _NEW}
-    return Program(
-        path, (make_hotpatch(path, answers), make_hotpatch(library, {f"g{n}": _NEW for n in range(_FUNCTIONS)}))
-    )
+    updates = []
+    for build in (2, 3):
+        answers = {f"f{n}": build for n in range(_FUNCTIONS) if build == 2 or n != _LEFT} | {"outer": build}
+        others = {f"g{n}": build for n in range(_FUNCTIONS)}
+        updates.append((make_hotpatch(path, answers), make_hotpatch(library, others)))
+    return Program(path, updates[0], updates[1])
 
 
 def _build_id() -> str:
@@ -72,16 +82,16 @@ def health_of(target: Target) -> Health:
     wrong = interrupted = 0
     changes: list[int] = []
     rounds = None
-    seen: set[int] = set()
+    seen: set[str] = set()
     while True:
         try:
-            answers = {int(word) for word in target.ask("a").split()}
+            answers = [int(word) for word in target.ask("a").split()]
             words = [int(word) for word in target.ask("c").split()]
         except (OSError, ValueError):
             return Health("dead")
         if not answers or len(words) < 5 or target.process.poll() is not None:
             return Health("dead")
-        seen |= answers
+        seen.add(_code(answers))
         wrong, interrupted = wrong + words[0] + words[2], interrupted + words[1]
         changes = [old + new for old, new in zip(changes or [0] * len(words[4:]), words[4:], strict=True)]
         rounds = 0 if rounds is None else rounds + words[3]  # the first answer is about the time before
@@ -90,8 +100,14 @@ def health_of(target: Target) -> Health:
         if time.monotonic() - began > _ALIVE_SECONDS:
             return Health("dead", max(changes), wrong, interrupted)
         time.sleep(0.005)
-    code = {frozenset({_OLD}): "old", frozenset({_NEW}): "new"}.get(frozenset(seen), "half")
-    return Health(code, max(changes), wrong, interrupted)
+    return Health(seen.pop() if len(seen) == 1 else "half", max(changes), wrong, interrupted)
+
+
+def _code(answers: list[int]) -> str:
+    """Return which build the answers of all functions are of."""
+    left, *others = answers[_LEFT], *answers[:_LEFT], *answers[_LEFT + 1 :]
+    codes = {(1, 1): "old", (2, 2): "new", (1, 3): "later"}
+    return codes.get((left, others[0]), "half") if len(set(others)) == 1 else "half"
 
 
 def stands_still(target: Target) -> bool:

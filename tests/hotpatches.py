@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from hotmend.model.addresses import PAGE_BYTES, BuildId, Extent, LinkAddress, page_ceil
 from hotmend.model.hotpatch import (
+    AddedVariable,
     GateTarget,
     Hotpatch,
     ImportTarget,
+    Mark,
     NewFunction,
     OldTarget,
     Redirection,
@@ -98,6 +100,8 @@ def sample() -> Hotpatch:
         versions=("1.22.1-9+deb12u2", "1.22.1-9+deb12u3"),
         package="server",
         update_bytes=600_000,
+        variables=(AddedVariable("counter", extent(0x3000, 8), "0" * 64, (Mark("name:counter", 0),)),),
+        handed_out=("callback",),
     )
 
 

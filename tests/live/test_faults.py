@@ -42,7 +42,7 @@ def test_killed_at_a_system_call(both_images: Program, deed: str) -> None:
     assert tally.kills >= KILLS - 3
 
 
-@pytest.mark.parametrize("deed", ["apply", "revert"])
+@pytest.mark.parametrize("deed", ["apply", "revert", "replace"])
 def test_asleep_at_a_system_call(both_images: Program, deed: str) -> None:
     sweep = Sweep(both_images, 16, hold_seconds=1.0)
     tally = sweep.run(deed, sampled(sweep.calls(deed), DELAYS), lambda _: None)

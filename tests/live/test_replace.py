@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.target import health_of, program_make
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.linux.procfs import read_maps
@@ -21,6 +22,7 @@ from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.decode import decode
 from hotmend.package.encode import encode
 from tests.live.conftest import Target
+from tests.live.handmade import make_hotpatch
 
 SOURCE = Path(__file__).with_name("replaced.c")
 ANSWERS = ("0 0 0", "1 1 0", "2 0 2", "3 3 3")
@@ -181,3 +183,28 @@ def test_addresses_of_added_functions(tmp_path: Path, start: Start) -> None:
     result = done(apply([builds.patches[1]], [target.pid], Options()), "refused")
     assert [reason.code for reason in result.reasons] == ["added-function-kept"]
     assert target.ask("a") == ANSWERS[1]
+
+
+def test_a_function_that_two_in_a_row_leave_old(program: Path, start: Start) -> None:
+    target = start(program, "4")
+    first, second, third, fourth = (
+        make_hotpatch(program, answers)
+        for answers in ({"first": 2, "second": 2}, {"first": 3}, {"first": 4}, {"first": 5, "second": 5})
+    )
+    for hotpatch, answer in ((first, "2 2 2"), (second, "3 1 3"), (third, "4 1 4"), (fourth, "5 5 5")):
+        done(apply([hotpatch], [target.pid], Options()))
+        assert target.ask("a") == answer
+    for hotpatch, answer in ((fourth, "4 1 4"), (third, "3 1 3"), (second, "2 2 2"), (first, "1 1 1")):
+        done(revert([hotpatch_id(hotpatch)], [target.pid], Options()), "reverted")
+        assert target.ask("a") == answer
+
+
+def test_an_update_is_replaced_in_all_its_images_or_in_none(tmp_path: Path, start: Start) -> None:
+    both = program_make(tmp_path)
+    target = start(both.path, "2")
+    done(apply(both.hotpatches, [target.pid], Options()))
+    result = done(apply(both.later[:1], [target.pid], Options()), "refused")
+    assert [reason.code for reason in result.reasons] == ["replaces-part"]
+    assert health_of(target).code == "new"
+    done(apply(both.later, [target.pid], Options()))
+    assert health_of(target).code == "later"

@@ -1,11 +1,12 @@
 """Entries that lead to an earlier hotpatch's code: the stubs between that one and the one that takes over.
 
-    near:  cmpb $0, gate(%rip) ; jne after ; jmp before
-    far:   push %rax ; movabs $gate, %rax ; cmpb $0, (%rax) ; pop %rax ; jne after ; jmp before
+    near:  cmpb $0, gate(%rip) ; jne after ; jmp before ; jmp original
+    far:   push %rax ; movabs $gate, %rax ; cmpb $0, (%rax) ; pop %rax ; jne after ; jmp before ; jmp original
 
 While the gate is 0 the stub means the earlier hotpatch: its new function, or the old one where it restores that. While
 it is 1 it means the later one: its new function, or the old function where only the earlier one redirects the entry.
-The old function is reached by its displaced instructions, which a stub of the hotpatch that redirected it first has.
+For the latter *after* is the last jump, so that no two shadows want the same bytes in an entry. It leads to the old
+function's displaced instructions, which a stub of the hotpatch that redirected it first has.
 """
 
 from __future__ import annotations
@@ -86,11 +87,12 @@ def crossing_entries(crossed: Sequence[Crossing], shadow_bias: int, gate: int) -
             address=c.entry.address,
             old_bytes=c.entry.jump_to_new,
             stub=shadow_bias + c.stub,
-            stub_size=len(_gate_test(c, shadow_bias, gate)) + _BRANCH_BYTES + JUMP_BYTES,
-            new=shadow_bias + c.redirection.new if c.redirection else c.entry.original,
+            stub_size=len(_gate_test(c, shadow_bias, gate)) + _BRANCH_BYTES + 2 * JUMP_BYTES,
+            new=_after(c, shadow_bias, gate),
             original=c.entry.original,
             original_size=c.entry.original_size,
             original_bytes=c.entry.build_bytes,
+            restores=c.redirection is None,
         )
         for c in crossed
     )
@@ -104,10 +106,17 @@ def crossing_code(crossed: Sequence[Crossing], shadow_bias: int, gate: int) -> b
 def stub_code(crossing: Crossing, shadow_bias: int, gate: int) -> bytes:
     """Return one stub; `OverflowError` if a jump does not reach its goal."""
     test = _gate_test(crossing, shadow_bias, gate)
-    after = shadow_bias + crossing.redirection.new if crossing.redirection else crossing.entry.original
     behind = shadow_bias + crossing.stub + len(test) + _BRANCH_BYTES
-    branch = b"\x0f\x85" + (after - behind).to_bytes(4, "little", signed=True)
-    return test + branch + jump(behind, crossing.entry.new)
+    distance = _after(crossing, shadow_bias, gate) - behind
+    jumps = jump(behind, crossing.entry.new) + jump(behind + JUMP_BYTES, crossing.entry.original)
+    return test + b"\x0f\x85" + distance.to_bytes(4, "little", signed=True) + jumps
+
+
+def _after(crossing: Crossing, shadow_bias: int, gate: int) -> int:
+    """Return the load address to which the entry leads once the gate is 1."""
+    if crossing.redirection is not None:
+        return shadow_bias + crossing.redirection.new
+    return shadow_bias + crossing.stub + len(_gate_test(crossing, shadow_bias, gate)) + _BRANCH_BYTES + JUMP_BYTES
 
 
 def _gate_test(crossing: Crossing, shadow_bias: int, gate: int) -> bytes:

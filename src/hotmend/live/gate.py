@@ -51,6 +51,7 @@ class EntryRecord:
         original, original_size: where a stub, this one or that of an earlier hotpatch, has the old function's displaced
             instructions and goes on in it; 0 where that is not known.
         original_bytes: the entry's bytes in the old build, where `old_bytes` are an earlier hotpatch's jump.
+        restores: it leads to the old function: an earlier hotpatch redirects it, this one does not.
     """
 
     name: str
@@ -62,16 +63,12 @@ class EntryRecord:
     original: int = 0
     original_size: int = 0
     original_bytes: bytes = b""
+    restores: bool = False
 
     @property
     def build_bytes(self) -> bytes:
         """The entry's first bytes as the old build has them."""
         return self.original_bytes or self.old_bytes
-
-    @property
-    def restores(self) -> bool:
-        """Whether it leads to the old function: an earlier hotpatch redirects it, this one does not."""
-        return self.new == self.original
 
     @property
     def jump_to_stub(self) -> bytes:
