@@ -264,7 +264,7 @@ def test_a_malicious_mirror_that_leaves_files_out_is_no_source(world: World) -> 
 
 
 def test_what_is_withdrawn_is_not_fetched(world: World) -> None:
-    assert world.sign(world.publisher().withdraw(CHANNEL, HOTPATCH, "it loops"), "stable1", "stable2") is None
+    assert world.sign(world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops"), "stable1", "stable2") is None
     for tier in Tier:
         channel = world.client(tier).channel()
         assert _refusal(channel.fetch(HOTPATCH)) == "release-withdrawn"

@@ -84,7 +84,7 @@ def _refresh(world: World, disk: Disk | None) -> None:
 
 
 def _ask_withdrawal(world: World) -> None:
-    world.publisher().withdraw(CHANNEL, HOTPATCH, "it loops")
+    world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops")
 
 
 def _ask_online_keys(world: World) -> None:

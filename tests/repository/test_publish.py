@@ -29,7 +29,7 @@ def _code(refusal: pytest.ExceptionInfo[Refusal]) -> str:
 
 
 def test_one_signature_after_another(world: World) -> None:
-    pending = world.publisher().withdraw(CHANNEL, HOTPATCH, "it loops")
+    pending = world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops")
     assert pending is not None
     assert pending.missing == {f"stable.{CHANNEL}": 2}
     again = world.sign(pending, "stable2")
@@ -42,7 +42,7 @@ def test_one_signature_after_another(world: World) -> None:
 
 
 def test_a_withdrawal_is_in_force_for_canary_before_anybody_signs(world: World) -> None:
-    world.publisher().withdraw(CHANNEL, HOTPATCH, "it loops")
+    world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops")
     entries = [world.client(tier).channel().index.find(HOTPATCH) for tier in (Tier.CANARY, Tier.STABLE)]
     assert [entry.withdrawn for entry in entries if entry] == ["it loops", None]
 
@@ -90,7 +90,7 @@ def test_a_hotpatch_without_its_baseline_goes_nowhere(original: World, tmp_path:
 
 def test_what_was_withdrawn_is_not_promoted(world: World) -> None:
     world.publisher().add(baseline(world.now, "next"), {})
-    world.publisher().withdraw(CHANNEL, "next", "wrong day")
+    world.publisher().withdraw(CHANNEL, ("next",), "wrong day")
     with pytest.raises(Refusal) as refusal:
         world.publisher().promote(CHANNEL, ("next",))
     assert _code(refusal) == "release-withdrawn"
@@ -99,7 +99,7 @@ def test_what_was_withdrawn_is_not_promoted(world: World) -> None:
 def test_a_request_that_was_overtaken_is_refused(world: World) -> None:
     world.publisher().add(baseline(world.now, "next"), {})
     first = world.publisher().promote(CHANNEL, ("next",))
-    assert world.sign(world.publisher().withdraw(CHANNEL, HOTPATCH, "it loops"), "stable1", "stable2") is None
+    assert world.sign(world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops"), "stable1", "stable2") is None
     assert [p.stale for p in world.publisher().pending()] == [True]
     with pytest.raises(Refusal) as refusal:
         world.sign(first, "stable1", "stable2")

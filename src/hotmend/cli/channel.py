@@ -48,9 +48,9 @@ _NOTES_BYTES_MAX: Final = 100_000
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
-_json = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-_repository = click.argument("repository", type=_FOLDER)
-_secret = click.option(
+json_option = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+repository_argument = click.argument("repository", type=_FOLDER)
+secret_option = click.option(
     "--secret",
     "secret_file",
     type=_FILE,
@@ -60,7 +60,7 @@ _secret = click.option(
 )
 
 
-def _refusable(command: Callable[P, int]) -> Callable[P, int]:
+def refusable(command: Callable[P, int]) -> Callable[P, int]:
     """Print a refusal and make it an exit code."""
 
     @wraps(command)
@@ -85,8 +85,8 @@ channel_command.add_command(fetch_command)
 @channel_command.command("key")
 @click.argument("file", type=_FILE)
 @click.option("--of", "reference", metavar="KEY", help="Write the public half of a key that exists, as FILE.")
-@_secret
-@_json
+@secret_option
+@json_option
 def key_command(file: Path, reference: str | None, secret_file: Path | None, as_json: bool) -> int:
     """Make a key: FILE for its owner alone, FILE.pub for everybody."""
     if reference is None:
@@ -100,7 +100,7 @@ def key_command(file: Path, reference: str | None, secret_file: Path | None, as_
 
 
 @channel_command.command("init")
-@_repository
+@repository_argument
 @click.argument("channel")
 @click.option("--root-key", "root", type=_FILE, multiple=True, metavar="PUB", help="Public key for the root.")
 @click.option("--root-threshold", type=int, default=2, show_default=True, help="How many have to sign a root.")
@@ -110,9 +110,9 @@ def key_command(file: Path, reference: str | None, secret_file: Path | None, as_
 @click.option("--stable-threshold", type=int, default=2, show_default=True)
 @click.option("--online-key", "online", multiple=True, metavar="KEY", help="Key for snapshot and timestamp.")
 @click.option("--canary-key", "canary", multiple=True, required=True, metavar="KEY", help="Key for the canary tier.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def init_command(
     repository: Path,
     channel: str,
@@ -139,21 +139,21 @@ def init_command(
         _absolute(online),
         _absolute(canary),
     )
-    pending = _publisher(repository, secret_file).init(channel, founding)
+    pending = publisher_open(repository, secret_file).init(channel, founding)
     published_print((), pending, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("keys")
-@_repository
+@repository_argument
 @click.argument("role", required=False)
 @click.option("--add", type=_FILE, multiple=True, metavar="PUB", help="Public key that may sign from then on.")
 @click.option("--remove", multiple=True, metavar="ID", help="First digits of the id of a key that may sign no more.")
 @click.option("--threshold", type=int, help="How many have to sign.")
 @click.option("--signer", multiple=True, metavar="KEY", help="Key of this host, for a role that it signs itself.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def keys_command(
     repository: Path,
     role: str | None,
@@ -165,7 +165,7 @@ def keys_command(
     as_json: bool,
 ) -> int:
     """List who may sign for each role, or ask for other keys for ROLE."""
-    publisher = _publisher(repository, secret_file)
+    publisher = publisher_open(repository, secret_file)
     if not (add or remove or threshold or signer):
         roles_print(_roles(publisher, role), as_json=as_json)
         return ExitCode.DONE
@@ -177,7 +177,7 @@ def keys_command(
 
 
 @channel_command.command("add")
-@_repository
+@repository_argument
 @click.argument("channel")
 @click.argument("files", nargs=-1, type=_FILE, metavar="FILE...")
 @click.option("--document", type=_FILE, metavar="FILE", help="The release in full, as JSON.")
@@ -188,9 +188,9 @@ def keys_command(
 @click.option("--non-security", is_flag=True, help="Not a security update.")
 @click.option("--urgency", type=click.Choice(("unknown", "low", "medium", "high", "critical")), default="unknown")
 @click.option("--notes", type=_FILE, metavar="FILE", help="Release notes, plain text.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def add_command(repository: Path, channel: str, files: tuple[Path, ...], as_json: bool, **options: Any) -> int:
     """Publish a release to the canary tier of CHANNEL.
 
@@ -207,67 +207,67 @@ def add_command(repository: Path, channel: str, files: tuple[Path, ...], as_json
     if len(wanted) != len(bundles):
         raise UsageError(f"{release.id} has {len(wanted)} bundles, not {len(bundles)}")
     names = tuple(file.name for file in wanted)
-    _publisher(repository, options["secret_file"]).add(release, dict(zip(names, bundles, strict=True)))
+    publisher_open(repository, options["secret_file"]).add(release, dict(zip(names, bundles, strict=True)))
     published_print((release.id,), None, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("promote")
-@_repository
+@repository_argument
 @click.argument("channel")
 @click.argument("releases", nargs=-1, required=True, metavar="RELEASE...")
-@_json
-@_refusable
+@json_option
+@refusable
 def promote_command(repository: Path, channel: str, releases: tuple[str, ...], as_json: bool) -> int:
     """Ask for releases of the canary tier to be offered to the stable tier."""
-    pending = _publisher(repository, None).promote(channel, releases)
+    pending = publisher_open(repository, None).promote(channel, releases)
     published_print((), pending, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("withdraw")
-@_repository
+@repository_argument
 @click.argument("channel")
 @click.argument("release")
 @click.option("--reason", required=True, help="One line, for everybody.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def withdraw_command(
     repository: Path, channel: str, release: str, reason: str, secret_file: Path | None, as_json: bool
 ) -> int:
     """Withdraw a release: from canary at once; where the stable tier has it, that waits for signatures."""
-    pending = _publisher(repository, secret_file).withdraw(channel, release, reason)
+    pending = publisher_open(repository, secret_file).withdraw(channel, (release,), reason)
     published_print((release,), pending, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("issue")
-@_repository
+@repository_argument
 @click.argument("channel")
 @click.argument("release")
 @click.option("--title", required=True, help="What goes wrong, one line.")
 @click.option("--workaround", default="", help="What helps.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def issue_command(
     repository: Path, channel: str, release: str, title: str, workaround: str, secret_file: Path | None, as_json: bool
 ) -> int:
     """Add a known issue to a release; published as a withdrawal is."""
     issue = KnownIssue(title, datetime.now(UTC).replace(microsecond=0), workaround)
-    pending = _publisher(repository, secret_file).add_issue(channel, release, issue)
+    pending = publisher_open(repository, secret_file).add_issue(channel, release, issue)
     published_print((release,), pending, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("renew")
-@_repository
-@_json
-@_refusable
+@repository_argument
+@json_option
+@refusable
 def renew_command(repository: Path, as_json: bool) -> int:
     """Ask for new signatures of all that is signed offline, before it expires."""
-    published_print((), _publisher(repository, None).renew(), as_json=as_json)
+    published_print((), publisher_open(repository, None).renew(), as_json=as_json)
     return ExitCode.DONE
 
 
@@ -277,9 +277,9 @@ def renew_command(repository: Path, as_json: bool) -> int:
 @click.option("--root", type=_FILE, metavar="FILE", help="A root that you trust: the request must be about it.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Where to write; REQUEST.signatures by default.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def sign_command(
     request: Path,
     keys: tuple[str, ...],
@@ -309,14 +309,14 @@ def sign_command(
 
 
 @channel_command.command("accept")
-@_repository
+@repository_argument
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="SIGNATURES...")
-@_secret
-@_json
-@_refusable
+@secret_option
+@json_option
+@refusable
 def accept_command(repository: Path, files: tuple[Path, ...], secret_file: Path | None, as_json: bool) -> int:
     """Take signatures that came back; once there are enough, publish what they sign."""
-    publisher = _publisher(repository, secret_file)
+    publisher = publisher_open(repository, secret_file)
     for file in files:
         signatures = requests.signatures_decode(_read(file, requests.SIGNATURES_BYTES_MAX), str(file))
         pending = publisher.accept(signatures)
@@ -325,23 +325,23 @@ def accept_command(repository: Path, files: tuple[Path, ...], secret_file: Path 
 
 
 @channel_command.command("refresh")
-@_repository
-@_secret
-@_json
-@_refusable
+@repository_argument
+@secret_option
+@json_option
+@refusable
 def refresh_command(repository: Path, secret_file: Path | None, as_json: bool) -> int:
     """Sign anew what this host signs, before it expires. For a timer, at least once a day."""
-    published_print(_publisher(repository, secret_file).refresh(), None, as_json=as_json)
+    published_print(publisher_open(repository, secret_file).refresh(), None, as_json=as_json)
     return ExitCode.DONE
 
 
 @channel_command.command("status")
-@_repository
-@_json
-@_refusable
+@repository_argument
+@json_option
+@refusable
 def status_command(repository: Path, as_json: bool) -> int:
     """Show what is offered, what waits and for how long, and what expires. Exit code 1 where something soon does."""
-    publisher = _publisher(repository, None)
+    publisher = publisher_open(repository, None)
     state, settings, contents = publisher.contents()
     now = datetime.now(UTC)
     roles = (layout.ROOT, layout.TARGETS, *state.delegated, layout.SNAPSHOT, layout.TIMESTAMP)
@@ -357,22 +357,22 @@ def status_command(repository: Path, as_json: bool) -> int:
 
 
 @channel_command.command("pending")
-@_repository
-@_json
-@_refusable
+@repository_argument
+@json_option
+@refusable
 def pending_command(repository: Path, as_json: bool) -> int:
     """Show the requests that wait for signatures: where they are, and what they do."""
-    pending = _publisher(repository, None).pending()
+    pending = publisher_open(repository, None).pending()
     pending_print(tuple(request_shape(p, datetime.now(UTC)) for p in pending), as_json=as_json)
     return ExitCode.DONE if pending else ExitCode.NOTHING_TO_DO
 
 
 @channel_command.command("bundle")
-@_repository
+@repository_argument
 @click.argument("file", type=_FILE)
 @click.option("--channel", "channels", multiple=True, help="Take this channel along; all by default.")
 @click.option("--tier", "tiers", type=click.Choice([t.value for t in Tier]), multiple=True, default=["stable"])
-@_json
+@json_option
 def bundle_command(
     repository: Path, file: Path, channels: tuple[str, ...], tiers: tuple[str, ...], as_json: bool
 ) -> int:
@@ -382,7 +382,8 @@ def bundle_command(
     return ExitCode.DONE
 
 
-def _publisher(repository: Path, secret_file: Path | None) -> Publisher:
+def publisher_open(repository: Path, secret_file: Path | None) -> Publisher:
+    """Return the publisher of a repository; passphrases come from the file, or from a person."""
     return Publisher(repository, _secrets(secret_file))
 
 

@@ -35,6 +35,7 @@ _ON_LINUX = (
     "audit",
     "survey",
     "channel",
+    "publish",
     "doctor",
     "symbols",
 )

@@ -561,6 +561,22 @@ class PublishedShape(msgspec.Struct, frozen=True):
     waiting: RequestShape | None
 
 
+class PublishShape(msgspec.Struct, frozen=True):
+    """`publish run`: what it did; `collected` files were deleted, `problems` are for a person."""
+
+    published: tuple[str, ...]
+    withdrawn: tuple[str, ...]
+    waiting: RequestShape | None
+    collected: int
+    problems: tuple[str, ...]
+
+
+class WorkedShape(msgspec.Struct, frozen=True):
+    """`publish worker`: how many builds were done here."""
+
+    builds: int
+
+
 class SignedShape(msgspec.Struct, frozen=True):
     """`channel sign`: what was signed, and where the signatures are."""
 

@@ -161,18 +161,37 @@ def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[
     Raises:
         InputError: `changelog` is no Debian changelog.
     """
+    entries = changelog_entries(changelog, old_version, new_version)
+    found = {cve for entry in entries for cve in _CVE.findall(entry.text)}
+    return tuple(sorted(found, key=lambda cve: [int(number) for number in cve.split("-")[1:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogEntry:
+    """One version in a changelog. `urgency` is as Debian writes it; `text` has a line for each line of changes."""
+
+    version: str
+    urgency: str
+    text: str
+
+
+def changelog_entries(changelog: str, old_version: str, new_version: str) -> tuple[ChangelogEntry, ...]:
+    """Return the entries above `old_version` up to `new_version`, newest first.
+
+    Raises:
+        InputError: `changelog` is no Debian changelog.
+    """
     from debian.changelog import Changelog, ChangelogParseError
 
     try:
         entries = Changelog(changelog, max_blocks=CHANGELOG_ENTRIES_MAX, allow_empty_author=True, strict=False)
     except (ChangelogParseError, ValueError) as error:
         raise InputError(f"damaged changelog: {error}") from None
-    found: set[str] = set()
-    for entry in entries:
-        version = str(entry.version)
-        if version_order(version, new_version) <= 0 < version_order(version, old_version):
-            found.update(_CVE.findall("\n".join(entry.changes())))
-    return tuple(sorted(found, key=lambda cve: [int(number) for number in cve.split("-")[1:]]))
+    return tuple(
+        ChangelogEntry(version, str(entry.urgency or "").lower(), "\n".join(entry.changes()).strip("\n"))
+        for entry in entries
+        if version_order(version := str(entry.version), new_version) <= 0 < version_order(version, old_version)
+    )
 
 
 def read_control(path: Path) -> Deb822:

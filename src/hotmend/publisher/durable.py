@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hotmend.publisher.liveness import Liveness
 
 SQLITE_EXECUTOR: Final = "local"
 _POLL_SECONDS = 0.1
+_TAKE_OVER_SECONDS = 5.0
 _OPEN = ["ENQUEUED", "PENDING", "DELAYED"]
 
 Fields = dict[str, object]
@@ -205,9 +207,11 @@ def _first_line(error: Exception) -> str:
 
 def wait(queue: Queue, prefix: str | None, stop: threading.Event, changed: Callable[[int], None]) -> None:
     """Wait until nothing with this prefix is left on the queue, and take over from processes that have died."""
-    rounds = 0
-    while (left := queue.open_count(prefix)) and not stop.wait(1.0):
+    pause = _POLL_SECONDS
+    asked = -_TAKE_OVER_SECONDS
+    while (left := queue.open_count(prefix)) and not stop.wait(pause):
         changed(left)
-        rounds += 1
-        if rounds % 5 == 1:
+        pause = min(pause * 1.5, 1.0)
+        if time.monotonic() - asked >= _TAKE_OVER_SECONDS:
             queue.take_over()
+            asked = time.monotonic()

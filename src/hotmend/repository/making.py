@@ -54,15 +54,7 @@ def hotpatch_release(bundles: tuple[bytes, ...], about: About, made: datetime) -
     contents = [unpack(data) for data in bundles]
     packages = tuple(dict.fromkeys(_step(hotpatch) for hotpatches in contents for hotpatch in hotpatches))
     identity = about.id or _identity(made, packages)
-    files = tuple(
-        ReleaseFile(
-            name=file_name(identity, number),
-            bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            images=tuple(image_of(hotpatch) for hotpatch in hotpatches),
-        )
-        for number, (data, hotpatches) in enumerate(zip(bundles, contents, strict=True))
-    )
+    files = tuple(release_file(file_name(identity, number), data) for number, data in enumerate(bundles))
     return HotpatchRelease(
         format=1,
         id=identity,
@@ -80,6 +72,16 @@ def hotpatch_release(bundles: tuple[bytes, ...], about: About, made: datetime) -
         packages=packages,
         files=files,
     )
+
+
+def release_file(name: str, bundle: bytes, builders: tuple[str, ...] = ()) -> ReleaseFile:
+    """Return what a release says about a bundle.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    images = tuple(image_of(hotpatch) for hotpatch in unpack(bundle))
+    return ReleaseFile(name, len(bundle), hashlib.sha256(bundle).hexdigest(), images, builders)
 
 
 def image_of(hotpatch: Hotpatch) -> ReleaseImage:

@@ -158,29 +158,35 @@ class Publisher:
                 bundles |= self._bundles(channel, release)
             return self._request_stable(state, settings, before, stable, bundles)
 
-    def amend(self, channel: str, identity: str, change: Callable[[AnyRelease], AnyRelease]) -> Pending | None:
-        """Withdraw a release or add a known issue: at once for canary, as a request where the stable tier has it.
+    def amend(
+        self, channel: str, identities: tuple[str, ...], change: Callable[[AnyRelease], AnyRelease]
+    ) -> Pending | None:
+        """Change what may change of releases: at once for canary, as one request for those that stable has.
 
         Raises:
-            Refusal: no tier has the release.
+            Refusal: the canary tier has no such release.
         """
         with self.store.lock():
             state, settings = self._sound(channel)
             canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
-            amended = change(_find(canary, identity))
-            self._publish_canary(state, settings, tiers.with_release(canary, amended), {})
-            if identity not in stable.releases:
+            before = stable
+            for identity in identities:
+                amended = change(_find(canary, identity))
+                canary = tiers.with_release(canary, amended)
+                stable = tiers.with_release(stable, amended) if identity in stable.releases else stable
+            self._publish_canary(state, settings, canary, {})
+            if stable is before:
                 return None
             state, settings = self._sound(channel)
-            return self._request_stable(state, settings, stable, tiers.with_release(stable, amended), {})
+            return self._request_stable(state, settings, before, stable, {})
 
-    def withdraw(self, channel: str, identity: str, reason: str) -> Pending | None:
-        """Withdraw a release (`amend`)."""
-        return self.amend(channel, identity, lambda release: tiers.withdrawn(release, reason, self._now()))
+    def withdraw(self, channel: str, identities: tuple[str, ...], reason: str) -> Pending | None:
+        """Withdraw releases (`amend`)."""
+        return self.amend(channel, identities, lambda release: tiers.withdrawn(release, reason, self._now()))
 
     def add_issue(self, channel: str, identity: str, issue: KnownIssue) -> Pending | None:
         """Add a known issue (`amend`)."""
-        return self.amend(channel, identity, lambda release: tiers.with_issue(release, issue))
+        return self.amend(channel, (identity,), lambda release: tiers.with_issue(release, issue))
 
     def rekey(
         self,
@@ -371,6 +377,9 @@ class Publisher:
     ) -> Pending:
         role = layout.tier_role(after.channel, Tier.STABLE)
         current = state.role(role)
+        # Hotpatches are cumulative and share files: what stable has already need not travel to the signer.
+        there = current.signed.targets
+        bundles = {n: b for n, b in bundles.items() if layout.file_path(after.channel, after.tier, n) not in there}
         files = tiers.files_of(after, current, bundles)
         unsigned = metadata.with_files(metadata.following(current, self._expires(role, settings)), files)
         changed = {i: data for i, data in after.documents.items() if before.documents.get(i) != data}

@@ -17,7 +17,7 @@ from hotmend.model.verdict import Reason, Verdict
 
 RELEASE_FORMAT: Final = 1
 PACKAGES_MAX: Final = 200_000
-FILES_MAX: Final = 64
+FILES_MAX: Final = 4096
 IMAGES_MAX: Final = 10_000
 RELEASES_MAX: Final = 50_000
 ITEMS_MAX: Final = 10_000
@@ -139,12 +139,14 @@ class ReleaseFile(_Value, frozen=True):
         name: beside the document.
         bytes, sha256: of the file.
         images: what is in it, in order.
+        builders: processes that each built it, byte for byte the same; empty where nobody compared.
     """
 
     name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9.-]{0,119}\.hotmend\Z")]
     bytes: Annotated[int, Meta(ge=1, le=256 << 20)]
     sha256: Sha256
     images: Annotated[tuple[ReleaseImage, ...], Meta(min_length=1, max_length=IMAGES_MAX)]
+    builders: Annotated[tuple[Line, ...], Meta(max_length=100)] = ()
 
 
 class Release(_Value, frozen=True, tag_field="kind"):

@@ -179,7 +179,8 @@ def serve(tasks: dict[str, Task]) -> None:
 
 if __name__ == "__main__":
     from hotmend.image.references import learn_common_heads
-    from hotmend.publisher.survey.tasks import TASKS
+    from hotmend.publisher.release import builds
+    from hotmend.publisher.survey import tasks
 
     learn_common_heads()
-    serve(TASKS)
+    serve(tasks.TASKS | builds.TASKS)

@@ -76,9 +76,14 @@ def _lost(what: str) -> Answer:
 
 
 class Pool:
-    """As many nurseries as children may run at once on this machine. Safe to use from several threads."""
+    """As many nurseries as children may run at once on this machine. Safe to use from several threads.
+
+    Attributes:
+        size: how many.
+    """
 
     def __init__(self, count: int, *, memory_bytes: int, seconds: float) -> None:
+        self.size = count
         self._all = tuple(Nursery() for _ in range(count))
         self._free: queue.SimpleQueue[Nursery] = queue.SimpleQueue()
         for nursery in self._all:

@@ -24,13 +24,14 @@ _NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A binary package as a suite offers it. `size` is that of the .deb, in bytes."""
+    """A binary package as a suite offers it. `size` is that of the .deb, in bytes, `sha256` its digest."""
 
     package: str
     source: str
     version: str
     architecture: str
     size: int
+    sha256: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -142,6 +143,7 @@ def read_offers(text: str, wanted: frozenset[str] | None = None) -> Iterator[Off
             fields["Version"],
             architecture,
             int(size) if size.isdecimal() else 0,
+            fields.get("SHA256", ""),
         )
 
 

@@ -1,0 +1,1 @@
+"""From a distribution's suites to releases of a channel: what `hotmend publish` does."""

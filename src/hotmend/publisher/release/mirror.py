@@ -1,0 +1,190 @@
+"""What the suites of a plan offer, by an apt of the channel's own: its lists, its keys, its packages.
+
+apt checks the signature of each Release file with the keys that the plan names for the suite, the lists against the
+Release file, and each package against the lists; a list that is older than the one it has, or expired, it refuses. The
+machine's own sources, keys and lists are neither used nor changed; its proxy settings are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hotmend.image.deb import version_order
+from hotmend.model.errors import FetchError, InputError
+from hotmend.publisher import feed
+from hotmend.publisher.feed import PackageVersion
+from hotmend.publisher.release.plan import Plan, Suite
+from hotmend.publisher.survey.suites import Offer, read_offers
+
+APT_SECONDS_MAX: Final = 1800
+_HELPER = "/usr/lib/apt/apt-helper"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The newest version of a package over all suites.
+
+    Attributes:
+        offer: name, source, version, architecture, size, SHA-256.
+        security: a suite of security updates offers exactly this version.
+    """
+
+    offer: Offer
+    security: bool
+
+
+class Mirror:
+    """The suites of a plan, and a store of packages that remembers what the archive has forgotten.
+
+    Attributes:
+        debs: the store.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        root = Path(plan.state)
+        self._plan = plan
+        self._apt = root / "apt"
+        self.debs = root / "debs"
+        self._lock = threading.Lock()
+
+    def update(self) -> None:
+        """Fetch the lists anew.
+
+        Raises:
+            FetchError: a suite cannot be reached, or is not signed as the plan says; the lists are as before.
+        """
+        self._configure()
+        self._run(["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], refused="Skipping acquire")
+
+    def offers(self) -> dict[str, Current]:
+        """Return the newest version of each package, by name."""
+        found: dict[str, Current] = {}
+        for suite in self._plan.suite:
+            for offer in self._suite_offers(suite):
+                present = found.get(offer.package)
+                order = 1 if present is None else version_order(offer.version, present.offer.version)
+                if present is None or order > 0:
+                    found[offer.package] = Current(offer, suite.security)
+                elif order == 0 and suite.security:
+                    found[offer.package] = replace(present, security=True)
+        return found
+
+    def fetch(self, wanted: Iterable[PackageVersion]) -> dict[PackageVersion, Path]:
+        """Return the files of packages, from the store or from the archive.
+
+        Raises:
+            FetchError: the archive does not offer one of them (any more).
+        """
+        self._configure()
+        versions = tuple(dict.fromkeys(wanted))
+        with self._lock:
+            missing = [version for version in versions if feed.find(self.debs, version) is None]
+            if missing:
+                self._download(missing)
+        files = {version: feed.find(self.debs, version) for version in versions}
+        lost = [version for version, path in files.items() if path is None]
+        if lost:
+            raise FetchError(f"apt downloaded another file than {lost[0]}")
+        return {version: path for version, path in files.items() if path is not None}
+
+    def forget(self, keep: Iterable[PackageVersion]) -> int:
+        """Delete the packages of the store that nobody needs any more; return how many."""
+        wanted = {feed.find(self.debs, version) for version in keep}
+        gone = [path for path in self.debs.glob("*.deb") if path not in wanted] if self.debs.is_dir() else []
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _suite_offers(self, suite: Suite) -> Iterator[Offer]:
+        form = "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)"
+        filters = ("Identifier: Packages", "Architecture: amd64")
+        listing = self._run(["apt-get", "indextargets", "--format", form, *filters])
+        rows = [line.split("\t") for line in listing.splitlines()]
+        where = (suite.uri.rstrip("/"), suite.name)
+        paths = [path for uri, name, path in rows if (uri.rstrip("/"), name) == where]
+        # A suite with nothing in it has no list; that one without its components fails, `update` has seen to.
+        for path in dict.fromkeys(paths):
+            yield from read_offers(self._run([_HELPER, "cat-file", path]))
+
+    def _download(self, missing: list[PackageVersion]) -> None:
+        """Put packages into the store."""
+        self.debs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.debs) as folder:
+            self._run(["apt-get", "-q", "download", *map(str, missing)], cwd=folder)
+            for path in Path(folder).glob("*.deb"):
+                path.replace(self.debs / path.name)
+
+    def _configure(self) -> None:
+        """Write the settings of this apt."""
+        if (self._apt / "apt.conf").exists() and (self._apt / "sources.list").read_text() == self._sources():
+            return
+        for name in ("state/lists/partial", "cache/archives/partial", "etc"):
+            (self._apt / name).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._apt / "state" / "lists", ignore_errors=True)
+        (self._apt / "state/lists/partial").mkdir(parents=True)
+        settings: Mapping[str, object] = {
+            "Dir::State": self._apt / "state",
+            "Dir::State::status": "/dev/null",
+            "Dir::Cache": self._apt / "cache",
+            "Dir::Etc::sourcelist": self._apt / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::trusted": "/dev/null",
+            "Dir::Etc::trustedparts": self._apt / "etc",
+            "Dir::Etc::preferencesparts": self._apt / "etc",
+            "APT::Architecture": "amd64",
+            "APT::Architectures": "amd64",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Acquire::AllowInsecureRepositories": "0",
+            "Acquire::AllowDowngradeToInsecureRepositories": "0",
+        }
+        (self._apt / "sources.list").write_text(self._sources())
+        (self._apt / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
+
+    def _sources(self) -> str:
+        lines = []
+        for suite in self._plan.suite:
+            if any(c.isspace() or c in "[]" for c in suite.signed_by) or not Path(suite.signed_by).is_file():
+                raise InputError(f"{suite.name}: {suite.signed_by!r} is no file with keys", "signed_by in the plan")
+            options = f"arch=amd64 signed-by={Path(suite.signed_by).absolute()}"
+            lines.append(f"deb [{options}] {suite.uri} {suite.name} {' '.join(suite.components)}\n")
+        return "".join(lines)
+
+    def _run(self, command: list[str], cwd: str | None = None, refused: str = "") -> str:
+        """Run apt; what it says is an error as well where it has the words `refused` in it."""
+        environment = os.environ | {"APT_CONFIG": str(self._apt / "apt.conf"), "LC_ALL": "C.UTF-8"}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=APT_SECONDS_MAX,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise FetchError(f"{command[0]} is not installed", "publishing needs apt") from None
+        except subprocess.TimeoutExpired:
+            raise FetchError(f"{command[0]} did not answer within {APT_SECONDS_MAX} s") from None
+        said = done.stderr.decode("utf-8", "replace").splitlines()
+        complaints = [line[3:] for line in said if line.startswith("E: ") or (refused and refused in line)]
+        if done.returncode or (refused and complaints):
+            reason = complaints[0] if complaints else "failed"
+            raise FetchError(f"{' '.join(command[:3])}: {reason}", "nothing was published")
+        return done.stdout.decode("utf-8", "replace")
+
+
+def digest_of(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
