@@ -282,7 +282,7 @@ def _image(path: str, disk: str | None, effective: str | None, *units: str) -> R
         ),
         (
             {"baseline": None},
-            [("12-08", "restart", "services-restart"), _BASE],
+            [("11-20", "reboot", "baseline-missing"), ("12-08", "restart", "services-restart"), _BASE],
         ),
     ],
 )
@@ -299,6 +299,7 @@ def test_linux_reasons_are_sentences() -> None:
         ("kernel-behind", "The kernel that runs is 6.1.0-40-amd64; 6.1.0-41-amd64 is installed."),
         ("process-behind", "? runs old code of /b."),
         ("process-behind", "a.service runs old code of /a."),
+        ("baseline-missing", "The baseline of 2026-10 is published and not installed."),
         ("services-restart", "No hotpatch comes to this machine: services restart for the updates of 2026-12."),
         ("baseline-due", "Baseline of 2027-01: planned each quarter, it ends in a reboot."),
     ]

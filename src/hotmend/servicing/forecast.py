@@ -176,7 +176,7 @@ def _due(standing: Standing, channel: Channel, plan: Sequence[Month], lapses: Se
 
 def _baseline_cause(month: Month, today: date) -> Cause:
     if month.day <= today:
-        return cause("baseline-missing", "The baseline of {month} is published and not installed.", month=month.name)
+        return _missing(month.name)
     if month.release is not None and month.release.kind is Kind.UNPLANNED_BASELINE:
         return cause(
             "unplanned-baseline-due",
@@ -184,6 +184,10 @@ def _baseline_cause(month: Month, today: date) -> Cause:
             month=month.name,
         )
     return cause("baseline-due", "Baseline of {month}: planned each quarter, it ends in a reboot.", month=month.name)
+
+
+def _missing(month: str) -> Cause:
+    return cause("baseline-missing", "The baseline of {month} is published and not installed.", month=month)
 
 
 def _off_cause(standing: Standing, month: Month) -> Cause:
@@ -252,6 +256,9 @@ def linux_forecast(linux: Linux, standing: Standing, channel: Channel, calendar:
         Due(today, Need.RESTART, cause("process-behind", "{unit} runs old code of {path}.", unit=unit, path=path))
         for unit, path in _behind(linux)
     ]
+    newest = _newest_baseline(calendar, channel, today)
+    if newest is not None and (standing.level.baseline is None or standing.level.baseline.day < newest.day):
+        due.append(Due(today, Need.REBOOT, _missing(newest.month), newest.month))
     on_line = standing.hotpatched and standing.level.line is Line.ON
     for month in plan:
         if month.day <= today:
@@ -262,6 +269,12 @@ def linux_forecast(linux: Linux, standing: Standing, channel: Channel, calendar:
         elif not on_line:
             due.append(Due(month.day, Need.RESTART, _off_cause_linux(month), month.name, month.release is None))
     return Forecast(until, tuple(due), tuple(due), _next_hotpatch(plan, today))
+
+
+def _newest_baseline(calendar: Calendar, channel: Channel, today: date) -> Release | None:
+    """Return the last baseline that was published; None where the calendar has none."""
+    found = [r for r in calendar.releases(channel.name) if r.kind.is_baseline and not r.planned and r.day <= today]
+    return found[-1] if found else None
 
 
 def _off_cause_linux(month: Month) -> Cause:
