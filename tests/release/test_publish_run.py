@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,58 +12,12 @@ from hotmend.package.bundle import unpack
 from hotmend.publisher.release.mirror import Mirror
 from hotmend.publisher.release.plan import plan_load
 from hotmend.publisher.release.run import Settings, run_publish
-from hotmend.publisher.release.session import Done
 from hotmend.repository.client import Fetched
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, UnplannedBaseline
-from tests.release.archive import MAIN, SECURITY, Archive, keyring
-from tests.repository.kit import CHANNEL, World
-
-PACKAGES = ("alpha", "beta", "gamma")
-
-
-@pytest.fixture(scope="module")
-def distribution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    """Three packages, as they were released."""
-    root = tmp_path_factory.mktemp("archive") / "root"
-    with keyring("sample") as (home, public):
-        archive = Archive(root, home, public)
-        for package in PACKAGES:
-            archive.put(MAIN, package, "1.0-1")
-        archive.publish()
-        yield archive
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("channel")).make_keys().found()
-
-
-class Vendor:
-    """Who publishes: a distribution, a repository, a plan, a clock."""
-
-    def __init__(self, archive: Archive, world: World, folder: Path) -> None:
-        self.archive = archive
-        self.world = world
-        self.folder = folder
-        self.plan()
-
-    def plan(self, more: str = "") -> None:
-        self.file = self.archive.plan(self.folder, CHANNEL, PACKAGES, more)
-
-    def run(self) -> Done:
-        self.archive.publish()
-        plan = plan_load(self.file)
-        return run_publish(plan, self.world.publisher(), Settings(workers=1), lambda: self.world.now, lambda *_: None)
-
-    def releases(self, tier: Tier = Tier.CANARY) -> dict[str, AnyRelease]:
-        _, _, contents = self.world.publisher().contents()
-        return dict(next(c for c in contents if c.tier is tier).releases)
-
-
-@pytest.fixture
-def vendor(distribution: Archive, repository: World, tmp_path: Path) -> Vendor:
-    return Vendor(distribution.copy(tmp_path / "archive"), repository.copy(tmp_path), tmp_path)
+from tests.release.archive import SECURITY, Archive, keyring
+from tests.release.vendor import PACKAGES, Vendor
+from tests.repository.kit import CHANNEL
 
 
 def _applies(release: AnyRelease) -> set[tuple[str, str, str]]:

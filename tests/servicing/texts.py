@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from hotmend.model.verdict import Verdict
 from hotmend.servicing.enrollment import State
 from hotmend.servicing.forecast import Need
 from hotmend.servicing.install import Outcome
@@ -23,16 +24,18 @@ _FIELDS = {
     "known_issues.toml": {"title", "cost"},
 }
 _WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *Line, *Kind, *Need}
+_RELEASES = {"security", "non-security", "unknown", "critical", *Verdict}
+"""What releases of a channel may say of themselves."""
 _CLI = ("check.py", "check_shapes.py", "calendar.py")
 
 
 def texts() -> set[str]:
     """Return every text that has a translation."""
-    found = set(map(str, _WORDS))
+    found = set(map(str, _WORDS | _RELEASES))
     for path in [*(SOURCE / "servicing").glob("*.py"), *(SOURCE / "reference").glob("*.py"), *_cli()]:
         found.update(_marked(path))
-    template = SOURCE / "reference" / "calendar.html.j2"
-    found.update(re.findall(r'say\("([^"]+)"\)', template.read_text()))
+    for template in (SOURCE / "reference").glob("*.j2"):
+        found.update(re.findall(r'say\("([^"]+)"\)', template.read_text()))
     products = tomllib.loads((SOURCE / "reference" / "data" / "products.toml").read_text())["product"]
     found.update(product["name"] for product in products)
     for name, fields in _FIELDS.items():

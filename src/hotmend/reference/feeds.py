@@ -1,8 +1,9 @@
-"""The calendar as others read it: iCalendar, Atom and HTML. The libraries for them are used here alone."""
+"""Calendar and release notes as others read them: iCalendar, Atom, HTML. The libraries for them are used here alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from feedgen.feed import FeedGenerator
@@ -97,18 +98,83 @@ def _moment(release: Release) -> datetime:
 
 def calendar_html(releases: Sequence[Release], reader: Reader, made: datetime) -> str:
     """Return releases as one HTML page without scripts and without anything from elsewhere."""
-    environment = Environment(
+    channels = sorted({release.channel for release in releases})
+    return (
+        _templates()
+        .get_template("calendar.html.j2")
+        .render(
+            say=reader.text,
+            day=reader.day,
+            language=reader.language,
+            made=reader.moment(made),
+            channels=[(name, [each for each in reversed(releases) if each.channel == name]) for name in channels],
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NotedImage:
+    """One image of a release: the build it applies to, verdict, and functions that came out in the proof, of all."""
+
+    package: str
+    old_version: str
+    new_version: str
+    path: str
+    old_build_id: str
+    verdict: str
+    reconstructed: int
+    reconstructible: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The notes of one release.
+
+    Attributes:
+        id, title, kind, classification, urgency, requires: as the release has them.
+        made: when.
+        cves: that it fixes.
+        issues: known ones: title, workaround, what resolves it.
+        withdrawn: the reason, "" for a release that stands.
+        images: all of them.
+        text: for people.
+    """
+
+    id: str
+    title: str
+    kind: str
+    made: datetime
+    classification: str
+    urgency: str
+    requires: str
+    cves: tuple[str, ...]
+    issues: tuple[tuple[str, str, str], ...]
+    withdrawn: str
+    images: tuple[NotedImage, ...]
+    text: str
+
+
+def notes_html(channel: str, notes: Sequence[Notes], reader: Reader, made: datetime) -> str:
+    """Return release notes as one HTML page, newest first, each with its id as anchor."""
+    return (
+        _templates()
+        .get_template("notes.html.j2")
+        .render(
+            say=reader.text,
+            moment=reader.moment,
+            language=reader.language,
+            channel=channel,
+            notes=sorted(notes, key=lambda note: (note.made, note.id), reverse=True),
+            made=reader.moment(made),
+        )
+    )
+
+
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("hotmend.reference", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    channels = sorted({release.channel for release in releases})
-    return environment.get_template("calendar.html.j2").render(
-        say=reader.text,
-        day=reader.day,
-        language=reader.language,
-        made=reader.moment(made),
-        channels=[(name, [each for each in reversed(releases) if each.channel == name]) for name in channels],
     )

@@ -158,7 +158,7 @@ class Calendar:
         return tuple(sorted(channel for channel, ids in self._ids.items() if identity in ids))
 
 
-_COLUMNS: Final = [
+CALENDAR_COLUMNS: Final = [
     "product",
     "month",
     "label",
@@ -189,7 +189,7 @@ def calendar_rows(text: str, source: str = "calendar") -> tuple[Release, ...]:
     if len(text) > CALENDAR_BYTES_MAX:
         raise InputError(f"{source}: larger than {CALENDAR_BYTES_MAX} bytes")
     reader = csv.DictReader(io.StringIO(text))
-    missing = set(_COLUMNS) - set(reader.fieldnames or ())
+    missing = set(CALENDAR_COLUMNS) - set(reader.fieldnames or ())
     if missing:
         raise InputError(f"{source}: columns are missing: {', '.join(sorted(missing))}")
     rows: list[Release] = []

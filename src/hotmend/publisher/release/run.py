@@ -17,6 +17,7 @@ from hotmend.publisher.release import compose
 from hotmend.publisher.release.compose import Agreed, Line, Pair
 from hotmend.publisher.release.make import free_identity, hotpatch_release, publish_baseline, unplanned_release
 from hotmend.publisher.release.mirror import Current, Mirror, digest_of
+from hotmend.publisher.release.pages import pages_write
 from hotmend.publisher.release.plan import Plan
 from hotmend.publisher.release.session import Done, Progress, Session
 from hotmend.publisher.release.upkeep import forget_packages, promote_ripe, retain
@@ -77,6 +78,7 @@ def run_publish(
                 _line(session, work, line, offers, now())
         promote_ripe(session, now())
         retain(session)
+        pages_write(publisher, plan.channel, plan.cycle, now())
         gone = garbage_collect(publisher.store, timedelta(days=plan.retention.grace_days), now())
         session.done.collected = len(gone) + forget_packages(session, offers)
         return session.done

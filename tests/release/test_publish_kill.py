@@ -1,0 +1,116 @@
+"""`hotmend publish run`, killed again and again; and a queue in PostgreSQL that two processes work on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hotmend.publisher.release.plan import plan_load
+from hotmend.repository.layout import Tier
+from hotmend.repository.releases import HotpatchRelease
+from tests.release.archive import SECURITY
+from tests.release.vendor import Vendor
+from tests.survey.cluster import postgresql
+
+_SECONDS = 120.0
+
+
+def _command(vendor: Vendor, *words: str) -> list[str]:
+    plan = str(vendor.file)
+    where = [str(vendor.world.repository), plan] if words[0] == "run" else [plan]
+    options = ["--workers", "1", "--json"]
+    return [sys.executable, "-W", "ignore", "-m", "hotmend", "publish", words[0], *where, *options, *words[1:]]
+
+
+def _builds_done(vendor: Vendor) -> int:
+    """How many builds are recorded in the queue."""
+    queue = Path(plan_load(vendor.file).state) / "queue.sqlite"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{queue}?mode=ro", uri=True)) as database:
+            query = "SELECT count(*) FROM operation_outputs WHERE function_name = 'build'"
+            return int(database.execute(query).fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def _published(vendor: Vendor) -> int:
+    """How many bundles lie in the repository."""
+    return len(list((vendor.world.mirror / "targets").rglob("*.hotmend*")))
+
+
+def _kill_when(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
+    """Kill a process once something is so; return whether it came to that before its end."""
+    end = time.monotonic() + _SECONDS
+    while process.poll() is None:
+        assert time.monotonic() < end
+        if condition():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_however_often_a_run_is_killed_the_releases_are_the_same(vendor: Vendor, tmp_path: Path) -> None:
+    base = vendor.run().published[0]
+    vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
+    vendor.archive.put(SECURITY, "beta", "1.0-2", factor=5)
+    vendor.archive.put(SECURITY, "gamma", "1.0-2", grows=True)
+    vendor.archive.publish()
+    undisturbed = Vendor(
+        vendor.archive.copy(tmp_path / "second"), vendor.world.copy(tmp_path / "other"), tmp_path / "other"
+    )
+    expected = set(undisturbed.run().published)
+    conditions: list[Callable[[], bool]] = [
+        *(lambda n=n: _builds_done(vendor) >= n for n in (1, 4)),
+        lambda: _published(vendor) >= 1,
+        lambda: _published(vendor) >= 2,
+    ]
+    kills = 0
+    for condition in conditions:
+        with subprocess.Popen(_command(vendor, "run"), stdout=subprocess.PIPE) as process:
+            kills += _kill_when(process, condition)
+        client = vendor.world.client(Tier.CANARY).channel()
+        assert {entry.id for entry in client.index.releases} <= {base, *expected}
+    assert kills >= 2
+    done = subprocess.run(_command(vendor, "run"), stdout=subprocess.PIPE, check=False)
+    assert done.returncode in (0, 3), done.stdout
+    assert _builds_done(vendor) == 6, "three packages, two builders, nothing twice"
+    mine, theirs = vendor.releases(), undisturbed.releases()
+    assert mine.keys() == theirs.keys() == {base, *expected}
+    for identity in expected:
+        one, other = mine[identity], theirs[identity]
+        if isinstance(one, HotpatchRelease) and isinstance(other, HotpatchRelease):
+            assert [file.sha256 for file in one.files] == [file.sha256 for file in other.files]
+
+
+def test_two_processes_build_and_the_release_names_them(vendor: Vendor, tmp_path: Path) -> None:
+    vendor.run()
+    for number, package in enumerate(("alpha", "beta", "gamma")):
+        vendor.archive.put(SECURITY, package, "1.0-2", factor=5 + number)
+    vendor.archive.publish()
+    worker_plan = vendor.archive.plan(
+        tmp_path, "debian-12", ("alpha", "beta", "gamma"), f"state = {str(tmp_path / 'w')!r}"
+    )
+    worker_plan = worker_plan.rename(tmp_path / "worker.toml")
+    vendor.plan()
+    with postgresql() as database:
+        option = ("--database", database)
+        words = _command(vendor, "worker", *option, "--wait", "8")
+        words[words.index(str(vendor.file))] = str(worker_plan)
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as worker:
+            ran = subprocess.run(_command(vendor, "run", *option), stdout=subprocess.PIPE, check=False)
+            told, _ = worker.communicate(timeout=_SECONDS)
+    assert ran.returncode == 0, ran.stdout
+    release = vendor.releases()[json.loads(ran.stdout)["published"][0]]
+    assert isinstance(release, HotpatchRelease)
+    names = {name for file in release.files for name in file.builders}
+    assert len(names) == 2, told
+    assert json.loads(told)["builds"] + 0 > 0
