@@ -179,6 +179,10 @@ def test_an_issue_without_a_deadline_is_never_late() -> None:
 
 
 def test_issues_are_asked_one_by_one() -> None:
+    past = msgspec.structs.replace(PROGRAM.issues[2], until=date(2025, 10, 15))
+    others = msgspec.structs.replace(PROGRAM.issues[0], since=date(2025, 10, 14))
+    found = concerns((past, others, PROGRAM.issues[2]), _subject(), date(2025, 10, 20))
+    assert [each.issue for each in found] == [PROGRAM.issues[2]]
     assert concerns((), _subject(), date(2025, 10, 20)) == ()
     found = concerns(PROGRAM.issues, _subject(), date(2025, 10, 20))
     assert [each.issue.id for each in found] == ["october-2025-licence"]
@@ -206,8 +210,10 @@ HEAD = "[[issue]]\nid='a'\ntitle='b'\nsince=2025-01-01\nuntil=2026-01-01\ncost='
 def test_issues_that_make_no_sense_are_refused(affected: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         issues_parse(HEAD + affected)
-    assert words in str(caught.value)
     assert str(caught.value).startswith("known issues: ")
+    assert words in str(caught.value)
+    if words.endswith("together"):
+        assert str(caught.value) == f"known issues: {words}"
 
 
 def test_proofs_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ in docs/servicing.md is made from `TRANSITIONS`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -107,19 +108,22 @@ def enrollment(facts: MachineFacts, eligible: Eligibility, now: datetime) -> Enr
         enablement = "Enabled"
     if enablement is None or enablement == "Unknown":
         return Enrollment(None, (cause("enrollment-unknown", "Whether Hotpatch is enabled is not known."),))
-    events = [*_PATHS[enablement]]
+    state = _REACHED[enablement]
     if enablement == "Disabled" and (requested_at is not None or product.enrollment == "default"):
-        events = [Event.REQUESTED, Event.CONFIRMED, Event.SWITCHED_OFF]
-    state = walk(events)
+        state = _SWITCHED_OFF
     return _timed(state, requested_at, now) or _lost(state, eligible) or _plain(state)
 
 
-def walk(events: list[Event]) -> State:
+def walk(events: Iterable[Event]) -> State:
     """Return the state that events lead to from the start; what cannot happen changes nothing."""
     state = State.NOT_ENROLLED
     for event in events:
         state = advance(state, event) or state
     return state
+
+
+_REACHED: Final = {told: walk(events) for told, events in _PATHS.items()}
+_SWITCHED_OFF: Final = walk([Event.REQUESTED, Event.CONFIRMED, Event.SWITCHED_OFF])
 
 
 def _told(facts: MachineFacts) -> tuple[Enablement | None, datetime | None]:

@@ -37,12 +37,12 @@ class Kind(StrEnum):
     @property
     def is_baseline(self) -> bool:
         """Planned or not."""
-        return self in {Kind.BASELINE, Kind.UNPLANNED_BASELINE}
+        return self is Kind.BASELINE or self is Kind.UNPLANNED_BASELINE
 
     @property
     def is_hotpatch(self) -> bool:
         """In the cycle or out of band."""
-        return self in {Kind.HOTPATCH, Kind.OOB_HOTPATCH}
+        return self is Kind.HOTPATCH or self is Kind.OOB_HOTPATCH
 
 
 class Line(StrEnum):
@@ -115,6 +115,7 @@ def month_of(day: date) -> str:
     return f"{day.year:04d}-{day.month:02d}"
 
 
+@functools.lru_cache(maxsize=1024)
 def quarter_end(day: date, quarters_on: int = 0) -> date:
     """Return the last day of the quarter that a day is in, or of a later one."""
     first = date(day.year, 3 * ((day.month - 1) // 3) + 1, 1)
