@@ -36,6 +36,7 @@ _ON_LINUX = (
     "survey",
     "channel",
     "publish",
+    "readiness",
     "doctor",
     "symbols",
 )

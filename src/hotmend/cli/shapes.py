@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import msgspec
 
 from hotmend.model.hotpatch import (
@@ -569,6 +571,43 @@ class PublishShape(msgspec.Struct, frozen=True):
     waiting: RequestShape | None
     collected: int
     problems: tuple[str, ...]
+
+
+class ReplayedShape(msgspec.Struct, frozen=True):
+    """`readiness`: one update of the machine. `security` is null where the changelog does not say."""
+
+    day: date
+    package: str
+    old_version: str
+    new_version: str
+    replay: str
+    exact: bool
+    like: str | None
+    security: bool | None
+    codes: tuple[str, ...]
+    cves: tuple[str, ...]
+
+
+class CodeShape(msgspec.Struct, frozen=True):
+    """`readiness`: a reason and the number of updates that it stops."""
+
+    code: str
+    updates: int
+
+
+class ReadinessShape(msgspec.Struct, frozen=True):
+    """`readiness`: a year of a machine, and what it would have been."""
+
+    since: date
+    until: date
+    complete: bool
+    updates: tuple[ReplayedShape, ...]
+    counts: dict[str, int]
+    restart_days: int
+    restart_days_left: int
+    restart_days_saved_a_year: float
+    reboot_days: int
+    codes: tuple[CodeShape, ...]
 
 
 class WorkedShape(msgspec.Struct, frozen=True):

@@ -168,9 +168,17 @@ def changelog_cves(changelog: str, old_version: str, new_version: str) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class ChangelogEntry:
-    """One version in a changelog. `urgency` is as Debian writes it; `text` has a line for each line of changes."""
+    """One version in a changelog.
+
+    Attributes:
+        version: of the package.
+        distributions: that it was uploaded to, such as `bookworm-security`.
+        urgency: as Debian writes it, in small letters.
+        text: a line for each line of changes.
+    """
 
     version: str
+    distributions: str
     urgency: str
     text: str
 
@@ -188,7 +196,12 @@ def changelog_entries(changelog: str, old_version: str, new_version: str) -> tup
     except (ChangelogParseError, ValueError) as error:
         raise InputError(f"damaged changelog: {error}") from None
     return tuple(
-        ChangelogEntry(version, str(entry.urgency or "").lower(), "\n".join(entry.changes()).strip("\n"))
+        ChangelogEntry(
+            version,
+            str(entry.distributions or ""),
+            str(entry.urgency or "").lower(),
+            "\n".join(entry.changes()).strip("\n"),
+        )
         for entry in entries
         if version_order(version := str(entry.version), new_version) <= 0 < version_order(version, old_version)
     )
