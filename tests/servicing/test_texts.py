@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -27,6 +28,17 @@ def test_every_text_is_translated_and_nothing_else() -> None:
     translated = {str(entry.id): str(entry.string) for entry in catalog if entry.id}
     assert translated.keys() == texts()
     assert [text for text, german in translated.items() if not german or _places(text) != _places(german)] == []
+
+
+def test_words_that_are_code_are_told_in_english_too() -> None:
+    with GERMAN.with_name("en.po").open("rb") as source:
+        catalog = read_po(source, locale="en")
+    words = {str(entry.id): str(entry.string) for entry in catalog if entry.id}
+    assert words.keys() <= texts()
+    codes = {text for text in texts() if re.fullmatch(r"[A-Za-z]+([_-][A-Za-z]+)+|[A-Z]{4,}|lcu", text)}
+    assert codes - words.keys() <= {"non-security"}  # as English as it gets
+    assert [word for word in words.values() if not re.fullmatch(r"[a-z -]+", word)] == []
+    assert Reader("en").text("unplanned_baseline") == "unplanned baseline"
 
 
 def test_values_are_written_in_the_readers_language() -> None:

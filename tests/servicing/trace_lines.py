@@ -87,6 +87,7 @@ TRACES = [
     Trace("S26", "Unplanned baselines", _SERVER_2022, t.unplanned),
     Trace("S26", "Linux: what it would do", debian("on-line", _IF, "2026-12-unplanned"), t.effects),
     Trace("S27", ".NET, definitions and firmware change nothing of the line", check("other-updates"), t.level),
+    Trace("S27", "... and are listed", check("other-updates"), t.choices),
     Trace("S27", "Linux: the kernel needs its own reboot", debian("kernel-behind"), t.forecast),
     Trace("S28", "iCalendar", ("calendar", "--format", "icalendar"), t.icalendar, as_json=False),
     Trace("S28", "Atom", ("calendar", "--format", "atom"), t.atom, as_json=False),

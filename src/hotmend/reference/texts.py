@@ -69,9 +69,7 @@ class Reader:
 
 @cache
 def _translations(language: str) -> gettext.NullTranslations:
-    """Return the translations of a language; English is what the texts are written in."""
-    if language == "en":
-        return gettext.NullTranslations()
+    """Return the translations of a language; of English, in which sentences are written, those of words alone."""
     with (files("hotmend.reference") / "locale" / f"{language}.po").open("rb") as source:
         catalog = read_po(source, locale=language)
     compiled = io.BytesIO()
