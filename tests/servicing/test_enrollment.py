@@ -45,6 +45,9 @@ def _asked(status: str, minutes: int | None = None) -> dict[str, object]:
     return {"windows__hotpatch__enablement": status, "windows__hotpatch__requested_at": since}
 
 
+_LINUX_OFF = {"linux__enablement": "Disabled", "linux__requested_at": NOW - timedelta(days=9)}
+
+
 @pytest.mark.parametrize(
     ("facts", "state", "code", "text", "remedy"),
     [
@@ -106,6 +109,15 @@ def _asked(status: str, minutes: int | None = None) -> dict[str, object]:
         (
             *(changed(SERVER, windows__hotpatch__feature_licence_lapsed=True), State.ACTION_REQUIRED),
             *("subscription-not-met", "The machine's licence for Hotpatch has lapsed: its next update is not a", ""),
+        ),
+        (
+            # What is switched off does not lapse.
+            *(changed(SERVER, windows__hotpatch__subscription="Disabled", **_asked("Disabled", 9)), State.DISABLED),
+            *("disabled", "Hotpatch is switched off.", ""),
+        ),
+        (
+            *(changed(DEBIAN, linux__entitlement_needed=True, linux__entitled_until=NOW, **_LINUX_OFF), State.DISABLED),
+            *("disabled", "Hotpatch is switched off.", ""),
         ),
         (AZURE, State.ENABLED, "enabled", "Hotpatch is enabled.", ""),
         (

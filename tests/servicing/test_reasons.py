@@ -144,6 +144,37 @@ def test_the_line_of_a_linux_machine() -> None:
     assert linux_level(linux(images=images), DEBIAN, calendar).line is Line.UNKNOWN
 
 
+_CODES = {
+    "is installed.": "already-installed",
+    "is older than": "superseded",
+    "is a release of": "other-channel",
+    "is not in the calendar": "update-not-in-calendar",
+    "which is what the machine has": "hotpatch-of-baseline",
+    "is only for machines": "needs-baseline",
+    "keeps the machine on the line": "on-line",
+    "takes the machine off the line": "not-in-exact-set",
+    "is a baseline": "is-baseline",
+    "keeps a machine on the line is not known": "line-not-known",
+}
+
+
+def _code(text: str) -> str:
+    return next(code for words, code in _CODES.items() if words in text)
+
+
+def test_a_hotpatch_without_a_known_baseline_is_for_nobody() -> None:
+    name = CHANNEL.name
+    calendar = _calendar(
+        f"{name},2027-01,2027.01 B,baseline,yes,released,2027-01-12,KB6000001,,,on,documented,high,s,",
+        f"{name},2027-02,2027.02 B,hotpatch,no,released,2027-02-09,KB6000002,,,on,documented,high,s,",
+    )
+    (found,), _ = windows_effects(_server(update("KB6000001", "2027-01-12")), CHANNEL, calendar, ["KB6000002"])
+    assert because(found.causes)[0] == (
+        "needs-baseline",
+        "Hotpatch KB6000002 is only for machines that are on the line with baseline ?.",
+    )
+
+
 @pytest.mark.parametrize(
     ("updates", "identity", "texts"),
     [
@@ -185,6 +216,7 @@ def test_the_line_of_a_linux_machine() -> None:
 def test_what_an_update_would_do(updates: tuple[Update, ...], identity: str, texts: list[str]) -> None:
     (found,), _ = windows_effects(_server(*updates), CHANNEL, PROGRAM.calendar, [identity])
     assert [told for _, told in because(found.causes)] == texts
+    assert [code for code, _ in because(found.causes)] == [_code(text) for text in texts]
     assert found.id == identity
     assert found.release is PROGRAM.calendar.find(CHANNEL.name, identity)
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from hotmend.servicing.eligibility import Eligibility
-from hotmend.servicing.facts import Enablement, MachineFacts
+from hotmend.servicing.facts import Enablement, MachineFacts, Windows
 from hotmend.servicing.message import Cause, cause
 
 PENDING_MAX: Final = timedelta(minutes=10)
@@ -127,10 +127,8 @@ _SWITCHED_OFF: Final = walk([Event.REQUESTED, Event.CONFIRMED, Event.SWITCHED_OF
 
 
 def _told(facts: MachineFacts) -> tuple[Enablement | None, datetime | None]:
-    if facts.linux is not None:
-        return facts.linux.enablement, facts.linux.requested_at
-    hotpatch = facts.windows.hotpatch if facts.windows else None
-    return (hotpatch.enablement, hotpatch.requested_at) if hotpatch else (None, None)
+    part = (facts.windows or Windows()).hotpatch if facts.linux is None else facts.linux
+    return part.enablement, part.requested_at
 
 
 def _timed(state: State, requested_at: datetime | None, now: datetime) -> Enrollment | None:

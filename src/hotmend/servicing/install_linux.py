@@ -46,7 +46,7 @@ def _effect(release: Release, before: Level) -> Effect:
         why = cause("already-installed", "{update} is installed.", update=release.id)
         return Effect(release.id, release, Outcome.ALREADY, False, (why,))
     newest = before.hotpatch or before.baseline
-    if newest is not None and release.day <= newest.day:
+    if newest is not None and (release.day, release.id) < (newest.day, newest.id):
         older = cause(
             "superseded-by",
             "{update} is not newer than {newest}, which contains it.",
