@@ -152,7 +152,7 @@ def _recurrence(window: Window) -> rrule:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"window {window.name!r}: {window.rule!r} is no recurrence: {error}") from error
     if not isinstance(found, rrule):
-        raise TypeError(f"window {window.name!r}: one recurrence, not a set")
+        raise ValueError(f"window {window.name!r}: one recurrence, not a set")  # noqa: TRY004 - of the text, not its type
     return found
 
 
