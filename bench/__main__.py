@@ -14,6 +14,7 @@ from bench.builds import builds_measure
 from bench.cycles import SUBJECTS, cycles_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
+from bench.replaces import replaces_measure
 from bench.report import Figure, figures_print
 from bench.servicing import servicing_measure
 from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
@@ -38,6 +39,7 @@ SECTIONS = (
     "throughput",
     "latency",
     "cycles",
+    "replace",
     "rehearsal",
     "verify",
     "servicing",
@@ -76,6 +78,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
         "cycles": lambda: cycles_measure(folder / "cycles", options.servers, cycles, options.seconds),
+        "replace": lambda: replaces_measure(folder / "replace", cycles),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.replaces import replaces_run
 from faults.target import health_of, program_make
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
@@ -208,3 +209,14 @@ def test_an_update_is_replaced_in_all_its_images_or_in_none(tmp_path: Path, star
     assert health_of(target).code == "new"
     done(apply(both.later, [target.pid], Options()))
     assert health_of(target).code == "later"
+
+
+def test_cycles_grow_nothing(tmp_path: Path) -> None:
+    """A thousand of them: `python -m bench --only replace --cycles 1000`."""
+    cycles = 30
+    outcome = replaces_run(tmp_path, cycles)
+    before, after = outcome.target
+    assert (outcome.refused, outcome.half, outcome.wrong) == (0, 0, 0)
+    assert (after.maps, after.descriptors) == (before.maps, before.descriptors)
+    assert after.private_kib - before.private_kib < 4 * cycles / 2, "half a page in each cycle"
+    assert outcome.patcher[0].descriptors == outcome.patcher[1].descriptors
