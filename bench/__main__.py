@@ -19,6 +19,7 @@ from bench.report import Figure, figures_print
 from bench.servicing import servicing_measure
 from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
 from bench.trials import rehearsal_measure, verify_measure
+from bench.watching import watching_measure
 from tests.servers.apache import ACCEPT as APACHE_ACCEPT
 from tests.servers.apache import PACKAGE as APACHE_PACKAGE
 from tests.servers.apache import apache_start
@@ -40,6 +41,7 @@ SECTIONS = (
     "latency",
     "cycles",
     "replace",
+    "watch",
     "rehearsal",
     "verify",
     "servicing",
@@ -79,6 +81,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "latency": lambda: _latency(folder / "latency"),
         "cycles": lambda: cycles_measure(folder / "cycles", options.servers, cycles, options.seconds),
         "replace": lambda: replaces_measure(folder / "replace", cycles),
+        "watch": lambda: watching_measure(folder / "watch", cycles),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,

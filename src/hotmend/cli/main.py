@@ -32,6 +32,7 @@ _ON_LINUX = (
     "status",
     "revert",
     "repair",
+    "watch",
     "audit",
     "survey",
     "channel",

@@ -369,6 +369,23 @@ class ChangeShape(msgspec.Struct, frozen=True):
     reasons: tuple[ReasonShape, ...]
 
 
+class WatchedShape(msgspec.Struct, frozen=True):
+    """`watch`: a process that was changed, or refused.
+
+    `since_start_ms` is the time from its execve to the end of the change; null where the kernel did not tell of that.
+    """
+
+    at: str
+    pid: int
+    comm: str
+    start_time_ticks: int
+    state: str
+    redirected: int
+    pause_us: float
+    since_start_ms: float | None
+    reasons: tuple[ReasonShape, ...]
+
+
 class AppliedFunctionShape(msgspec.Struct, frozen=True):
     """`status`: a redirected function, with load addresses. `live`: whether calls reach the new code."""
 

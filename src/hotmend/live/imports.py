@@ -25,6 +25,7 @@ _STRSZ, _SONAME, _DEBUG, _JMPREL = 10, 14, 21, 23
 _GNU_HASH, _VERSYM, _VERDEF, _VERDEFNUM = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 _POINTERS = frozenset({_HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _JMPREL, _GNU_HASH, _VERSYM, _VERDEF})
 _GLOB_DAT, _JUMP_SLOT = 6, 7
+_DEBUG_BYTES = 40
 _STT_TLS, _STT_IFUNC = 6, 10
 _ENTRIES_MAX, _MAPS_MAX, _STRING_BYTES_MAX, _TABLE_BYTES_MAX = 256, 4096, 4096, 64 << 20
 
@@ -203,7 +204,7 @@ def _read_string(memory: ProcessMemory, address: int) -> str:
 def read_link_map(memory: ProcessMemory, executable: MappedImage) -> tuple[Library, ...]:
     """Return the objects of the process in the dynamic linker's order; () for a static executable."""
     tags = _read_dynamic(memory, executable.dynamic, executable.bias) if executable.dynamic else {}
-    debug = memory.try_read(tags.get(_DEBUG, 0), 40)
+    debug = memory.try_read(tags.get(_DEBUG, 0), _DEBUG_BYTES)
     if debug is None or not tags.get(_DEBUG):
         return ()
     node = int.from_bytes(debug[8:16], "little")
@@ -220,6 +221,19 @@ def read_link_map(memory: ProcessMemory, executable: MappedImage) -> tuple[Libra
         library.needed = tuple(library.string(value) for tag, value in sorted(library.tags.items()) if tag < 0)
         libraries.append(library)
     return tuple(libraries)
+
+
+def linker_at_rest(memory: ProcessMemory, images: Sequence[MappedImage]) -> bool:
+    """Tell whether the dynamic linker has loaded and relocated all that it was asked for (`RT_CONSISTENT`).
+
+    A static executable has none: it is always at rest.
+    """
+    for image in images:
+        tags = _read_dynamic(memory, image.dynamic, image.bias) if image.dynamic else {}
+        if _DEBUG in tags:
+            debug = memory.try_read(tags[_DEBUG], _DEBUG_BYTES) if tags[_DEBUG] else None
+            return debug is not None and debug[8:16] != bytes(8) and debug[24:28] == bytes(4)
+    return True
 
 
 def scopes(libraries: Sequence[Library], bias: int) -> tuple[tuple[Library, ...], tuple[Library, ...]]:

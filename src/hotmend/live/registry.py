@@ -178,6 +178,12 @@ def is_of_this_load(memory: ProcessMemory, shadow: Shadow) -> bool:
     return all(procfs.private_pages(memory.pid, {entry.address & -PAGE_BYTES for entry in shadow.record.entries}))
 
 
+def has_lost(memory: ProcessMemory) -> bool:
+    """Tell whether a shadow's image was unmapped since, and nobody has noted that: it may be mapped anew."""
+    shadows = find_shadows(memory, procfs.read_maps(memory.pid))
+    return any(shadow.staged and not is_of_this_load(memory, shadow) for shadow in shadows)
+
+
 def mark_lost(memory: ProcessMemory) -> None:
     """Note in the headers of shadows that their image was unmapped, before entries in its place are written again."""
     for shadow in find_shadows(memory, procfs.read_maps(memory.pid)):
