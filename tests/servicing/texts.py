@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from hotmend.model.verdict import Verdict
 from hotmend.servicing.enrollment import State
@@ -14,24 +15,28 @@ from hotmend.servicing.forecast import Need
 from hotmend.servicing.install import Outcome
 from hotmend.servicing.releases import Kind, Line
 from hotmend.servicing.selection import Deed
+from hotmend.windows import action
+from hotmend.windows.updates import Result
 
 SOURCE = Path(__file__).parents[2] / "src" / "hotmend"
-_KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0}
+_KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0, "refusal": 1}
 """Function to the place of its text among the arguments."""
 _FIELDS = {
     "products.toml": {"not_supported"},
     "remedies.toml": {"title", "risk", "restart", "verify"},
     "known_issues.toml": {"title", "cost"},
 }
-_WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *Line, *Kind, *Need}
+_WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *Line, *Kind, *Need, *Result}
 _RELEASES = {"security", "non-security", "unknown", "critical", *Verdict}
 """What releases of a channel may say of themselves."""
-_CLI = ("check.py", "check_shapes.py", "calendar.py")
+_ACTIONS = {"uninstall", *get_args(action.State)}
+_CLI = ("check.py", "check_shapes.py", "calendar.py", "windows_updates.py", "windows_history.py")
+_WINDOWS = ("assess.py", "work.py", "rollback.py")
 
 
 def texts() -> set[str]:
     """Return every text that has a translation."""
-    found = set(map(str, _WORDS | _RELEASES))
+    found = set(map(str, _WORDS | _RELEASES)) | _ACTIONS
     for path in [*(SOURCE / "servicing").glob("*.py"), *(SOURCE / "reference").glob("*.py"), *_cli()]:
         found.update(_marked(path))
     for template in (SOURCE / "reference").glob("*.j2"):
@@ -44,7 +49,8 @@ def texts() -> set[str]:
 
 
 def _cli() -> Iterator[Path]:
-    return (path for name in _CLI if (path := SOURCE / "cli" / name).exists())
+    yield from (path for name in _CLI if (path := SOURCE / "cli" / name).exists())
+    yield from (SOURCE / "windows" / name for name in _WINDOWS)
 
 
 def _marked(path: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ class Server:
     def get(self, key: str) -> Any:
         return json.loads(self.wine.script(_GET, key))
 
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return self.wine.hotmend("windows", "--state", windows_path(self.state), *arguments, **self.environment)
+
     def do(self, *arguments: str) -> tuple[int, Any]:
-        done = self.wine.hotmend(
-            "windows", "--state", windows_path(self.state), *arguments, "--json", **self.environment
-        )
+        done = self.run(*arguments, "--json")
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         lines = done.stdout.decode().splitlines()
         assert lines, done.stderr.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -78,6 +79,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code. Every error becomes a message; nothing is raised."""
     given = sys.argv[1:] if arguments is None else arguments
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):  # into a pipe they would write in the machine's own code page
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         result: Any = hotmend.main(given, prog_name="hotmend", standalone_mode=False)
         return int(result or ExitCode.DONE)

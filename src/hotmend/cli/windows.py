@@ -9,6 +9,11 @@ import click
 
 _COMMANDS = {
     "facts": "windows_facts",
+    "assess": "windows_updates",
+    "install": "windows_updates",
+    "uninstall": "windows_updates",
+    "rollback": "windows_updates",
+    "history": "windows_history",
     "apply": "windows_remedies",
     "verify": "windows_remedies",
     "undo": "windows_remedies",

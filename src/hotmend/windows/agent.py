@@ -35,8 +35,8 @@ class UpdateAgent(Protocol):
     def uninstall(self, updates: Sequence[Found]) -> Work:
         """Take away updates that this object's search has found."""
 
-    def hide(self, update: Found) -> None:
-        """See that an update is not offered again."""
+    def hide(self, update: Found, *, hidden: bool) -> None:
+        """See that an update is not offered any more, or again."""
 
     def busy(self) -> bool:
         """Return whether an installation is going on."""

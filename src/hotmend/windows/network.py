@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,6 +28,8 @@ def instance(base: str, seconds_max: float) -> dict[str, Any]:
     Raises:
         OSError: it does not answer, or not with what it should.
     """
+    import http.client
+
     where = urlsplit(base)
     connection = http.client.HTTPConnection(where.hostname or "", where.port or 80, timeout=seconds_max)
     try:

@@ -141,6 +141,13 @@ class Machine(Registry, Protocol):
             TimeoutError: it took longer; it was ended.
         """
 
+    def reboot(self, seconds: int, why: str) -> None:
+        """Order a reboot that people who are logged on can still see coming.
+
+        Raises:
+            SystemCallError: Windows refused it; one that is ordered already counts as ordered.
+        """
+
     def folder(self, variable: str) -> str | None:
         """Return a folder that an environment variable names, such as `SystemRoot`."""
 

@@ -29,6 +29,8 @@ _SERVICE_NOT_RUNNING = 1062
 _ERA = datetime(1601, 1, 1, tzinfo=UTC)
 _TIME_OF_DAY_INFORMATION = 3
 _POLL_SECONDS = 0.1
+_SHUTDOWN_SECONDS_MAX = 60.0
+_SHUTDOWN_IN_PROGRESS = 1190
 
 
 class LocalMachine:
@@ -117,6 +119,13 @@ class LocalMachine:
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"{arguments[0]} took longer than {seconds_max:.0f} s") from error
         return Ran(done.returncode, _console_text(done.stdout) + _console_text(done.stderr))
+
+    def reboot(self, seconds: int, why: str) -> None:
+        """See `Machine`. The reason is 'operating system: hot fix, planned'."""
+        order = ("shutdown.exe", "/r", "/t", str(seconds), "/d", "p:2:17", "/c", why)
+        ran = self.run(order, _SHUTDOWN_SECONDS_MAX)
+        if ran.code not in {0, _SHUTDOWN_IN_PROGRESS}:
+            raise SystemCallError(f"shutdown: exit code {ran.code} {ran.text.strip()}", "reboot the machine by hand")
 
     def folder(self, variable: str) -> str | None:
         """See `Machine`."""

@@ -92,10 +92,10 @@ class LocalAgent:
         with _named("uninstall"):
             return _work(self._installer(objects).Uninstall(), updates)
 
-    def hide(self, update: Found) -> None:
+    def hide(self, update: Found, *, hidden: bool) -> None:
         """See `UpdateAgent`."""
         with _named("hide"):
-            self._wanted([update])[0].IsHidden = True
+            self._wanted([update])[0].IsHidden = hidden
 
     def busy(self) -> bool:
         """See `UpdateAgent`."""
