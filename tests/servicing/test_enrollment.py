@@ -15,6 +15,7 @@ from hotmend.servicing.enrollment import (
     Event,
     State,
     advance,
+    diagram,
     enrollment,
     walk,
 )
@@ -199,3 +200,10 @@ def test_what_lapses_only_follows_where_it_can() -> None:
     assert advance(State.NOT_ENROLLED, Event.LICENCE_LAPSED) is None
     assert advance(State.CANCELED, Event.CONFIRMED) is None
     assert walk([Event.CONFIRMED, Event.REQUESTED, Event.CONFIRMED, Event.SWITCHED_OFF]) is State.DISABLED
+
+
+def test_the_diagram_draws_every_transition() -> None:
+    lines = diagram().split("\n")
+    assert lines[:3] == ["stateDiagram-v2", "    [*] --> NOT_ENROLLED", "    NOT_ENROLLED --> PENDING: requested"]
+    assert len(lines) == len(TRANSITIONS) + 2
+    assert "    ACTION_REQUIRED --> PENDING: remedied" in lines

@@ -113,6 +113,17 @@ def test_whom_the_issues_of_october_2025_concern(
     assert {name: each.affected for name, each in found.items()} == expected
 
 
+def test_what_failed_is_not_installed_and_what_waits_for_a_boot_is() -> None:
+    for state, expected in (
+        ("installed", {"october-2025-licence"}),
+        ("pending-reboot", {"october-2025-licence"}),
+        ("failed", {"october-2025-choice"}),
+        ("uninstalled", {"october-2025-choice"}),
+    ):
+        facts = machine(windows(*BEFORE, Update("KB5066835", state), revision=None))  # type: ignore[arg-type]
+        assert set(_concerns(facts, "2025-10-20")) == expected, state
+
+
 def test_machines_that_are_not_enrolled_yet_are_concerned_and_azure_edition_is_not() -> None:
     planning = changed(SERVER, windows__hotpatch__enablement="Disabled", windows__hotpatch__requested_at=None)
     assert set(_concerns(planning, "2025-10-20")) == {"october-2025-licence"}

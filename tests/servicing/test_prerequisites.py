@@ -116,7 +116,10 @@ CASES: list[tuple[str, MachineFacts, Mapping[str, object], bool | None, str, str
     ),
     ("vsm", SERVER, {"windows__vsm__status_from": None}, None, "vsm-read", "Whether virtual secure mode runs"),
     ("arc", SERVER, {}, True, "", "Connected to Azure Arc."),
-    ("arc", SERVER, {"windows__arc__installed": False}, False, "arc-onboard", "The Azure Arc agent is not installed."),
+    (
+        *("arc", SERVER, {"windows__arc__installed": False, "windows__arc__connected": False}, False, "arc-onboard"),
+        "The Azure Arc agent is not installed.",
+    ),
     (
         *("arc", SERVER, {"windows__arc__connected": False}, False, "arc-reconnect"),
         "The Azure Arc agent is installed, but not connected.",
@@ -217,6 +220,20 @@ def test_every_prerequisite_is_tried_and_every_no_has_a_remedy() -> None:
     for name, _, _, holds, remedy, _ in CASES:
         assert holds is True or remedy in PROGRAM.remedies, name
         assert not remedy or remedy in PROGRAM.remedies
+
+
+_ENDS = {"windows__hotpatch__subscription_until", "windows__hotpatch__feature_licence_lapsed"}
+"""An end that is not set, and a loss that was not found: there null says that there is none."""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[3] is False])
+def test_what_is_not_known_any_more_is_never_taken_for_a_yes(
+    case: tuple[str, MachineFacts, Mapping[str, object], bool | None, str, str],
+) -> None:
+    _, base, changes, _, _, _ = case
+    for field in changes.keys() - _ENDS:
+        found = eligibility(changed(base, **{**changes, field: None}), PROGRAM.catalogue, PROGRAM.calendar, NOW)
+        assert found.eligible is not True, field
 
 
 def test_of_another_platform_everything_is_unknown() -> None:

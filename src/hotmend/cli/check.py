@@ -33,9 +33,9 @@ from hotmend.servicing.releases import CALENDAR_BYTES_MAX, Release, calendar_row
 @click.option(
     "--if-installed",
     "updates",
-    metavar="KB",
+    metavar="ID",
     multiple=True,
-    help="What installing this update would do; can be repeated, in the order of installation.",
+    help="What installing this update (KB, or release of a Linux channel) would do; can be repeated, in order.",
 )
 @click.option("--at", metavar="TIME", help="The moment to answer for, ISO 8601 (default: now).")
 @click.option(
