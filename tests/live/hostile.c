@@ -1,7 +1,10 @@
 /* Targets that make it hard. argv: MODE [THREADS]. Answers one-letter commands on stdin. Ends on EOF or after 300 s.
-   a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run. */
+   a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run;
+   v: a thread waits in vfork for three seconds, and its number. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,13 +47,48 @@ static void *forking(void *u) {
     }
     return u;
 }
+static void *spawning(void *u) {
+    char *argv[] = {"sleep", "0.01", NULL}, *none[] = {NULL};
+    pid_t child;
+    for (;;) if (!posix_spawn(&child, "/bin/sleep", NULL, NULL, argv, none)) waitpid(child, NULL, 0);
+    return u;
+}
+static void *allocating(void *u) {
+    void *p[64];
+    for (;;) {
+        for (int i = 0; i < 64; i++) p[i] = malloc(100 + i * 7);
+        for (int i = 0; i < 64; i++) free(p[i]);
+        second();
+    }
+    return u;
+}
+static void on_signal(int number) { (void)number; stays(); }
+/* for ever in a handler, on an alternate stack of its own */
+static void *handling(void *u) {
+    stack_t stack = {.ss_sp = malloc(16384), .ss_size = 16384};
+    sigaltstack(&stack, NULL);
+    raise(SIGUSR1);
+    return u;
+}
+static atomic_int in_vfork;
+static void *forking_slowly(void *u) {
+    struct timespec t = {3, 0};
+    in_vfork = gettid();
+    pid_t child = vfork();
+    if (child == 0) { nanosleep(&t, NULL); _exit(0); }
+    waitpid(child, NULL, 0);
+    in_vfork = 0;
+    return u;
+}
 static void *answering(void *u) {
+    pthread_t t;
     char c;
     printf("ready\n");
     fflush(stdout);
     while (read(0, &c, 1) == 1) {
         if (c == 'a') printf("%d %d\n", first(), second());
         if (c == 'g') printf("%ld\n", atomic_exchange(&worst, 0) / 1000);
+        if (c == 'v') { pthread_create(&t, NULL, forking_slowly, NULL); while (!in_vfork) usleep(1000); printf("%d\n", in_vfork); }
         fflush(stdout);
     }
     _exit(0);
@@ -66,7 +104,15 @@ int main(int argc, char **argv) {
     pthread_attr_init(&small);
     if (!strcmp(mode, "churn")) work = churning;
     if (!strcmp(mode, "inside")) { work = staying; pthread_create(&t, NULL, spinning, NULL); }
+    if (!strcmp(mode, "spinning")) pthread_create(&t, NULL, spinning, NULL);
     if (!strcmp(mode, "vfork")) work = forking;
+    if (!strcmp(mode, "spawn")) work = spawning;
+    if (!strcmp(mode, "malloc")) work = allocating;
+    if (!strcmp(mode, "handler")) {
+        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
+        sigaction(SIGUSR1, &action, NULL);
+        work = handling;
+    }
     if (!strcmp(mode, "deny")) prctl(65, 1L, 0L, 0L, 0L); /* PR_SET_MDWE */
     if (!strcmp(mode, "privileges")) prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L);
     for (int i = 0; i < threads; i++) {

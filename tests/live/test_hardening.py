@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import secrets
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +70,16 @@ def test_threads_without_end(hostile: Path, start: Start) -> None:
         there_and_back(target, hotpatch, target.pid)
 
 
-@pytest.mark.parametrize("mode", ["small", "vfork", "deny", "privileges"])
+def test_threads_that_allocate_without_end(hostile: Path, start: Start) -> None:
+    """The short form: such a target leaves the patcher little of the processors. `python -m bench --only hostile`."""
+    target, hotpatch = start(hostile, "malloc", "8"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    for _ in range(2):
+        there_and_back(target, hotpatch, target.pid)
+
+
+@pytest.mark.parametrize("mode", ["small", "vfork", "spawn", "handler", "deny", "privileges"])
 def test_ways_to_live(hostile: Path, start: Start, mode: str) -> None:
-    """Threads on small stacks, vfork without end, PR_SET_MDWE, no new privileges."""
+    """Threads on small stacks, vfork and posix_spawn without end, in a handler, PR_SET_MDWE, no new privileges."""
     target, hotpatch = start(hostile, mode, "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
     there_and_back(target, hotpatch, target.pid)
 
@@ -94,6 +104,46 @@ def test_for_ever_inside(hostile: Path, start: Start) -> None:
     assert tid in procfs.list_threads(target.pid)
     assert result.attempts > 1
     assert longest < QUICK.deadline_seconds * 1e6 / 2, "the others were held over several tries"
+
+
+def test_for_ever_in_a_handler(hostile: Path, start: Start) -> None:
+    """Each on an alternate stack of its own, inside a function that changes: they are found there, and named."""
+    target, hotpatch = start(hostile, "handler", "3"), make_hotpatch(hostile, {"first": 2, "stays": 2})
+    found = {int(text.rsplit(" ", 1)[1]) for text in refused(target, hotpatch, "function-active").reasons[0].subjects}
+    assert found == procfs.list_threads(target.pid) - {target.pid}
+
+
+def test_a_thread_that_waits_in_vfork(hostile: Path, start: Start) -> None:
+    """It cannot stop before its child is gone: refused with its name, and the others ran on meanwhile."""
+    target, hotpatch = start(hostile, "spinning", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    tid = target.ask("v")
+    target.ask("g")
+    (result,) = apply([hotpatch], [target.pid], Options(deadline_seconds=1.0, max_pause_us=50_000))
+    longest = int(target.ask("g"))
+    assert procfs.read_status(target.pid, int(tid)).tracer == 0, "somebody still traces it"
+    assert (result.state, [r.code for r in result.reasons]) == ("refused", ["did-not-stop"]), result
+    assert f"{tid} (waits in vfork" in result.reasons[0].sentence
+    assert result.attempts > 1
+    assert longest < 1e6 / 2, "the others were held over several tries"
+    assert target.ask("a") == "1 1"
+    there_and_back(target, hotpatch, target.pid)
+
+
+def test_dying(hostile: Path, start: Start) -> None:
+    """Killed at any moment of an apply, it is gone, and nobody waits for it."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    chance, hotpatch = random.Random(seed), make_hotpatch(hostile, {"first": 2, "second": 2})
+    states = set()
+    for _ in range(20):
+        target = start(hostile, "malloc", "4")
+        killer = threading.Timer(chance.uniform(0.0, 0.3), target.process.kill)
+        killer.start()
+        (result,) = apply([hotpatch], [target.pid], PATIENT)
+        killer.join()
+        assert result.state in ("applied", "gone"), (seed, result)
+        states.add(result.state)
+        assert target.process.wait(10) == -signal.SIGKILL
+    assert "gone" in states, seed
 
 
 def test_another_namespace(hostile: Path, start: Start) -> None:
@@ -136,16 +186,24 @@ def test_no_address_space_left(hostile: Path, start: Start) -> None:
     there_and_back(target, hotpatch, target.pid)
 
 
-def test_traced_by_another(hostile: Path, start: Start) -> None:
+TRACERS = {"strace": ("strace", "-o", os.devnull, "-p"), "gdb": ("gdb", "-nx", "-q", "-p")}
+
+
+@pytest.mark.parametrize("name", TRACERS)
+@pytest.mark.parametrize("leader", [True, False])
+def test_traced_by_another(hostile: Path, start: Start, name: str, leader: bool) -> None:
+    """By either, its first thread or another one alone (gdb takes all); without the tracer all is well."""
     target, hotpatch = start(hostile, "idle", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    (other,) = procfs.list_threads(target.pid) - {target.pid}
+    tid = target.pid if leader else other
     with subprocess.Popen(
-        ["strace", "-f", "-o", os.devnull, "-p", str(target.pid)], stderr=subprocess.DEVNULL
+        [*TRACERS[name], str(tid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as tracer:
         try:
             limit = time.monotonic() + 20
-            while not procfs.read_status(target.pid).tracer and time.monotonic() < limit:
+            while not procfs.read_status(target.pid, tid).tracer and time.monotonic() < limit:
                 time.sleep(0.01)
-            assert "strace" in refused(target, hotpatch, "traced").reasons[0].sentence
+            assert name in refused(target, hotpatch, "traced").reasons[0].sentence
         finally:
             tracer.terminate()
     there_and_back(target, hotpatch, target.pid)

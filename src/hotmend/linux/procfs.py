@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotmend.model.addresses import PAGE_BYTES
-from hotmend.model.errors import PermissionRefusedError, ProcessGoneError
+from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 
+_CLONE, _VFORK, _CLONE3, _CLONE_VFORK = 56, 58, 435, 0x4000
 _STAT_BYTES_MAX = 4096
 _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
@@ -241,6 +242,17 @@ def thread_run_ns(pid: int, tid: int) -> int | None:
         return int(read_text(pid, f"task/{tid}/schedstat", _STAT_BYTES_MAX).split()[0])
     except (ProcessGoneError, PermissionRefusedError, IndexError, ValueError):
         return None
+
+
+def in_vfork(pid: int, tid: int) -> bool:
+    """Tell whether a thread seems to wait for a child that it made by vfork (posix_spawn does too); False if unsure."""
+    try:
+        words = read_text(pid, f"task/{tid}/syscall", _STAT_BYTES_MAX).split()
+        number, flags = int(words[0]), int(words[1], 16)
+        asleep = read_thread_stat(pid, tid).state == "D"
+    except (HotmendError, IndexError, ValueError):
+        return False
+    return asleep and (number in (_VFORK, _CLONE3) or (number == _CLONE and bool(flags & _CLONE_VFORK)))
 
 
 def count_threads(pid: int) -> int | None:

@@ -6,7 +6,9 @@ the kernel. Refusals are values (`ProcessResult.reasons`); nothing is written be
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from hotmend.linux.calm import locked_memory, step_back
@@ -18,6 +20,8 @@ from hotmend.live.work import Options, ProcessResult, ShadowReport, Work
 from hotmend.model.hotpatch import Hotpatch
 
 __all__ = ["Options", "ProcessResult", "Progress", "ShadowReport", "apply", "repair", "revert"]
+
+_END_SECONDS = 1.0
 
 Progress = Callable[[int, int], None]
 """Called with (processes done, processes in all)."""
@@ -38,9 +42,17 @@ def _in_own_thread(work: Callable[[], ProcessResult]) -> ProcessResult:
     thread = threading.Thread(target=body, name="hotmend-driver", daemon=True)
     thread.start()
     thread.join()
+    _await_end(thread.native_id)
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _await_end(tid: int | None) -> None:
+    """Wait until the kernel has ended a thread, and let go what it traced: `join` comes back a little earlier."""
+    limit = time.perf_counter() + _END_SECONDS
+    while os.path.exists(f"/proc/self/task/{tid}") and time.perf_counter() < limit:  # noqa: PTH110 - no object each time
+        time.sleep(0.0001)
 
 
 def _for_each(

@@ -221,7 +221,7 @@ class Transaction:
                 stopped = self.stopper.stop(budget)
             except StopFailure as failure:
                 if failure.kind is StopFailureKind.LATE:
-                    self._note_failure(str(failure))
+                    self._note_failure(late_text(self.memory.pid, failure.tids))
                     return None
                 raise
             try:
@@ -277,6 +277,14 @@ class Transaction:
                 )
             )
         return tuple(reasons)
+
+
+def late_text(pid: int, tids: Sequence[int]) -> str:
+    """Return which threads did not stop in time, and what is known to keep a thread from stopping."""
+    names = [
+        f"{tid} (waits in vfork until its child is gone)" if procfs.in_vfork(pid, tid) else f"{tid}" for tid in tids
+    ]
+    return f"threads {', '.join(names)} did not stop in time"
 
 
 def permission_reason(error: PermissionRefusedError) -> Reason:
