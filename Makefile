@@ -1,6 +1,7 @@
 # make setup   the environment in .venv and the system packages it needs
 # make test    lint, types and all tests (root: they change running processes)
 # make demo    a stock nginx and its security update, under load
+# make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make bench   the figures of the issue, from real runs
 # make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
 # make pairs faults   compiled pairs with one known change each: what is dangerous must be refused (root)
@@ -10,7 +11,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo bench mutants pairs faults clean
+.PHONY: setup test lint types demo quarter bench mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -39,6 +40,9 @@ types: setup
 
 demo: setup
 	@$(BIN)/python -m demo.run
+
+quarter: setup
+	@$(BIN)/python -m demo.quarter
 
 bench: setup
 	@$(BIN)/python -m bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,13 @@ security = true
     plan.write_text(text + 'signed_by = "/usr/share/keyrings/debian-archive-bullseye-stable.gpg"\n')
     with pytest.raises(FetchError):
         Mirror(plan_load(plan)).update()
+
+
+def test_what_people_have_to_sign_soon_is_told(vendor: Vendor) -> None:
+    vendor.run()
+    state, _, _ = vendor.world.publisher().contents()
+    role = f"stable.{CHANNEL}"
+    vendor.world.now = state.role(role).signed.expires - timedelta(days=10)
+    done = vendor.run()
+    assert any(role in problem and "10 days" in problem for problem in done.problems)
+    assert not any("canary" in problem for problem in done.problems), "this host signs that itself"

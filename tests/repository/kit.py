@@ -74,8 +74,11 @@ class World:
 
     def make_keys(self) -> World:
         for name in ("root1", "root2", "root3", "targets1", "targets2", "stable1", "stable2", "online", "canary"):
-            key_generate(self.key(name))
+            self.make_key(name)
         return self
+
+    def make_key(self, name: str) -> None:
+        key_generate(self.key(name))
 
     def copy(self, folder: Path) -> World:
         """Return the same repository in another folder, with the same keys."""

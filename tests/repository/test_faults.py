@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from hotmend.model.errors import HotmendError
+from hotmend.model.verdict import Reason
+from hotmend.repository.collect import garbage_collect
 from hotmend.repository.layout import Tier
-from hotmend.repository.store import Disk
+from hotmend.repository.store import Disk, Store
 from tests.repository.kit import CHANNEL, HOTPATCH, World, bundle, hotpatch
 
 CALLS_MAX = 400
@@ -100,11 +103,23 @@ def _ask_targets_keys(world: World) -> None:
     world.publisher().rekey("targets", world.public("root3", threshold=1).keys, (old,), 2, ())
 
 
+def _withdraw_signed(world: World) -> None:
+    """A bundle that nobody names any more, and old metadata; the baseline still stands."""
+    release = hotpatch(world.now, "second", supersedes=(HOTPATCH,))
+    world.publisher().add(release, {release.files[0].name: bundle()})
+    world.publisher().withdraw(CHANNEL, ("second",), "it loops")
+
+
+def _collect(world: World, disk: Disk | None) -> None:
+    garbage_collect(Store(world.repository, disk), timedelta(0), world.now)
+
+
 _DEEDS: dict[str, tuple[Callable[[World], None] | None, Callable[[World, Disk | None], None]]] = {
     "add": (None, _add),
     "refresh": (None, _refresh),
     "accept-withdrawal": (_ask_withdrawal, _accept("stable1", "stable2")),
     "accept-online-keys": (_ask_online_keys, _accept("root1", "root2")),
+    "collect": (_withdraw_signed, _collect),
     "accept-targets-keys": (_ask_targets_keys, _accept("root1", "root2", "targets1", "targets2", "root3")),
 }
 
@@ -211,3 +226,23 @@ def test_a_disk_that_is_really_full_publishes_nothing(original: World, small_dis
         for client in small_disk.glob("client*"):
             shutil.rmtree(client)
     raise AssertionError("never enough")
+
+
+def test_garbage_goes_after_its_time_of_grace_and_nothing_else_does(original: World, tmp_path: Path) -> None:
+    world = original.copy(tmp_path)
+    store = Store(world.repository)
+    first = set(world.mirror.rglob("*.json"))
+    _withdraw_signed(world)
+    bundle_file = next((world.mirror / "targets").rglob("*second.0.hotmend"))
+    assert garbage_collect(store, timedelta(days=2), world.now) == ()
+    world.later(days=1)
+    assert garbage_collect(store, timedelta(days=2), world.now) == ()
+    world.later(days=1)
+    gone = garbage_collect(store, timedelta(days=2), world.now)
+    assert str(bundle_file.relative_to(world.repository)) in gone
+    assert {path for path in first if path.name.endswith(".root.json")} <= set(world.mirror.rglob("*.json"))
+    for tier in Tier:
+        client = world.client(tier)
+        assert client.channel().index.find(HOTPATCH)
+        assert not isinstance(client.channel().fetch(HOTPATCH), Reason)
+    assert garbage_collect(store, timedelta(days=2), world.now) == ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -64,6 +64,7 @@ class Pending:
         missing: role to the number of signatures that are still needed.
         since: when it was made.
         stale: something else was published since; it has to be made again.
+        signed: somebody has signed it already, though not enough.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Pending:
     missing: Mapping[str, int]
     since: datetime
     stale: bool = False
+    signed: bool = False
 
 
 class Publisher:
@@ -289,8 +291,14 @@ class Publisher:
                 request = self._waiting(identity)
                 known = self._known(identity)
                 signed = {role: _signed(request, role, known) for role in request.proposed}
-                found.append(self._pending(identity, request, _missing(request, signed), stale=_stale(state, request)))
+                pending = self._pending(identity, request, _missing(request, signed), stale=_stale(state, request))
+                found.append(replace(pending, signed=any(known.values())))
         return tuple(sorted(found, key=lambda pending: pending.since))
+
+    def discard(self, pending: Pending) -> None:
+        """Take a request away that waits."""
+        with self.store.lock():
+            self._forget(pending.id)
 
     def contents(self) -> tuple[State, Settings, tuple[Content, ...]]:
         """Return what is in force, the settings, and what each tier offers."""

@@ -20,7 +20,7 @@ from hotmend.publisher.release.mirror import Current, Mirror, digest_of
 from hotmend.publisher.release.pages import pages_write
 from hotmend.publisher.release.plan import Plan
 from hotmend.publisher.release.session import Done, Progress, Session
-from hotmend.publisher.release.upkeep import forget_packages, promote_ripe, retain
+from hotmend.publisher.release.upkeep import forget_packages, promote_ripe, refresh, retain
 from hotmend.publisher.release.work import Bench, Job, Step, Work, database_url, open_work
 from hotmend.publisher.survey.nursery import Pool
 from hotmend.repository.collect import garbage_collect
@@ -78,6 +78,7 @@ def run_publish(
                 _line(session, work, line, offers, now())
         promote_ripe(session, now())
         retain(session)
+        refresh(session, now())
         pages_write(publisher, plan.channel, plan.cycle, now())
         gone = garbage_collect(publisher.store, timedelta(days=plan.retention.grace_days), now())
         session.done.collected = len(gone) + forget_packages(session, offers)
