@@ -74,6 +74,8 @@ _ONE_GATEWAY = {
     "feedgen": {"reference/feeds.py"},
     "icalendar": {"reference/feeds.py"},
     "babel": {"reference/texts.py", "reference/zones.py"},
+    "azure": {"arc/connector.py"},
+    "starlette": {"arc/routes.py"},
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""

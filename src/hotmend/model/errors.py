@@ -23,6 +23,10 @@ class FetchError(HotmendError):
     """A package could not be fetched from the archive."""
 
 
+class RemoteError(HotmendError):
+    """A service elsewhere refuses, fails or does not answer."""
+
+
 class ProcessGoneError(HotmendError):
     """The process ended while it was looked at or worked on."""
 
