@@ -111,14 +111,17 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._inner(scope, receive, send)
+            await self._inner(scope, receive, send)
+            return
         headers = dict(scope["headers"])
         if headers.get(b"authorization") != f"Bearer {TOKEN}".encode():
-            return await _answer(send, 401, b'{"error":{"code":"AuthenticationFailed","message":"no token"}}', {})
+            await _answer(send, 401, b'{"error":{"code":"AuthenticationFailed","message":"no token"}}', {})
+            return
         fault = self._faults.take(scope)
         if isinstance(fault, tuple):
             body = f'{{"error":{{"code":"TooManyRequests","message":"status {fault[0]}"}}}}'.encode()
-            return await _answer(send, fault[0], body, {"retry-after": str(fault[1])})
+            await _answer(send, fault[0], body, {"retry-after": str(fault[1])})
+            return
         if fault == "cut":
 
             async def half(message: MutableMapping[str, Any]) -> None:
@@ -127,8 +130,9 @@ class _Guard:
                     await send({**message, "headers": [(b"content-length", b"1000")]})
                     await send({"type": "http.response.body", "body": b"{", "more_body": False})
 
-            return await self._inner(scope, receive, half)
-        return await self._inner(scope, receive, send)
+            await self._inner(scope, receive, half)
+            return
+        await self._inner(scope, receive, send)
 
 
 async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:

@@ -43,7 +43,7 @@ RETRY_AFTER_SECONDS_MAX: Final = 60
 """A service that wants to be left alone for longer gets that as an answer, not as a sleep."""
 
 
-class _Patience(RetryPolicy):  # type: ignore[type-arg, unused-ignore]
+class _Patience(RetryPolicy):  # type: ignore[misc, type-arg, unused-ignore]
     """The SDK's own retries, but for waits that nobody would sit through."""
 
     def is_retry(self, settings: Any, response: Any) -> bool:
@@ -51,7 +51,7 @@ class _Patience(RetryPolicy):  # type: ignore[type-arg, unused-ignore]
         return (seconds or 0) <= RETRY_AFTER_SECONDS_MAX and bool(super().is_retry(settings, response))
 
 
-class _Bearer(SansIOHTTPPolicy):  # type: ignore[type-arg, unused-ignore]
+class _Bearer(SansIOHTTPPolicy):  # type: ignore[misc, type-arg, unused-ignore]
     """A token on plain HTTP, which the SDK's own policy refuses. `connect` lets it go to this machine alone."""
 
     def __init__(self, token: str) -> None:
