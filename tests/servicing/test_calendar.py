@@ -86,6 +86,9 @@ def test_a_row_says_all_that_it_has() -> None:
     (plain,) = _rows(ROW.replace("released,2026-10-14", "planned,").replace("1.2.3", "").replace("yes", "unknown"))
     assert (plain.day, plain.revision, plain.planned, plain.published) == (date(2026, 10, 13), None, True, None)
     assert (plain.reboot, plain.images) == (None, {})
+    for word in ("high", "medium", "low"):
+        (sure,) = _rows(ROW.replace("high", word))
+        assert sure.confidence == word
     (no,) = _rows(ROW.replace("yes", "no"))
     assert no.reboot is False
 

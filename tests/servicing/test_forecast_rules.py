@@ -183,6 +183,8 @@ def test_linux_a_baseline_that_is_published_and_not_installed(
     found = _linux(day, *rows, baseline=baseline)
     assert [(f"{each.day}", each.cause.code) for each in found.due] == due
     assert all(each.need is Need.REBOOT for each in found.due)
+    assert all(each.month for each in found.due)
+    assert not any(each.expected for each in found.due if each.cause.code == "baseline-missing")
 
 
 def test_linux_what_waits_for_a_boot_is_due_today() -> None:

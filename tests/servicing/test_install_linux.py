@@ -129,5 +129,9 @@ def test_it_is_asked_through_one_function_for_both_platforms() -> None:
     (found,), _ = effects(machine(windows(revision=None)), PROGRAM, ["KB5066835"], now)
     assert found.outcome is Outcome.STAYS
     for facts in (changed(machine(windows()), windows__build=20348), changed(machine(windows()), windows__build=None)):
-        with pytest.raises(InputError, match="can be told of machines alone whose product has a channel"):
+        with pytest.raises(InputError) as caught:
             effects(facts, PROGRAM, ["KB5066835"], now)
+        assert str(caught.value) == "what an update would do can be told of machines alone whose product has a channel"
+        assert caught.value.hint == (
+            "hotmend check without --if-installed says which product the machine is, or what is missing to tell"
+        )

@@ -15,6 +15,7 @@ from hotmend.servicing.maintenance import (
     Policy,
     Window,
     intervals,
+    localised,
     may_start,
     policy_parse,
     wall_starts,
@@ -129,7 +130,10 @@ def test_a_freeze_in_the_middle_leaves_two_parts() -> None:
         assert _found(_frozen(LONG, *days), "2026-02-01T00:00", "2026-02-09T00:00") == [
             ("01-31 23:00", "02-07 23:00", "week")
         ]
-    assert _found(_frozen(LONG, "2026-02-01", "2026-02-07"), "2026-02-01T00:00", "2026-02-09T00:00") == []
+    assert _found(_frozen(LONG, "2026-02-01", "2026-02-07"), "2026-01-31T00:00", "2026-02-09T00:00") == []
+    assert _found(_frozen(LONG, "2026-02-01"), "2026-01-31T00:00", "2026-02-09T00:00") == [
+        ("02-01 23:00", "02-07 23:00", "week")
+    ]
 
 
 def test_a_yearly_freeze_comes_every_year() -> None:
@@ -141,6 +145,7 @@ def test_a_yearly_freeze_comes_every_year() -> None:
     assert len(_found(once, "2027-12-30T00:00", "2028-01-05T00:00")) == 6
     long_one = _frozen(NIGHTLY, "2020-03-01", "2022-02-27", yearly=True)
     assert _found(long_one, "2026-06-01T00:00", "2026-06-03T00:00") == []
+    assert _found(long_one, "2026-02-01T00:00", "2026-02-03T00:00") == []
     leap = _frozen(NIGHTLY, "2024-02-29", yearly=True)
     assert [start[:5] for start, _, _ in _found(leap, "2026-02-27T00:00", "2026-03-02T00:00")] == ["02-27", "03-01"]
     assert [start[:5] for start, _, _ in _found(leap, "2028-02-27T00:00", "2028-03-02T00:00")] == [
@@ -189,3 +194,13 @@ def test_what_may_start_when_windows_overlap() -> None:
     late = may_start([one], one.end - timedelta(minutes=90), timedelta(minutes=91, seconds=59))
     assert "takes 91 minutes" in str(late.cause.message)
     assert (late.allowed, late.until, late.next_start) == (False, one.end, None)
+    assert may_start([one, last], one.end - timedelta(minutes=1), timedelta(hours=1)).next_start == last.start
+
+
+def test_the_end_of_a_gap_is_found_to_the_second() -> None:
+    assert localised(datetime(2026, 3, 29, 2, 30), 60, BERLIN) == (_at("2026-03-29T01:00"), _at("2026-03-29T01:30"))
+    # Monrovia was 44 minutes and 30 seconds behind until midnight of 7 January 1972.
+    monrovia = ZoneInfo("Africa/Monrovia")
+    assert localised(datetime(1972, 1, 7, 0, 10), 60, monrovia) == (
+        *(_at("1972-01-07T00:44:30"), _at("1972-01-07T01:10")),
+    )

@@ -73,5 +73,20 @@ def test_too_large_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatc
     data = json.dumps(LEAST).encode()
     monkeypatch.setattr(facts_json, "FACTS_BYTES_MAX", len(data))
     facts_decode(data)
-    with pytest.raises(InputError, match="more than the limit"):
+    with pytest.raises(InputError) as caught:
         facts_decode(data + b" ")
+    assert str(caught.value) == f"facts: {len(data) + 1} bytes, more than the limit of {len(data)}"
+    assert caught.value.hint == "docs/facts.md describes the form; a field that is not known is left out"
+
+
+def test_time_zones_are_looked_up_when_they_are_needed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_json, "_names", frozenset())
+    _decode(time_zone="Europe/Berlin")
+    assert "Europe/Berlin" in facts_json._names
+    _decode(time_zone="Asia/Tokyo")
+
+
+def test_facts_are_written_for_people_too() -> None:
+    written = facts_encode(facts_decode(json.dumps({**LEAST, "machine": "x"}).encode()))
+    assert b'\n  "machine": "x",\n' in written
+    assert written.endswith(b"}\n")

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from hotmend.model.errors import InputError
-from hotmend.servicing.facts import Linux, MachineFacts, Windows
+from hotmend.servicing.facts import MachineFacts
 
 CATALOGUE_BYTES_MAX: Final = 1 << 20
 
@@ -116,20 +116,20 @@ _OTHER_PLATFORM: Final = ""
 """The value of a Windows fact on Linux, and the other way round: known, and like nothing a product asks for."""
 
 
-def _of_windows(fact: Callable[[Windows], int | str | None]) -> Callable[[MachineFacts], int | str | None]:
-    return lambda facts: _OTHER_PLATFORM if facts.windows is None else fact(facts.windows)
+def _of_windows(facts: MachineFacts, name: str) -> int | str | None:
+    return _OTHER_PLATFORM if facts.windows is None else getattr(facts.windows, name)
 
 
-def _of_linux(fact: Callable[[Linux], int | str | None]) -> Callable[[MachineFacts], int | str | None]:
-    return lambda facts: _OTHER_PLATFORM if facts.linux is None else fact(facts.linux)
+def _of_linux(facts: MachineFacts, name: str) -> int | str | None:
+    return _OTHER_PLATFORM if facts.linux is None else getattr(facts.linux, name)
 
 
 FACTS: Final[dict[str, Callable[[MachineFacts], int | str | None]]] = {
-    "build": _of_windows(lambda windows: windows.build),
-    "edition": _of_windows(lambda windows: windows.edition),
-    "installation": _of_windows(lambda windows: windows.installation),
-    "distribution": _of_linux(lambda linux: linux.distribution),
-    "release": _of_linux(lambda linux: linux.release),
+    "build": lambda facts: _of_windows(facts, "build"),
+    "edition": lambda facts: _of_windows(facts, "edition"),
+    "installation": lambda facts: _of_windows(facts, "installation"),
+    "distribution": lambda facts: _of_linux(facts, "distribution"),
+    "release": lambda facts: _of_linux(facts, "release"),
     "architecture": lambda facts: facts.architecture,
 }
 """What a product's `match` can ask for."""
