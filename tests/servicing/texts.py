@@ -19,7 +19,7 @@ from hotmend.windows import action
 from hotmend.windows.updates import Result
 
 SOURCE = Path(__file__).parents[2] / "src" / "hotmend"
-_KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0, "refusal": 1}
+_KEYWORDS = {"message": 0, "cause": 1, "N_": 0, "say": 0, "refusal": 1, "note": 1}
 """Function to the place of its text among the arguments."""
 _FIELDS = {
     "products.toml": {"not_supported"},
@@ -31,7 +31,7 @@ _RELEASES = {"security", "non-security", "unknown", "critical", *Verdict}
 """What releases of a channel may say of themselves."""
 _ACTIONS = {"uninstall", *get_args(action.State)}
 _CLI = ("check.py", "check_shapes.py", "calendar.py", "windows_updates.py", "windows_history.py", "arc.py")
-_WINDOWS = ("assess.py", "work.py", "rollback.py")
+_WINDOWS = ("assess.py", "work.py", "rollback.py", "policy.py")
 
 
 def texts() -> set[str]:

@@ -164,6 +164,27 @@ def test_a_value_that_was_there_already_counts_from_the_time_its_key_was_written
     assert server.do("verify", "vsm")[1]["standing"] == "unproven"  # only the proof is missing now
 
 
+def test_a_policy_is_emitted_applied_read_and_undone(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text('mode = "notify"\n')
+    made = tmp_path / "made.reg"
+    assert (
+        server.run("policy", "--policy", windows_path(tmp_path / "policy.toml"), "-o", windows_path(made)).returncode
+        == 0
+    )
+    server.set({rf"{POLICY}\AU": {"ScheduledInstallDay": 3, "UseWUServer": 1}})
+    code, said = server.do("apply", "client-policy", "--reg", windows_path(made))
+    assert (code, said["standing"]) == (0, "done")
+    assert server.get(rf"{POLICY}\AU") == {"UseWUServer": 1, "NoAutoUpdate": 0, "AUOptions": 3}
+    emitted = decode_reg(server.run("policy").stdout)
+    assert {n: v.shown() for n, v in emitted[rf"HKLM\{POLICY}\AU"].items() if v} == {
+        "UseWUServer": "1",
+        "NoAutoUpdate": "0",
+        "AUOptions": "3",
+    }
+    assert server.do("undo", "client-policy")[0] == 0
+    assert server.get(rf"{POLICY}\AU") == {"ScheduledInstallDay": 3, "UseWUServer": 1}
+
+
 _ADMX = """<?xml version="1.0" encoding="utf-8"?>
 <policyDefinitions xmlns="http://schemas.microsoft.com/GroupPolicy/2006/07/PolicyDefinitions" revision="1.0">
   <policies>

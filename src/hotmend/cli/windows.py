@@ -14,6 +14,7 @@ _COMMANDS = {
     "uninstall": "windows_updates",
     "rollback": "windows_updates",
     "history": "windows_history",
+    "policy": "windows_policy",
     "apply": "windows_remedies",
     "verify": "windows_remedies",
     "undo": "windows_remedies",
