@@ -289,4 +289,9 @@ def test_of_another_platform_everything_is_unknown() -> None:
 def test_eligibility(facts: MachineFacts, eligible: bool | None, causes: list[tuple[str, str]]) -> None:
     found = eligibility(facts, PROGRAM.catalogue, PROGRAM.calendar, NOW)
     assert (found.eligible, because(found.causes)) == (eligible, causes)
-    assert bool(found.checks) == (found.product is not None and not found.product.not_supported)
+    if found.product is None or found.product.not_supported:
+        assert found.checks == ()
+    else:
+        assert [each.name for each in found.checks] == list(found.product.needs)
+    known = causes[0][0] not in {"product-unknown", "product-not-listed"}
+    assert (found.product is not None) is known

@@ -77,7 +77,7 @@ def checks(setting: Setting) -> tuple[Check, ...]:
     return tuple(CHECKS[name](setting) for name in setting.product.needs)
 
 
-def _flag(name: str, value: bool | None, texts: tuple[str, str, str], remedy: str = "") -> Check:
+def _flag(name: str, value: bool | None, texts: tuple[str, str, str], remedy: str) -> Check:
     """Return the check of a flag; `texts` for yes, no and unknown."""
     text = texts[2] if value is None else texts[0] if value else texts[1]
     return Check(name, value, Message(text), "" if value else remedy)
