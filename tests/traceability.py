@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,12 +26,10 @@ class Output:
     """What a command did.
 
     Attributes:
-        command: as typed.
         code: its exit code.
         text: its stdout.
     """
 
-    command: str
     code: int
     text: str
 
@@ -55,7 +52,7 @@ def ran(*given: str) -> Output:
         code = run(list(given))
     caught.flush()
     caught.seek(0)
-    return Output(shlex.join(["hotmend", *given]), code, caught.read())
+    return Output(code, caught.read())
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def _asked(day: str, case: str, *updates: str) -> tuple[str, ...]:
 
 
 def _answer(day: str, case: str, *updates: str, code: int = 0) -> Any:
-    output = ran(*_asked(day, case, *updates), "--json")
+    output = ran(*_asked(day, case, *updates), "--json", "--language", "en")
     assert output.code == code, output
     return output.json
 

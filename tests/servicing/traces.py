@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,11 +42,10 @@ class Trace:
     def told(self) -> tuple[str, str]:
         """Run it in both languages; return the command as typed, and what was observed."""
         arguments = (*self.arguments, *(["--json"] if self.as_json else []))
-        output = ran(*arguments)
-        code, english = self.observe(output)
+        code, english = self.observe(ran(*arguments, "--language", "en"))
         german = self.observe(ran(*arguments, "--language", "de"))[1]
         said = [english] if english == german else [english, german]
-        return output.command, "\n".join(filter(None, [code, *said]))
+        return shlex.join(["hotmend", *arguments]), "\n".join(filter(None, [code, *said]))
 
 
 def check(case: str, *more: str, at: tuple[str, str] = AT) -> tuple[str, ...]:
