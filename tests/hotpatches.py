@@ -13,6 +13,7 @@ from hotmend.model.hotpatch import (
     Mark,
     NewFunction,
     OldTarget,
+    Port,
     Redirection,
     Relocation,
     RelocationKind,
@@ -63,6 +64,7 @@ def sample() -> Hotpatch:
             Segment(extent(0x3000, 64), "rw-", b"", ".bss"),
             Segment(extent(0x3100, 64), "rw-", bytes(8), ".data"),
             Segment(near, "r-x", _NEAR, ".text.stub"),
+            Segment(extent(0x9100, 5), "r-x", b"\xe9\xfb\x7f\xff\xff", ".text.port"),
             Segment(far, "r-x", _FAR, ".text.stub.far"),
         ),
         relocations=(
@@ -101,7 +103,7 @@ def sample() -> Hotpatch:
         package="server",
         update_bytes=600_000,
         variables=(AddedVariable("counter", extent(0x3000, 8), "0" * 64, (Mark("name:counter", 0),)),),
-        handed_out=("callback",),
+        ports=(Port("callback", LinkAddress(0x9100), LinkAddress(0x1100), (Mark("code:0", 0),)),),
     )
 
 

@@ -176,8 +176,22 @@ def test_a_thread_in_code_that_the_later_one_leaves_old_is_waited_for(stripped: 
     assert target.ask("a") == ANSWERS[1]
 
 
-def test_addresses_of_added_functions(tmp_path: Path, start: Start) -> None:
-    builds = make_builds(tmp_path, "-DHANDS_OUT")
+def test_addresses_of_added_functions(builds: Builds, start: Start) -> None:
+    """Who has kept one calls the function of whichever is on, and finds it equal to what code hands out then."""
+    target = start(builds.program)
+    change(builds, target, 1)
+    assert (target.ask("k"), target.ask("K")) == ("1", "1 1")
+    for number in (2, 3):
+        change(builds, target, number)
+        assert target.ask("K") == f"{number} 1"
+    assert target.ask("k") == "3"
+    for number in (2, 1):
+        done(revert(builds.ids(number + 1), [target.pid], Options()), "reverted")
+        assert target.ask("K") == f"{number} 1"
+
+
+def test_addresses_of_functions_that_the_later_one_has_not(tmp_path: Path, start: Start) -> None:
+    builds = make_builds(tmp_path, "-DGIVES_UP")
     target = start(builds.program)
     change(builds, target, 1)
     assert target.ask("k") == "1"

@@ -8,12 +8,12 @@ import pytest
 
 from hotmend.linux.process import MappedImage
 from hotmend.live.crossing import STUB_BYTES, Crossing, crossing_entries, stub_code
-from hotmend.live.gate import EntryRecord, HeaderRecord, VariableRecord, jump
+from hotmend.live.gate import EntryRecord, HeaderRecord, PortRecord, VariableRecord, jump
 from hotmend.live.layout import Moved
 from hotmend.live.needs import Refusal, Target
-from hotmend.live.takeover import take_over, variable_records
+from hotmend.live.takeover import port_records, take_over, variable_records
 from hotmend.model.addresses import BuildId, Extent, LinkAddress
-from hotmend.model.hotpatch import AddedVariable, Mark
+from hotmend.model.hotpatch import AddedVariable, Mark, Port
 from tests.hotpatches import sample
 from tests.unit.test_live_registry import record
 
@@ -111,16 +111,36 @@ def test_what_is_not_told_is_refused() -> None:
         "added-variable-unknown"
     )
     assert refused(later, replace(active(), variables=None)) == "added-variable-unknown"
-    assert refused(later, replace(active(), handed_out=("callback",))) == "added-function-kept"
     old_header = replace(active(), entries=record(0x2000).entries)
     assert refused(later, old_header) == "cannot-take-over"
+
+
+def port(name: str, address: int, function: int, *marks: str) -> Port:
+    return Port(name, LinkAddress(address), LinkAddress(function), tuple(Mark(text, 0) for text in marks))
+
+
+def test_addresses_that_were_handed_out_lead_to_the_later_function() -> None:
+    """The place stays, for both hotpatches; where it leads is an entry like any other."""
+    kept = PortRecord("callback", 0x2300, 0x2400, (Mark("use:1:0", 0), Mark("name:callback", 0)))
+    earlier = replace(active(), ports=(kept,))
+    later = replace(target(), hotpatch=replace(target().hotpatch, ports=(port("c", 0x9100, 0x1100, "use:1:0"),)))
+    taken = take_over(later, earlier)
+    assert taken.moved == (Moved(0x9100, 0x9105, 0x2300),)
+    assert [(p.address, p.function) for p in port_records(later.hotpatch, 0x7000, taken)] == [(0x2300, 0x8100)]
+    assert [(p.address, p.function) for p in port_records(later.hotpatch, 0x7000, None)] == [(0x10100, 0x8100)]
+    entry = crossing_entries(taken.crossed, 0x7000, 0x2040)[-1]
+    assert (entry.address, entry.old_bytes) == (0x2300, jump(0x2300, 0x2400))
+    assert (entry.new, entry.original, entry.restores) == (0x8100, 0x2400, False)
+    other = replace(later, hotpatch=replace(later.hotpatch, ports=(port("d", 0x9100, 0x1100, "use:2:0"),)))
+    assert refused(other, earlier) == "added-function-kept"
+    assert refused(replace(later, hotpatch=replace(later.hotpatch, ports=())), earlier) == "added-function-kept"
 
 
 @pytest.mark.parametrize("gate", [0x7000_1040, 0x7F00_0000_0040])
 def test_stubs_between_two_hotpatches(gate: int) -> None:
     """No two shadows want the same bytes in an entry, or a gate that says nothing of one could mean the other."""
     (entry,) = active().entries
-    crossed, bias = Crossing(entry, 0x9000, None), 0x7000_0000
+    crossed, bias = Crossing(entry, 0x9000, "f", None), 0x7000_0000
     code = stub_code(crossed, bias, gate)
     assert len(code) <= STUB_BYTES
     (later,) = crossing_entries([crossed], bias, gate)
@@ -129,6 +149,6 @@ def test_stubs_between_two_hotpatches(gate: int) -> None:
     end = later.stub + len(code)
     assert code.endswith(jump(end - 10, entry.new) + jump(end - 5, entry.original))
     assert later.new == end - 5
-    (again,) = crossing_entries([Crossing(later, 0xA000, None)], bias, gate)
+    (again,) = crossing_entries([Crossing(later, 0xA000, "f", None)], bias, gate)
     assert again.old_bytes == later.jump_to_new != again.jump_to_new
     assert (again.original, again.build_bytes) == (entry.original, entry.old_bytes)

@@ -12,12 +12,13 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.diff.resolve import Place, Resolved, Resolver
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
 from hotmend.image.references import ABSOLUTE, LEA
-from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress
+from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress, page_ceil
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
 from hotmend.model.verdict import refusal
 
 _JOIN_BYTES = 64
 _PLT_BYTES = 16
+_PORT_BYTES = 16
 _POINTER = -1
 
 
@@ -46,6 +47,8 @@ class Assembly:
         self.variables: dict[int, int] = {}
         """Places of variables that the new build added: link address -> bytes from there on."""
         self._bridges: set[int] = set()
+        self.ports: dict[int, LinkAddress] = {}
+        """Start of a function whose address is handed out -> the jump that stands for it, behind the new image."""
 
     def run(self) -> None:
         """Add every selected code and all that it needs."""
@@ -109,18 +112,15 @@ class Assembly:
     ) -> None:
         if kind == ABSOLUTE:
             form = RelocationKind.ABS64 if width == 8 else RelocationKind.ABS32S
-            target: Target = (
-                OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
-            )
-            self.relocation(field, form, target, 0, resolved)
+            self.relocation(field, form, self.target(resolved), 0, resolved)
         elif resolved.place is Place.OLD:
             if width == 4:
                 self.relocation(field, RelocationKind.PC32, OldTarget(resolved.address), -tail, resolved)
             else:
                 self._bridge(target_address, resolved)
-        elif resolved.place is Place.SHADOW_VARIABLE and width == 4:
-            # It would fit as it is; a relocation can lead to another copy, that an earlier hotpatch has.
-            self.relocation(field, RelocationKind.PC32, ShadowTarget(resolved.address), -tail, resolved)
+        elif resolved.place in (Place.SHADOW_VARIABLE, Place.SHADOW_PORT) and width == 4:
+            # A variable would fit as it is; a relocation can lead to another copy, that an earlier hotpatch has.
+            self.relocation(field, RelocationKind.PC32, self.target(resolved), -tail, resolved)
 
     def _bridge(self, target: int, resolved: Resolved) -> None:
         """Serve a short branch: its target's own place in the shadow is free, so a long jump stands there."""
@@ -136,7 +136,7 @@ class Assembly:
     def need(self, resolved: Resolved) -> None:
         """Add what a reference leads to, where that is an object, a slot or a stub of the shadow."""
         key = (resolved.place, int(resolved.address))
-        if resolved.place is Place.OLD or resolved.place is Place.SHADOW_CODE or key in self._done:
+        if resolved.place in (Place.OLD, Place.SHADOW_CODE, Place.SHADOW_PORT) or key in self._done:
             return
         self._done.add(key)
         address = int(resolved.address)
@@ -226,8 +226,17 @@ class Assembly:
             self._refuse("computed-goto", "a table holds labels of a changed function", hex(word))
         self.need(resolved)
         self._count(resolved.evidence)
-        to: Target = OldTarget(resolved.address) if resolved.place is Place.OLD else ShadowTarget(resolved.address)
-        self.relocation(word, RelocationKind.ABS64, to, 0, resolved)
+        self.relocation(word, RelocationKind.ABS64, self.target(resolved), 0, resolved)
+
+    def target(self, resolved: Resolved) -> Target:
+        """Return what a relocation against an answer is against."""
+        if resolved.place is Place.OLD:
+            return OldTarget(resolved.address)
+        if resolved.place is not Place.SHADOW_PORT:
+            return ShadowTarget(resolved.address)
+        first = page_ceil(self._c.new.image.extent.end)
+        port = self.ports.setdefault(int(resolved.address), LinkAddress(first + _PORT_BYTES * len(self.ports)))
+        return ShadowTarget(port)
 
     def relocation(self, at: int, kind: RelocationKind, target: Target, addend: int, resolved: Resolved) -> None:
         """Add the relocation of one field of the shadow."""

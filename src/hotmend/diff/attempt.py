@@ -11,12 +11,12 @@ from hotmend.diff.closure import Selection, select
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding
-from hotmend.diff.identity import identify
+from hotmend.diff.identity import identify, identify_ports
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.rules.copies import judge_registrations
 from hotmend.diff.rules.judge import exceptions_pass, judge_biased, judge_labels
 from hotmend.diff.rules.siblings import judge_siblings
-from hotmend.diff.stubs import Entry, make_stubs
+from hotmend.diff.stubs import Entry, make_ports, make_stubs
 from hotmend.diff.unwinding import Unwinding
 from hotmend.model.addresses import Extent, LinkAddress
 from hotmend.model.hotpatch import Hotpatch, NewFunction, Outcome, ReplacedFunction, Segment, UnwindTable
@@ -82,7 +82,10 @@ def attempt(
 def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
     """Put what was found into the value that is written to a file."""
     old, new = c.old.image, c.new.image
-    stub_segments, stub_relocations, redirections = make_stubs(list(made.entries), new.extent.end)
+    ports = identify_ports(c, made.selection, made.assembly.ports)
+    segment = make_ports(ports)
+    behind = segment[-1].extent.end if segment else new.extent.end
+    stub_segments, stub_relocations, redirections = make_stubs(list(made.entries), behind)
     relocations = sorted((*made.assembly.relocations.values(), *stub_relocations), key=lambda r: r.address)
     return Hotpatch(
         name=outcome.name,
@@ -91,7 +94,7 @@ def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
         new_build_id=outcome.new_build_id,
         old_extent=old.extent,
         new_extent=new.extent,
-        segments=tuple(sorted((*made.segments, *stub_segments), key=lambda s: s.extent.start)),
+        segments=tuple(sorted((*made.segments, *segment, *stub_segments), key=lambda s: s.extent.start)),
         relocations=tuple(relocations),
         functions=_functions(c, made.selection),
         replaced=_replaced(c, made.selection),
@@ -102,7 +105,7 @@ def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
         update_bytes=new.file_bytes,
         unwinding=made.unwinding,
         variables=identify(c, made.selection, made.assembly.variables),
-        handed_out=tuple(c.new.codes[j].label for j in sorted(made.assembly.resolver.handed_out)),
+        ports=ports,
     )
 
 

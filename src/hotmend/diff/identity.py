@@ -17,7 +17,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.correspond import Correspondence
 from hotmend.image.image import Image
 from hotmend.model.addresses import Extent, LinkAddress
-from hotmend.model.hotpatch import AddedVariable, Mark
+from hotmend.model.hotpatch import AddedVariable, Mark, Port
 
 _HASH_DIGITS = 16
 _COMPILERS_NUMBER = re.compile(r"\.\d+$")
@@ -32,7 +32,7 @@ def identify(c: Correspondence, selection: Selection, places: Mapping[int, int])
         places: link addresses that new code refers to as variables of its own, and how many bytes each may take.
             Those that overlap are parts of one.
     """
-    extents = _joined(places)
+    extents = _joined(_without_mapped(c, places))
     starts = [int(extent.start) for extent in extents]
     marks: list[dict[str, int]] = [_names(c.new.image, extent) for extent in extents]
     r = c.new.references
@@ -41,7 +41,7 @@ def identify(c: Correspondence, selection: Selection, places: Mapping[int, int])
         key, told = "", set()
         for number, target in enumerate(r.target[low:high].tolist()):
             at = bisect_right(starts, target) - 1
-            if at < 0 or target not in extents[at] or at in told:
+            if target not in places or at in told:
                 continue
             told.add(at)
             key = key or _code_key(c, selection, j)
@@ -56,6 +56,40 @@ def identify(c: Correspondence, selection: Selection, places: Mapping[int, int])
         )
         for extent, found in zip(extents, marks, strict=True)
     )
+
+
+def identify_ports(c: Correspondence, selection: Selection, ports: Mapping[int, LinkAddress]) -> tuple[Port, ...]:
+    """Return the ports of a shadow, with their marks.
+
+    Args:
+        c: the correspondence.
+        selection: which codes are in the shadow.
+        ports: start of each function whose address is handed out -> its port.
+    """
+    r = c.new.references
+    marks: dict[int, set[str]] = {start: set() for start in ports}
+    for j in sorted(selection.shadow) if ports else ():
+        low, high = int(r.first[j]), int(r.first[j + 1])
+        for number, target in enumerate(r.target[low:high].tolist()):
+            if target in marks:
+                marks[target].add(f"use:{_code_key(c, selection, j)}:{number}")
+    result = []
+    for start, address in sorted(ports.items(), key=lambda port: port[1]):
+        j = c.new.at[start]
+        code = c.new.codes[j]
+        told = {*marks[start], f"code:{_code_key(c, selection, j)}"}
+        if code.name:
+            told.add(f"name:{_COMPILERS_NUMBER.sub('', code.name)}")
+        result.append(Port(code.label, address, code.start, tuple(Mark(text, 0) for text in sorted(told))))
+    return tuple(result)
+
+
+def _without_mapped(c: Correspondence, places: Mapping[int, int]) -> dict[int, int]:
+    """Return the places, each up to the next variable of the old build at most: nothing added lies there."""
+    if not places:
+        return {}
+    mapped = [*sorted(c.to_old), max(start + size for start, size in places.items())]
+    return {start: max(1, min(size, mapped[bisect_right(mapped, start)] - start)) for start, size in places.items()}
 
 
 def _joined(places: Mapping[int, int]) -> list[Extent]:

@@ -24,6 +24,7 @@ class Place(Enum):
 
     OLD = "old"
     SHADOW_CODE = "code"
+    SHADOW_PORT = "port"
     SHADOW_OBJECT = "object"
     SHADOW_SLOT = "slot"
     SHADOW_PLT = "plt"
@@ -32,7 +33,10 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The answer for one reference: `address` is an old link address for OLD, else a new one."""
+    """The answer for one reference: `address` is an old link address for OLD, else a new one.
+
+    SHADOW_PORT is a function of the shadow whose address is handed out, and that no old entry stands for.
+    """
 
     place: Place
     address: LinkAddress
@@ -52,8 +56,6 @@ class Resolver:
         self._added = AddedVariables(c, contents.old, contents.new, set(selection.kept.values()))
         self.taken_entries: set[int] = set()
         """New codes whose address new code takes: their old entries have to lead to the new code."""
-        self.handed_out: set[int] = set()
-        """New codes of the shadow whose own address is handed out: no old entry stands for them."""
 
     def findings(self) -> list[Finding]:
         """Return what could not be answered."""
@@ -93,8 +95,7 @@ class Resolver:
         known = c.to_old.get(code.start)
         proven = known is not None and i >= 0 and known.old == c.old.codes[i].start
         if i < 0 or (c.pair_evidence.get(i) == "similarity" and not proven):
-            self.handed_out.add(holder)
-            return Resolved(Place.SHADOW_CODE, LinkAddress(target), "new")
+            return Resolved(Place.SHADOW_PORT, LinkAddress(target), "new")
         self.taken_entries.add(holder)  # a function's identity stays its old entry
         return Resolved(Place.OLD, c.old.codes[i].start, "function")
 

@@ -9,11 +9,12 @@ flags: other registers may be live at the entry of a function that only its own 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotmend.image.entry import Displaced
-from hotmend.model.addresses import Extent, LinkAddress, page_ceil
-from hotmend.model.hotpatch import GateTarget, OldTarget, Redirection, Relocation, RelocationKind, Segment
+from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress, page_ceil
+from hotmend.model.hotpatch import GateTarget, OldTarget, Port, Redirection, Relocation, RelocationKind, Segment
 
 _ALIGN = 16
 
@@ -101,3 +102,17 @@ def make_stubs(
     )
     relocations = tuple(sorted((*near.relocations, *far.relocations), key=lambda r: r.address))
     return segments, relocations, redirections
+
+
+def make_ports(ports: Sequence[Port]) -> tuple[Segment, ...]:
+    """Return the segment of the jumps that stand for functions whose addresses are handed out; () without any."""
+    if not ports:
+        return ()
+    start = ports[0].address
+    code = bytearray(ports[-1].address + JUMP_BYTES - start)
+    for port in ports:
+        at = port.address - start
+        code[at : at + JUMP_BYTES] = b"\xe9" + (port.function - port.address - JUMP_BYTES).to_bytes(
+            4, "little", signed=True
+        )
+    return (Segment(Extent(start, len(code)), "r-x", bytes(code), ".text.port"),)

@@ -11,14 +11,14 @@ function's displaced instructions, which a stub of the hotpatch that redirected 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord, jump
+from hotmend.live.gate import EntryRecord, FunctionRecord, HeaderRecord, PortRecord, jump
 from hotmend.live.layout import span_of
 from hotmend.live.needs import Refusal, Target
 from hotmend.model.addresses import JUMP_BYTES, page_ceil
-from hotmend.model.hotpatch import Redirection
+from hotmend.model.hotpatch import Port
 from hotmend.model.verdict import refusal
 
 STUB_BYTES = 32
@@ -36,31 +36,48 @@ class Crossing:
     Attributes:
         entry: as that hotpatch's header has it.
         stub: link address of the stub, in the later shadow.
-        redirection: of the later hotpatch; None: it leaves the function as the old build has it.
+        name: of the later hotpatch's function.
+        new: its link address; None: the later hotpatch leaves the function as the old build has it.
     """
 
     entry: EntryRecord
     stub: int
-    redirection: Redirection | None
+    name: str
+    new: int | None
 
 
-def crossings(target: Target, active: HeaderRecord) -> tuple[Crossing, ...]:
+def crossings(target: Target, active: HeaderRecord, ports: Mapping[int, Port]) -> tuple[Crossing, ...]:
     """Return all entries of the hotpatch that is active, with the room for their stubs: behind the later shadow.
+
+    Args:
+        target: the later hotpatch and its image.
+        active: header of the active one.
+        ports: load address of each port of the active one -> the later one's port for that function.
 
     Raises:
         Refusal: the two hotpatches do not go together.
     """
-    later = {target.image.bias + r.old: r for r in target.hotpatch.redirections}
+    later = {target.image.bias + r.old: (r.name, int(r.new)) for r in target.hotpatch.redirections}
     known = {entry.address for entry in active.entries}
     near = [a for a in later if a not in known and any(abs(a - b) < JUMP_BYTES for b in known)]
     if near or any(not entry.original for entry in active.entries):
-        names = [later[a].name for a in near] or [active.hotpatch_id]
+        names = [later[a][0] for a in near] or [active.hotpatch_id]
         sentence = f"{target.hotpatch.name}: entries of the hotpatch that is applied are not of a form to build on"
         raise Refusal(refusal("cannot-take-over", f"{sentence}; revert it first", *names))
     first = span_of(target.hotpatch).end
+    later |= {address: (port.name, int(port.function)) for address, port in ports.items()}
+    entries = (*active.entries, *(_port_entry(p) for p in active.ports if p.address not in known))
     return tuple(
-        Crossing(entry, first + STUB_BYTES * number, later.get(entry.address))
-        for number, entry in enumerate(active.entries)
+        Crossing(entry, first + STUB_BYTES * number, *later.get(entry.address, (entry.name, None)))
+        for number, entry in enumerate(entries)
+    )
+
+
+def _port_entry(port: PortRecord) -> EntryRecord:
+    """Return the entry that a port is: a settled one."""
+    content = jump(port.address, port.function)
+    return EntryRecord(
+        port.name, port.address, content, port.address, JUMP_BYTES, port.function, original=port.function
     )
 
 
@@ -83,7 +100,7 @@ def crossing_entries(crossed: Sequence[Crossing], shadow_bias: int, gate: int) -
     """Return the entries as the later header has them."""
     return tuple(
         EntryRecord(
-            name=c.redirection.name if c.redirection else c.entry.name,
+            name=c.name,
             address=c.entry.address,
             old_bytes=c.entry.jump_to_new,
             stub=shadow_bias + c.stub,
@@ -92,7 +109,7 @@ def crossing_entries(crossed: Sequence[Crossing], shadow_bias: int, gate: int) -
             original=c.entry.original,
             original_size=c.entry.original_size,
             original_bytes=c.entry.build_bytes,
-            restores=c.redirection is None,
+            restores=c.new is None,
         )
         for c in crossed
     )
@@ -114,8 +131,8 @@ def stub_code(crossing: Crossing, shadow_bias: int, gate: int) -> bytes:
 
 def _after(crossing: Crossing, shadow_bias: int, gate: int) -> int:
     """Return the load address to which the entry leads once the gate is 1."""
-    if crossing.redirection is not None:
-        return shadow_bias + crossing.redirection.new
+    if crossing.new is not None:
+        return shadow_bias + crossing.new
     return shadow_bias + crossing.stub + len(_gate_test(crossing, shadow_bias, gate)) + _BRANCH_BYTES + JUMP_BYTES
 
 

@@ -107,6 +107,21 @@ class VariableRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PortRecord:
+    """A jump that stands for an added function: in its own shadow, or in that of an earlier hotpatch.
+
+    Attributes:
+        name, marks: as in the hotpatch.
+        address, function: load addresses of the jump and of the new function it is for.
+    """
+
+    name: str
+    address: int
+    function: int
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RegionRecord:
     """A run of pages of the shadow with one permission (`r-x`, `r--`, `rw-`); load addresses, half open."""
 
@@ -158,7 +173,7 @@ class HeaderRecord:
         before: what else may not be active at the switch: code of the hotpatch it takes over from.
         after: what else may not be active when it is taken back: old functions that the other one replaces.
         variables: that it added; None where that is not known.
-        handed_out: names of added functions whose address it hands out.
+        ports: jumps that stand for added functions whose addresses it hands out.
     """
 
     hotpatch_id: str
@@ -186,7 +201,7 @@ class HeaderRecord:
     before: tuple[FunctionRecord, ...] = ()
     after: tuple[FunctionRecord, ...] = ()
     variables: tuple[VariableRecord, ...] | None = None
-    handed_out: tuple[str, ...] = ()
+    ports: tuple[PortRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ from hotmend.live.layout import (
 from hotmend.live.needs import Needs, Refusal, Target, resolve_imports
 from hotmend.live.ranges import Room, ranges_room
 from hotmend.live.registry import is_of_this_load
-from hotmend.live.takeover import Takeover, take_over, variable_records
+from hotmend.live.takeover import Takeover, port_records, take_over, variable_records
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import refusal
@@ -176,7 +176,7 @@ def _record(
         before=code_before(takeover.active) if takeover else (),
         after=code_after(takeover.active, entries) if takeover else (),
         variables=variable_records(h, shadow_bias, takeover),
-        handed_out=h.handed_out,
+        ports=port_records(h, shadow_bias, takeover),
     )
 
 

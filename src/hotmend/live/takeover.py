@@ -1,9 +1,10 @@
-"""What a hotpatch takes over from the one that is active on its image: its entries, and the variables it added.
+"""What a hotpatch takes over from the one that is active on its image: its entries, and what it added and handed out.
 
 A variable stays where it is: pointers to it may live anywhere. References of the later hotpatch lead to the earlier
 one's copy, so nothing is copied, and taking the later one back finds the values as they are. Which variable of one is
 which of the other, the marks of both say. All that agree about a variable make it the same one; where they
-contradict each other, or where one of each side is left without any, the takeover is refused.
+contradict each other, or where one of each side is left without any, the takeover is refused. Functions whose addresses
+were handed out are known again in the same way: the jump that stands for each is led to the later one's.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hotmend.live.crossing import Crossing, crossings
-from hotmend.live.gate import HeaderRecord, VariableRecord
+from hotmend.live.gate import HeaderRecord, PortRecord, VariableRecord
 from hotmend.live.layout import Moved
 from hotmend.live.needs import Refusal, Target
-from hotmend.model.hotpatch import AddedVariable, Hotpatch, Mark
+from hotmend.model.addresses import JUMP_BYTES, Extent
+from hotmend.model.hotpatch import AddedVariable, Hotpatch, Mark, Port
 from hotmend.model.verdict import refusal
 
 _NAME = "name:"
@@ -32,12 +34,14 @@ class Takeover:
         crossed: its entries.
         moved: variables of the later hotpatch that live in an earlier one's shadow.
         kept: the same variables, as the later header has them.
+        ports: load address of each of its ports -> the later hotpatch's port for the same function.
     """
 
     active: HeaderRecord
     crossed: tuple[Crossing, ...]
     moved: tuple[Moved, ...]
     kept: tuple[VariableRecord, ...]
+    ports: dict[int, Port]
 
 
 def take_over(target: Target, active: HeaderRecord) -> Takeover:
@@ -46,20 +50,45 @@ def take_over(target: Target, active: HeaderRecord) -> Takeover:
     Raises:
         Refusal: something that the active one has made would be left behind.
     """
-    name, crossed = target.hotpatch.name, crossings(target, active)
-    if active.handed_out:
-        sentence = (
-            f"{name}: the hotpatch {active.hotpatch_id} that is applied has handed out addresses of functions that it "
-            "added; who kept one would go on calling them. Restart the process with the new build"
-        )
-        raise Refusal(refusal("added-function-kept", sentence, *active.handed_out))
-    same = _same_variables(name, _variables(target.hotpatch), _known(name, active))
+    name = target.hotpatch.name
+    same = _same(name, _variables(target.hotpatch), _known(name, active))
+    ports = _same_ports(target.hotpatch, active)
     moved, kept = [], []
     for ours, theirs, shift in same:
         moved.append(Moved(ours.extent.start, ours.extent.end, theirs.address + shift))
         marks = tuple(Mark(mark.text, mark.offset + shift) for mark in ours.marks)
         kept.append(VariableRecord(ours.name, theirs.address, theirs.size, ours.sha256, marks))
-    return Takeover(active, crossed, tuple(moved), tuple(kept))
+    moved += [Moved(port.address, port.address + JUMP_BYTES, address) for address, port in ports.items()]
+    return Takeover(active, crossings(target, active, ports), tuple(moved), tuple(kept), ports)
+
+
+def _same_ports(hotpatch: Hotpatch, active: HeaderRecord) -> dict[int, Port]:
+    """Return the load address of each port of the active hotpatch, and which of the later one's is for that function.
+
+    Raises:
+        Refusal: there is none.
+    """
+    ours = [AddedVariable(p.name, Extent(p.address, JUMP_BYTES), "", p.marks) for p in hotpatch.ports]
+    theirs = [VariableRecord(p.name, p.address, JUMP_BYTES, "", p.marks) for p in active.ports]
+    by_place = {port.address: port for port in hotpatch.ports}
+    same = {t.address: by_place[o.extent.start] for o, t, _ in _pairs(hotpatch.name, ours, theirs)}
+    if lost := [port.name for port in active.ports if port.address not in same]:
+        sentence = (
+            f"{hotpatch.name}: the hotpatch {active.hotpatch_id} that is applied has handed out addresses of functions "
+            "that it added, and which functions of this one they are cannot be told; who kept one would go on calling "
+            "them. Restart the process with the new build"
+        )
+        raise Refusal(refusal("added-function-kept", sentence, *lost))
+    return same
+
+
+def port_records(hotpatch: Hotpatch, shadow_bias: int, takeover: Takeover | None) -> tuple[PortRecord, ...]:
+    """Return the ports of a hotpatch as its header has them, each where it stands."""
+    elsewhere = {port.address: address for address, port in takeover.ports.items()} if takeover else {}
+    return tuple(
+        PortRecord(p.name, elsewhere.get(p.address, shadow_bias + p.address), shadow_bias + p.function, p.marks)
+        for p in hotpatch.ports
+    )
 
 
 def variable_records(
@@ -103,10 +132,26 @@ def _differs(name: str, what: str, *names: str) -> Refusal:
     return Refusal(refusal("added-variable-differs", sentence, *names))
 
 
-def _same_variables(
+def _same(
     name: str, ours: Sequence[AddedVariable], theirs: Sequence[VariableRecord]
 ) -> list[tuple[AddedVariable, VariableRecord, int]]:
-    """Return each variable of both with its counterpart, and by how many bytes it starts behind that one's start."""
+    """Return each variable of both with its counterpart, and by how many bytes it starts behind that one's start.
+
+    Raises:
+        Refusal: what is left on both sides may be the same.
+    """
+    same = _pairs(name, ours, theirs)
+    left = [v.name for v in ours if all(v is not pair[0] for pair in same)]
+    lost = [v.name for v in theirs if all(v is not pair[1] for pair in same)]
+    if left and lost:
+        raise _unknown(name, "nothing says whether these are the same", *left, *lost)
+    return same
+
+
+def _pairs(
+    name: str, ours: Sequence[AddedVariable], theirs: Sequence[VariableRecord]
+) -> list[tuple[AddedVariable, VariableRecord, int]]:
+    """Return those that marks make the same."""
     signs = _unique((mark, number) for number, v in enumerate(theirs) for mark in v.marks)
     own_signs = _unique((mark, number) for number, v in enumerate(ours) for mark in v.marks)
     same: list[tuple[AddedVariable, VariableRecord, int]] = []
@@ -122,10 +167,6 @@ def _same_variables(
             _check_same(name, variable, theirs[their], shift)
             same.append((variable, theirs[their], shift))
     _check_apart(name, same)
-    left = [v.name for v in ours if all(v is not pair[0] for pair in same)]
-    lost = [v.name for v in theirs if all(v is not pair[1] for pair in same)]
-    if left and lost:
-        raise _unknown(name, "nothing says whether these are the same", *left, *lost)
     return same
 
 

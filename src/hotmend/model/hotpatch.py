@@ -205,6 +205,25 @@ class AddedVariable:
     marks: tuple[Mark, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where the address of an added function is handed out, this is handed out instead: a jump to the function.
+
+    A later hotpatch can lead it to its own function, whoever has kept the address.
+
+    Attributes:
+        name: of the function.
+        address: of the jump, `JUMP_BYTES` long.
+        function: the new function.
+        marks: sorted; offsets are 0. Besides those of variables there is `code:HASH`: the function's own code.
+    """
+
+    name: str
+    address: LinkAddress
+    function: LinkAddress
+    marks: tuple[Mark, ...]
+
+
 class TypeCoverage(StrEnum):
     """Whether the types of both builds were compared by their debug information."""
 
@@ -259,7 +278,7 @@ class Hotpatch:
         update_bytes: size of the full update (.deb or ELF file) in bytes; 0 where unknown.
         unwinding: where the unwinder finds the new functions' frames; None where there is nothing to find.
         variables: that the new build added, sorted by address; None in files of before they were told.
-        handed_out: names of added functions whose address new code, or data of the shadow, hands out.
+        ports: of added functions whose address new code, or data of the shadow, hands out, sorted by address.
     """
 
     name: str
@@ -282,7 +301,7 @@ class Hotpatch:
     update_bytes: int = 0
     unwinding: UnwindTable | None = None
     variables: tuple[AddedVariable, ...] | None = None
-    handed_out: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

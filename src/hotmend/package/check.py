@@ -6,9 +6,9 @@ import string
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from hotmend.model.addresses import Extent, LinkAddress, page_ceil, page_floor
+from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress, page_ceil, page_floor
 from hotmend.model.errors import InputError
-from hotmend.model.hotpatch import Hotpatch, ImportTarget, OldTarget, Segment, ShadowTarget
+from hotmend.model.hotpatch import Hotpatch, ImportTarget, Mark, OldTarget, Segment, ShadowTarget
 from hotmend.package import format as fmt
 
 _TABLE_HEAD_BYTES, _DESCRIPTION_BYTES_MIN = 12, 17
@@ -25,6 +25,7 @@ def check_hotpatch(hotpatch: Hotpatch) -> None:
     _check_redirections(hotpatch)
     _check_unwinding(hotpatch)
     _check_variables(hotpatch)
+    _check_ports(hotpatch)
     for reason in hotpatch.reasons:
         _check_text(reason.code, "reason code")
         for text in (reason.sentence, *reason.subjects):
@@ -78,7 +79,7 @@ def _check_counts(hotpatch: Hotpatch) -> None:
         (len(hotpatch.replaced), fmt.FUNCTIONS_MAX, "replaced functions"),
         (len(hotpatch.redirections), fmt.FUNCTIONS_MAX, "redirections"),
         (len(hotpatch.variables or ()), fmt.FUNCTIONS_MAX, "variables"),
-        (len(hotpatch.handed_out), fmt.FUNCTIONS_MAX, "handed out functions"),
+        (len(hotpatch.ports), fmt.FUNCTIONS_MAX, "ports"),
         (len(hotpatch.reasons), fmt.REASONS_MAX, "reasons"),
         (len(hotpatch.cves), fmt.CVES_MAX, "CVEs"),
     ):
@@ -200,12 +201,23 @@ def _check_variables(hotpatch: Hotpatch) -> None:
         inside = segment is not None and segment.extent.start <= extent.start and extent.end <= segment.extent.end
         _require(inside, f"{variable.name} is not in the hotpatch")
         _require(segment is not None and segment.permissions == "rw-", f"{variable.name} cannot be written to")
-        _require(len(variable.marks) <= fmt.MARKS_MAX, f"{variable.name} has too many marks")
-        for mark in variable.marks:
-            _check_text(mark.text, "mark", empty=False)
-            _require(0 <= mark.offset < extent.size, f"a mark is outside of {variable.name}")
-    for name in hotpatch.handed_out:
-        _check_text(name, "function name", empty=False)
+        _check_marks(variable.marks, extent.size, variable.name)
+
+
+def _check_ports(hotpatch: Hotpatch) -> None:
+    for port in hotpatch.ports:
+        _check_text(port.name, "function name", empty=False)
+        _check_marks(port.marks, 1, port.name)
+    _require_executable(hotpatch, ((f"port of {p.name}", Extent(p.address, JUMP_BYTES)) for p in hotpatch.ports))
+    functions = sorted((p.function, p.name) for p in hotpatch.ports)
+    _require_executable(hotpatch, ((name, Extent(function, 1)) for function, name in functions))
+
+
+def _check_marks(marks: tuple[Mark, ...], size: int, name: str) -> None:
+    _require(len(marks) <= fmt.MARKS_MAX, f"{name} has too many marks")
+    for mark in marks:
+        _check_text(mark.text, "mark", empty=False)
+        _require(0 <= mark.offset < size, f"a mark is outside of {name}")
 
 
 def _content(hotpatch: Hotpatch, extent: Extent) -> bytes:

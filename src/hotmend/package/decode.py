@@ -266,5 +266,5 @@ def _assemble(note: fmt.Note, segments: Iterable[Segment], relocations: Iterable
         update_bytes=note.update_bytes,
         unwinding=note.unwinding,
         variables=note.variables,
-        handed_out=note.handed_out,
+        ports=note.ports,
     )

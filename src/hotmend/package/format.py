@@ -25,6 +25,7 @@ from hotmend.model.addresses import BuildId, Extent
 from hotmend.model.hotpatch import (
     AddedVariable,
     NewFunction,
+    Port,
     Redirection,
     RelocationKind,
     ReplacedFunction,
@@ -154,4 +155,4 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relocation_addends: tuple[int, ...]
     unwinding: UnwindTable | None = None
     variables: tuple[AddedVariable, ...] | None = None
-    handed_out: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
