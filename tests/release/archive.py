@@ -95,6 +95,7 @@ class Archive:
         if before is not None:
             text += "\n" + before.with_suffix(".changelog").read_text()
         deb = pool / f"{package}_{version}_amd64.deb"
+        shutil.rmtree(deb.with_suffix(".root"), ignore_errors=True)
         library = self._library(package, factor, grows=grows)
         make_deb(deb, {f"usr/lib/lib{package}.so.1": library}, package=package, version=version, changelog=text)
         deb.with_suffix(".changelog").write_text(text)

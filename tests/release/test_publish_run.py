@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from hotmend.cli.main import run
 from hotmend.model.errors import FetchError
 from hotmend.package.bundle import unpack
 from hotmend.publisher.release.mirror import Mirror
@@ -219,3 +222,26 @@ def test_what_people_have_to_sign_soon_is_told(vendor: Vendor) -> None:
     done = vendor.run()
     assert any(role in problem and "10 days" in problem for problem in done.problems)
     assert not any("canary" in problem for problem in done.problems), "this host signs that itself"
+
+
+def test_an_independent_builder_sees_whether_a_release_is_what_it_says(
+    vendor: Vendor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    vendor.run()
+    vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
+    release = vendor.run().published[0]
+    (tmp_path / "elsewhere").mkdir()
+    plan = vendor.archive.plan(tmp_path / "elsewhere", CHANNEL, PACKAGES)
+    root = tmp_path / "root.json"
+    root.write_bytes(vendor.world.first_root)
+    mirror = str(vendor.world.mirror)
+    words = ["publish", "check", mirror, str(plan), release, "--root", str(root), "--workers", "1", "--json"]
+    assert run(words) == 0
+    bundles = json.loads(capfd.readouterr().out)["bundles"]
+    assert [bundle["same"] for bundle in bundles] == [True]
+    # The same plan with another package of the same name and version is not what the release was made of.
+    shutil.rmtree(tmp_path / "elsewhere" / CHANNEL / "debs")
+    vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=6)
+    vendor.archive.publish()
+    assert run(words) == 4
+    assert [bundle["same"] for bundle in json.loads(capfd.readouterr().out)["bundles"]] == [False]

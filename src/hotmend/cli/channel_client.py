@@ -50,7 +50,7 @@ def fetch_command(
     SOURCE is a mirror's address (https://…), its folder, or a file of `channel bundle`. None of them is trusted.
     """
     if root is not None:
-        trust(state, _root_read(root))
+        trust(state, root_read(root))
     opened = open_channel(source, state, channel, Tier(tier))
     if isinstance(opened, Reason):
         refused_print((opened,), as_json=as_json)
@@ -87,7 +87,8 @@ def _write(path: Path, data: bytes) -> str:
     return str(path)
 
 
-def _root_read(path: Path) -> bytes:
+def root_read(path: Path) -> bytes:
+    """Return the content of a file with a root."""
     try:
         with path.open("rb") as file:
             return file.read(ROOT_BYTES_MAX + 1)

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from hotmend.cli.channel import json_option, publisher_open, refusable, repository_argument, secret_option
-from hotmend.cli.channel_text import pending_print, request_shape
-from hotmend.cli.output import ExitCode, Steps, print_json, print_note
-from hotmend.cli.shapes import PublishShape, WorkedShape
+from hotmend.cli.channel_client import root_read
+from hotmend.cli.channel_text import pending_print, refused_print, request_shape
+from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_table
+from hotmend.cli.shapes import PublishShape, RecheckedShape, RecheckShape, WorkedShape
+from hotmend.model.verdict import Reason
 from hotmend.publisher.release.plan import plan_load
+from hotmend.repository.client import open_channel, trust
+from hotmend.repository.layout import Tier
 
 if TYPE_CHECKING:
     from hotmend.publisher.release.run import Settings
@@ -97,6 +101,56 @@ def worker_command(
     else:
         print_note(f"{count} builds were done here.")
     return ExitCode.DONE if count else ExitCode.NOTHING_TO_DO
+
+
+@publish_command.command("check")
+@click.argument("source")
+@_plan
+@click.argument("release")
+@click.option("--root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The root to begin with.")
+@click.option("--tier", type=click.Choice([t.value for t in Tier]), default="canary", show_default=True)
+@_workers
+@_memory
+@_seconds
+@json_option
+def check_command(
+    source: str,
+    plan: Path,
+    release: str,
+    root: Path | None,
+    tier: str,
+    workers: int | None,
+    memory: int,
+    build_seconds: float,
+    as_json: bool,
+) -> int:
+    """Build the hotpatches of RELEASE again, from packages fetched here, and compare them byte for byte.
+
+    SOURCE is a mirror's address, its folder, or a file of `channel bundle`; the release is verified first.
+    """
+    from hotmend.publisher.release.recheck import recheck, store_of
+    from hotmend.publisher.release.run import machine
+
+    loaded = plan_load(plan)
+    settings = _settings(workers, "", memory, build_seconds)
+    with machine(loaded, settings) as (mirror, pool), Steps(threaded=True) as steps:
+        if root is not None:
+            trust(store_of(loaded), root_read(root))
+        opened = open_channel(source, store_of(loaded), loaded.channel, Tier(tier))
+        found = opened if isinstance(opened, Reason) else opened.release(release)
+        if isinstance(found, Reason):
+            refused_print((found,), as_json=as_json)
+            return ExitCode.REFUSED
+        results = recheck(loaded, found, mirror, pool, steps)
+    shapes = tuple(RecheckShape(result.name, result.same, result.error) for result in results)
+    if as_json:
+        print_json(RecheckedShape(release, shapes))
+    else:
+        words = {True: "the same bytes", False: "DIFFERENT", None: "not built"}
+        print_table(release, ("bundle", "built here", ""), [(s.bundle, words[s.same], s.error) for s in shapes])
+    if any(shape.same is False for shape in shapes):
+        return ExitCode.REFUSED
+    return ExitCode.DONE if all(shape.same for shape in shapes) else ExitCode.FAILED
 
 
 def _settings(workers: int | None, database: str, memory: int, build_seconds: float, wait: float = 0.0) -> Settings:

@@ -627,6 +627,21 @@ class ReadinessShape(msgspec.Struct, frozen=True):
     codes: tuple[CodeShape, ...]
 
 
+class RecheckShape(msgspec.Struct, frozen=True):
+    """`publish check`: a bundle; `same` is null where it could not be built here, for `error`."""
+
+    bundle: str
+    same: bool | None
+    error: str
+
+
+class RecheckedShape(msgspec.Struct, frozen=True):
+    """`publish check`: a release, built again."""
+
+    release: str
+    bundles: tuple[RecheckShape, ...]
+
+
 class WorkedShape(msgspec.Struct, frozen=True):
     """`publish worker`: how many builds were done here."""
 

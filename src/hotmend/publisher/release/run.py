@@ -64,7 +64,7 @@ def run_publish(
         UsageError: another run is at work, or the repository has no such channel.
         Refusal: the repository does not take a release.
     """
-    with _machine(plan, settings) as (mirror, pool):
+    with machine(plan, settings) as (mirror, pool):
         session = Session(plan, publisher, mirror, pool, progress)
         session.content(Tier.CANARY)
         progress("updating lists", 0, 1)
@@ -93,7 +93,7 @@ def run_worker(plan: Plan, settings: Settings, progress: Progress) -> int:
     """
     if not settings.database.startswith("postgresql"):
         raise UsageError("workers on other machines need a PostgreSQL database", "give --database postgresql://...")
-    with _machine(plan, settings) as (mirror, pool):
+    with machine(plan, settings) as (mirror, pool):
         mirror.update()
         bench = Bench(mirror, pool)
         with open_work(settings.database, bench, workers=None) as work:
@@ -106,7 +106,7 @@ def run_worker(plan: Plan, settings: Settings, progress: Progress) -> int:
 
 
 @contextmanager
-def _machine(plan: Plan, settings: Settings) -> Iterator[tuple[Mirror, Pool]]:
+def machine(plan: Plan, settings: Settings) -> Iterator[tuple[Mirror, Pool]]:
     """Give what this machine works with; one run at a time in one folder."""
     state = Path(plan.state)
     try:
