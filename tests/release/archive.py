@@ -6,13 +6,14 @@ A library is written in C and compiled: `factor` is a number in one function, `g
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 from tests.debs import make_deb
@@ -110,8 +111,8 @@ class Archive:
         subprocess.run(["gcc", *flags, "-o", target, source], check=True)
         return target.read_bytes()
 
-    def publish(self) -> None:
-        """Write and sign the lists of both suites."""
+    def publish(self, day: int = 1, valid_until: str = "") -> None:
+        """Write and sign the lists of both suites, as of a day of January 2026."""
         for suite, debs in self.offers.items():
             stanzas = []
             for deb in debs.values():
@@ -122,18 +123,17 @@ class Archive:
                 digest = hashlib.sha256(data).hexdigest()
                 name = deb.relative_to(self.root)
                 stanzas.append(f"{control}Filename: {name}\nSize: {len(data)}\nSHA256: {digest}\n")
-            self._sign(suite, "\n".join(stanzas).encode())
+            until = f"Valid-Until: {valid_until}\n" if valid_until else ""
+            self._sign(suite, "\n".join(stanzas).encode(), f"Date: {_date(day)}\n{until}")
 
-    def _sign(self, suite: str, listing: bytes) -> None:
+    def _sign(self, suite: str, listing: bytes, dates: str) -> None:
         folder = self.root / "dists" / suite
         binary = folder / "main" / "binary-amd64"
         binary.mkdir(parents=True, exist_ok=True)
         (binary / "Packages").write_bytes(listing)
         digest = hashlib.sha256(listing).hexdigest()
         head = f"Origin: Sample\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\nComponents: main\n"
-        release = (
-            f"{head}Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {digest} {len(listing)} main/binary-amd64/Packages\n"
-        )
+        release = f"{head}{dates}SHA256:\n {digest} {len(listing)} main/binary-amd64/Packages\n"
         (folder / "Release").write_text(release)
         command = ["gpg", "--homedir", str(self.home), "--batch", "--quiet", "--yes", "--clearsign", "--output"]
         subprocess.run([*command, folder / "InRelease", folder / "Release"], check=True, capture_output=True)
@@ -155,6 +155,5 @@ class Archive:
         return Archive(root, self.home, self.public, moved)
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Return an environment in which apt and hotmend find nothing of this machine's."""
-    return os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+def _date(day: int) -> str:
+    return format_datetime(datetime(2026, 1, day, tzinfo=UTC), usegmt=True).replace("GMT", "UTC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -181,6 +182,25 @@ def test_lists_that_lie_are_refused(distribution: Archive, tmp_path: Path, attac
     with pytest.raises(FetchError):
         mirror.update()
     assert mirror.offers()["alpha"].offer.version == "1.0-1"
+
+
+def test_lists_that_were_good_once_do_not_come_back(distribution: Archive, tmp_path: Path) -> None:
+    """A mirror serves an old state, rightly signed: apt keeps the one it has; what has expired it refuses."""
+    archive = distribution.copy(tmp_path / "archive")
+    archive.publish(day=1)
+    old = shutil.copytree(archive.root / "dists", tmp_path / "old")
+    mirror = Mirror(plan_load(archive.plan(tmp_path, CHANNEL, PACKAGES)))
+    archive.put(SECURITY, "alpha", "1.0-2", factor=5)
+    archive.publish(day=2)
+    mirror.update()
+    shutil.rmtree(archive.root / "dists")
+    shutil.copytree(old, archive.root / "dists")
+    with contextlib.suppress(FetchError):
+        mirror.update()
+    assert mirror.offers()["alpha"].offer.version == "1.0-2"
+    archive.publish(day=3, valid_until="Mon, 05 Jan 2026 00:00:00 UTC")
+    with pytest.raises(FetchError, match="expired"):
+        mirror.update()
 
 
 def test_a_package_that_is_not_the_one_in_the_list_is_refused(vendor: Vendor) -> None:

@@ -1,8 +1,8 @@
 """What the suites of a plan offer, by an apt of the channel's own: its lists, its keys, its packages.
 
 apt checks the signature of each Release file with the keys that the plan names for the suite, the lists against the
-Release file, and each package against the lists; a list that is older than the one it has, or expired, it refuses. The
-machine's own sources, keys and lists are neither used nor changed; its proxy settings are.
+Release file, and each package against the lists; a list that is older than the one it has it ignores, an expired one it
+refuses. The machine's own sources, keys and lists are neither used nor changed; its proxy settings are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,19 @@ from hotmend.publisher.survey.suites import Offer, read_offers
 
 APT_SECONDS_MAX: Final = 1800
 _HELPER = "/usr/lib/apt/apt-helper"
+_CHECKS: Final[dict[str, object]] = {
+    "APT::Architecture": "amd64",
+    "APT::Architectures": "amd64",
+    "APT::Sandbox::User": "root",
+    "APT::Get::AllowUnauthenticated": "false",
+    "Acquire::AllowInsecureRepositories": "false",
+    "Acquire::AllowWeakRepositories": "false",
+    "Acquire::AllowDowngradeToInsecureRepositories": "false",
+    "Acquire::Check-Valid-Until": "true",
+    "Acquire::Check-Date": "true",
+    "Acquire::Languages": "none",
+}
+"""Images of machines in the cloud have been seen to come with expiry switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +137,23 @@ class Mirror:
                 path.replace(self.debs / path.name)
 
     def _configure(self) -> None:
-        """Write the settings of this apt."""
-        if (self._apt / "apt.conf").exists() and (self._apt / "sources.list").read_text() == self._sources():
+        """Write the sources of this apt; lists of others are forgotten."""
+        sources = self._apt / "sources.list"
+        if sources.exists() and sources.read_text() == self._sources():
             return
         for name in ("state/lists/partial", "cache/archives/partial", "etc"):
             (self._apt / name).mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._apt / "state" / "lists", ignore_errors=True)
         (self._apt / "state/lists/partial").mkdir(parents=True)
-        settings: Mapping[str, object] = {
+        (self._apt / "sources.list").write_text(self._sources())
+
+    def _options(self) -> Iterator[str]:
+        """Yield the settings, for the command line: what the machine's own files say cannot weaken them there."""
+        for name, value in {**self._places(), **_CHECKS}.items():
+            yield from ("-o", f"{name}={value}")
+
+    def _places(self) -> dict[str, object]:
+        return {
             "Dir::State": self._apt / "state",
             "Dir::State::status": "/dev/null",
             "Dir::Cache": self._apt / "cache",
@@ -139,16 +161,9 @@ class Mirror:
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::trusted": "/dev/null",
             "Dir::Etc::trustedparts": self._apt / "etc",
+            "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": self._apt / "etc",
-            "APT::Architecture": "amd64",
-            "APT::Architectures": "amd64",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::AllowInsecureRepositories": "0",
-            "Acquire::AllowDowngradeToInsecureRepositories": "0",
         }
-        (self._apt / "sources.list").write_text(self._sources())
-        (self._apt / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
 
     def _sources(self) -> str:
         lines = []
@@ -161,10 +176,10 @@ class Mirror:
 
     def _run(self, command: list[str], cwd: str | None = None, refused: str = "") -> str:
         """Run apt; what it says is an error as well where it has the words `refused` in it."""
-        environment = os.environ | {"APT_CONFIG": str(self._apt / "apt.conf"), "LC_ALL": "C.UTF-8"}
+        environment = os.environ | {"LC_ALL": "C.UTF-8"}
         try:
             done = subprocess.run(
-                command,
+                [command[0], *self._options(), *command[1:]],
                 cwd=cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
