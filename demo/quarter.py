@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from demo.living import Living, living
 from demo.rebuilt import PACKAGE as REBUILT
 from demo.rebuilt import middle_deb
 from demo.run import DemoError
@@ -148,6 +149,14 @@ class Quarter:
         told = self._fetch(channel, newest) if newest else "no hotpatch yet"
         print(f"  {tier} machine: {told}")
 
+    def apply(self, process: Living) -> None:
+        """Let a process that lives on follow the canary tier."""
+        newest = [e for e in self.machines[Tier.CANARY].channel().index.releases if e.kind == "hotpatch"]
+        fetched = self.machines[Tier.CANARY].channel().fetch([e.id for e in newest if e.withdrawn is None][-1])
+        if not isinstance(fetched, Fetched):
+            raise DemoError(fetched.sentence)
+        print(f"  a process that lives on: {REBUILT} {process.follow(fetched)}")
+
     def _fetch(self, channel: Channel, identity: str) -> str:
         files = self.machines[channel.tier].folder / "files"
         before = _size(files)
@@ -173,10 +182,15 @@ def play(quarter: Quarter) -> None:
     Raises:
         DemoError: something did not go as it should.
     """
-    base, middle = _first_month(quarter)
-    last = _expat(quarter, base)
-    bad = _second_month(quarter, middle)
-    fixed = _withdrawal(quarter, bad, last)
+    xz = quarter.pairs[REBUILT]
+    with living(xz.old, REBUILT, xz.old_version, quarter.folder / "living") as process:
+        base, middle = _first_month(quarter)
+        quarter.apply(process)
+        last = _expat(quarter, base)
+        bad = _second_month(quarter, middle)
+        fixed = _withdrawal(quarter, bad, last)
+        # The second takes over from the first in one switch; the process has never been restarted.
+        quarter.apply(process)
     _keys(quarter, base)
     quarter.pass_days(7, "promotion, by the new key")
     quarter.sign(quarter.run().pending, "stable1", "stable3")
