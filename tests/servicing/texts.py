@@ -30,7 +30,7 @@ _WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *L
 _RELEASES = {"security", "non-security", "unknown", "critical", *Verdict}
 """What releases of a channel may say of themselves."""
 _ACTIONS = {"uninstall", *get_args(action.State)}
-_CLI = ("check.py", "check_shapes.py", "calendar.py", "windows_updates.py", "windows_history.py", "arc.py")
+_CLI = ("check.py", "check_shapes.py", "calendar.py", "windows_updates.py", "windows_history.py", "arc.py", "menu.py")
 _WINDOWS = ("assess.py", "work.py", "rollback.py", "policy.py")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.windows.server import DEFINITIONS, AgentServer, entry, update
+from tests.windows.wine import windows_path
 
 pytestmark = pytest.mark.wine
 
@@ -175,3 +176,17 @@ def test_nothing_is_taken_away_when_the_baseline_is_not_at_hand(october: AgentSe
     october.change(updates=[{**each, "install_code": 0} for each in october.data["updates"]])
     code, again = october.do("rollback")  # the same action goes on where it failed
     assert (code, again["state"], again["action"]) == (0, "awaiting-reboot", said["action"])
+
+
+def test_the_menu_does_the_same_by_number(october: AgentServer) -> None:
+    october.environment["HOTMEND_STATE"] = windows_path(october.state)
+    said = b"2\n3\n\n\n\nno\n3\nsecurity\n\n1\nyes\n99\n"
+    command = (str(october.wine.python), "-m", "hotmend", "menu", "--language", "en")
+    done = october.wine.feed(said, *command, **october.environment)
+    text = done.stdout.decode()
+    assert (done.returncode, "Traceback" in done.stderr.decode()) == (0, False)
+    assert text.count("> hotmend windows install --reboot never --dry-run") == 1
+    assert "> hotmend windows install --reboot never\r\n" not in text  # it was not done
+    assert "> hotmend windows install --classification security --reboot if-required" in text
+    assert october.stored("KB5070893")["installed"]
+    assert "There is no such choice: '99'" in text

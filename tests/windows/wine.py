@@ -121,11 +121,15 @@ class Wine:
             shutil.copy2(self._saved / name, self.prefix / name)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a program of the prefix. All three standard streams are pipes: Windows Python takes nothing else here."""
+        """Run a program of the prefix."""
+        return self.feed(b"", *arguments, **environment)
+
+    def feed(self, said: bytes, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program of the prefix that is told something. All streams are pipes: Windows Python takes no others."""
         return subprocess.run(
             [WINE, *arguments],
             env=self._environment(environment),
-            input=b"",
+            input=said,
             capture_output=True,
             check=False,
             timeout=_SECONDS_MAX,

@@ -23,7 +23,7 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-_ANYWHERE = ("arc", "calendar", "check", "windows")
+_ANYWHERE = ("arc", "calendar", "check", "menu", "windows")
 _ON_LINUX = (
     "build",
     "inspect",
