@@ -168,6 +168,17 @@ def test_what_azure_knows_completes_the_facts(
     assert "unread" not in told
 
 
+def test_enabling_is_refused_where_the_facts_lack_a_prerequisite(azure: Cloud, arc: Command, tmp_path: Path) -> None:
+    facts = json.loads(OCTOBER.read_bytes())
+    facts["windows"]["vsm"]["status"] = 1
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    code, said, _ = arc("enable", "--facts", str(tmp_path / "facts.json"))
+    assert (code, [each["code"] for each in said["reasons"]]) == (4, ["prerequisites-lacking"])
+    assert [each.partition(":")[0] for each in said["reasons"][0]["subjects"]] == ["vsm"]
+    assert azure.machines.calls == []
+    assert arc("enable", "--facts", str(OCTOBER))[0] == 0
+
+
 def test_the_routes_refuse_what_the_api_refuses(azure: Cloud) -> None:
     install = f"{WHERE.id}/installPatches?api-version=2026-07-15"
     good = {

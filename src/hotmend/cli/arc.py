@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,10 @@ from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons
 from hotmend.cli.shapes import ReasonShape
 from hotmend.model.errors import InputError, UsageError
 from hotmend.model.verdict import Reason, refusal
+from hotmend.reference.shipped import program
 from hotmend.reference.texts import LANGUAGES, Reader, language_of
-from hotmend.servicing.facts import Arc, HotpatchSetting
+from hotmend.servicing.eligibility import eligibility
+from hotmend.servicing.facts import Arc, HotpatchSetting, MachineFacts
 from hotmend.servicing.facts_json import FACTS_BYTES_MAX, facts_decode, facts_encode
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "HOTMEND_ARC_TOKEN"  # noqa: S105 - its name
 """Environment variable: a bearer token, in place of what azure-identity finds."""
 
+_BROUGHT = frozenset({"subscription", "arc", "connectivity"})
+"""Prerequisites that enabling brings, or that the connected agent proves."""
 _LANGUAGE = click.option("--language", type=click.Choice(LANGUAGES), help="Of the answers (default: the locale's).")
 _JSON = click.option("--json", "as_json", is_flag=True, help="One object.")
 
@@ -86,12 +90,38 @@ def status_command(asked: _Asked, facts: Path | None, language: str | None, as_j
 
 
 @arc_command.command("enable")
+@click.option(
+    "--facts",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Refuse it where these facts do not have the prerequisites: enabling would fail.",
+)
 @_LANGUAGE
 @_JSON
 @click.pass_obj
-def enable_command(asked: _Asked, language: str | None, as_json: bool) -> int:
+def enable_command(asked: _Asked, facts: Path | None, language: str | None, as_json: bool) -> int:
     """Enable Hotpatch, a monthly subscription, and follow it until it is enabled."""
-    return _switch(asked, Reader(language or language_of()), as_json, enable=True)
+    reader = Reader(language or language_of())
+    lacking = _lacking(facts, reader) if facts is not None else ()
+    return _switch(asked, reader, as_json, lacking, enable=True)
+
+
+def _lacking(path: Path, reader: Reader) -> tuple[Reason, ...]:
+    """Return why enabling would fail: prerequisites that are not met or not known, but for those that it brings."""
+    facts, servicing = _facts(path), program()
+    found = eligibility(facts, servicing.catalogue, servicing.calendar, datetime.now(UTC))
+    checks = [check for check in found.checks if check.holds is not True and check.name not in _BROUGHT]
+    subjects = [f"{check.name}: {reader.write(check.found)}" for check in checks]
+    if not found.checks:
+        subjects = [reader.write(cause.message) for cause in found.causes]
+    if not subjects:
+        return ()
+    return (
+        refusal(
+            "prerequisites-lacking",
+            "A prerequisite is not met, or not known to be; enabling would fail or stay pending.",
+            *subjects,
+        ),
+    )
 
 
 @arc_command.command("disable")
@@ -100,7 +130,7 @@ def enable_command(asked: _Asked, language: str | None, as_json: bool) -> int:
 @click.pass_obj
 def disable_command(asked: _Asked, language: str | None, as_json: bool) -> int:
     """Disable Hotpatch."""
-    return _switch(asked, Reader(language or language_of()), as_json, enable=False)
+    return _switch(asked, Reader(language or language_of()), as_json, (), enable=False)
 
 
 @arc_command.command("assess")
@@ -170,12 +200,12 @@ def install_command(
     return ExitCode.DONE if found.status == "Succeeded" and not found.counts.get("failed") else ExitCode.FAILED
 
 
-def _switch(asked: _Asked, reader: Reader, as_json: bool, *, enable: bool) -> int:
+def _switch(asked: _Asked, reader: Reader, as_json: bool, lacking: tuple[Reason, ...], *, enable: bool) -> int:
     """Switch the feature and follow it. What is on its way already is followed, not begun a second time."""
     connector = asked.connector()
     machine = connector.machine(asked.where)
     goal, way = ("Enabled", "Enabling") if enable else ("Disabled", "Disabling")
-    reasons = _reasons(machine)
+    reasons = (*_reasons(machine), *lacking)
     if reasons:
         return _report(machine, reasons, reader, as_json, changed=False)
     now = machine.licence.feature
@@ -220,9 +250,8 @@ def with_hotpatch(path: Path, machine: ArcMachine) -> bytes:
     Raises:
         InputError: they are no facts of a Windows machine.
     """
-    facts = facts_decode(path.read_bytes()[: FACTS_BYTES_MAX + 1], str(path))
-    if facts.windows is None:
-        raise InputError(f"{path}: not a Windows machine's facts")
+    facts = _facts(path)
+    assert facts.windows is not None  # noqa: S101 - just checked
     licence = machine.licence
     known = {"Unknown", "PendingEvaluation", "Disabled", "ActionRequired", "Enabled"}
     setting = HotpatchSetting(
@@ -236,6 +265,14 @@ def with_hotpatch(path: Path, machine: ArcMachine) -> bytes:
     windows = msgspec.structs.replace(facts.windows, hotpatch=setting, arc=arc)
     unread = {name: why for name, why in facts.unread.items() if name != "windows.hotpatch"}
     return facts_encode(msgspec.structs.replace(facts, windows=windows, unread=unread))
+
+
+def _facts(path: Path) -> MachineFacts:
+    with path.open("rb") as source:
+        facts = facts_decode(source.read(FACTS_BYTES_MAX + 1), str(path))
+    if facts.windows is None:
+        raise InputError(f"{path}: not a Windows machine's facts")
+    return facts
 
 
 def _number(text: str) -> str:
