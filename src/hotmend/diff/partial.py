@@ -13,6 +13,7 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.attempt import Attempt, attempt
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.doubts import judge_doubts
 from hotmend.diff.finding import Finding
 from hotmend.diff.groups import group
 from hotmend.diff.rules.changes import Changes
@@ -49,6 +50,7 @@ def attempt_part(
         members[groups.root(j)].add(j)
     left: frozenset[int] = frozenset()
     causes = [f for f in findings if f.refuses]
+    causes = causes + judge_doubts(c, aligned, groups, full.selection.shadow, causes)
     refusals = causes
     for _ in range(_ROUNDS_MAX):
         if any(f.blamed is None for f in refusals):
@@ -64,5 +66,7 @@ def attempt_part(
         refusals = [f for f in made.findings if f.refuses]
         if not refusals:
             return made, causes
+        doubts = judge_doubts(c, aligned, groups, made.selection.shadow, refusals)
+        refusals = refusals + doubts
         causes = causes + refusals
     return None
