@@ -54,6 +54,31 @@ def prove_live(case: Case, pair: Pair, built: Built) -> str:
     return ""
 
 
+def prove_part(case: Case, pair: Pair, old: str, new: str) -> str:
+    """Apply the part that `--partial` makes of a refused update; return what went wrong, or an empty string.
+
+    A pair has one change, so that a process with a part of it has to answer as one of the two builds does.
+    """
+    images = [(pair.old.image(kind), pair.new.image(kind)) for kind in case.scenario.images]
+    try:
+        built = HotmendEngine().build(images, partial=True)
+    except Exception as error:  # noqa: BLE001 - whatever it raises is a defect to show
+        return f"the part cannot be built: {type(error).__name__}: {error}".splitlines()[0]
+    if not built.patches:
+        return ""
+    with Target(pair.old.program) as target:
+        try:
+            if HotmendEngine().apply(built, target.pid, HARM_SECONDS):
+                return ""  # refused by what the process is like, and nothing was done
+            answers = {target.ask() for _ in range(ASKS)}
+            if answers not in ({old}, {new}):
+                return f"with a part applied the process answers {sorted(answers)}, neither {old!r} nor {new!r}"
+            HotmendEngine().revert(built, target.pid, HARM_SECONDS)
+            return "" if (back := target.ask()) == old else f"after a part was reverted the answer is {back!r}"
+        except AssertionError as error:
+            return f"with a part applied: {error}".splitlines()[0]
+
+
 class BlindEngine(HotmendEngine):
     """The engine without its refusals: whatever a hotpatch can be made of becomes one."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from hotmend.model.verdict import Verdict
 from pairs.catalog import Class, PairCase
 from pairs.matrix import case_of
-from pairs.proof import native_answer, prove_harm, prove_live
+from pairs.proof import native_answer, prove_harm, prove_live, prove_part
 from tests.scenarios.builds import CompileError, Pair, compile_pair, run_tool
 from tests.scenarios.catalog import Case, Configuration
 from tests.scenarios.engine import Built, Engine, HotmendEngine, refusals
@@ -28,12 +28,13 @@ class Outcome(StrEnum):
     BROKEN = "broken"  # harmless: accepted, and the process went wrong: DEFECT
     FALSE_ALARM = "false alarm"  # harmless, and refused
     NO_CHANGE = "no change"  # the compiler made one code of both builds, and they behave alike
+    BROKEN_PART = "broken part"  # dangerous and refused, but what `--partial` makes of it breaks the process: DEFECT
     MISSED = "missed"  # the builds behave differently, and "no change" was said: DEFECT
     CRASHED = "crashed"  # the comparison raised: DEFECT
     NOT_BUILT = "not built"  # the compiler or the program itself failed: a DEFECT of the pair
 
 
-DEFECTS = frozenset({Outcome.BROKEN, Outcome.MISSED, Outcome.CRASHED, Outcome.NOT_BUILT})
+DEFECTS = frozenset({Outcome.BROKEN, Outcome.BROKEN_PART, Outcome.MISSED, Outcome.CRASHED, Outcome.NOT_BUILT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,10 @@ def judge_pair(pair: PairCase, configuration: Configuration, proofs: Proofs, eng
     if pair.kind is Class.HARMLESS:
         return result(*_harmless(case_of(pair, configuration, old, new), made, built, proofs), built)
     outcome = Outcome.PASSED if built.patches else Outcome.REFUSED
+    if outcome is Outcome.REFUSED and pair.kind is Class.DANGEROUS and proofs.live:
+        went_wrong = prove_part(case, made, old, new)
+        if went_wrong:
+            return result(Outcome.BROKEN_PART, went_wrong, built)
     if not proofs.harm:
         return result(outcome, "", built)
     harm = prove_harm(case, made, new)

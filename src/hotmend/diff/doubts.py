@@ -9,11 +9,13 @@ and constants it uses, its old version used them for the same kind of thing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from iced_x86 import Mnemonic, Register
 
-from hotmend.diff.align import Aligned
+from hotmend.diff.align import Aligned, aligned_references
+from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.groups import Groups
@@ -23,28 +25,26 @@ from hotmend.image.lines import NumberedCalls
 from hotmend.model.verdict import refusal
 
 _OF_STATE = frozenset({
-    "contents-may-be-copied", "element-changed", "initial-value-changed", "locking-changed",
-    "member-added", "new-thread-local", "object-grew", "offsets-changed", "ownership-changed", "state-encoding-changed",
-    "structure-layout-changed", "tls-layout-changed", "types-changed", "variable-replaced", "variable-never-set",
+    "contents-may-be-copied", "element-changed", "initial-value-changed", "locking-changed", "member-added",
+    "new-thread-local", "object-grew", "offsets-changed", "ownership-changed", "state-encoding-changed",
+    "structure-layout-changed", "tls-layout-changed", "types-changed", "variable-never-set", "variable-replaced",
 })  # fmt: skip
-"""Refusals after which declarations of lasting values may differ from those that the process was filled by.
+"""Refusals after which declarations of lasting values may differ from those that the process was filled by."""
 
-A structure that is only allocated larger grew at its end; who uses that end is blamed by the rule itself.
-"""
+_OF_SIZE = frozenset({"allocation-size-changed"})
+"""Refusals for what grew at its end: there numbers count, and who uses the end is blamed by the rule itself."""
 
-_AT_START = frozenset({"start-only-code", "registered-at-start"})
+_AT_START = frozenset({"registered-at-start", "start-only-code"})
 """Refusals for code that has run and does not run again."""
 
-_NONE, _RSP, _RBP = int(Register.NONE), int(Register.RSP), int(Register.RBP)
+_NONE, _RSP = int(Register.NONE), int(Register.RSP)
 _VECTORS = range(int(Register.XMM0), int(Register.ZMM31) + 1)
-_LARGE_MIN = 1 << 32
+
 _PLAIN = (0, 1)
 """Numbers that are yes, no and none, and the step of every count; -1 is one of them."""
 
-_MEANS_BITS = frozenset(
-    int(getattr(Mnemonic, name)) for name in dir(Mnemonic)
-    if name in {"AND", "OR", "XOR", "TEST", "SHL", "SHR", "SAR", "ROL", "ROR", "IMUL", "BEXTR"} or name[:2] == "BT"
-)  # fmt: skip
+_BITS = {"AND", "OR", "XOR", "TEST", "SHL", "SHR", "SAR", "ROL", "ROR", "IMUL", "BEXTR", "BT", "BTC", "BTR", "BTS"}
+_MEANS_BITS = frozenset(int(getattr(Mnemonic, name)) for name in _BITS)
 """Operations for which one is a bit or a distance like any other."""
 
 _NEEDS_ALIGNMENT = frozenset(
@@ -55,25 +55,27 @@ _NEEDS_ALIGNMENT = frozenset(
 """They fault where the place is not aligned (Intel SDM, volume 1, 4.1.1)."""
 
 _Word = tuple[object, ...]
+"""What one instruction says about declarations; empty where it says nothing."""
 
 
 def judge_doubts(
-    c: Correspondence, aligned: Aligned, groups: Groups, shadow: set[int], causes: list[Finding]
+    contents: Contents, aligned: Aligned, groups: Groups, shadow: set[int], causes: list[Finding]
 ) -> list[Finding]:
     """Return refusals that blame the functions of a part that are not seen to go by the old declarations.
 
     Args:
-        c: the correspondence.
+        contents: compared objects, with the correspondence.
         aligned: bodies of changed functions.
         groups: which of them are patched together; a group may move a piece of code from one function to another.
         shadow: new codes that are to be patched.
         causes: refusals that make others stay old.
     """
+    c = contents.c
     codes = {f.reason.code for f in causes}
     doubted: set[int] = set()
-    if codes & _OF_STATE:
-        doubted = _with_other_words(c, aligned, groups, shadow)
-    if codes & _AT_START and _begin_calls(c, aligned, causes):
+    if codes & (_OF_STATE | _OF_SIZE):
+        doubted = _Doubts(contents, aligned, groups, shadow, sizes_only=not codes & _OF_STATE).codes()
+    if codes & _AT_START and _begins_calls(c, aligned, causes):
         doubted = set(shadow)
     if not doubted:
         return []
@@ -82,63 +84,104 @@ def judge_doubts(
     return [blame(refusal("part-not-proven", sentence, *names), doubted)]
 
 
-def _with_other_words(c: Correspondence, aligned: Aligned, groups: Groups, shadow: set[int]) -> set[int]:
-    """Return the codes that use something their old versions, and what was moved into them, did not use."""
-    origin = {j: i for i, j in c.pairs.items()} | {j: i for i, j in c.staying().items()}
-    lent: dict[int, set[_Word]] = {}
-    for removed, code in enumerate(c.old.codes):
-        if not code.gap and c.partner(removed) < 0:
-            lent.setdefault(groups.root(-1 - removed), set()).update(_words(aligned.old(removed)))
-    doubted = set()
-    for j in shadow:
-        i = origin.get(j, -1)
-        after = aligned.new(j)
-        if i >= 0 and not c.old.codes[i].gap:
-            before = aligned.old(i)
-            strange = _strange(after, _words(before) | lent.get(groups.root(j), set()))
-            strange |= _changed(before, after, aligned.pairs(i, j))
+class _Doubts:
+    """Looks for codes that say something their old versions, and what was moved into them, did not say."""
+
+    def __init__(
+        self, contents: Contents, aligned: Aligned, groups: Groups, shadow: set[int], *, sizes_only: bool
+    ) -> None:
+        self._c, self._contents, self._aligned = contents.c, contents, aligned
+        self._groups, self._shadow, self._sizes_only = groups, shadow, sizes_only
+        self._old_of = _old_of(self._c)
+        self._origin = {j: i for j, i in self._old_of.items() if j in shadow and not self._c.old.codes[i].gap}
+        self._lent: dict[int, set[_Word]] = defaultdict(set)
+        """What removed functions said, by the group that they belong to."""
+        for i, code in enumerate(self._c.old.codes):
+            if not code.gap and self._c.partner(i) < 0:
+                self._lent[groups.root(-1 - i)] |= _words(aligned.old(i))
+
+    def codes(self) -> set[int]:
+        """Return the new codes that are doubted."""
+        return {j for j in self._shadow if self._doubted(j)}
+
+    def _doubted(self, j: int) -> bool:
+        i = self._origin.get(j)
+        after = self._aligned.new(j)
+        known = self._lent[self._groups.root(j)]
+        if i is None:
+            siblings = (k for k in self._origin if self._groups.root(k) == self._groups.root(j))
+            known = known.union(*(_words(self._aligned.old(self._origin[k])) for k in siblings))
+            strange = self._strange(after, known)
         else:
-            siblings = {origin[k] for k in shadow if k in origin and groups.root(k) == groups.root(j)}
-            bodies = [aligned.old(k) for k in siblings if not c.old.codes[k].gap]
-            strange = _strange(after, lent.get(groups.root(j), set()).union(*map(_words, bodies)))
-        if strange - _lines(c, j, strange):
-            doubted.add(j)
-    return doubted
+            if not self._sizes_only and (self._leads_elsewhere(i, j) or self._sorts_otherwise(i, j)):
+                return True
+            before = self._aligned.old(i)
+            strange = self._changed(before, after, self._aligned.pairs(i, j))
+            if not self._sizes_only:
+                strange |= self._strange(after, known | _words(before))
+        return bool(strange - _lines(self._c, j, strange))
 
+    def _strange(self, after: Body, known: set[_Word]) -> set[int]:
+        """Return the instructions of a new function that say something that is not known."""
+        words = ((n, _word(after, n, form)) for n, form in enumerate(after.forms))
+        return {n for n, word in words if word and word not in known}
 
-def _strange(after: Body, known: set[_Word]) -> set[int]:
-    """Return the instructions of a new function that say something that is not known."""
-    return {n for n, form in enumerate(after.forms) if (word := _word_of(after, n, form)) and word not in known}
+    def _changed(self, before: Body, after: Body, pairs: list[tuple[int, int]]) -> set[int]:
+        """Return the new instructions that say something else than the old ones they stand for.
 
-
-def _changed(before: Body, after: Body, pairs: list[tuple[int, int]]) -> set[int]:
-    """Return the new instructions that say something else than the old ones they stand for.
-
-    A mask or a distance of bits counts wherever nothing old stands for it: two bits may have changed places.
-    """
-    old_of = {n: m for m, n in pairs}
-    result = set()
-    for n, form in enumerate(after.forms):
-        m = old_of.get(n)
-        if m is None:
-            if form.mnemonic in _MEANS_BITS and form.number is not None:
+        Where code was rewritten, an operation stands for those of its kind in between the same neighbours. A mask or a
+        distance of bits counts wherever nothing old stands for it: two bits may have changed places.
+        """
+        result = set()
+        last = (-1, -1)
+        for m, n in (*pairs, (len(before.forms), len(after.forms))):
+            replaced = {before.forms[k].mnemonic for k in range(last[0] + 1, m) if _number_of(before.forms[k])}
+            for k in range(last[1] + 1, n):
+                form = after.forms[k]
+                bits = not self._sizes_only and form.mnemonic in _MEANS_BITS and form.number is not None
+                if bits or (form.mnemonic in replaced and _number_of(form)):
+                    result.add(k)
+            if n < len(after.forms) and _word(before, m, before.forms[m]) != _word(after, n, after.forms[n]):
                 result.add(n)
-        elif _word_of(before, m, before.forms[m]) != _word_of(after, n, form):
-            result.add(n)
-    return result
+            last = m, n
+        return result
+
+    def _leads_elsewhere(self, i: int, j: int) -> bool:
+        """Return whether an instruction that stayed refers to another thing of the old build than before.
+
+        Functions that read the members of a structure look like each other's old versions once the members moved.
+        """
+        references = aligned_references(self._c, self._aligned, i, j)
+        return any((known := _old_address(self._c, self._old_of, y)) is not None and known != x for x, y in references)
+
+    def _sorts_otherwise(self, i: int, j: int) -> bool:
+        """Return whether a jump table of both versions leads numbers to other places than before."""
+        old_at = {place.ip: m for m, place in enumerate(self._aligned.old(i).instructions)}
+        new_at = {place.ip: n for n, place in enumerate(self._aligned.new(j).instructions)}
+        stayed = set(self._aligned.pairs(i, j))
+        for x, y in aligned_references(self._c, self._aligned, i, j):
+            before, after = self._contents.old.jump_table(x), self._contents.new.jump_table(y)
+            if len(before) != len(after):
+                return True
+            if any((old_at.get(a), new_at.get(b)) not in stayed for a, b in zip(before, after, strict=True)):
+                return True
+        return False
 
 
 def _words(body: Body) -> set[_Word]:
     """Return all that a function says about declarations."""
-    return {_word_of(body, n, form) for n, form in enumerate(body.forms)}
+    return {_word(body, n, form) for n, form in enumerate(body.forms)}
 
 
-def _word_of(body: Body, n: int, form: Form) -> _Word:
-    """Return what an instruction says about declarations: offsets, sizes, steps, masks, constants; () for none."""
-    word: list[object] = []
+def _word(body: Body, n: int, form: Form) -> _Word:
+    return (*_operand_of(body, n, form), *_number_of(form))
+
+
+def _operand_of(body: Body, n: int, form: Form) -> _Word:
+    """Return what the memory operand of an instruction says: offset, size, step, kind."""
     vector = any(register in _VECTORS for register in form.registers)
-    member = body.members.get(n)
-    if member is not None:
+    word: list[object] = []
+    if member := body.members.get(n):
         word += ["member", member.displacement, member.access, max(member.scale, 1), vector]
     elif form.memory and form.memory_index != _NONE:
         word += ["element", form.memory_index_scale, form.width]
@@ -146,12 +189,18 @@ def _word_of(body: Body, n: int, form: Form) -> _Word:
         word += ["variable", form.width, vector]
     if word and form.mnemonic in _NEEDS_ALIGNMENT:
         word.append("aligned")
-    if form.number is not None and form.written != _RSP and not _plain(form):
-        word += [form.mnemonic, form.constant]
     return tuple(word)
 
 
-def _plain(form: Form) -> bool:
+def _number_of(form: Form) -> _Word:
+    """Return the operation and its constant; nothing for the stack pointer and for numbers that anybody uses."""
+    if form.mnemonic == Mnemonic.ADD and form.kinds[1:] == form.kinds[:1] and form.op0_register == form.op1_register:
+        return (int(Mnemonic.SHL), 1)
+    plain = form.number is None or form.written == _RSP or _is_plain(form)
+    return () if plain else (form.mnemonic, form.constant)
+
+
+def _is_plain(form: Form) -> bool:
     number = form.constant or 0
     minus_one = number == (1 << 8 * form.room) - 1
     return number == 0 or ((number in _PLAIN or minus_one) and form.mnemonic not in _MEANS_BITS)
@@ -165,23 +214,41 @@ def _lines(c: Correspondence, j: int, suspected: Iterable[int]) -> set[int]:
     return {n for n in suspected if calls.line_at(n) is not None}
 
 
-def _begin_calls(c: Correspondence, aligned: Aligned, causes: list[Finding]) -> bool:
+def _begins_calls(c: Correspondence, aligned: Aligned, causes: list[Finding]) -> bool:
     """Return whether code that has run begins to call something: what that would have set up is not known."""
-    origin = {j: i for i, j in c.pairs.items()}
-    blamed = set().union(*(f.blamed or frozenset() for f in causes if f.reason.code in _AT_START))
-    for j in blamed:
-        i = origin.get(j)
-        before = _callees(c, aligned.old(i), new=False) if i is not None else set()
-        if set(_callees(c, aligned.new(j), new=True)) - set(before):
+    old_of = _old_of(c)
+    for j in set().union(*(f.blamed or () for f in causes if f.reason.code in _AT_START)):
+        i = old_of.get(j)
+        before = set(_callees(c, aligned.old(i))) if i is not None else set()
+        if set(_callees(c, aligned.new(j), old_of)) - before:
             return True
     return False
 
 
-def _callees(c: Correspondence, body: Body, *, new: bool) -> Iterator[object]:
-    """Yield what a function calls: an address of the old build, or what the image imports, or a new address."""
+def _callees(c: Correspondence, body: Body, old_of: dict[int, int] | None = None) -> Iterator[object]:
+    """Yield what a function calls: the name of an import, an address of the old build, or a new one without it.
+
+    Args:
+        c: the correspondence.
+        body: of an old function, or of a new one where `old_of` is given.
+        old_of: new code index -> old code index.
+    """
+    image, plt = (c.old.image, c.old_plt) if old_of is None else (c.new.image, c.new_plt)
     for target in (calls_by_instruction(body) | tail_calls(body)).values():
-        mapped = c.to_old.get(target) if new else None
-        plt = c.new_plt if new else c.old_plt
-        image = c.new.image if new else c.old.image
         slot = image.slots.get(plt.get(target, target))
-        yield slot.name if slot is not None else mapped.old if mapped is not None else target
+        known = None if old_of is None else _old_address(c, old_of, target)
+        yield slot.name if slot is not None else known if known is not None else target
+
+
+def _old_of(c: Correspondence) -> dict[int, int]:
+    """Return new code index -> old code index of all that have both."""
+    return {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
+
+
+def _old_address(c: Correspondence, old_of: dict[int, int], address: int) -> int | None:
+    """Return what a new address is in the old build, by its evidence or as the start of a paired function."""
+    mapped = c.to_old.get(address)
+    if mapped is not None:
+        return mapped.old
+    i = old_of.get(c.new.at.get(address, -1))
+    return None if i is None else c.old.codes[i].start

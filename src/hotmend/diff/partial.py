@@ -50,7 +50,7 @@ def attempt_part(
         members[groups.root(j)].add(j)
     left: frozenset[int] = frozenset()
     causes = [f for f in findings if f.refuses]
-    causes = causes + judge_doubts(c, aligned, groups, full.selection.shadow, causes)
+    causes = causes + judge_doubts(contents, aligned, groups, full.selection.shadow, causes)
     refusals = causes
     for _ in range(_ROUNDS_MAX):
         if any(f.blamed is None for f in refusals):
@@ -66,7 +66,7 @@ def attempt_part(
         refusals = [f for f in made.findings if f.refuses]
         if not refusals:
             return made, causes
-        doubts = judge_doubts(c, aligned, groups, made.selection.shadow, refusals)
+        doubts = judge_doubts(contents, aligned, groups, made.selection.shadow, refusals)
         refusals = refusals + doubts
         causes = causes + refusals
     return None
