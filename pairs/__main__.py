@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not work:
         print("pairs: nothing of that name at that configuration", file=sys.stderr)
         return 2
-    proofs = Proofs(live=not options.no_proof, harm=not options.no_proof)
+    proofs = Proofs(live=not options.no_proof, harm=not (options.no_proof or options.no_harm))
     results: list[Result] = []
     for result in sweep(work, proofs, options.jobs):
         results.append(result)
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="NAME", help="a pair, a family or a class; may be repeated")
     parser.add_argument("--configuration", action="append", metavar="LABEL", help="such as gcc-O2-cet; may be repeated")
     parser.add_argument("--no-proof", action="store_true", help="compare only, change no process")
+    parser.add_argument("--no-harm", action="store_true", help="do not show the harm of blindly applied code")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per processor)"
     )

@@ -120,8 +120,12 @@ class Server:
         return [self.pid, *children_list(self.pid)]
 
     def identities(self) -> list[Identity]:
-        """Return the identities of all its processes."""
-        return sorted(identity_read(pid) for pid in self.pids())
+        """Return the identities of all its processes; without those that end while they are asked."""
+        found = [identity_read(self.pid)]
+        for pid in children_list(self.pid):
+            with contextlib.suppress(OSError):
+                found.append(identity_read(pid))
+        return sorted(found)
 
     def log(self) -> str:
         """Return what it printed so far."""

@@ -43,11 +43,14 @@ def test_tls_on_either_build_answers_as_expected(trees: Trees, run_folder: Path,
 
 
 @pytest.mark.live
-def test_a_part_of_libcrypto_and_libssl_goes_in(trees: Trees, run_folder: Path) -> None:
-    """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out under load."""
+def test_a_part_of_libcrypto_goes_in(trees: Trees, run_folder: Path) -> None:
+    """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out under load.
+
+    All of libssl stays old: its structures changed, and of no changed function it is seen that it has no part in that.
+    """
     pair = pair_find(PACKAGE)
     file = run_folder / "libssl3-part.hotmend"
-    update_build(pair.old, pair.new, file, "libcrypto.so.3", "libssl.so.3", partial=True)
+    update_build(pair.old, pair.new, file, "libcrypto.so.3", partial=True)
     stays = tuple(replace(check, new=check.old) for check in CHECKS)
     with service_start(trees(PACKAGE)[0], run_folder / "service") as server:
         old_new_old(Scenario(server, file, wrk_start, (), (*GUARDS, *stays)))

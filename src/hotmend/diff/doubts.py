@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator
 from iced_x86 import Mnemonic, Register
 
 from hotmend.diff.align import Aligned, aligned_references
-from hotmend.diff.compare import Contents
+from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.groups import Groups
+from hotmend.diff.objects import writable_at_run_time
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.forms import Form
 from hotmend.image.lines import NumberedCalls
@@ -116,9 +117,10 @@ class _Doubts:
             if not self._sizes_only and (self._leads_elsewhere(i, j) or self._sorts_otherwise(i, j)):
                 return True
             before = self._aligned.old(i)
-            strange = self._changed(before, after, self._aligned.pairs(i, j))
-            if not self._sizes_only:
-                strange |= self._strange(after, known | _words(before))
+            strange = self._strange(after, known | _words(before))
+            if self._sizes_only:
+                strange = {n for n in strange if _is_step(after.forms[n])}
+            strange |= self._changed(before, after, self._aligned.pairs(i, j))
         return bool(strange - _lines(self._c, j, strange))
 
     def _strange(self, after: Body, known: set[_Word]) -> set[int]:
@@ -129,17 +131,17 @@ class _Doubts:
     def _changed(self, before: Body, after: Body, pairs: list[tuple[int, int]]) -> set[int]:
         """Return the new instructions that say something else than the old ones they stand for.
 
-        Where code was rewritten, an operation stands for those of its kind in between the same neighbours. A mask or a
-        distance of bits counts wherever nothing old stands for it: two bits may have changed places.
+        Where code was rewritten, a number stands for those in between the same neighbours. A mask or a distance of
+        bits counts wherever nothing old stands for it: two bits may have changed places.
         """
         result = set()
         last = (-1, -1)
         for m, n in (*pairs, (len(before.forms), len(after.forms))):
-            replaced = {before.forms[k].mnemonic for k in range(last[0] + 1, m) if _number_of(before.forms[k])}
+            replaced = any(_word(before, k, before.forms[k]) for k in range(last[0] + 1, m))
             for k in range(last[1] + 1, n):
                 form = after.forms[k]
                 bits = not self._sizes_only and form.mnemonic in _MEANS_BITS and form.number is not None
-                if bits or (form.mnemonic in replaced and _number_of(form)):
+                if bits or (replaced and _number_of(form)):
                     result.add(k)
             if n < len(after.forms) and _word(before, m, before.forms[m]) != _word(after, n, after.forms[n]):
                 result.add(n)
@@ -149,10 +151,24 @@ class _Doubts:
     def _leads_elsewhere(self, i: int, j: int) -> bool:
         """Return whether an instruction that stayed refers to another thing of the old build than before.
 
-        Functions that read the members of a structure look like each other's old versions once the members moved.
+        Functions that read the members of a structure look like each other's old versions once the members moved; and
+        what is stored in several members at once stands in the order of the members, as a constant of its own.
         """
-        references = aligned_references(self._c, self._aligned, i, j)
-        return any((known := _old_address(self._c, self._old_of, y)) is not None and known != x for x, y in references)
+        for x, y in aligned_references(self._c, self._aligned, i, j):
+            known = _old_address(self._c, self._old_of, y)
+            if known not in (None, x):
+                return True
+            if self._c.new.holder(y) < 0 and self._is_other_constant(x, y):
+                return True
+        return False
+
+    def _is_other_constant(self, x: int, y: int) -> bool:
+        old, new = self._contents.old, self._contents.new
+        if writable_at_run_time(new.image, y) or y in new.image.slots or y in self._c.new_plt or new.jump_table(y):
+            return False
+        texts = old.string(x), new.string(y)
+        surely = all(text is not None and len(text) > SHORT_TEXT for text in texts)
+        return not surely and not self._contents.equal(x, y)
 
     def _sorts_otherwise(self, i: int, j: int) -> bool:
         """Return whether a jump table of both versions leads numbers to other places than before."""
@@ -194,10 +210,20 @@ def _operand_of(body: Body, n: int, form: Form) -> _Word:
 
 def _number_of(form: Form) -> _Word:
     """Return the operation and its constant; nothing for the stack pointer and for numbers that anybody uses."""
-    if form.mnemonic == Mnemonic.ADD and form.kinds[1:] == form.kinds[:1] and form.op0_register == form.op1_register:
+    if _is_doubling(form):
         return (int(Mnemonic.SHL), 1)
     plain = form.number is None or form.written == _RSP or _is_plain(form)
     return () if plain else (form.mnemonic, form.constant)
+
+
+def _is_step(form: Form) -> bool:
+    """Return whether an instruction multiplies, as one does that goes from element to element."""
+    scaled = form.memory_index != _NONE and form.memory_index_scale > 1
+    return scaled or form.mnemonic in (Mnemonic.IMUL, Mnemonic.SHL) or _is_doubling(form)
+
+
+def _is_doubling(form: Form) -> bool:
+    return form.mnemonic == Mnemonic.ADD and form.kinds[1:] == form.kinds[:1] and form.op0_register == form.op1_register
 
 
 def _is_plain(form: Form) -> bool:
