@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotmend.diff.doubts import AT_START, OF_SIZE, OF_STATE
 from hotmend.diff.groups import Groups
 from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
@@ -90,6 +91,11 @@ def test_who_goes_by_other_numbers_may_go_by_other_declarations(fixed: str) -> N
     outcome = _compare(_GROWN | {"fixed": fixed, "alone": "* x"}, Options(partial=True))
     assert _names(outcome) == {"alone"}
     assert "fixed" in _left(outcome)
+
+
+def test_the_causes_of_doubt_are_reasons_that_exist() -> None:
+    headings = Path(__file__).parents[2].joinpath("docs", "reasons.md").read_text().splitlines()
+    assert {f"### {code}" for code in (*OF_STATE, *OF_SIZE, *AT_START)} <= set(headings)
 
 
 def test_masks_that_change_places_are_not_the_same() -> None:

@@ -40,6 +40,7 @@ _ONE_GATEWAY = {
             "handed",
             "heads",
             "lines",
+            "words",
             "loops",
             "moved",
             "multiples",

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from iced_x86 import Mnemonic, Register
-
 from hotmend.diff.align import Aligned, aligned_references
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
@@ -21,42 +19,23 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.diff.groups import Groups
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
-from hotmend.image.forms import Form
 from hotmend.image.lines import NumberedCalls
+from hotmend.image.words import Word, is_step, means_bits, number_of, word_of, words_of
 from hotmend.model.verdict import refusal
 
-_OF_STATE = frozenset({
-    "contents-may-be-copied", "element-changed", "initial-value-changed", "locking-changed", "member-added",
-    "new-thread-local", "object-grew", "offsets-changed", "ownership-changed", "state-encoding-changed",
-    "structure-layout-changed", "tls-layout-changed", "types-changed", "variable-never-set", "variable-replaced",
+OF_STATE = frozenset({
+    "contents-may-be-copied", "element-changed", "enumeration-changed", "exported-data-changed",
+    "initial-value-changed", "locking-changed", "member-added", "new-thread-local", "object-grew", "offsets-changed",
+    "ownership-changed", "state-encoding-changed", "structure-layout-changed", "tls-layout-changed",
+    "variable-never-set", "variable-replaced", "variable-type-changed", "virtual-table-changed",
 })  # fmt: skip
 """Refusals after which declarations of lasting values may differ from those that the process was filled by."""
 
-_OF_SIZE = frozenset({"allocation-size-changed"})
+OF_SIZE = frozenset({"allocation-size-changed"})
 """Refusals for what grew at its end: there numbers count, and who uses the end is blamed by the rule itself."""
 
-_AT_START = frozenset({"registered-at-start", "start-only-code"})
+AT_START = frozenset({"registered-at-start", "start-only-code"})
 """Refusals for code that has run and does not run again."""
-
-_NONE, _RSP = int(Register.NONE), int(Register.RSP)
-_VECTORS = range(int(Register.XMM0), int(Register.ZMM31) + 1)
-
-_PLAIN = (0, 1)
-"""Numbers that are yes, no and none, and the step of every count; -1 is one of them."""
-
-_BITS = {"AND", "OR", "XOR", "TEST", "SHL", "SHR", "SAR", "ROL", "ROR", "IMUL", "BEXTR", "BT", "BTC", "BTR", "BTS"}
-_MEANS_BITS = frozenset(int(getattr(Mnemonic, name)) for name in _BITS)
-"""Operations for which one is a bit or a distance like any other."""
-
-_NEEDS_ALIGNMENT = frozenset(
-    int(getattr(Mnemonic, prefix + name))
-    for name in ("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTDQ", "MOVNTPS", "MOVNTPD", "MOVNTDQA")
-    for prefix in ("", "V")
-) | {int(Mnemonic.VMOVDQA32), int(Mnemonic.VMOVDQA64)}
-"""They fault where the place is not aligned (Intel SDM, volume 1, 4.1.1)."""
-
-_Word = tuple[object, ...]
-"""What one instruction says about declarations; empty where it says nothing."""
 
 
 def judge_doubts(
@@ -74,9 +53,9 @@ def judge_doubts(
     c = contents.c
     codes = {f.reason.code for f in causes}
     doubted: set[int] = set()
-    if codes & (_OF_STATE | _OF_SIZE):
-        doubted = _Doubts(contents, aligned, groups, shadow, sizes_only=not codes & _OF_STATE).codes()
-    if codes & _AT_START and _begins_calls(c, aligned, causes):
+    if codes & (OF_STATE | OF_SIZE):
+        doubted = _Doubts(contents, aligned, groups, shadow, sizes_only=not codes & OF_STATE).codes()
+    if codes & AT_START and _begins_calls(c, aligned, causes):
         doubted = set(shadow)
     if not doubted:
         return []
@@ -95,11 +74,11 @@ class _Doubts:
         self._groups, self._shadow, self._sizes_only = groups, shadow, sizes_only
         self._old_of = _old_of(self._c)
         self._origin = {j: i for j, i in self._old_of.items() if j in shadow and not self._c.old.codes[i].gap}
-        self._lent: dict[int, set[_Word]] = defaultdict(set)
+        self._lent: dict[int, set[Word]] = defaultdict(set)
         """What removed functions said, by the group that they belong to."""
         for i, code in enumerate(self._c.old.codes):
             if not code.gap and self._c.partner(i) < 0:
-                self._lent[groups.root(-1 - i)] |= _words(aligned.old(i))
+                self._lent[groups.root(-1 - i)] |= words_of(aligned.old(i))
 
     def codes(self) -> set[int]:
         """Return the new codes that are doubted."""
@@ -111,21 +90,21 @@ class _Doubts:
         known = self._lent[self._groups.root(j)]
         if i is None:
             siblings = (k for k in self._origin if self._groups.root(k) == self._groups.root(j))
-            known = known.union(*(_words(self._aligned.old(self._origin[k])) for k in siblings))
+            known = known.union(*(words_of(self._aligned.old(self._origin[k])) for k in siblings))
             strange = self._strange(after, known)
         else:
             if not self._sizes_only and (self._leads_elsewhere(i, j) or self._sorts_otherwise(i, j)):
                 return True
             before = self._aligned.old(i)
-            strange = self._strange(after, known | _words(before))
+            strange = self._strange(after, known | words_of(before))
             if self._sizes_only:
-                strange = {n for n in strange if _is_step(after.forms[n])}
+                strange = {n for n in strange if is_step(after.forms[n])}
             strange |= self._changed(before, after, self._aligned.pairs(i, j))
         return bool(strange - _lines(self._c, j, strange))
 
-    def _strange(self, after: Body, known: set[_Word]) -> set[int]:
+    def _strange(self, after: Body, known: set[Word]) -> set[int]:
         """Return the instructions of a new function that say something that is not known."""
-        words = ((n, _word(after, n, form)) for n, form in enumerate(after.forms))
+        words = ((n, word_of(after, n, form)) for n, form in enumerate(after.forms))
         return {n for n, word in words if word and word not in known}
 
     def _changed(self, before: Body, after: Body, pairs: list[tuple[int, int]]) -> set[int]:
@@ -137,13 +116,13 @@ class _Doubts:
         result = set()
         last = (-1, -1)
         for m, n in (*pairs, (len(before.forms), len(after.forms))):
-            replaced = any(_word(before, k, before.forms[k]) for k in range(last[0] + 1, m))
+            replaced = any(word_of(before, k, before.forms[k]) for k in range(last[0] + 1, m))
             for k in range(last[1] + 1, n):
                 form = after.forms[k]
-                bits = not self._sizes_only and form.mnemonic in _MEANS_BITS and form.number is not None
-                if bits or (replaced and _number_of(form)):
+                bits = not self._sizes_only and means_bits(form)
+                if bits or (replaced and number_of(form)):
                     result.add(k)
-            if n < len(after.forms) and _word(before, m, before.forms[m]) != _word(after, n, after.forms[n]):
+            if n < len(after.forms) and word_of(before, m, before.forms[m]) != word_of(after, n, after.forms[n]):
                 result.add(n)
             last = m, n
         return result
@@ -184,54 +163,6 @@ class _Doubts:
         return False
 
 
-def _words(body: Body) -> set[_Word]:
-    """Return all that a function says about declarations."""
-    return {_word(body, n, form) for n, form in enumerate(body.forms)}
-
-
-def _word(body: Body, n: int, form: Form) -> _Word:
-    return (*_operand_of(body, n, form), *_number_of(form))
-
-
-def _operand_of(body: Body, n: int, form: Form) -> _Word:
-    """Return what the memory operand of an instruction says: offset, size, step, kind."""
-    vector = any(register in _VECTORS for register in form.registers)
-    word: list[object] = []
-    if member := body.members.get(n):
-        word += ["member", member.displacement, member.access, max(member.scale, 1), vector]
-    elif form.memory and form.memory_index != _NONE:
-        word += ["element", form.memory_index_scale, form.width]
-    elif form.memory and form.is_ip_rel_memory_operand:
-        word += ["variable", form.width, vector]
-    if word and form.mnemonic in _NEEDS_ALIGNMENT:
-        word.append("aligned")
-    return tuple(word)
-
-
-def _number_of(form: Form) -> _Word:
-    """Return the operation and its constant; nothing for the stack pointer and for numbers that anybody uses."""
-    if _is_doubling(form):
-        return (int(Mnemonic.SHL), 1)
-    plain = form.number is None or form.written == _RSP or _is_plain(form)
-    return () if plain else (form.mnemonic, form.constant)
-
-
-def _is_step(form: Form) -> bool:
-    """Return whether an instruction multiplies, as one does that goes from element to element."""
-    scaled = form.memory_index != _NONE and form.memory_index_scale > 1
-    return scaled or form.mnemonic in (Mnemonic.IMUL, Mnemonic.SHL) or _is_doubling(form)
-
-
-def _is_doubling(form: Form) -> bool:
-    return form.mnemonic == Mnemonic.ADD and form.kinds[1:] == form.kinds[:1] and form.op0_register == form.op1_register
-
-
-def _is_plain(form: Form) -> bool:
-    number = form.constant or 0
-    minus_one = number == (1 << 8 * form.room) - 1
-    return number == 0 or ((number in _PLAIN or minus_one) and form.mnemonic not in _MEANS_BITS)
-
-
 def _lines(c: Correspondence, j: int, suspected: Iterable[int]) -> set[int]:
     """Return which of the instructions only set the number of a source line."""
     if not suspected:
@@ -243,7 +174,7 @@ def _lines(c: Correspondence, j: int, suspected: Iterable[int]) -> set[int]:
 def _begins_calls(c: Correspondence, aligned: Aligned, causes: list[Finding]) -> bool:
     """Return whether code that has run begins to call something: what that would have set up is not known."""
     old_of = _old_of(c)
-    for j in set().union(*(f.blamed or () for f in causes if f.reason.code in _AT_START)):
+    for j in set().union(*(f.blamed or () for f in causes if f.reason.code in AT_START)):
         i = old_of.get(j)
         before = set(_callees(c, aligned.old(i))) if i is not None else set()
         if set(_callees(c, aligned.new(j), old_of)) - before:
