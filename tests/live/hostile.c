@@ -1,6 +1,6 @@
 /* Targets that make it hard. argv: MODE [THREADS]. Answers one-letter commands on stdin. Ends on EOF or after 300 s.
    a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run;
-   v: a thread waits in vfork for three seconds, and its number. */
+   v: a thread waits in vfork for three seconds, and its number; m: takes all mappings. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -80,6 +81,12 @@ static void *forking_slowly(void *u) {
     in_vfork = 0;
     return u;
 }
+/* as many mappings as may be */
+static void take_mappings(void) {
+    long size = 1L << 32;
+    char *all = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (long at = 0; at < size && !mprotect(all + at, 4096, PROT_NONE); at += 8192) {}
+}
 static void *answering(void *u) {
     pthread_t t;
     char c;
@@ -89,6 +96,7 @@ static void *answering(void *u) {
         if (c == 'a') printf("%d %d\n", first(), second());
         if (c == 'g') printf("%ld\n", atomic_exchange(&worst, 0) / 1000);
         if (c == 'v') { pthread_create(&t, NULL, forking_slowly, NULL); while (!in_vfork) usleep(1000); printf("%d\n", in_vfork); }
+        if (c == 'm') { take_mappings(); printf("taken\n"); }
         fflush(stdout);
     }
     _exit(0);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -46,6 +47,41 @@ def test_without_capabilities() -> None:
     assert found["seccomp-filters"]["found"] == "no"
     assert "CAP_SYS_ADMIN" in str(found["seccomp-filters"]["remedy"])
     assert found["real-time"]["found"] == "no"
+
+
+def test_in_a_container() -> None:
+    command = [
+        "unshare",
+        "-m",
+        "-p",
+        "-U",
+        "-r",
+        "-f",
+        "--mount-proc",
+        sys.executable,
+        "-m",
+        "hotmend",
+        "doctor",
+        "--json",
+    ]
+    found = _objects(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    assert found["namespaces"]["found"] == "no"
+    assert "user and PID namespace" in str(found["namespaces"]["detail"])
+    assert "on the host" in str(found["namespaces"]["remedy"])
+
+
+def test_code_that_only_a_tracer_may_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /proc/PID/mem refuses is found to be written through a thread, and said."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with specimen() as (pid, filtered):
+        monkeypatch.setattr(os, "pwrite", refuse)
+        checks = {check.name: check for check in specimen_checks(pid, filtered=filtered)}
+        monkeypatch.undo()
+    assert (checks["write-code"].found, checks["remote-call"].found) == (Found.YES, Found.YES)
+    assert "PTRACE_POKEDATA" in checks["write-code"].detail
 
 
 def test_a_dead_process_is_not_a_yes() -> None:

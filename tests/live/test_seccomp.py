@@ -17,6 +17,7 @@ from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, ProcessResult, apply, revert
 from hotmend.live.registry import process_status
 from hotmend.model.errors import HotmendError
+from tests.live import libseccomp
 from tests.live.conftest import Target
 from tests.live.filters import (
     MEMORY_DENY_WRITE_EXECUTE,
@@ -91,6 +92,37 @@ def test_denied(program: Path, start: Start, action: Action, number: int, name: 
         sentence = refused(target, program, options).reasons[0].sentence
         assert f" to {name}" in sentence
         assert action.name in sentence
+
+
+@pytest.mark.parametrize("tree", [False, True])
+@pytest.mark.parametrize("default", [libseccomp.NOT_PERMITTED, libseccomp.KILL_PROCESS])
+def test_only_what_a_service_needs(program: Path, start: Start, default: int, tree: bool) -> None:
+    """As `SystemCallFilter=@system-service` has it, with an error number and without."""
+    target = start(program, "2")
+    names = [name for name in libseccomp.all_calls() if name not in libseccomp.PRIVILEGED]
+    for one in libseccomp.filter_set(names, default, libseccomp.ALLOW, tree=tree):
+        confine(target, one)
+    confine(target, MEMORY_DENY_WRITE_EXECUTE)
+    applied(target, program)
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_all_but_what_is_privileged(program: Path, start: Start, tree: bool) -> None:
+    """As `SystemCallFilter=~@privileged` has it."""
+    target = start(program)
+    for one in libseccomp.filter_set(libseccomp.PRIVILEGED, libseccomp.ALLOW, libseccomp.NOT_PERMITTED, tree=tree):
+        confine(target, one)
+    applied(target, program)
+
+
+@pytest.mark.parametrize("tree", [False, True])
+@pytest.mark.parametrize("missing", ["mmap", "mprotect", "rt_sigreturn", "restart_syscall"])
+def test_a_service_without_a_call_that_is_needed(program: Path, start: Start, missing: str, tree: bool) -> None:
+    target = start(program)
+    names = [name for name in libseccomp.all_calls() if name not in libseccomp.PRIVILEGED | {missing}]
+    for one in libseccomp.filter_set(names, libseccomp.KILL_PROCESS, libseccomp.ALLOW, tree=tree):
+        confine(target, one)
+    assert f"KILL_PROCESS to {missing}" in refused(target, program).reasons[0].sentence
 
 
 def test_executable_memory_denied(program: Path, start: Start) -> None:

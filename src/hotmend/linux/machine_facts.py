@@ -12,6 +12,7 @@ from hotmend.linux import procfs
 from hotmend.linux.probes import AS_ROOT, Check, Found
 
 _CAPABILITIES = {"CAP_IPC_LOCK": 14, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23}
+_ALL_USERS, _FIRST_PID_NAMESPACE = "0 0 4294967295", 0xEFFFFFFC
 _CACHE_BYTES_MIN = 1 << 30
 Judge = Callable[[str], tuple[Found, str, str]]
 """What the text of a file means, what to show of it, and the remedy."""
@@ -37,6 +38,7 @@ def machine_checks(cache: Path, pid: int) -> list[Check]:
     return [
         _kernel(),
         _capabilities(),
+        _namespaces(),
         _yama(),
         _setting("lockdown", "/sys/kernel/security/lockdown", _lockdown, remedy="mount securityfs, and run as root"),
         _setting("selinux", "/sys/fs/selinux/enforce", _selinux, absent="not there"),
@@ -74,6 +76,20 @@ def _capabilities() -> Check:
     missing = [name for name, bit in _CAPABILITIES.items() if not mask >> bit & 1]
     detail = f"missing: {', '.join(missing)}" if missing else "all that hotmend uses"
     return Check("capabilities", Found.NO if missing else Found.YES, False, detail, AS_ROOT if missing else "")
+
+
+def _namespaces() -> Check:
+    """Look whether this process is in a container: it sees, and may change, only what is in there with it."""
+    inside = []
+    try:
+        users = " ".join((_read("/proc/self/uid_map") or "").split())
+        inside += ["user"] if users != _ALL_USERS else []
+        inside += ["PID"] if Path("/proc/self/ns/pid").stat().st_ino != _FIRST_PID_NAMESPACE else []
+    except OSError as error:
+        return Check("namespaces", Found.UNKNOWN, needed=False, detail=str(error), remedy="mount /proc")
+    remedy = "run hotmend on the host: it reaches containers from there" if inside else ""
+    detail = f"hotmend is in another {' and '.join(inside)} namespace" if inside else "hotmend is in none of its own"
+    return Check("namespaces", Found.NO if inside else Found.YES, needed=False, detail=detail, remedy=remedy)
 
 
 def _yama() -> Check:

@@ -1,14 +1,22 @@
-"""Memory of another process: bulk reads, and writes that reach read-only and executable pages."""
+"""Memory of another process: bulk reads, and writes that reach read-only and executable pages.
+
+Where the kernel was booted with `proc_mem.force_override=never` (or `ptrace`), /proc/PID/mem does not reach such pages
+(any more). What it refuses then goes through PTRACE_POKEDATA, eight bytes at a time: through the thread that a stop
+holds anyway, else through one that is stopped for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
 from hotmend.linux import sys
+from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import KernelError, PermissionRefusedError, ProcessGoneError
 
 
@@ -35,10 +43,20 @@ def translate(error: OSError, pid: int) -> Exception:
 
 
 class ProcessMemory:
-    """An open /proc/PID/mem. The descriptor stays bound to the address space, also if the pid is reused."""
+    """An open /proc/PID/mem. The descriptor stays bound to the address space, also if the pid is reused.
+
+    Attributes:
+        pid: process.
+        tracee: a thread of it that the calling thread holds stopped; None outside of stops.
+        stop_one: stops one for the block, and yields it; None: nobody may be stopped for a write.
+        poked: whether anything had to be written through a thread.
+    """
 
     def __init__(self, pid: int, *, writable: bool = False) -> None:
         self.pid = pid
+        self.tracee: int | None = None
+        self.stop_one: Callable[[], AbstractContextManager[int]] | None = None
+        self.poked = False
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         try:
             self._descriptor = os.open(f"/proc/{pid}/mem", flags)
@@ -93,10 +111,30 @@ class ProcessMemory:
             try:
                 count = os.pwrite(self._descriptor, content[done:], address + done)
             except OSError as error:
-                raise translate(error, self.pid) from error
+                if error.errno != errno.EIO or (self.tracee is None and self.stop_one is None):
+                    raise translate(error, self.pid) from error
+                self._poke(address + done, content[done:])
+                return
             if count <= 0:
                 raise MemoryWriteError(f"process {self.pid}: write at {address + done:#x} did not arrive")
             done += count
+
+    def _poke(self, address: int, content: bytes) -> None:
+        """Write `content` through a stopped thread: up to eight bytes in one page are there at once, or not at all."""
+        self.read(address, len(content))  # where nothing is mapped, nobody is stopped for it
+        holding = contextlib.nullcontext(self.tracee) if self.stop_one is None or self.tracee else self.stop_one()
+        with holding as tid:
+            while content:
+                start = min(address, (address | (PAGE_BYTES - 1)) - 7)
+                skipped = address - start
+                part, content = content[: 8 - skipped], content[8 - skipped :]
+                word = self.read(start, 8)
+                try:
+                    sys.poke(tid or self.pid, start, word[:skipped] + part + word[skipped + len(part) :])
+                except OSError as error:
+                    raise translate(error, self.pid) from error
+                address += len(part)
+        self.poked = True
 
     def write_checked(self, address: int, content: bytes) -> None:
         """Write `content` and read it back; raise `MemoryWriteError` where they differ."""

@@ -67,8 +67,8 @@ def specimen_checks(pid: int, *, filtered: bool) -> list[Check]:
         probe("read-memory", lambda: _read(pid), AS_ROOT),
         probe(
             "write-code",
-            lambda: _write_code(pid),
-            "boot with proc_mem.force_override=always (or without the option), and run as root",
+            lambda: _write_code(stopper),
+            AS_ROOT,
         ),
         probe("compare-processes", lambda: _compare(pid), "a kernel with CONFIG_KCMP (5.12 or later: always there)"),
         probe("rseq", lambda: _rseq(stopper), "Linux 5.13 or later"),
@@ -103,13 +103,17 @@ def _read(pid: int) -> str:
     return f"process_vm_readv: {len(sys.read_ranges(pid, [(_code_address(pid), 4096)]))} bytes"
 
 
-def _write_code(pid: int) -> str:
-    """Change a byte of code and change it back, not attached as placing does it."""
+def _write_code(stopper: Stopper) -> str:
+    """Change a byte of code and change it back, as placing does it."""
+    pid = stopper.pid
     address = _code_address(pid)
     with ProcessMemory(pid, writable=True) as memory:
+        memory.stop_one = stopper.one_stopped
         before = memory.read(address, 1)
         memory.write_checked(address, bytes([before[0] ^ 0xFF]))
         memory.write_checked(address, before)
+    if memory.poked:
+        return "by PTRACE_POKEDATA, since /proc/PID/mem may not (proc_mem.force_override): more and longer stops"
     return "/proc/PID/mem writes to read-only code"
 
 

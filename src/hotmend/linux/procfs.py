@@ -180,12 +180,31 @@ def read_status(pid: int, tid: int | None = None) -> Status:
     return parse_status(read_text(pid, name, _STATUS_BYTES_MAX))
 
 
-def address_space(pid: int) -> tuple[int, int | None]:
-    """Return how many bytes a process maps, and how many it may (`RLIMIT_AS`); None without a limit."""
-    pages = int(read_text(pid, "statm", _STAT_BYTES_MAX).split()[0])
-    rows = read_text(pid, "limits", _STATUS_BYTES_MAX).splitlines()
-    soft = next(row for row in rows if row.startswith("Max address space")).split()[3]
-    return pages * PAGE_BYTES, None if soft == "unlimited" else int(soft)
+def memory_size(pid: int, name: str) -> int:
+    """Return a size of a process in bytes, by its name in /proc/PID/status (`VmSize`, `VmData`)."""
+    return int(_row(read_text(pid, "status", _STATUS_BYTES_MAX), f"{name}:", pid).split()[0]) << 10
+
+
+def soft_limit(pid: int, name: str) -> int | None:
+    """Return a limit of a process, by its name in /proc/PID/limits; None without one."""
+    soft = _row(read_text(pid, "limits", _STATUS_BYTES_MAX), name, pid).split()[0]
+    return None if soft == "unlimited" else int(soft)
+
+
+def _row(text: str, name: str, pid: int) -> str:
+    """Return what follows `name` in the row that begins with it; a process that is ending has no sizes."""
+    for row in text.splitlines():
+        if row.startswith(name):
+            return row.removeprefix(name)
+    raise ProcessGoneError(f"process {pid} is ending")
+
+
+def map_count_limit() -> int | None:
+    """Return how many mappings a process may have; None where the kernel does not tell."""
+    try:
+        return int(Path("/proc/sys/vm/max_map_count").read_text("ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def is_frozen(pid: int) -> bool:

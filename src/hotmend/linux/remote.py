@@ -42,6 +42,7 @@ from hotmend.model.verdict import Reason, refusal
 SYSCALL_RET = b"\x0f\x05\xc3"
 RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15,%rax; syscall
 SYS_MMAP, SYS_MPROTECT = 9, 10
+_PROT_WRITE = 2
 _SYS_RT_SIGRETURN = 15
 _SYSCALL_BYTES = 2
 
@@ -166,12 +167,39 @@ def process_objections(stopper: Stopper, calls: Sequence[Call], gadgets: Gadgets
     if procfs.read_status(pid).shadow_stack:
         text = f"process {pid} uses hardware shadow stacks; restart it on the new build instead"
         return (refusal("shadow-stack", text),)
-    wanted = sum(call.arguments[1] for call in calls if call.number == SYS_MMAP)
-    size, limit = procfs.address_space(pid)
-    if limit is not None and size + wanted > limit:
-        text = f"process {pid} may map {limit} bytes (RLIMIT_AS) and maps {size}; the new code takes {wanted} more"
-        return (refusal("address-space-limit", text),)
+    for room in (_address_space, _data, _map_count):
+        if text := room(pid, calls):
+            return (refusal("address-space-limit", text),)
     return filters.filter_objections(stopper, chain_calls(calls, gadgets))
+
+
+def _address_space(pid: int, calls: Sequence[Call]) -> str:
+    """Return why the process has no room in its address space; "" where it has."""
+    wanted = sum(call.arguments[1] for call in calls if call.number == SYS_MMAP)
+    size, limit = procfs.memory_size(pid, "VmSize"), procfs.soft_limit(pid, "Max address space")
+    if limit is None or size + wanted <= limit:
+        return ""
+    return f"process {pid} may map {limit} bytes (RLIMIT_AS) and maps {size}; the new code takes {wanted} more"
+
+
+def _data(pid: int, calls: Sequence[Call]) -> str:
+    """Return why the process may not have more writable memory of its own; "" where it may."""
+    wanted = sum(c.arguments[1] for c in calls if c.number == SYS_MPROTECT and c.arguments[2] & _PROT_WRITE)
+    size, limit = procfs.memory_size(pid, "VmData"), procfs.soft_limit(pid, "Max data size")
+    if not wanted or limit is None or size + wanted <= limit:
+        return ""
+    return (
+        f"process {pid} may have {limit} bytes of data (RLIMIT_DATA) and has {size}; the new code takes {wanted} more"
+    )
+
+
+def _map_count(pid: int, calls: Sequence[Call]) -> str:
+    """Return why the process may not have more mappings; "" where it may."""
+    limit, size = procfs.map_count_limit(), len(procfs.read_maps(pid))
+    wanted = 2 * len(calls)  # a change of protection cuts a mapping in up to three
+    if limit is None or size + wanted <= limit:
+        return ""
+    return f"process {pid} has {size} mappings of {limit} (vm.max_map_count); the new code takes up to {wanted} more"
 
 
 def find_gadgets(memory: ProcessMemory, maps: Sequence[Mapping]) -> Gadgets | None:
@@ -272,7 +300,11 @@ class RemoteCaller:
         least = MAIN_STACK_BYTES_MIN if stack is not None and stack.path == "[stack]" else STACK_BYTES_MIN
         if stack is None or not stack.private_writable or min(address, registers.rsp - least) < stack.start:
             return f"thread {tid} has too little stack"
-        self.memory.write_checked(address, frame)
+        self.memory.tracee = tid
+        try:
+            self.memory.write_checked(address, frame)
+        finally:
+            self.memory.tracee = None
         arguments = (*call.arguments, 0, 0, 0, 0, 0, 0)
         chain = registers._replace(
             rip=self.gadgets.syscall_ret, rsp=address, rax=call.number, orig_rax=_MASK64,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -32,6 +32,7 @@ ERESTARTSYS, ERESTARTNOINTR, ERESTART_RESTARTBLOCK = -512, -513, -516
 _NUMBERS_MAX = 256
 """So many new process numbers are asked for one by one; listing all processes takes longer than a stop."""
 
+_ONE_STOP_SECONDS, _ONE_SECONDS = 0.005, 2.0
 _REST_STOPS, _REST_SECONDS_MIN = 5, 0.002
 """Between two stops the process runs at least five times as long as it was stopped, and no less than that."""
 
@@ -107,6 +108,10 @@ class Stopped:
         if self._threads is not None:
             return tid in self._threads
         return any(tid == table.tids[index] for table, index in stopped_indices(self.tables))
+
+    def any_tid(self) -> int | None:
+        """Return one of the threads; None where there is none."""
+        return next((table.tids[index] for table, index in stopped_indices(self.tables)), None)
 
     @property
     def threads(self) -> dict[int, StoppedThread]:
@@ -312,6 +317,29 @@ class Stopper:
         tables = [Table(tids) for late in self._late if (tids := [late.tids[i] for i in late.at(State.WAITING)])]
         self._late[:] = tables
         return not self._late
+
+    @contextlib.contextmanager
+    def one_stopped(self) -> Iterator[int]:
+        """Hold one thread stopped for the block; yields it. For writes that the kernel allows no other way.
+
+        Raises:
+            StopFailure: none stopped, for a while.
+        """
+        limit = time.perf_counter() + _ONE_SECONDS
+        while True:
+            for tid in sorted(procfs.list_threads(self.pid), key=lambda t: (t != self.pid, t)):
+                self.rest()
+                try:
+                    stopped = self.stop(_ONE_STOP_SECONDS, only=tid)
+                except StopFailure as failure:
+                    if failure.kind is not StopFailureKind.LATE or time.perf_counter() > limit:
+                        raise
+                    continue
+                try:
+                    yield tid
+                finally:
+                    self.release(stopped)
+                return
 
     def pause(self, seconds: float) -> None:
         """Sleep between two attempts, letting late threads go as soon as they stop."""

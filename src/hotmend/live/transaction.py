@@ -232,8 +232,10 @@ class Transaction:
                     hits = confirmed_hits(hits, stopped, forbidden, self._frames, limit)
                 in_time = time.perf_counter() <= limit
                 if not hits and in_time:
+                    self.memory.tracee = stopped.any_tid()
                     act(stopped)
             finally:
+                self.memory.tracee = None
                 seconds = self.stopper.release(stopped)
                 self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
         if not in_time:

@@ -12,12 +12,20 @@ from hotmend.linux import procfs, remote
 from hotmend.linux.filters import filter_objections
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
-from hotmend.linux.stop import StopFailure, Stopper
+from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper
 from hotmend.live.gate import HeaderRecord
 from hotmend.live.needs import Refusal
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 from hotmend.model.verdict import Reason, note, refusal
+
+LEADER_ENDED = "leader-ended"
+_ENDING_SECONDS = 0.5
+_STOP_FAILURES = {
+    StopFailureKind.LATE: "did-not-stop",
+    StopFailureKind.TRACED: "traced",
+    StopFailureKind.JOB_CONTROL: "stopped-by-job-control",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,43 +135,51 @@ class Work:
             bytes_mapped=sum(record.end - record.start for record in self.records),
         )
 
+    def _gone(self) -> ProcessResult:
+        return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
+
+    def _look(self) -> None:
+        """See who it is, and refuse what nothing can be done with as it is now."""
+        stat = procfs.read_stat(self.pid)
+        self.comm, self.start_time_ticks = stat.comm, stat.start_time_ticks
+        if stat.state == "Z" and _outlived(self.pid):
+            text = f"the first thread of process {self.pid} has ended, and with it the view of its memory; restart it"
+            raise Refusal(refusal(LEADER_ENDED, text))
+        if stat.state in "ZX":
+            raise ProcessGoneError(f"process {self.pid} has ended")
+        if stat.state == "T":
+            raise Refusal(
+                refusal("stopped-by-job-control", f"process {self.pid} is stopped; continue it (SIGCONT) first")
+            )
+        if procfs.is_frozen(self.pid):
+            text = f"process {self.pid} is frozen by its control group; thaw it first"
+            raise Refusal(refusal("frozen", text))
+
     def guarded(self, work: Callable[[], ProcessResult]) -> ProcessResult:
         """Run `work`; turn what it raises into a result."""
         try:
-            stat = procfs.read_stat(self.pid)
-            self.comm, self.start_time_ticks = stat.comm, stat.start_time_ticks
-            if stat.state == "Z" and _living_threads(self.pid):
-                text = (
-                    f"the first thread of process {self.pid} has ended, and with it the view of its memory; restart it"
-                )
-                raise Refusal(refusal("leader-ended", text))
-            if stat.state in "ZX":
-                raise ProcessGoneError(f"process {self.pid} has ended")
-            if stat.state == "T":
-                raise Refusal(
-                    refusal("stopped-by-job-control", f"process {self.pid} is stopped; continue it (SIGCONT) first")
-                )
-            if procfs.is_frozen(self.pid):
-                text = f"process {self.pid} is frozen by its control group; thaw it first"
-                raise Refusal(refusal("frozen", text))
+            self._look()
             self.threads = len(procfs.list_threads(self.pid))
             with _exclusive(self.pid, self.start_time_ticks):
                 return work()
-        except Refusal as error:
-            return self.result("refused", *error.reasons)
-        except NotNowError as error:
+        except (Refusal, NotNowError) as error:
+            if error.reasons[0].code != LEADER_ENDED and _is_ending(self.pid):
+                return self._gone()
             return self.result("refused", *error.reasons)
         except ProcessGoneError as error:
             return self.result("gone", note("process-gone", f"{error}"))
         except PermissionRefusedError as error:
             return self.result("refused", permission_reason(error))
         except StopFailure as error:
-            code = "stopped-by-job-control" if error.kind == "job-control" else "traced"
-            return self.result("refused", refusal(code, str(error)))
+            return self.result("refused", refusal(_STOP_FAILURES[error.kind], str(error)))
         except (HotmendError, OSError) as error:
             if isinstance(error, ProcessLookupError) or not _is_alive(self.pid, self.start_time_ticks):
-                return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
+                return self._gone()
             return self.result("refused", refusal("kernel-error", str(error)))
+        except (LookupError, ValueError):
+            if not _is_ending(self.pid):  # an ending process has empty files where others have rows
+                raise
+            return self._gone()
         finally:
             self.end()
 
@@ -188,6 +204,7 @@ class Work:
         if objections := filter_objections(stopper, ()):
             raise Refusal(*objections)
         self.end()
+        memory.stop_one = stopper.one_stopped
         self.records = records
         self.transaction = Transaction(
             memory=memory,
@@ -209,6 +226,24 @@ def _is_alive(pid: int, start_time_ticks: int) -> bool:
     except HotmendError:
         return False
     return stat.start_time_ticks == start_time_ticks and stat.state not in "ZX"
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a process has given up its memory, as the first thing of its end."""
+    try:
+        return not procfs.read_maps(pid)
+    except (HotmendError, OSError):
+        return True
+
+
+def _outlived(pid: int) -> bool:
+    """Tell whether threads live on for longer than a dying process takes to end."""
+    limit = time.perf_counter() + _ENDING_SECONDS
+    while _living_threads(pid):
+        if time.perf_counter() > limit:
+            return True
+        time.sleep(0.005)
+    return False
 
 
 def _living_threads(pid: int) -> list[int]:
