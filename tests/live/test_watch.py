@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hotmend.linux.execs import Exec, ExecEvents
 from hotmend.live.audit import read_audit
 from hotmend.live.driver import Options, revert
 from hotmend.live.machine import State
@@ -138,3 +140,37 @@ def test_ends_by_control_c(program: Path, tmp_path: Path) -> None:
         watch.process.send_signal(signal.SIGINT)
         assert watch.process.wait(SECONDS_MAX) == 0
     assert watch.changes == []
+
+
+def test_the_kernel_tells_of_each_execve() -> None:
+    events, began = ExecEvents(), time.monotonic_ns()
+    try:
+        told: list[Exec] = []
+        for _ in range(3):
+            subprocess.run(["/bin/sh", "-c", "exec /bin/true"], check=True)
+        limit = time.monotonic() + SECONDS_MAX
+        # Others start programs meanwhile; each of ours calls execve twice in one process.
+        while max(Counter(event.pid for event in told).values(), default=0) < 2:
+            assert time.monotonic() < limit, told
+            found, lost = events.read()
+            assert not lost
+            told += found
+        assert all(began < event.at_ns < time.monotonic_ns() for event in told)
+    finally:
+        events.close()
+
+
+def test_where_the_kernel_does_not_tell(program: Path, tmp_path: Path) -> None:
+    """In a user namespace of its own; what is done instead is said."""
+    file = tmp_path / "watched.hotpatch"
+    file.write_bytes(encode(make_hotpatch(program, {"first": 2})))
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-m", "hotmend", "watch", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline().startswith("The kernel does not tell of new processes here")
+            assert process.stderr.readline().startswith("Watching")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS_MAX) == 0
+        finally:
+            process.kill()

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.calm import calm
+from hotmend.linux.execs import ExecEvents
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.stop import Stopped, Stopper
 from hotmend.model.addresses import PAGE_BYTES
@@ -174,6 +175,12 @@ def own_checks() -> list[Check]:
         probe("real-time", _real_time, "run as root, with CAP_SYS_NICE, or raise RLIMIT_RTPRIO", needed=False),
         probe("locked-memory", _lock, "run as root, with CAP_IPC_LOCK, or raise RLIMIT_MEMLOCK", needed=False),
         probe("libdw", _libdw, "install libdw1 (elfutils); without it stale words on a stack refuse", needed=False),
+        probe(
+            "new-processes",
+            _new_processes,
+            "run as root outside of containers; without it `hotmend watch` looks at all processes at an interval",
+            needed=False,
+        ),
     ]
 
 
@@ -182,6 +189,11 @@ def _real_time() -> str:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
     os.sched_setscheduler(0, policy, parameters)
     return "SCHED_FIFO is allowed: pauses are short"
+
+
+def _new_processes() -> str:
+    ExecEvents().close()
+    return "the kernel tells of each execve (process connector)"
 
 
 def _lock() -> str:

@@ -17,7 +17,7 @@ from hotmend.linux.procfs import Mapping
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.frames import Read, read_descriptions, section_of
 from hotmend.live.gate import FunctionRecord, HeaderRecord, find_shadows
-from hotmend.model.addresses import PAGE_BYTES
+from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -55,8 +55,10 @@ class _Strings:
 
 
 def functions_of(record: HeaderRecord) -> list[FunctionRecord]:
-    """Return new functions and stubs of a shadow by load address; one of several at an address is enough."""
-    named = {e.stub: FunctionRecord(f"stub.{e.name}", e.stub, e.stub_size) for e in record.entries}
+    """Return new functions, stubs and ports of a shadow by load address; one of several at an address is enough."""
+    own = (p for p in record.ports if record.start <= p.address < record.end)
+    named = {p.address: FunctionRecord(f"port.{p.name}", p.address, JUMP_BYTES) for p in own}
+    named |= {e.stub: FunctionRecord(f"stub.{e.name}", e.stub, e.stub_size) for e in record.entries}
     named |= {f.address: f for f in record.functions}
     return [named[address] for address in sorted(named)]
 

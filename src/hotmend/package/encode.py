@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hotmend.model.addresses import JUMP_BYTES, Extent
 from hotmend.model.errors import InputError
 from hotmend.model.hotpatch import (
     GateTarget,
@@ -139,6 +140,7 @@ class _Symbols:
         for redirection in hotpatch.redirections:
             named.append((redirection.near_stub, f"stub.{redirection.name}"))
             named.append((redirection.far_stub, f"stub.far.{redirection.name}"))
+        named += [(Extent(port.address, JUMP_BYTES), f"port.{port.name}") for port in hotpatch.ports]
         named.sort(key=lambda pair: (pair[0].start, pair[0].size))
         number = 0
         for extent, name in named:

@@ -6,7 +6,7 @@ A hotpatch file is an ELF file (ET_DYN, EM_X86_64) without a dynamic section:
   longer than its content has a second, SHT_NOBITS section for the rest);
 * one SHT_RELA section for each section that has relocations, as `ld --emit-relocs` writes them: `sh_info` names
   the section, `r_offset` is a link address;
-* `.symtab`: `new_image` (absolute 0), a FUNC symbol for each new function and each stub, then the undefined
+* `.symtab`: `new_image` (absolute 0), a FUNC symbol for each new function, stub and port, then the undefined
   symbols `old_image`, `hotmend_gate` and one `name@VERSION` for each import;
 * one note, owner `hotmend`: JSON with everything that ELF has no place for (`Note`).
 
