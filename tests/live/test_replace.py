@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.decode import decode
 from hotmend.package.encode import encode
 from tests.live.conftest import Target
-from tests.live.handmade import make_hotpatch
+from tests.live.handmade import compile_target, make_hotpatch
+from tests.live.test_lifetimes import HERE, build_id
 
 SOURCE = Path(__file__).with_name("replaced.c")
 ANSWERS = ("0 0 0", "1 1 0", "2 0 2", "3 3 3")
@@ -234,3 +236,56 @@ def test_cycles_grow_nothing(tmp_path: Path) -> None:
     assert (after.maps, after.descriptors) == (before.maps, before.descriptors)
     assert after.private_kib - before.private_kib < 4 * cycles / 2, "half a page in each cycle"
     assert outcome.patcher[0].descriptors == outcome.patcher[1].descriptors
+
+
+def test_what_becomes_of_both_when_their_library_is_closed(tmp_path: Path, start: Start) -> None:
+    """And of children forked in between, which have both and are changed by themselves."""
+    library = compile_target(HERE / "loaded.c", tmp_path / "loaded.so", "-shared", "-fPIC", build_id())
+    target = start(compile_target(HERE / "loading.c", tmp_path / "loading", build_id()), str(library))
+    first, later = (make_hotpatch(library, answers) for answers in ({"first": 2, "second": 2}, {"first": 3}))
+    done(apply([first], [target.pid], Options()))
+    child = int(target.ask("F"))
+    for pid in (target.pid, child):
+        done(apply([later], [pid], Options()))
+    assert (target.ask("a"), target.ask("C")) == ("3 1", "3 1")
+    done(revert([hotpatch_id(later)], [child], Options()), "reverted")
+    assert (target.ask("a"), target.ask("C")) == ("3 1", "2 2")
+    assert (target.ask("c"), target.ask("o"), target.ask("a")) == ("done", "done", "1 1")
+    assert {status.state for status in process_status(target.pid)} == {State.EMPTY}
+    done(apply([later], [target.pid], Options()))
+    assert target.ask("a") == "3 1"
+    done(revert(None, [target.pid], Options()), "reverted")
+    assert target.ask("a") == "1 1"
+    done(apply([first], [target.pid], Options()))
+    done(apply([later], [target.pid], Options()))
+    assert target.ask("a") == "3 1"
+    assert sorted(s.state for s in process_status(target.pid)) == ["empty", "empty", "placed", "replaced", "settled"]
+
+
+def test_any_order(program: Path, start: Start) -> None:
+    """Three hotpatches, applied and taken back at random: what runs is always the last one that is still on."""
+    target, seed = start(program, "2"), random.SystemRandom().randrange(1 << 32)
+    chance = random.Random(seed)
+    changed: tuple[dict[str, int | str], ...] = ({"first": 2, "second": 2}, {"first": 3}, {"second": 4})
+    patches = [make_hotpatch(program, answers) for answers in changed]
+    on: list[int] = []
+    deeds = []
+    for _ in range(60):
+        which, deed = chance.randrange(3), chance.choice(("apply", "apply", "revert", "baseline", "all"))
+        beneath = which in on[:-1]
+        if deed == "apply":
+            (result,) = apply([patches[which]], [target.pid], Options())
+            wanted = "refused" if beneath else "unchanged" if which in on else "applied"
+            on += [which] if wanted == "applied" else []
+        else:
+            ids = None if deed == "all" else [hotpatch_id(patches[which])]
+            (result,) = revert(ids, [target.pid], Options(baseline=deed == "baseline"))
+            there = bool(on) if deed == "all" else which in on
+            wanted = "refused" if beneath and deed != "all" else "reverted" if there else "unchanged"
+            if wanted == "reverted":
+                on = on[:-1] if deed == "revert" else []
+        deeds.append((deed, which))
+        answers = changed[on[-1]] if on else {}
+        first, second = answers.get("first", 1), answers.get("second", 1)
+        assert (result.state, target.ask("a")) == (wanted, f"{first} {second} {first}"), (seed, deeds, result)
+    assert len({s.header for s in process_status(target.pid)}) <= 3 + 3 * 2 + 3 * 2
