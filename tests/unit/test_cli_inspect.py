@@ -37,6 +37,8 @@ def test_a_person_reads_functions_and_relocations(hotpatch_file: Path, capfd: py
         "memcpy@GLIBC_2.14-0x4",
         "votes 7",
         "[start-only]",
+        "counter",
+        "0x9100",
     ):
         assert text in printed
 
@@ -53,6 +55,10 @@ def test_json_has_one_object_for_each_image(tmp_path: Path, capfd: pytest.Captur
         "evidence": "votes", "votes": 7,
     }  # fmt: skip
     assert objects[0]["new_functions"][1]["old"] is None
+    assert objects[0]["variables"] == [
+        {"name": "counter", "address": 0x3000, "size": 8, "function": None, "marks": ["name:counter"]}
+    ]
+    assert [port["function"] for port in objects[0]["ports"]] == [0x1100]
 
 
 def test_a_bundle_is_extracted(tmp_path: Path) -> None:

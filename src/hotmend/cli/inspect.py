@@ -105,6 +105,16 @@ def _print_tables(shape: InspectShape) -> None:
         ("#old", "#new", "entry bytes", "name"),
         ((hex(r.old), hex(r.new), r.entry, r.name) for r in shape.redirections),
     )
+    if shape.variables or shape.ports:
+        click.echo()
+        print_table(
+            "Added, and known again by a later hotpatch",
+            ("#new", "#size", "#jumps to", "#marks", "name"),
+            (
+                (hex(a.address), a.size, "" if a.function is None else hex(a.function), len(a.marks), a.name)
+                for a in (*(shape.variables or ()), *shape.ports)
+            ),
+        )
     click.echo("\nRelocations")
     for relocation in shape.relocations:
         click.echo(_relocation_line(relocation))

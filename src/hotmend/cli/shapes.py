@@ -6,12 +6,15 @@ from datetime import date
 
 import msgspec
 
+from hotmend.model.addresses import JUMP_BYTES
 from hotmend.model.hotpatch import (
+    AddedVariable,
     GateTarget,
     Hotpatch,
     ImportTarget,
     OldTarget,
     Outcome,
+    Port,
     Relocation,
     ShadowTarget,
     Statistics,
@@ -242,6 +245,19 @@ class UnwindingShape(msgspec.Struct, frozen=True):
     needed: bool
 
 
+class AddedShape(msgspec.Struct, frozen=True):
+    """`inspect`: a variable that the new build added, or the jump that stands for an added function elsewhere.
+
+    By its `marks` a later hotpatch of the same old build knows it again; `function` is what the jump leads to.
+    """
+
+    name: str
+    address: int
+    size: int
+    function: int | None
+    marks: tuple[str, ...]
+
+
 class InspectShape(msgspec.Struct, frozen=True):
     """`inspect`: everything in the hotpatch of one image."""
 
@@ -265,6 +281,8 @@ class InspectShape(msgspec.Struct, frozen=True):
     redirections: tuple[RedirectionShape, ...]
     relocations: tuple[RelocationShape, ...]
     unwinding: UnwindingShape | None
+    variables: tuple[AddedShape, ...] | None
+    ports: tuple[AddedShape, ...]
 
 
 def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
@@ -302,7 +320,18 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         redirections=tuple(RedirectionShape(r.name, r.old, r.new, r.entry.hex()) for r in hotpatch.redirections),
         relocations=tuple(map(relocation_shape, hotpatch.relocations)),
         unwinding=_unwinding_shape(hotpatch.unwinding),
+        variables=None if hotpatch.variables is None else tuple(map(_variable_shape, hotpatch.variables)),
+        ports=tuple(map(_port_shape, hotpatch.ports)),
     )
+
+
+def _variable_shape(variable: AddedVariable) -> AddedShape:
+    marks = tuple(mark.text for mark in variable.marks)
+    return AddedShape(variable.name, variable.extent.start, variable.extent.size, None, marks)
+
+
+def _port_shape(port: Port) -> AddedShape:
+    return AddedShape(port.name, port.address, JUMP_BYTES, port.function, tuple(mark.text for mark in port.marks))
 
 
 def _unwinding_shape(table: UnwindTable | None) -> UnwindingShape | None:
