@@ -142,6 +142,7 @@ def test_the_machines_of_october_2025(
         ((*BEFORE, BAD), "2025-10-26", [*_off("11-11", "12-09"), _JAN]),
         ((*BEFORE, update("KB5068861", "2025-11-12")), "2025-11-13", [*_off("12-09"), _JAN]),
         # Behind by a hotpatch month only: what is published is due today where it needs a reboot.
+        ((*BEFORE, OCTOBER, BAD), "2025-12-20", [("12-20", "reboot", "off-line"), _JAN]),
         ((*BEFORE, OCTOBER, BAD), "2025-12-01", [("12-01", "reboot", "off-line"), *_off("12-09"), _JAN]),
         (
             (*BEFORE, OCTOBER, BAD, update("KB5068861", "2025-11-12")),

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from hotmend.servicing.facts import Linux
 from hotmend.servicing.known_issues import Concern
-from hotmend.servicing.level import Level, fitting_bases
+from hotmend.servicing.level import Level
 from hotmend.servicing.message import Cause, cause
 from hotmend.servicing.products import Channel
 from hotmend.servicing.releases import Calendar, Kind, Line, Release, month_of, quarter_end, second_tuesday
@@ -108,7 +108,7 @@ class Standing:
 
     Attributes:
         level: of the machine.
-        installed: ids; None: not known.
+        installed: ids of all that is installed, the level's baseline among them.
         hotpatched: it is eligible and enabled: hotpatches come to it while it is on the line.
         reboot_pending: it waits for a boot already.
         today: the day of the question.
@@ -128,7 +128,7 @@ def windows_forecast(
     until = quarter_end(standing.today, 1)
     plan = months(calendar, channel.name, channel.baseline_months, standing.today - timedelta(days=92), until)
     lapses = [c for c in concerns if c.issue.off_line and c.affected is not False and not c.done]
-    without = _due(standing, channel, plan, lapses)
+    without = _due(standing, plan, lapses)
     with_workaround = without
     open_ones = [c for c in lapses if c.issue.options and not c.overdue]
     if open_ones:
@@ -144,18 +144,18 @@ def windows_forecast(
             )
             for c in open_ones
         ]
-        rest = _due(standing, channel, plan, [c for c in lapses if c not in open_ones])
+        rest = _due(standing, plan, [c for c in lapses if c not in open_ones])
         with_workaround = tuple(sorted((*planned, *rest), key=lambda due: due.day))
     return Forecast(until, without, with_workaround, _next_hotpatch(plan, standing.today))
 
 
-def _due(standing: Standing, channel: Channel, plan: Sequence[Month], lapses: Sequence[Concern]) -> tuple[Due, ...]:
+def _due(standing: Standing, plan: Sequence[Month], lapses: Sequence[Concern]) -> tuple[Due, ...]:
     """Return what is due month by month; a baseline brings a machine back to the line that gets hotpatches."""
     today, found = standing.today, []
     on_line = standing.hotpatched and standing.level.line is Line.ON
     if standing.reboot_pending:
         found.append(Due(today, Need.REBOOT, cause("reboot-pending", "An installed update waits for a reboot.")))
-    for month in _open(standing, channel, plan):
+    for month in _open(standing, plan):
         lapsed = any((c.issue.deadline or c.issue.since) <= month.day < c.issue.until for c in lapses)
         day, expected = max(today, month.day), month.release is None
         if month.baseline:
@@ -206,17 +206,16 @@ def _off_cause(standing: Standing, month: Month) -> Cause:
     return cause("off-line", "The machine is off the line: the update of {month} needs a reboot.", month=month.name)
 
 
-def _open(standing: Standing, channel: Channel, plan: Sequence[Month]) -> list[Month]:
+def _open(standing: Standing, plan: Sequence[Month]) -> list[Month]:
     """Return the months whose release is still to come to the machine: of those published, the newest alone.
 
     Cumulative updates contain each other: who is three months behind reboots once.
     """
     published = [month for month in plan if month.day <= standing.today]
     coming = [month for month in plan if month.day > standing.today]
-    bases = frozenset(fitting_bases(standing.level.baseline, channel)) if standing.level.baseline else frozenset()
     last = next((month for month in reversed(published) if month.baseline), None)
     behind = []
-    if last is not None and not (bases & last.ids or standing.installed & _ids_from(plan, last)):
+    if last is not None and not standing.installed & _ids_from(plan, last):
         behind = [last]
     elif published and not published[-1].baseline and not standing.installed & published[-1].ids:
         behind = [published[-1]]
