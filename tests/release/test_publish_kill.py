@@ -69,7 +69,7 @@ def test_however_often_a_run_is_killed_the_releases_are_the_same(vendor: Vendor,
     )
     expected = set(undisturbed.run().published)
     conditions: list[Callable[[], bool]] = [
-        *(lambda n=n: _builds_done(vendor) >= n for n in (1, 4)),
+        *(lambda n=n: _builds_done(vendor) >= n for n in (3,)),
         lambda: _published(vendor) >= 1,
         lambda: _published(vendor) >= 2,
     ]
@@ -79,7 +79,7 @@ def test_however_often_a_run_is_killed_the_releases_are_the_same(vendor: Vendor,
             kills += _kill_when(process, condition)
         client = vendor.world.client(Tier.CANARY).channel()
         assert {entry.id for entry in client.index.releases} <= {base, *expected}
-    assert kills >= 2
+    assert kills >= 2, "it was done before anybody could kill it"
     done = subprocess.run(_command(vendor, "run"), stdout=subprocess.PIPE, check=False)
     assert done.returncode in (0, 3), done.stdout
     assert _builds_done(vendor) == 6, "three packages, two builders, nothing twice"

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 
-from hotmend.model.errors import InputError
+from hotmend.model.errors import HotmendError, InputError
 from hotmend.publisher.liveness import Liveness
 
 SQLITE_EXECUTOR: Final = "local"
@@ -195,6 +195,11 @@ def open_queue(database: str, kind: Kind, *, workers: int | None) -> Iterator[Qu
                 on_conflict="always_update",
             )
         yield Queue(kind, workflow, liveness)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "sqlalchemy":
+            raise
+        # A full disk, or a server that went away: what is recorded stays.
+        raise HotmendError(f"the queue: {_first_line(error)}", "run it again, and it goes on") from error
     finally:
         DBOS.destroy(destroy_registry=True)
         if liveness is not None:

@@ -81,8 +81,9 @@ class Mirror:
     def offers(self) -> dict[str, Current]:
         """Return the newest version of each package, by name."""
         found: dict[str, Current] = {}
+        lists = self._lists()
         for suite in self._plan.suite:
-            for offer in self._suite_offers(suite):
+            for offer in self._suite_offers(lists, suite):
                 present = found.get(offer.package)
                 order = 1 if present is None else version_order(offer.version, present.offer.version)
                 if present is None or order > 0:
@@ -117,15 +118,18 @@ class Mirror:
             path.unlink(missing_ok=True)
         return len(gone)
 
-    def _suite_offers(self, suite: Suite) -> Iterator[Offer]:
+    def _lists(self) -> list[tuple[str, str, str]]:
+        """Return address, name and file of each list of packages."""
         form = "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)"
         filters = ("Identifier: Packages", "Architecture: amd64")
         listing = self._run(["apt-get", "indextargets", "--format", form, *filters])
         rows = [line.split("\t") for line in listing.splitlines()]
+        return [(uri.rstrip("/"), name, path) for uri, name, path in rows]
+
+    def _suite_offers(self, lists: list[tuple[str, str, str]], suite: Suite) -> Iterator[Offer]:
         where = (suite.uri.rstrip("/"), suite.name)
-        paths = [path for uri, name, path in rows if (uri.rstrip("/"), name) == where]
         # A suite with nothing in it has no list; that one without its components fails, `update` has seen to.
-        for path in dict.fromkeys(paths):
+        for path in dict.fromkeys(path for uri, name, path in lists if (uri, name) == where):
             yield from read_offers(self._run([_HELPER, "cat-file", path]))
 
     def _download(self, missing: list[PackageVersion]) -> None:
