@@ -101,6 +101,17 @@ def test_what_was_collected_there_is_judged_here(
     )
     assert (answer["origin"], answer["effects"][0]["outcome"]) == ("read", "stays-on-line")
     assert run([*check, "KB5070881"]) == 4
+    refused = capsys.readouterr().out
+
+    there = ["check", windows_path(tmp_path / "facts.json"), "--at", "2025-10-20", "--json", "--if-installed"]
+    done = october.wine.hotmend(*there, "KB5070881")
+    assert (done.returncode, json.loads(done.stdout)) == (4, json.loads(refused))  # any system gives the same answer
+    shown = october.wine.hotmend(
+        "calendar", "--channel", "Windows Server 2025", "--since", "2025-10-01"
+    ).stdout.decode()
+    assert "KB5066835" in shown
+    assert b"rollback" in october.wine.hotmend("windows", "--help").stdout
+    assert b"windows" in october.wine.hotmend("--help").stdout
 
 
 def test_other_managers_and_a_policy_are_seen(october: AgentServer) -> None:

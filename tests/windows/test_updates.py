@@ -157,8 +157,11 @@ def test_rolling_back_is_three_steps_of_one_action_that_outlives_reboots(october
 
     october.change(updates=[{**each, "hidden": False} for each in october.data["updates"]])
     assert october.do("assess")[1]["offered"][0]["deed"] == "exclude"
-    assert october.do("install", "KB5066835")[0] == 3
-    assert october.run("rollback", "--release", "KB5066835").returncode == 0
+    refused = october.run("install", "KB5066835", "KB5000000")
+    assert (refused.returncode, october.stored("KB5066835")["installed"]) == (3, False)
+    assert b"KB5066835: It was rolled back on this machine" in refused.stderr
+    assert b"KB5000000 is not offered." in refused.stderr
+    assert october.do("rollback", "--release", "KB5066835")[1]["state"] == "undone"
     assert october.do("assess")[1]["offered"][0]["deed"] == "install"
 
 

@@ -13,7 +13,6 @@ import msgspec
 from hotmend.cli.check import calendar_files
 from hotmend.cli.output import ExitCode, print_json, print_table
 from hotmend.model.errors import UsageError
-from hotmend.reference.feeds import calendar_atom, calendar_html, calendar_icalendar
 from hotmend.reference.shipped import program
 from hotmend.reference.texts import LANGUAGES, Reader, language_of
 from hotmend.servicing.releases import Release
@@ -89,6 +88,9 @@ def _day(text: str | None) -> date:
 
 def _print(releases: list[Release], form: str, reader: Reader) -> None:
     now = datetime.now(UTC)
+    if form != "table":
+        from hotmend.reference.feeds import calendar_atom, calendar_html, calendar_icalendar
+
     match form:
         case "html":
             click.echo(calendar_html(releases, reader, now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,6 +20,7 @@ from hotmend.model.verdict import Reason
 from hotmend.reference.shipped import program
 from hotmend.reference.texts import LANGUAGES, Reader, language_of
 from hotmend.servicing.maintenance import Policy
+from hotmend.servicing.message import message
 from hotmend.windows.action import Actions
 from hotmend.windows.agent import UpdateAgent
 from hotmend.windows.assess import Assessment, Item, assess
@@ -114,6 +115,8 @@ def install_command(
     settle(actions, agent, machine)
     expected = any(update.reboots is not Reboots.NEVER for update in assessment.chosen)
     print_note(say("A manual install is not availability-first: this machine is patched now, whatever its group does."))
+    for sentence in _not_chosen(assessment, tuple(map(_kb, kbs)), reader):
+        print_note(sentence)
     if assessment.chosen:
         print_note(say("It needs a reboot, or may need one.") if expected else say("It needs no reboot."))
     servicing = program()
@@ -172,7 +175,9 @@ def rollback_command(
     where = sources(offered=False, network=False)
     machine, agent = where.machine, where.agent()
     if release_kb is not None:
-        return ExitCode.DONE if release(_kb(release_kb), actions, agent, machine) else ExitCode.NOTHING_TO_DO
+        found = release(_kb(release_kb), actions, agent, machine)
+        _report_rollback(Rolled((), found), reader, as_json)
+        return ExitCode.DONE if found is not None else ExitCode.NOTHING_TO_DO
     settle(actions, agent, machine)
     rolled = rollback(
         lambda: collect(where).facts,
@@ -205,6 +210,16 @@ def _agent(collected: Collected) -> UpdateAgent:
     if collected.agent is None:
         raise SystemCallError(collected.facts.unread.get("windows.updates", "the update agent is not there"))
     return collected.agent
+
+
+def _not_chosen(assessment: Assessment, kbs: tuple[str, ...], reader: Reader) -> Iterator[str]:
+    """Yield why updates that were named are not installed."""
+    for kb in kbs:
+        item = next((item for item in assessment.items if kb in item.update.kbs), None)
+        if item is None:
+            yield reader.write(message("{kb} is not offered.", kb=kb))
+        elif item.update not in assessment.chosen:
+            yield f"{kb}: {reader.write(item.choice.cause.message)}"
 
 
 def _policy(

@@ -70,15 +70,17 @@ def open_rollback(actions: Actions) -> Action | None:
     return last if last is not None and last.state != "done" else None
 
 
-def release(kb: str, actions: Actions, agent: UpdateAgent, machine: Machine) -> bool:
-    """Let an update that was rolled back be installed again; False where none was."""
-    found = [a for a in actions.all() if a.subject == SUBJECT and a.state != "undone" and a.details["remove"] == kb]
-    for action in found:
-        actions.save(replace(action.happened(machine.now(), f"{kb} may be installed again"), state="undone"))
-    hidden = agent.search(ABSENT).with_kb(kb) if found else None
+def release(kb: str, actions: Actions, agent: UpdateAgent, machine: Machine) -> Action | None:
+    """Let an update that was rolled back be installed again, and return the action; None where there was none."""
+    last = None
+    for action in actions.all():
+        if action.subject == SUBJECT and action.state != "undone" and action.details["remove"] == kb:
+            last = replace(action.happened(machine.now(), f"{kb} may be installed again"), state="undone")
+            actions.save(last)
+    hidden = agent.search(ABSENT).with_kb(kb) if last is not None else None
     if hidden is not None and hidden.hidden:
         agent.hide(hidden, hidden=False)
-    return bool(found)
+    return last
 
 
 def rollback(
