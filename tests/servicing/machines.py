@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
+from hypothesis import HealthCheck, settings
 
 from hotmend.reference.shipped import program
 from hotmend.reference.texts import Reader
@@ -27,6 +28,8 @@ from hotmend.servicing.message import Cause, Message
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 PROGRAM = program()
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties: a busy machine is no mistake."""
 OLD, NEW, OTHER = "aa" * 20, "bb" * 20, "cc" * 20
 
 

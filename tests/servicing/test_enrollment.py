@@ -20,7 +20,7 @@ from hotmend.servicing.enrollment import (
     walk,
 )
 from hotmend.servicing.facts import MachineFacts
-from tests.servicing.machines import PROGRAM, at, because, changed, linux, machine, windows
+from tests.servicing.machines import BUSY, PROGRAM, at, because, changed, linux, machine, windows
 
 NOW = at("2025-10-20")
 SERVER, DEBIAN = machine(windows()), machine(linux())
@@ -174,6 +174,7 @@ def test_ten_minutes_are_the_limit() -> None:
     assert timedelta(minutes=10) == PENDING_MAX
 
 
+@BUSY
 @given(st.lists(st.sampled_from(Event), max_size=12))
 def test_whatever_happens_the_table_decides(events: list[Event]) -> None:
     state = State.NOT_ENROLLED

@@ -16,6 +16,7 @@ from hotmend.servicing.level import Level, linux_level, windows_level
 from hotmend.servicing.releases import Calendar, Line, calendar_rows
 from tests.servicing.machines import (
     AUGUST,
+    BUSY,
     JULY,
     NEW,
     OCTOBER,
@@ -169,6 +170,7 @@ def test_another_channel_has_no_exact_set() -> None:
 _ALL = [release.id for release in PROGRAM.calendar.releases(CHANNEL.name) if release.id]
 
 
+@BUSY
 @given(st.lists(st.sampled_from([*_ALL, "KB5099999"]), unique=True, min_size=1, max_size=8), st.randoms())
 def test_no_sequence_of_installs_gives_a_level_that_the_facts_do_not_carry(chosen: list[str], random: Random) -> None:
     found = level(*(update(kb) for kb in chosen))

@@ -25,6 +25,7 @@ from hotmend.servicing.maintenance import (
     wall_starts,
 )
 from hotmend.servicing.selection import Deed, choose
+from tests.servicing.machines import BUSY
 
 ZONES = sorted(zoneinfo.available_timezones())
 _DIFFERENT = {
@@ -64,6 +65,7 @@ def test_no_window_is_outside_its_zones_rule_in_50_years_of_all_zones() -> None:
     assert lost <= 10
 
 
+@BUSY
 @given(
     st.sampled_from(ZONES),
     st.datetimes(datetime(1996, 1, 1), datetime(2046, 1, 1)),

@@ -10,7 +10,7 @@ from hotmend.servicing.install import Outcome, windows_effects
 from hotmend.servicing.install_linux import linux_effects
 from hotmend.servicing.level import linux_level
 from hotmend.servicing.releases import Calendar, Kind, Line, Release, calendar_rows
-from tests.servicing.machines import PROGRAM, linux, update, windows
+from tests.servicing.machines import BUSY, PROGRAM, linux, update, windows
 
 _SKIPPED = {Outcome.ALREADY, Outcome.NOT_APPLICABLE, Outcome.NEEDS_BASELINE}
 CHANNEL = PROGRAM.catalogue.channel[0]
@@ -18,6 +18,7 @@ RELEASES = {release.id: release for release in PROGRAM.calendar.releases(CHANNEL
 _IDS = st.lists(st.sampled_from([*RELEASES, "KB5099999", "KB5066782"]), max_size=6)
 
 
+@BUSY
 @given(_IDS, _IDS)
 def test_windows(before: list[str], then: list[str]) -> None:
     machine = windows(*(update(kb) for kb in dict.fromkeys(before)), updates_since=None, revision=None)
@@ -34,6 +35,7 @@ def test_windows(before: list[str], then: list[str]) -> None:
         assert after.hotpatch.requires in {after.baseline.id, "KB5066835", "KB5070893"}
 
 
+@BUSY
 @given(_IDS)
 def test_windows_from_the_line(then: list[str]) -> None:
     effects, after = windows_effects(windows(revision=None), CHANNEL, PROGRAM.calendar, then)
@@ -78,6 +80,7 @@ def _channels(draw: st.DrawFn) -> Calendar:
     return Calendar(calendar_rows(head + "\n".join(rows) + "\n"))
 
 
+@BUSY
 @given(
     _channels(),
     st.sampled_from(["base-1", "base-2", None]),
