@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,23 @@ def test_the_history_tells_the_newest_state_of_each_update(october: AgentServer)
     assert updates["KB5066835"]["state"] == "uninstalled"
     assert updates["KB5065474"].get("state", "installed") == "installed"
     assert updates["KB5068781"]["installed_at"] == "2025-11-02T00:00:00Z"
+
+
+def test_a_cumulative_package_that_the_history_does_not_have_ends_what_is_known(october: AgentServer) -> None:
+    packages = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages"
+
+    def install(build: str, day: str) -> None:
+        at = (datetime.fromisoformat(day).replace(tzinfo=UTC) - datetime(1601, 1, 1, tzinfo=UTC)) // timedelta(
+            microseconds=1
+        )
+        high, low = divmod(at * 10, 1 << 32)
+        name = rf"{packages}\Package_for_RollupFix~31bf3856ad364e35~amd64~~26100.{build}"
+        october.set({name: {"InstallTimeHigh": high, "InstallTimeLow": low}})
+
+    install("6899.1.11", "2025-10-14T22:00:00")  # KB5066835, staged the evening before
+    install("1742.1.10", "2024-11-01T12:00:00")  # before the history begins
+    assert _facts(october)["windows"]["updates_since"] == "2025-07-01T02:00:00Z"
+    install("6905.1.4", "2025-10-23T12:00:00")  # by DISM: which of the two updates with this build it is nobody can say
+    assert _facts(october)["windows"]["updates_since"] == "2025-10-24T12:00:00Z"
+    level = october.do("assess")[1]
+    assert (level["line"], level["baseline"]) == ("unknown", "KB5066835")

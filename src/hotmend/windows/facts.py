@@ -56,7 +56,7 @@ def collect(sources: Sources) -> Collected:
     machine, cim, notes = sources.machine, sources.cim, Notes()
     now = machine.now()
     agent = notes.ask("windows.updates", sources.agent)
-    updates, since = facts_updates.history(agent, cim, notes) if agent else (None, None)
+    updates, since = facts_updates.history(agent, cim, machine, notes) if agent else (None, None)
     offered, search = facts_updates.offered(agent, notes) if agent and sources.ask_agent else (None, None)
     where = facts_system.environment(machine, cim, notes)
     compute = _compute(sources, notes) if where == "azure" else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hotmend.servicing.facts import UPDATES_MAX, Offer, Update, UpdateState
@@ -20,13 +20,21 @@ PENDING_KEYS: Final = (
     r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending",
 )
 """Keys that are there as long as something installed waits for a boot."""
+PACKAGES_KEY: Final = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages"
+_CUMULATIVE: Final = "Package_for_RollupFix~"
+_NEAR: Final = timedelta(days=3)
+"""A package is staged before the boot that completes it, and the history has the time of its end."""
+_ERA: Final = datetime(1601, 1, 1, tzinfo=UTC)
 
 
-def history(agent: UpdateAgent, cim: Cim, notes: Notes) -> tuple[tuple[Update, ...] | None, datetime | None]:
+def history(
+    agent: UpdateAgent, cim: Cim, machine: Machine, notes: Notes
+) -> tuple[tuple[Update, ...] | None, datetime | None]:
     """Return the newest state of each update, and from when on all are known.
 
     The agent's history begins when its store was made, or made anew. What was installed past it, by DISM, is added from
-    the list of installed packages: that has no times, so it moves the beginning nowhere.
+    the list of installed packages. That has only what nothing newer replaced; where a cumulative package was installed
+    at a time of which the history has no entry, all that is known begins after it.
     """
     entries = notes.ask("windows.updates", agent.history)
     if entries is None:
@@ -40,7 +48,22 @@ def history(agent: UpdateAgent, cim: Cim, notes: Notes) -> tuple[tuple[Update, .
         since = None  # something may have been installed that the agent does not know of
     elif since is None:
         notes.unknown("windows.updates_since", "the update history is empty")
+    else:
+        since = max([since, *_past_history(entries, machine, since)])
     return updates[:UPDATES_MAX], since
+
+
+def _past_history(entries: Iterable[Entry], machine: Machine, since: datetime) -> Iterator[datetime]:
+    """Yield the day after each cumulative package that was installed within the history and that it does not have."""
+    known = [entry.at for entry in entries if entry.result.succeeded and entry.operation == "install"]
+    for name in machine.subkeys(PACKAGES_KEY) or ():
+        values = machine.values(rf"{PACKAGES_KEY}\{name}") if name.startswith(_CUMULATIVE) else None
+        high, low = ((values or {}).get(part) for part in ("InstallTimeHigh", "InstallTimeLow"))
+        if high is None or low is None or high.number is None or low.number is None:
+            continue
+        at = _ERA + timedelta(microseconds=((high.number << 32) | low.number) // 10)
+        if at > since and not any(abs(at - moment) <= _NEAR for moment in known):
+            yield at + timedelta(days=1)
 
 
 def states(

@@ -22,6 +22,7 @@ from hotmend.servicing.releases import Line
 from hotmend.windows.action import Action, Actions
 from hotmend.windows.agent import INSTALLED, UpdateAgent
 from hotmend.windows.assess import Assessment, harmful, is_outside, line_channel, line_effects
+from hotmend.windows.facts_updates import PACKAGES_KEY
 from hotmend.windows.registry import Machine
 from hotmend.windows.updates import Found, Result, Work, code_text
 
@@ -154,8 +155,7 @@ def removable(found: Found, machine: Machine) -> tuple[Reason, ...]:
     """Return why the agent does not take an update away; where packages of it are known, by what DISM would."""
     if found.uninstallable:
         return ()
-    key = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages"
-    packages = [name for name in machine.subkeys(key) or () if any(kb in name for kb in found.kbs)]
+    packages = [name for name in machine.subkeys(PACKAGES_KEY) or () if any(kb in name for kb in found.kbs)]
     commands = (f"dism /online /remove-package /packagename:{name}" for name in packages)
     return (
         refusal(
