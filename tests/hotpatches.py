@@ -103,6 +103,7 @@ def sample() -> Hotpatch:
         package="server",
         update_bytes=600_000,
         variables=(AddedVariable("counter", extent(0x3000, 8), "0" * 64, (Mark("name:counter", 0),)),),
+        compared=("EMPTY",),
         ports=(Port("callback", LinkAddress(0x9100), LinkAddress(0x1100), (Mark("code:0", 0),)),),
     )
 

@@ -62,6 +62,22 @@ KEPT int three(int x) { return x + base - 40 + VERSION; }
 KEPT int three(int x) { return x + base - 40; }
 #endif
 
+#ifdef SENTINEL
+/* Builds 1 to 3 have an object whose address says something. */
+KEPT const char *told(int i)
+{
+#if VERSION >= 1
+    static const char nothing[] = "nothing to tell";
+    static const char *volatile last;
+    const char *before = last;
+    last = i ? nothing : "something";
+    return before == nothing ? NULL : nothing;
+#else
+    return i ? "old" : NULL;
+#endif
+}
+#endif
+
 /* changed in builds 1 and 3, in 2 as in the baseline */
 KEPT int naps(void)
 {
@@ -113,6 +129,9 @@ int main(int argc, char **argv)
         if (c == 'p') { static int *kept; if (!kept) kept = where(); printf("%d\n", *kept); }
         if (c == 's') printf("slept %d\n", naps());
         if (c == 'w') printf("%ld %d\n", wrong, rounds > 0);
+#ifdef SENTINEL
+        if (c == 't') printf("%d\n", told(1) == NULL);
+#endif
         if (c == 'k') { keep(); printf("%d\n", kept_function(0)); }
         if (c == 'K') printf("%d %d\n", kept_function(0), is_kept());
         fflush(stdout);

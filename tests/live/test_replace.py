@@ -202,6 +202,16 @@ def test_addresses_of_functions_that_the_later_one_has_not(tmp_path: Path, start
     assert target.ask("a") == ANSWERS[1]
 
 
+def test_objects_whose_addresses_are_compared(tmp_path: Path, start: Start) -> None:
+    builds = make_builds(tmp_path, "-DSENTINEL")
+    target = start(builds.program)
+    change(builds, target, 1)
+    assert (target.ask("t"), target.ask("t")) == ("0", "1")
+    result = done(apply([builds.patches[1]], [target.pid], Options()), "refused")
+    assert [reason.code for reason in result.reasons] == ["added-object-compared"]
+    assert (target.ask("a"), target.ask("t")) == (ANSWERS[1], "1")
+
+
 def test_a_function_that_two_in_a_row_leave_old(program: Path, start: Start) -> None:
     target = start(program, "4")
     first, second, third, fourth = (

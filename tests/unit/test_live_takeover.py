@@ -111,6 +111,7 @@ def test_what_is_not_told_is_refused() -> None:
         "added-variable-unknown"
     )
     assert refused(later, replace(active(), variables=None)) == "added-variable-unknown"
+    assert refused(later, replace(active(), compared=("EMPTY",))) == "added-object-compared"
     old_header = replace(active(), entries=record(0x2000).entries)
     assert refused(later, old_header) == "cannot-take-over"
 

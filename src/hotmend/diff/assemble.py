@@ -10,6 +10,7 @@ from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.resolve import Place, Resolved, Resolver
+from hotmend.image.flow import compares_address
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
 from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress, page_ceil
@@ -46,6 +47,9 @@ class Assembly:
         """The code that is being added."""
         self.variables: dict[int, int] = {}
         """Places of variables that the new build added: link address -> bytes from there on."""
+        self.compared: set[int] = set()
+        """Constant objects of the shadow whose address new code compares."""
+        self._aligned = aligned
         self._bridges: set[int] = set()
         self.ports: dict[int, LinkAddress] = {}
         """Start of a function whose address is handed out -> the jump that stands for it, behind the new image."""
@@ -192,6 +196,10 @@ class Assembly:
         self.piece(address, content, size)
         if variable:
             self.variables[address] = size
+        elif not objects.jump_table(address) and any(
+            compares_address(self._aligned.new(j), address) for j in objects.users(address, 1) & self._selection.shadow
+        ):
+            self.compared.add(address)
         for text in objects.text_table(address):
             self.need(Resolved(Place.SHADOW_OBJECT, LinkAddress(text), "new"))
         for word in objects.words_in(address, size):

@@ -106,6 +106,7 @@ def hotpatch_of(outcome: Outcome, c: Correspondence, made: Attempt) -> Hotpatch:
         unwinding=made.unwinding,
         variables=identify(c, made.selection, made.assembly.variables),
         ports=ports,
+        compared=tuple(new.names.get(LinkAddress(a), f"object_{a:x}") for a in sorted(made.assembly.compared)),
     )
 
 

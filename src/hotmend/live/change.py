@@ -241,7 +241,7 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
             _end_others(work, memory, images, shadows, lambda update: not ids & update)
         state = "unchanged"
         notes: tuple[Reason, ...] = ()
-        for records in _latest_first(shadows, ids, baseline=work.options.baseline):
+        for records in _latest_first(memory, shadows, ids, baseline=work.options.baseline):
             seen = observe(memory, records, placed=True, shadows=shadows)
             if state_of(seen) is State.DAMAGED:
                 raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
@@ -257,13 +257,17 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
         return work.result(state, *notes)
 
 
-def _latest_first(shadows: Sequence[Shadow], ids: frozenset[str] | None, *, baseline: bool) -> list[Group]:
+def _latest_first(
+    memory: ProcessMemory, shadows: Sequence[Shadow], ids: frozenset[str] | None, *, baseline: bool
+) -> list[Group]:
     """Return the updates to take back, those that took over before those that they took over from."""
     groups = gate_groups(shadows)
     chosen = [g for g in groups if ids is None or ids & set(g[0].update)]
     if baseline:
-        later = {gate for g in chosen for gate in (g[0].gate, *_gates_below(g, groups))}
-        chosen = [g for g in groups if g[0].gate in later]
+        # What merely stands ready above another one has nothing to take back.
+        opened = [g for g in chosen if memory.read(g[0].gate, 1) == b"\1"]
+        wanted = {gate for g in opened for gate in (g[0].gate, *_gates_below(g, groups))}
+        chosen = [g for g in groups if g[0].gate in wanted or g in chosen]
     return sorted(chosen, key=lambda g: -len(_gates_below(g, groups)))
 
 

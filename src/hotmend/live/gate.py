@@ -174,6 +174,7 @@ class HeaderRecord:
         after: what else may not be active when it is taken back: old functions that the other one replaces.
         variables: that it added; None where that is not known.
         ports: jumps that stand for added functions whose addresses it hands out.
+        compared: names of its constant objects whose addresses are compared.
     """
 
     hotpatch_id: str
@@ -202,6 +203,7 @@ class HeaderRecord:
     after: tuple[FunctionRecord, ...] = ()
     variables: tuple[VariableRecord, ...] | None = None
     ports: tuple[PortRecord, ...] = ()
+    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

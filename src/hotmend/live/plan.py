@@ -177,6 +177,7 @@ def _record(
         after=code_after(takeover.active, entries) if takeover else (),
         variables=variable_records(h, shadow_bias, takeover),
         ports=port_records(h, shadow_bias, takeover),
+        compared=h.compared,
     )
 
 

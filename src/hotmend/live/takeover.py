@@ -51,6 +51,12 @@ def take_over(target: Target, active: HeaderRecord) -> Takeover:
         Refusal: something that the active one has made would be left behind.
     """
     name = target.hotpatch.name
+    if active.compared:
+        sentence = (
+            f"{name}: the hotpatch {active.hotpatch_id} that is applied added constant objects whose addresses are "
+            "compared; what the program has kept of them would not be equal to those of this one. Restart the process"
+        )
+        raise Refusal(refusal("added-object-compared", sentence, *active.compared))
     same = _same(name, _variables(target.hotpatch), _known(name, active))
     ports = _same_ports(target.hotpatch, active)
     moved, kept = [], []

@@ -279,6 +279,7 @@ class Hotpatch:
         unwinding: where the unwinder finds the new functions' frames; None where there is nothing to find.
         variables: that the new build added, sorted by address; None in files of before they were told.
         ports: of added functions whose address new code, or data of the shadow, hands out, sorted by address.
+        compared: names of constant objects of the shadow whose address new code compares with others.
     """
 
     name: str
@@ -302,6 +303,7 @@ class Hotpatch:
     unwinding: UnwindTable | None = None
     variables: tuple[AddedVariable, ...] | None = None
     ports: tuple[Port, ...] = ()
+    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ def _check_counts(hotpatch: Hotpatch) -> None:
         (len(hotpatch.redirections), fmt.FUNCTIONS_MAX, "redirections"),
         (len(hotpatch.variables or ()), fmt.FUNCTIONS_MAX, "variables"),
         (len(hotpatch.ports), fmt.FUNCTIONS_MAX, "ports"),
+        (len(hotpatch.compared), fmt.FUNCTIONS_MAX, "compared objects"),
         (len(hotpatch.reasons), fmt.REASONS_MAX, "reasons"),
         (len(hotpatch.cves), fmt.CVES_MAX, "CVEs"),
     ):
@@ -205,6 +206,8 @@ def _check_variables(hotpatch: Hotpatch) -> None:
 
 
 def _check_ports(hotpatch: Hotpatch) -> None:
+    for name in hotpatch.compared:
+        _check_text(name, "object name", empty=False)
     for port in hotpatch.ports:
         _check_text(port.name, "function name", empty=False)
         _check_marks(port.marks, 1, port.name)

@@ -267,4 +267,5 @@ def _assemble(note: fmt.Note, segments: Iterable[Segment], relocations: Iterable
         unwinding=note.unwinding,
         variables=note.variables,
         ports=note.ports,
+        compared=note.compared,
     )

@@ -156,3 +156,4 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unwinding: UnwindTable | None = None
     variables: tuple[AddedVariable, ...] | None = None
     ports: tuple[Port, ...] = ()
+    compared: tuple[str, ...] = ()
