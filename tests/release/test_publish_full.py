@@ -14,7 +14,7 @@ from hotmend.repository.layout import Tier
 from tests.release.archive import SECURITY
 from tests.release.vendor import Vendor
 
-_SECONDS = 60
+_SECONDS = 300
 
 
 @pytest.fixture

@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from hotmend.publisher.release.plan import plan_load
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import HotpatchRelease
 from tests.release.archive import SECURITY
-from tests.release.vendor import Vendor
+from tests.release.vendor import PACKAGES, Vendor
+from tests.repository.kit import CHANNEL
 from tests.survey.cluster import postgresql
 
-_SECONDS = 120.0
+_SECONDS = 400.0
 
 
 def _command(vendor: Vendor, *words: str) -> list[str]:
@@ -91,26 +94,51 @@ def test_however_often_a_run_is_killed_the_releases_are_the_same(vendor: Vendor,
             assert [file.sha256 for file in one.files] == [file.sha256 for file in other.files]
 
 
-def test_two_processes_build_and_the_release_names_them(vendor: Vendor, tmp_path: Path) -> None:
+def _rows(database: str, query: str) -> list[tuple[object, ...]]:
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg"))
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+    except sa.exc.ProgrammingError:
+        return []  # the tables are not there yet
+    finally:
+        engine.dispose()
+
+
+def _count(database: str, status: str, pid: int) -> int:
+    query = f"SELECT 1 FROM dbos.workflow_status WHERE status = '{status}' AND executor_id LIKE '%-{pid}-%'"
+    return len(_rows(database, query))
+
+
+def test_what_a_killed_worker_had_is_built_elsewhere_and_the_release_names_both(vendor: Vendor, tmp_path: Path) -> None:
     vendor.run()
-    for number, package in enumerate(("alpha", "beta", "gamma")):
+    for number, package in enumerate(PACKAGES):
         vendor.archive.put(SECURITY, package, "1.0-2", factor=5 + number)
     vendor.archive.publish()
-    worker_plan = vendor.archive.plan(
-        tmp_path, "debian-12", ("alpha", "beta", "gamma"), f"state = {str(tmp_path / 'w')!r}"
-    )
+    worker_plan = vendor.archive.plan(tmp_path, CHANNEL, PACKAGES, f"state = {str(tmp_path / 'w')!r}\nbuilders = 3")
     worker_plan = worker_plan.rename(tmp_path / "worker.toml")
-    vendor.plan()
+    vendor.plan("builders = 3")
     with postgresql() as database:
         option = ("--database", database)
-        words = _command(vendor, "worker", *option, "--wait", "8")
+        words = _command(vendor, "worker", *option, "--wait", "60")
         words[words.index(str(vendor.file))] = str(worker_plan)
-        with subprocess.Popen(words, stdout=subprocess.PIPE) as worker:
-            ran = subprocess.run(_command(vendor, "run", *option), stdout=subprocess.PIPE, check=False)
-            told, _ = worker.communicate(timeout=_SECONDS)
-    assert ran.returncode == 0, ran.stdout
-    release = vendor.releases()[json.loads(ran.stdout)["published"][0]]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as worker:
+            end = time.monotonic() + _SECONDS
+            while not _rows(database, "SELECT name FROM dbos.queues"):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            with subprocess.Popen(_command(vendor, "run", *option), stdout=subprocess.PIPE) as ran:
+                while not _count(database, "SUCCESS", worker.pid) or not _count(database, "PENDING", worker.pid):
+                    assert ran.poll() is None
+                    assert time.monotonic() < end
+                worker.send_signal(signal.SIGSTOP)  # it holds what it has taken, and is killed with it
+                held = _count(database, "PENDING", worker.pid)
+                worker.send_signal(signal.SIGKILL)
+                told, _ = ran.communicate(timeout=_SECONDS)
+    assert ran.returncode == 0, told
+    assert held
+    release = vendor.releases()[json.loads(told)["published"][0]]
     assert isinstance(release, HotpatchRelease)
+    assert {image.package for file in release.files for image in file.images} == set(PACKAGES)
     names = {name for file in release.files for name in file.builders}
-    assert len(names) == 2, told
-    assert json.loads(told)["builds"] + 0 > 0
+    assert {name.split("-")[-2] for name in names} == {str(worker.pid), str(ran.pid)}
