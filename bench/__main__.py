@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.builds import builds_measure
+from bench.cost import cost_measure
+from bench.crowds import crowds_measure
 from bench.cycles import SUBJECTS, cycles_measure
+from bench.hostile import hostile_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.replaces import replaces_measure
@@ -36,6 +39,9 @@ SECTIONS = (
     "pause",
     "stops",
     "window",
+    "hostile",
+    "crowds",
+    "cost",
     "threads",
     "throughput",
     "latency",
@@ -76,6 +82,9 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "pause": lambda: _on_nginx(folder / "pause", lambda s, f: _pauses(s, f, cycles)),
         "stops": lambda: stops_measure(folder / "stops", cycles, options.threads, options.functions, MODES),
         "window": lambda: window_measure(folder / "window", cycles),
+        "hostile": lambda: hostile_measure(folder / "hostile"),
+        "crowds": lambda: crowds_measure(folder / "crowds"),
+        "cost": lambda: cost_measure(folder / "cost"),
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
