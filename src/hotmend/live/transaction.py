@@ -266,7 +266,8 @@ class Transaction:
             reasons.append(
                 refusal(
                     "function-active",
-                    f"process {pid}: {names} still active in thread {tids}; try again later or wait longer",
+                    f"process {pid}: {names} still active in thread {tids}; "
+                    "wait longer (--deadline), or, where a function never returns, build with --partial or restart",
                     *(f"{name} in thread {tid}" for name, tid in active),
                 )
             )
