@@ -12,6 +12,8 @@ from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
+import msgspec
+
 from hotmend.servicing.facts import Linux
 from hotmend.servicing.known_issues import Concern
 from hotmend.servicing.level import Level
@@ -27,8 +29,7 @@ class Need(StrEnum):
     RESTART = "restart"
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """One reboot or restart.
 
     Attributes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One sentence.
 
     Attributes:
@@ -16,15 +16,14 @@ class Message:
     """
 
     text: str
-    values: Mapping[str, object] = field(default_factory=dict, hash=False)
+    values: Mapping[str, object] = {}
 
     def __str__(self) -> str:
         """Return the sentence in English, for logs and tests."""
         return self.text.format(**self.values)
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why an answer is what it is.
 
     Attributes:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from hotmend.servicing.facts import Linux, MachineFacts, Windows
 from hotmend.servicing.message import Cause, Message, message
 from hotmend.servicing.products import Catalogue, Product
@@ -20,8 +22,7 @@ PTRACE_SCOPE_ROOT_ONLY: Final = 2
 """With 3 nobody may attach, not even root; and it cannot be taken back before the next boot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """One prerequisite.
 
     Attributes:
