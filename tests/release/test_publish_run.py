@@ -86,7 +86,8 @@ def test_a_quarter(vendor: Vendor) -> None:
 
 
 def test_a_baseline_comes_when_the_cycle_says(vendor: Vendor) -> None:
-    vendor.plan("[cycle]\nmonths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\nday = 10")
+    cycle = "[cycle]\nmonths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\nday = 10\n[tiers]\npromote = false"
+    vendor.plan(cycle)
     first = vendor.run().published
     vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
     vendor.world.later(days=62)
@@ -99,6 +100,9 @@ def test_a_baseline_comes_when_the_cycle_says(vendor: Vendor) -> None:
     assert {(p.name, p.version, p.security) for p in baseline.manifest.packages} >= {("alpha", "1.0-2", True)}
     assert isinstance(hotpatch, HotpatchRelease)
     assert hotpatch.requires == first[0]
+    vendor.plan(f"{cycle}\n[retention]\nbaselines = 1")
+    assert set(vendor.run().withdrawn) == {first[0], hotpatch.id}
+    assert vendor.run().withdrawn == []
 
 
 def test_promotion_waits_and_retention_withdraws(vendor: Vendor) -> None:
