@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from faults.sweep import DEEDS, Sweep, Tally, every
-from faults.target import program_make
+from faults.target import program_make, throwing_make
 
 _PROGRESS_EVERY = 50
 
@@ -20,8 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     tallies = []
     with tempfile.TemporaryDirectory(prefix="hotmend-faults-") as folder:
-        sweep = Sweep(program_make(Path(folder)), options.threads, options.delay)
-        for deed in options.only or DEEDS:
+        make, deeds = (throwing_make, DEEDS[:3]) if options.exceptions else (program_make, DEEDS)
+        sweep = Sweep(make(Path(folder)), options.threads, options.delay)
+        for deed in options.only or deeds:
             began = time.monotonic()
             step = options.every or max(1, sweep.calls(deed) // options.samples if options.samples else 1)
             tallies.append(sweep.run(deed, every(step), _progress))
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--threads", type=int, default=16, metavar="N", help="threads of the target (16)")
     parser.add_argument("--only", choices=DEEDS, action="append", help="sweep only this; may be repeated")
+    parser.add_argument("--exceptions", action="store_true", help="a target in C++ that throws through what changes")
     parser.add_argument("--every", type=int, default=0, metavar="N", help="only every Nth system call (every one)")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="about so many calls, evenly spread")
     parser.add_argument(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
 from hotmend.linux import procfs
 from hotmend.model.hotpatch import Hotpatch
 from tests.live.conftest import Target
@@ -65,6 +68,25 @@ def program_make(folder: Path) -> Program:
         others = {f"g{n}": build for n in range(_FUNCTIONS)}
         updates.append((make_hotpatch(path, answers), make_hotpatch(library, others)))
     return Program(path, updates[0], updates[1])
+
+
+def throwing_make(folder: Path) -> Program:
+    """Compile the target in C++ in both builds and compare them: its hotpatch has frame descriptions of its own.
+
+    There is no later update: `replace` and `give-way` cannot be swept.
+
+    Raises:
+        RuntimeError: the two builds make no hotpatch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "throwing-1", folder / "throwing-2"]
+    for answer, path in enumerate(paths, 1):
+        flags = ("-O2", "-pthread", f"-DANSWER={answer}", _build_id())
+        subprocess.run(["g++", *flags, "-o", str(path), str(FOLDER / "throwing.cc")], check=True)
+    outcome = compare(read_image(paths[0]), read_image(paths[1]))
+    if outcome.hotpatch is None or outcome.hotpatch.unwinding is None:
+        raise RuntimeError("; ".join(reason.sentence for reason in outcome.reasons) or "it has no frame descriptions")
+    return Program(paths[0], (outcome.hotpatch,), ())
 
 
 def _build_id() -> str:
