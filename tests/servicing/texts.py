@@ -16,6 +16,7 @@ from hotmend.servicing.install import Outcome
 from hotmend.servicing.releases import Kind, Line
 from hotmend.servicing.selection import Deed
 from hotmend.windows import action
+from hotmend.windows.perform import Standing
 from hotmend.windows.updates import Result
 
 SOURCE = Path(__file__).parents[2] / "src" / "hotmend"
@@ -29,9 +30,18 @@ _FIELDS = {
 _WORDS = {"high", "medium", "low", "off-peak hours", *Deed, *State, *Outcome, *Line, *Kind, *Need, *Result}
 _RELEASES = {"security", "non-security", "unknown", "critical", *Verdict}
 """What releases of a channel may say of themselves."""
-_ACTIONS = {"uninstall", *get_args(action.State)}
-_CLI = ("check.py", "check_shapes.py", "calendar.py", "windows_updates.py", "windows_history.py", "arc.py", "menu.py")
-_WINDOWS = ("assess.py", "work.py", "rollback.py", "policy.py")
+_ACTIONS = {"uninstall", "absent", *get_args(action.State), *Standing}
+_CLI = (
+    "check.py",
+    "check_shapes.py",
+    "calendar.py",
+    "windows_updates.py",
+    "windows_history.py",
+    "windows_remedies.py",
+    "arc.py",
+    "menu.py",
+)
+_WINDOWS = ("assess.py", "work.py", "rollback.py", "policy.py", "perform.py", "prepare.py")
 
 
 def texts() -> set[str]:

@@ -148,6 +148,7 @@ def test_the_registry_value_alone_never_proves_virtual_secure_mode(server: Serve
     code, said = server.do("verify", "vsm")
     assert (code, said["standing"]) == (1, "unproven")
     assert "proves nothing" in said["sentences"][-1]
+    assert "der Wert allein beweist nichts" in server.do("verify", "vsm", "--language", "de")[1]["sentences"][-1]
 
 
 def test_virtual_secure_mode_needs_secure_boot(server: Server) -> None:

@@ -188,8 +188,8 @@ def test_the_menu_does_the_same_by_number(october: AgentServer) -> None:
     done = october.wine.feed(said, *command, **october.environment)
     text = done.stdout.decode()
     assert (done.returncode, "Traceback" in done.stderr.decode()) == (0, False)
-    assert text.count("> hotmend windows install --reboot never --dry-run") == 1
-    assert "> hotmend windows install --reboot never\r\n" not in text  # it was not done
-    assert "> hotmend windows install --classification security --reboot if-required" in text
+    assert text.count("> hotmend windows install --language en --reboot never --dry-run") == 1
+    assert "> hotmend windows install --language en --reboot never\r\n" not in text  # it was not done
+    assert "> hotmend windows install --language en --classification security --reboot if-required" in text
     assert october.stored("KB5070893")["installed"]
     assert "There is no such choice: '99'" in text

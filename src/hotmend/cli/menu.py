@@ -103,7 +103,7 @@ def _level(ask: Asker) -> list[list[str]]:
 def _install(ask: Asker) -> list[list[str]]:
     say = ask.reader.text
     chosen = ask.words(f"{say('Classes of updates')} ({', '.join(CLASS_NAMES)}) [critical security]")
-    command = ["windows", "install"]
+    command = ["windows", "install", "--language", ask.reader.language]
     for name in chosen:
         command += ["--classification", name]
     for kb in ask.words(say("Exclude these KBs")):
@@ -115,14 +115,15 @@ def _install(ask: Asker) -> list[list[str]]:
 def _remedy(ask: Asker) -> list[list[str]]:
     say = ask.reader.text
     verb = ask.one_of(say("What"), ("verify", "apply", "undo"), "verify")
-    command = ["windows", verb, ask.one_of(say("Remedy"), NAMES)]
-    if command[-1] == "client-policy" and verb != "undo":
+    remedy = ask.one_of(say("Remedy"), NAMES)
+    command = ["windows", verb, remedy, "--language", ask.reader.language]
+    if remedy == "client-policy" and verb != "undo":
         command += ["--reg", ask.line(say("Registration file"))]
     return [command]
 
 
 def _uninstall(ask: Asker) -> list[list[str]]:
-    return [["windows", "uninstall", kb] for kb in ask.words("KB")[:1]]
+    return [["windows", "uninstall", kb, "--language", ask.reader.language] for kb in ask.words("KB")[:1]]
 
 
 def _rollback(ask: Asker) -> list[list[str]]:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from hotmend.model.errors import SystemCallError
 from hotmend.model.verdict import Reason, refusal
+from hotmend.servicing.message import Message, message
 from hotmend.windows.action import Action, Actions, Change
 from hotmend.windows.registry import Machine, Value, value_or_none
 from hotmend.windows.remedies import Reboot, Remedy, Remove, Step, Stop, Write
@@ -51,7 +52,7 @@ class Outcome:
     """
 
     standing: Standing
-    sentences: tuple[str, ...]
+    sentences: tuple[Message, ...]
     changed: int = 0
     refused: tuple[Reason, ...] = ()
     action: Action | None = None
@@ -64,7 +65,7 @@ def apply(remedy: Remedy, machine: Machine, actions: Actions, vsm_runs: VsmRuns)
         HotmendError: Windows refused something; what was done until then is on record, and a second run goes on.
     """
     action = _open_action(remedy, actions)
-    sentences: list[str] = []
+    sentences: list[Message] = []
     changed = 0
     for number, step in enumerate(remedy.steps):
         if isinstance(step, Reboot):
@@ -87,13 +88,13 @@ def apply(remedy: Remedy, machine: Machine, actions: Actions, vsm_runs: VsmRuns)
 def verify(remedy: Remedy, machine: Machine, actions: Actions, vsm_runs: VsmRuns) -> Outcome:
     """Say how far the remedy is, changing nothing."""
     action = _open_action(remedy, actions)
-    sentences: list[str] = []
+    sentences: list[Message] = []
     standing = Standing.DONE
     for number, step in enumerate(remedy.steps):
         if isinstance(step, Reboot):
             if boot_is_due(remedy.steps[:number], action, machine):
                 sentences.append(
-                    "a reboot is due: the last boot is not later than the change; nothing else completes it"
+                    message("A reboot is due: the last boot is not later than the change; nothing else completes it.")
                 )
                 standing = Standing.AWAITING_REBOOT
                 break
@@ -105,7 +106,9 @@ def verify(remedy: Remedy, machine: Machine, actions: Actions, vsm_runs: VsmRuns
         standing, sentence = _vsm_proof(vsm_runs())
         sentences.append(sentence)
     if standing is Standing.DONE:
-        sentences.append("done: everything is in place, and the last boot is later than the change where that counts")
+        sentences.append(
+            message("Done: everything is in place, and the last boot is later than the change where that counts.")
+        )
     return Outcome(standing, tuple(sentences), action=action)
 
 
@@ -113,24 +116,25 @@ def undo(remedy_name: str, machine: Machine, actions: Actions) -> Outcome:
     """Put back what the newest record of this remedy says was there before it."""
     action = actions.last(remedy_name)
     if action is None:
-        return Outcome(Standing.NOT_APPLIED, ("nothing to undo: no action of this remedy is on record",))
+        return Outcome(Standing.NOT_APPLIED, (message("Nothing to undo: no action of this remedy is on record."),))
     foreign = tuple(change for change in action.changes if _was_changed_by_others(change, machine))
     if foreign:
         reason = refusal(
             "changed-by-others",
-            "a value is no longer what the remedy made it; undoing would lose that; the exports have what was there",
+            "A value is no longer what the remedy made it; undoing would lose that; the exports have what was there.",
             *(f"{change.key}\\{change.name}" for change in foreign),
         )
         return Outcome(Standing.UNPROVEN, (), refused=(reason,), action=action)
-    sentences: list[str] = []
+    sentences: list[Message] = []
     for change in reversed(action.changes):
         if value_or_none(machine, change.key, change.name) != change.before:
             _put(machine, change.key, change.name, change.before)
-            sentences.append(f"{change.key}\\{change.name} is {_shown(change.before)} again")
+            value = _shown(change.before)
+            sentences.append(message("{name} is {value} again.", name=f"{change.key}\\{change.name}", value=value))
     action = actions.save(replace(action, state="undone").happened(machine.now(), "undone"))
     changed = len(sentences)
     if changed and action.reboot_after is not None:
-        sentences.append("the machine goes on as before after its next boot")
+        sentences.append(message("The machine goes on as before after its next boot."))
     return Outcome(Standing.NOT_APPLIED, tuple(sentences), changed, action=action)
 
 
@@ -211,7 +215,7 @@ def _do(step: Step, action: Action, machine: Machine, actions: Actions) -> Actio
     others = tuple(c for c in action.changes if c is not earlier)
     action = actions.save(replace(action, changes=(*others, change)))
     _put(machine, step.key, step.name, wanted)
-    return actions.save(action.happened(machine.now(), _sentence(step)))
+    return actions.save(action.happened(machine.now(), str(_sentence(step))))
 
 
 def _put(machine: Machine, key: str, name: str, value: Value | None) -> None:
@@ -248,36 +252,39 @@ def _was_changed_by_others(change: Change, machine: Machine) -> bool:
     return value_or_none(machine, change.key, change.name) not in {change.before, change.after}
 
 
-def _vsm_proof(runs: bool | None) -> tuple[Standing, str]:
+def _vsm_proof(runs: bool | None) -> tuple[Standing, Message]:
     if runs is None:
         return (
             Standing.UNPROVEN,
-            "whether virtual secure mode runs cannot be read; the value alone proves nothing",
+            message("Whether virtual secure mode runs cannot be read; the value alone proves nothing."),
         )
     if runs:
-        return Standing.DONE, "virtual secure mode is configured and running"
+        return Standing.DONE, message("Virtual secure mode is configured and running.")
     return (
         Standing.UNPROVEN,
-        "the machine booted with the value, and virtual secure mode still does not run: a problem of the hardware or "
-        "hypervisor; follow the vendor's guide",
+        message(
+            "The machine booted with the value, and virtual secure mode still does not run: a problem of the hardware "
+            "or hypervisor; follow the vendor's guide."
+        ),
     )
 
 
-def _sentence(step: Step) -> str:
+def _sentence(step: Step) -> Message:
     match step:
         case Write():
-            return f"{step.key}\\{step.name} is {_shown(step.value)}"
+            return message("{name} is {value}.", name=f"{step.key}\\{step.name}", value=_shown(step.value))
         case Remove():
-            return f"{step.key}\\{step.name} is removed"
+            return message("{name} is removed.", name=f"{step.key}\\{step.name}")
         case Stop():
-            return f"service {step.service} is stopped"
-    return "reboot"
+            return message("Service {name} is stopped.", name=step.service)
+    return message("Reboot.")
 
 
-def _missing(step: Write | Remove) -> str:
+def _missing(step: Write | Remove) -> Message:
+    name = f"{step.key}\\{step.name}"
     if isinstance(step, Write):
-        return f"{step.key}\\{step.name} is not {_shown(step.value)}"
-    return f"{step.key}\\{step.name} is still there"
+        return message("{name} is not {value}.", name=name, value=_shown(step.value))
+    return message("{name} is still there.", name=name)
 
 
 def _shown(value: Value | None) -> str:

@@ -53,11 +53,14 @@ def _firmware_reasons(machine: Registry) -> tuple[Reason, ...]:
     value = value_or_none(machine, SECURE_BOOT_KEY, "UEFISecureBootEnabled")
     if value is not None and value.number == 1:
         return ()
-    sentence = (
-        "virtual secure mode needs UEFI with Secure Boot, and this machine does not say so; switch it on in "
-        "the firmware (Hyper-V: a generation 2 VM, VMware: VBS on the VM) first"
+    return (
+        refusal(
+            "secure-boot-not-on",
+            "Virtual secure mode needs UEFI with Secure Boot, and this machine does not say so; switch it on in the "
+            "firmware (Hyper-V: a generation 2 VM, VMware: VBS on the VM) first.",
+            SECURE_BOOT_KEY,
+        ),
     )
-    return (refusal("secure-boot-not-on", sentence, SECURE_BOOT_KEY),)
 
 
 def _edition_reasons(machine: Registry) -> tuple[Reason, ...]:
@@ -65,10 +68,13 @@ def _edition_reasons(machine: Registry) -> tuple[Reason, ...]:
     edition = (value.string if value else None) or "unknown"
     if _LICENSED_EDITIONS.fullmatch(edition):
         return ()
-    sentence = (
-        "the licence problem and its workarounds concern Windows Server Standard and Datacenter, not this edition"
+    return (
+        refusal(
+            "remedy-not-for-edition",
+            "The licence problem and its workarounds concern Windows Server Standard and Datacenter, not this edition.",
+            edition,
+        ),
     )
-    return (refusal("remedy-not-for-edition", sentence, edition),)
 
 
 def _option_1(machine: Machine) -> tuple[Remedy | None, tuple[Reason, ...]]:
@@ -76,11 +82,14 @@ def _option_1(machine: Machine) -> tuple[Remedy | None, tuple[Reason, ...]]:
     files, writes = _preview_definitions(machine)
     if len(writes) == 1:
         return licence_option_1(writes.pop()), ()
-    found = "is not installed" if not files else f"names {len(writes)} values, not one"
-    sentence = (
-        f"the feature preview package 'KB5062660 251028_18301' {found}; install it first, or take licence-bug-option-2"
+    return None, (
+        refusal(
+            "preview-package-needed",
+            "The policy definition of the feature preview package 'KB5062660 251028_18301' is not there, or does not "
+            "name exactly one value; install the package first, or take licence-bug-option-2.",
+            *(path.name for path in files),
+        ),
     )
-    return None, (refusal("preview-package-needed", sentence, *(path.name for path in files)),)
 
 
 def preview_policy(machine: Machine) -> Write | None:
