@@ -85,6 +85,7 @@ def _shape(readiness: Readiness) -> ReadinessShape:
         {replay.value: count for replay, count in readiness.counts.items()},
         readiness.restart_days,
         readiness.restart_days_left,
+        readiness.restart_days_left_if_alike,
         readiness.restart_days_saved_a_year,
         readiness.reboot_days,
         tuple(CodeShape(code, count) for code, count in readiness.codes),
@@ -105,6 +106,10 @@ def _print(shape: ReadinessShape) -> None:
         print_note(f"The logs go back to {shape.since} only.")
     if shape.counts.get("unknown"):
         print_note("Unknown are builds that the survey has not compared; they count as restarts that are left.")
+        alike = shape.restart_days_left_if_alike
+        print_note(
+            f"Had each been what its package's update in the survey is, days left would be {alike}: an estimate."
+        )
 
 
 def _told(update: ReplayedShape) -> str:

@@ -651,6 +651,7 @@ class ReadinessShape(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     restart_days: int
     restart_days_left: int
+    restart_days_left_if_alike: int
     restart_days_saved_a_year: float
     reboot_days: int
     codes: tuple[CodeShape, ...]

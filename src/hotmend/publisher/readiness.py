@@ -71,6 +71,8 @@ class Readiness:
         updates: security updates, and those of which it is not known whether they are.
         restart_days, restart_days_left: days with restarts of services: without hotmend, and with it. What is unknown
             counts as left.
+        restart_days_left_if_alike: an estimate: as if each unknown update had been what the survey found for the update
+            of the same package that it knows.
         reboot_days: days on which a kernel came in. None of them is saved: kernels are not hot-patched.
         codes: what is in the way, by the number of updates.
     """
@@ -81,6 +83,7 @@ class Readiness:
     updates: tuple[Replayed, ...]
     restart_days: int
     restart_days_left: int
+    restart_days_left_if_alike: int
     reboot_days: int
     codes: tuple[tuple[str, int], ...]
 
@@ -121,20 +124,24 @@ def replay(
             update = _replayed(item, changes.get(item, ()), survey)
             if update.security is not False:
                 updates.append(update)
-    days, left = _days(updates)
+    days, left, alike = _days(updates)
     codes = Counter(code for update in updates for code in update.codes)
     complete = history.first is not None and history.first <= today - YEAR
-    return Readiness(since, today, complete, tuple(updates), days, left, len(kernels), tuple(codes.most_common()))
+    return Readiness(
+        since, today, complete, tuple(updates), days, left, alike, len(kernels), tuple(codes.most_common())
+    )
 
 
-def _days(updates: Iterable[Replayed]) -> tuple[int, int]:
-    """Return the days on which something has to be restarted, without and with hotmend."""
+def _days(updates: Iterable[Replayed]) -> tuple[int, int, int]:
+    """Return the days on which something has to be restarted: without hotmend, with it, and with it by the estimate."""
     by_day: dict[date, list[Replayed]] = defaultdict(list)
     for update in updates:
         if update.restarts:
             by_day[update.installed.day].append(update)
     left = sum(any(update.replay is not Replay.HOTPATCH for update in found) for found in by_day.values())
-    return len(by_day), left
+    spared = {Replay.HOTPATCH, Replay.NO_CODE}
+    alike = sum(any((u.like or u.replay) not in spared for u in found) for found in by_day.values())
+    return len(by_day), left, alike
 
 
 def _replayed(item: Installed, entries: tuple[ChangelogEntry, ...], survey: _Survey) -> Replayed:
