@@ -160,7 +160,8 @@ def test_a_product_is_added_without_code() -> None:
         ),
         (
             CATALOGUE + PREVIEW.replace("edition =", "colour ="),
-            "windows-server-2028: nothing is known as 'colour' (kno",
+            "windows-server-2028: nothing is known as 'colour'"
+            " (known: build, edition, installation, distribution, release, architecture)",
         ),
         (CATALOGUE + PREVIEW.replace("[[channel]]", "[[product]]"), "product"),
         (CATALOGUE + PREVIEW.split("[[channel]]", maxsplit=1)[0], "no channel is called 'Windows Server 2028'"),

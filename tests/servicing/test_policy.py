@@ -141,6 +141,9 @@ def test_a_yearly_freeze_comes_every_year() -> None:
     for year in (2015, 2026, 2044):
         found = _found(turn, f"{year}-12-30T00:00", f"{year + 1}-01-05T00:00")
         assert [start[:5] for start, _, _ in found] == ["12-30", "01-03", "01-04"], year
+    new_year = Policy(window=LONG.window, freeze=(Freeze("f", date(2020, 12, 27), date(2020, 12, 31), yearly=True),))
+    late = Policy(window=(Window("w", "FREQ=YEARLY", datetime(2026, 12, 29), 7 * 24 * 60),), freeze=new_year.freeze)
+    assert _found(late, "2027-01-03T00:00", "2027-01-04T00:00") == [("12-31 23:00", "01-04 23:00", "w")]
     once = _frozen(NIGHTLY, "2026-12-31", "2027-01-02")
     assert len(_found(once, "2027-12-30T00:00", "2028-01-05T00:00")) == 6
     long_one = _frozen(NIGHTLY, "2020-03-01", "2022-02-27", yearly=True)

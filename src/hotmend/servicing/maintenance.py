@@ -203,7 +203,7 @@ def intervals(policy: Policy, zone: ZoneInfo, after: datetime, before: datetime)
             instants = localised(wall, window.minutes, zone)
             if instants is not None:
                 found.append(Interval(*instants, window.name))
-    for frozen in _frozen(policy.freeze, zone, first.date() - timedelta(days=8), last.date()):
+    for frozen in _frozen(policy.freeze, zone, first.date(), last.date()):
         found = [rest for each in found for rest in _without(each, frozen)]
     return tuple(sorted(each for each in found if each.end > after and each.start < before))
 
@@ -217,7 +217,7 @@ def _frozen(freezes: Iterable[Freeze], zone: ZoneInfo, first: date, last: date) 
 
 
 def _days(freeze: Freeze, first: date, last: date) -> Iterator[tuple[date, date]]:
-    """Yield first and last day of a freeze, for a yearly one in each year that matters."""
+    """Yield first and last day of a freeze, for a yearly one in each year that matters, the one before among them."""
     if not freeze.yearly:
         yield freeze.first, freeze.last
         return
