@@ -132,8 +132,12 @@ def read_bytes(pid: int, name: str, limit_bytes: int) -> bytes:
         ) from error
 
 
+@functools.lru_cache(maxsize=4)
 def parse_maps(text: str) -> tuple[Mapping, ...]:
-    """Parse the text of /proc/PID/maps; lines that do not parse are an error (`ValueError`)."""
+    """Parse the text of /proc/PID/maps; lines that do not parse are an error (`ValueError`).
+
+    The last results are kept: an apply reads the same text a dozen times.
+    """
     result = []
     for line in text.splitlines():
         fields = line.split(None, 5)
