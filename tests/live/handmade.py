@@ -31,6 +31,9 @@ from hotmend.model.hotpatch import (
 from hotmend.model.verdict import Verdict
 
 NOPS = b"\x90" * 5
+_ENTRY_BYTES_MAX = 48
+"""Room for what one function needs in a section of the shadow."""
+
 FLAGS = ("-O1", "-fno-inline", "-fno-ipa-icf", "-fpatchable-function-entry=5", "-pthread")
 
 
@@ -48,8 +51,8 @@ def extent(start: int, size: int) -> Extent:
 class _Builder:
     """Collects the bytes and relocations of a shadow."""
 
-    def __init__(self, base: int) -> None:
-        self.text, self.near, self.far = base, base + 0x1000, base + 0x2000
+    def __init__(self, base: int, room: int) -> None:
+        self.text, self.near, self.far, self.data = (base + n * room for n in range(4))
         self.bytes = {self.text: bytearray(), self.near: bytearray(), self.far: bytearray()}
         self.relocations: list[Relocation] = []
 
@@ -105,7 +108,7 @@ def make_hotpatch(path: Path, answers: Mapping[str, int | str], name: str = "") 
         build_id = notes.data()[16:].hex()
     low = page_floor(loads[0]["p_vaddr"])
     high = page_ceil(max(s["p_vaddr"] + s["p_memsz"] for s in loads))
-    builder = _Builder(low + 0x1000)
+    builder = _Builder(low + 0x1000, page_ceil(_ENTRY_BYTES_MAX * len(answers)))
     functions, replaced, redirections = [], [], []
     for function, answer in answers.items():
         start, size = symbols[function]
@@ -126,14 +129,14 @@ def make_hotpatch(path: Path, answers: Mapping[str, int | str], name: str = "") 
         Segment(extent(at, len(builder.bytes[at])), "r-x", bytes(builder.bytes[at]), section)
         for at, section in sections
     ]
-    segments.append(Segment(extent(builder.far + 0x1000, 64), "rw-", b"new data", ".data"))
+    segments.append(Segment(extent(builder.data, 64), "rw-", b"new data", ".data"))
     return Hotpatch(
         name=name or path.name,
         path=str(path),
         old_build_id=BuildId(build_id),
         new_build_id=BuildId("ab" * 20),
         old_extent=extent(low, high - low),
-        new_extent=extent(low, high - low),
+        new_extent=extent(low, max(high, page_ceil(builder.data + 64)) - low),
         segments=tuple(segments),
         relocations=tuple(sorted(builder.relocations, key=lambda r: r.address)),
         functions=tuple(functions),

@@ -16,8 +16,8 @@ from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import Target
-from tests.live.handmade import make_hotpatch
+from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
 ANSWERS = {"first": 2, "second": 2, "slow": 2, "high": 2}
@@ -61,6 +61,25 @@ def test_old_new_old(program: Path, start: Start, threads: str) -> None:
     assert target.ask("a") == "1 1 1"
     assert process_status(target.pid)[0].state is State.PLACED
     assert one(revert(None, [target.pid], Options())).state == "unchanged"
+
+
+def test_many_functions(tmp_path: Path, start: Start) -> None:
+    """500 of them: staged in many short stops, switched in one, and back."""
+    names = [f"f{n}" for n in range(500)]
+    bodies = "\n".join(f"int {name}(void) {{ return 1; }}" for name in names)
+    calls = " + ".join(f"{name}()" for name in names)
+    source = tmp_path / "many.c"
+    source.write_text(
+        "#include <stdio.h>\n#include <unistd.h>\n" + bodies + '\nint main(void) { char c; alarm(300); puts("ready");'
+        f' fflush(stdout); while (read(0, &c, 1) == 1) {{ printf("%d\\n", {calls}); fflush(stdout); }} return 0; }}'
+    )
+    program = compile_target(source, tmp_path / "many", "-falign-functions=16", OWN_BUILD_ID)
+    target, hotpatch = start(program), make_hotpatch(program, dict.fromkeys(names, 2))
+    assert target.ask("a") == "500"
+    assert applied(hotpatch, target).attempts > 5
+    assert target.ask("a") == "1000"
+    assert one(revert(None, [target.pid], Options())).state == "reverted"
+    assert target.ask("a") == "500"
 
 
 def test_fixed_address(fixed_program: Path, start: Start) -> None:
