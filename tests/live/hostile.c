@@ -1,6 +1,6 @@
 /* Targets that make it hard. argv: MODE [THREADS]. Answers one-letter commands on stdin. Ends on EOF or after 300 s.
    a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run;
-   v: a thread waits in vfork for three seconds, and its number; m: takes all mappings. */
+   v: a thread waits in vfork, and its number; w: no longer; m: takes all mappings. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -72,11 +72,13 @@ static void *handling(void *u) {
     return u;
 }
 static atomic_int in_vfork;
+static int child_waits[2];
 static void *forking_slowly(void *u) {
-    struct timespec t = {3, 0};
+    char c;
+    if (pipe(child_waits)) return u;
     in_vfork = gettid();
     pid_t child = vfork();
-    if (child == 0) { nanosleep(&t, NULL); _exit(0); }
+    if (child == 0) _exit(read(child_waits[0], &c, 1) != 1);
     waitpid(child, NULL, 0);
     in_vfork = 0;
     return u;
@@ -96,6 +98,7 @@ static void *answering(void *u) {
         if (c == 'a') printf("%d %d\n", first(), second());
         if (c == 'g') printf("%ld\n", atomic_exchange(&worst, 0) / 1000);
         if (c == 'v') { pthread_create(&t, NULL, forking_slowly, NULL); while (!in_vfork) usleep(1000); printf("%d\n", in_vfork); }
+        if (c == 'w') { if (write(child_waits[1], "", 1) != 1) return u; while (in_vfork) usleep(1000); printf("ended\n"); }
         if (c == 'm') { take_mappings(); printf("taken\n"); }
         fflush(stdout);
     }
