@@ -202,6 +202,9 @@ def test_what_may_start_when_windows_overlap() -> None:
 
 def test_the_end_of_a_gap_is_found_to_the_second() -> None:
     assert localised(datetime(2026, 3, 29, 2, 30), 60, BERLIN) == (_at("2026-03-29T01:00"), _at("2026-03-29T01:30"))
+    for wall in (datetime(2026, 3, 29, 2, 30), datetime(2026, 6, 1, 2), datetime(2026, 10, 25, 2, 30)):
+        assert [each.tzinfo for each in localised(wall, 60, BERLIN) or ()] == [UTC, UTC]
+        assert all(each.tzinfo is UTC for each in localised(wall, 60, BERLIN) or ())
     # Monrovia was 44 minutes and 30 seconds behind until midnight of 7 January 1972.
     monrovia = ZoneInfo("Africa/Monrovia")
     assert localised(datetime(1972, 1, 7, 0, 10), 60, monrovia) == (
