@@ -84,20 +84,20 @@ static int in_clock_nanosleep(struct thread *t) {
     return in_time(t, began, error);
 }
 /* Nobody wakes it: 0 would be a wake-up out of nothing. */
-static int futex_wait(struct thread *t, int operation, const struct timespec *time) {
+static int futex_wait(struct thread *t, int operation, const struct timespec *time, long began) {
     static uint32_t word = 7;
-    long began = now(), result = syscall(SYS_futex, &word, operation, 7, time, NULL, FUTEX_BITSET_MATCH_ANY);
+    long result = syscall(SYS_futex, &word, operation, 7, time, NULL, FUTEX_BITSET_MATCH_ANY);
     if (result != -1) return 1;
     return in_time(t, began, errno != ETIMEDOUT);
 }
 static int in_futex(struct thread *t) {
     struct timespec time = wait_time();
-    return futex_wait(t, FUTEX_WAIT_PRIVATE, &time);
+    return futex_wait(t, FUTEX_WAIT_PRIVATE, &time, now());
 }
 static int in_futex_bitset(struct thread *t) {
-    long end = now() + WAIT_MS * 1000000L + 50000;
+    long began = now(), end = began + WAIT_MS * 1000000L;
     struct timespec time = {end / 1000000000, end % 1000000000};
-    return futex_wait(t, FUTEX_WAIT_BITSET_PRIVATE, &time);
+    return futex_wait(t, FUTEX_WAIT_BITSET_PRIVATE, &time, began);
 }
 static int in_sigtimedwait(struct thread *t) {
     struct timespec time = wait_time();

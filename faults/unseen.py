@@ -72,6 +72,13 @@ def seen_by(target: Target) -> list[Seen]:
     return lines
 
 
+def begun(target: Target) -> Target:
+    """Return the target when each of its threads has waited at least once: on a busy machine that takes a while."""
+    while not all(one.rounds for one in seen_by(target)):
+        time.sleep(_LATE_SECONDS)
+    return target
+
+
 def plain_stops(pid: int, count: int) -> None:
     """Stop and let go, nothing else."""
     stopper = Stopper(pid)
@@ -141,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     rest = (stops - changing) // 2 + 1
     with tempfile.TemporaryDirectory(prefix="hotmend-unseen-") as folder:
         path, hotpatch = unseen_make(Path(folder))
-        target, began = Target(path), time.monotonic()
+        target, began = begun(Target(path)), time.monotonic()
         try:
             plain_stops(target.pid, rest)
             remote_calls(target.pid, rest)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.unseen import Seen, changes, plain_stops, remote_calls, seen_by, unseen_make
+from faults.unseen import Seen, begun, changes, plain_stops, remote_calls, seen_by, unseen_make
 from hotmend.linux import remote, window
 from hotmend.model.hotpatch import Hotpatch
 from tests.live.conftest import Target
@@ -34,7 +34,7 @@ def noticed(target: Target) -> dict[str, Seen]:
 
 def test_nothing_is_seen(watchful: tuple[Path, Hotpatch], start: Start) -> None:
     path, hotpatch = watchful
-    target = start(path)
+    target = begun(start(path))
     plain_stops(target.pid, STOPS)
     remote_calls(target.pid, CALLS)
     changes(target.pid, hotpatch, 1)
@@ -46,7 +46,7 @@ def test_it_would_see_an_interrupted_call(
     watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The result of a call that the stop interrupted is left as the kernel left it."""
-    target = start(watchful[0])
+    target = begun(start(watchful[0]))
     monkeypatch.setattr(window, "_RESTARTABLE", bytes(512))
     monkeypatch.setattr(window, "RESTARTABLE_CALLS", frozenset())
     plain_stops(target.pid, 20)
@@ -59,7 +59,7 @@ def test_it_would_see_registers_and_stacks(
     watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The frame of a remote call with valid flags for the alternate stack, and without the floating-point registers."""
-    target = start(watchful[0])
+    target = begun(start(watchful[0]))
     monkeypatch.setattr(remote, "_INVALID_SS_FLAGS", 2)  # SS_DISABLE, which the kernel believes
     monkeypatch.setattr(remote, "seal_xsave", lambda area: real_seal(area[:160] + bytes(256) + area[416:]))
     remote_calls(target.pid, CALLS)
@@ -72,7 +72,7 @@ def test_it_would_see_a_broken_sequence(
     watchful: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads inside a restartable sequence make the call, and come back without the sequence's protection."""
-    target = start(watchful[0])
+    target = begun(start(watchful[0]))
     monkeypatch.setattr(remote.RemoteCaller, "_in_critical_section", lambda *_: False)
     remote_calls(target.pid, CALLS, "sequences")
     assert noticed(target)["lost-sequences"].changed > 0
