@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.model.addresses import JUMP_BYTES
 from hotmend.model.hotpatch import GateTarget, ImportTarget, OldTarget, ShadowTarget, Target
 from hotmend.package.encode import encode
 from tests.hotpatches import sample
@@ -68,6 +69,7 @@ def test_readelf_prints_our_functions(file: Path) -> None:
     for r in sample().redirections:
         expected.add((int(r.near_stub.start), r.near_stub.size, f"stub.{r.name}"))
         expected.add((int(r.far_stub.start), r.far_stub.size, f"stub.far.{r.name}"))
+    expected |= {(int(port.address), JUMP_BYTES, f"port.{port.name}") for port in sample().ports}
     assert printed == expected
 
 

@@ -20,7 +20,7 @@ from hotmend.diff.groups import Groups
 from hotmend.diff.objects import writable_at_run_time
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.lines import NumberedCalls
-from hotmend.image.words import Word, is_step, means_bits, number_of, word_of, words_of
+from hotmend.image.words import Word, is_step, means_bits, moves_stack, number_of, operand_of, word_of, words_of
 from hotmend.model.verdict import refusal
 
 OF_STATE = frozenset({
@@ -110,9 +110,13 @@ class _Doubts:
     def _changed(self, before: Body, after: Body, pairs: list[tuple[int, int]]) -> set[int]:
         """Return the new instructions that say something else than the old ones they stand for.
 
-        Where code was rewritten, a number stands for those in between the same neighbours. A mask or a distance of
-        bits counts wherever nothing old stands for it: two bits may have changed places.
+        Where code was rewritten, a number that the old function did not have stands for what was in between the same
+        neighbours. A mask or a distance of bits counts wherever nothing old stands for it: two bits may have changed
+        places.
         """
+        numbers = {(), *map(number_of, before.forms)}
+        stayed = {n for _, n in pairs}
+        moved = {form.constant for n, form in enumerate(after.forms) if n not in stayed}
         result = set()
         last = (-1, -1)
         for m, n in (*pairs, (len(before.forms), len(after.forms))):
@@ -120,9 +124,9 @@ class _Doubts:
             for k in range(last[1] + 1, n):
                 form = after.forms[k]
                 bits = not self._sizes_only and means_bits(form)
-                if bits or (replaced and number_of(form)):
+                if bits or (replaced and number_of(form) not in numbers):
                     result.add(k)
-            if n < len(after.forms) and word_of(before, m, before.forms[m]) != word_of(after, n, after.forms[n]):
+            if n < len(after.forms) and _differs(before, after, m, n, moved):
                 result.add(n)
             last = m, n
         return result
@@ -161,6 +165,16 @@ class _Doubts:
             if any((old_at.get(a), new_at.get(b)) not in stayed for a, b in zip(before, after, strict=True)):
                 return True
         return False
+
+
+def _differs(before: Body, after: Body, m: int, n: int, moved: set[int | None]) -> bool:
+    """Return whether an instruction that stayed says something else; its number may have `moved` to a new one."""
+    old, new = before.forms[m], after.forms[n]
+    if operand_of(before, m, old) != operand_of(after, n, new):
+        return True
+    if old.constant == new.constant or moves_stack(new):
+        return False
+    return bool(number_of(new)) or old.constant not in moved
 
 
 def _lines(c: Correspondence, j: int, suspected: Iterable[int]) -> set[int]:

@@ -35,10 +35,10 @@ def words_of(body: Body) -> set[Word]:
 
 def word_of(body: Body, n: int, form: Form) -> Word:
     """Return what instruction `n` of a function says."""
-    return (*_operand_of(body, n, form), *number_of(form))
+    return (*operand_of(body, n, form), *number_of(form))
 
 
-def _operand_of(body: Body, n: int, form: Form) -> Word:
+def operand_of(body: Body, n: int, form: Form) -> Word:
     """Return what the memory operand of an instruction says: offset, size, step, kind."""
     vector = any(register in _VECTORS for register in form.registers)
     word: list[object] = []
@@ -54,11 +54,20 @@ def _operand_of(body: Body, n: int, form: Form) -> Word:
 
 
 def number_of(form: Form) -> Word:
-    """Return the operation and its constant; nothing for the stack pointer and for numbers that anybody uses."""
+    """Return the operation and its constant; nothing for the stack pointer and for numbers that anybody uses.
+
+    Whether a number is compared at once or loaded into a register first is the compiler's choice.
+    """
     if _is_doubling(form):
         return (int(Mnemonic.SHL), 1)
-    plain = form.number is None or form.written == _RSP or _is_plain(form)
-    return () if plain else (form.mnemonic, form.constant)
+    plain = form.number is None or moves_stack(form) or _is_plain(form)
+    operation = int(Mnemonic.MOV) if form.mnemonic == Mnemonic.CMP else form.mnemonic
+    return () if plain else (operation, form.constant)
+
+
+def moves_stack(form: Form) -> bool:
+    """Return whether an instruction only makes room on the stack, or gives it back."""
+    return form.written == _RSP
 
 
 def is_step(form: Form) -> bool:
