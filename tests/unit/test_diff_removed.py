@@ -33,7 +33,7 @@ HIDDEN long other(long x) {{ return x * 11; }}
 {body}
 KEEP long second(long x) {{ return other(x) + 1; }}
 KEEP long third(long x) {{ return other(x) * 7 + x; }}
-KEEP long fixed(long x) {{ return x * EITHER(3, 5); }}
+KEEP long fixed(long x) {{ return x * EITHER(x, x * x); }}
 """
 _GROWN = """
 struct session { EITHER(, long reserved;) long state, limit, count; };

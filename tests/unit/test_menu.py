@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ def _environment(**more: str) -> dict[str, str]:
     return {**kept, "TERM": "dumb", "LANG": "C.UTF-8", **more}
 
 
+def _allow_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def terminal() -> Iterator[pexpect.spawn[str]]:
     child = pexpect.spawn(
@@ -29,6 +34,8 @@ def terminal() -> Iterator[pexpect.spawn[str]]:
         encoding="utf-8",
         timeout=60,
         dimensions=(24, 80),
+        # Who runs the tests in the background may have Ctrl-C ignored, and children inherit that.
+        preexec_fn=_allow_interrupts,
     )
     child.expect("Number: ")
     yield child

@@ -17,7 +17,7 @@ from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.needs import Refusal, Target
-from hotmend.live.place import place, placing_calls
+from hotmend.live.place import PlaceTakenError, place, placing_calls
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
 from hotmend.live.registry import mark_lost, observe, replacing
@@ -31,12 +31,25 @@ from hotmend.model.verdict import Reason, note, refusal
 
 _UNDO_SECONDS = 1.0
 
+_PLACES_MAX = 5
+"""Places that are tried: a process whose threads begin to allocate maps large areas one after the other."""
+
 
 # --- apply ------------------------------------------------------------------------------------------------
 
 
 def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
-    """Apply to one process."""
+    """Apply to one process; where it does not get the memory of a shadow, look anew for a place, a few times.
+
+    Shadows that were made before that stay and are used.
+    """
+    for _ in range(_PLACES_MAX - 1):
+        with contextlib.suppress(PlaceTakenError):
+            return _apply_once(work, hotpatches)
+    return _apply_once(work, hotpatches)
+
+
+def _apply_once(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
         images = process_images(work.pid, memory).images
         targets = find_targets(hotpatches, images)

@@ -15,6 +15,14 @@ _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE = 0x02 | 0x20 | 0x100000
 _NO_FILE = -1
 
 
+class PlaceTakenError(Refusal):
+    """The process did not get the memory of a shadow.
+
+    It may have mapped something there itself, even for a moment only: the C library maps twice what a thread's heap
+    needs, and gives back what is not aligned.
+    """
+
+
 def _is_mapped(pid: int, start: int, end: int, permissions: str) -> bool:
     """Tell whether all of `[start, end)` is anonymous private memory with these permissions."""
     position = start
@@ -54,14 +62,15 @@ def _make(caller: RemoteCaller, call: Call, start: int, end: int, permissions: s
     pid = caller.memory.pid
     reason = caller.call(call, lambda: _is_mapped(pid, start, end, permissions), deadline)
     if reason is not None:
-        raise Refusal(reason)
+        raise PlaceTakenError(reason) if call.number == SYS_MMAP else Refusal(reason)
 
 
 def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     """Make one shadow: pages, contents, header, and last the placed byte.
 
     Raises:
-        Refusal: the process did not get the memory.
+        PlaceTakenError: the process did not get the memory.
+        Refusal: it did not get the permissions.
         MemoryWriteError: what was written is not there.
     """
     memory, record = caller.memory, placement.record
