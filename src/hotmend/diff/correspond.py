@@ -69,6 +69,10 @@ class Correspondence:
         """Return old code index -> new code index of all codes that need not change."""
         return self.same | self.cosmetic
 
+    def origins(self) -> dict[int, int]:
+        """Return new code index -> old code index of all codes that have both."""
+        return {j: i for i, j in (*self.staying().items(), *self.pairs.items())}
+
     def anchors(self) -> tuple[Integers, Integers]:
         """Return the mapped addresses as arrays (new ascending, old parallel)."""
         if self._anchors is None:

@@ -72,7 +72,7 @@ class _Doubts:
     ) -> None:
         self._c, self._contents, self._aligned = contents.c, contents, aligned
         self._groups, self._shadow, self._sizes_only = groups, shadow, sizes_only
-        self._old_of = _old_of(self._c)
+        self._old_of = self._c.origins()
         self._origin = {j: i for j, i in self._old_of.items() if j in shadow and not self._c.old.codes[i].gap}
         self._lent: dict[int, set[Word]] = defaultdict(set)
         """What removed functions said, by the group that they belong to."""
@@ -187,7 +187,7 @@ def _lines(c: Correspondence, j: int, suspected: Iterable[int]) -> set[int]:
 
 def _begins_calls(c: Correspondence, aligned: Aligned, causes: list[Finding]) -> bool:
     """Return whether code that has run begins to call something: what that would have set up is not known."""
-    old_of = _old_of(c)
+    old_of = c.origins()
     for j in set().union(*(f.blamed or () for f in causes if f.reason.code in AT_START)):
         i = old_of.get(j)
         before = set(_callees(c, aligned.old(i))) if i is not None else set()
@@ -209,11 +209,6 @@ def _callees(c: Correspondence, body: Body, old_of: dict[int, int] | None = None
         slot = image.slots.get(plt.get(target, target))
         known = None if old_of is None else _old_address(c, old_of, target)
         yield slot.name if slot is not None else known if known is not None else target
-
-
-def _old_of(c: Correspondence) -> dict[int, int]:
-    """Return new code index -> old code index of all that have both."""
-    return {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
 
 
 def _old_address(c: Correspondence, old_of: dict[int, int], address: int) -> int | None:

@@ -48,7 +48,7 @@ def _match_local_names(c: Correspondence, taken: set[int]) -> None:
 
 def _match_stretches(c: Correspondence, taken: set[int]) -> None:
     """Between two neighbours that are paired, pair what is alike enough."""
-    holders = {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
+    holders = c.origins()
     stretch_of: dict[tuple[int, int], list[int]] = {}
     last = -1
     for i in range(len(c.old.codes)):

@@ -89,7 +89,7 @@ class Changes:
         self._by_code = {f.code: f for f in self.functions}
         self._added: dict[int, list[Fact]] = {}
         """Facts of codes without an old version, as far as they were asked for."""
-        self._old_of = {j: i for i, j in (*c.staying().items(), *c.pairs.items())}
+        self._old_of = c.origins()
         self._loaded: dict[int, dict[Location, set[Location]]] = {}
 
     def __iter__(self) -> Iterator[Change]:
