@@ -14,7 +14,7 @@ from tests.live.conftest import Target
 
 Start = Callable[..., Target]
 real_seal = remote.seal_xsave
-STOPS, CALLS = 150, 100
+STOPS, CALLS, ROUNDS_MAX = 150, 100, 30
 NAMES = {
     "epoll_wait", "poll", "select", "nanosleep", "clock_nanosleep", "futex", "futex_bitset", "sigtimedwait", "recv",
     "read", "accept", "floating", "sequences", "lost-sequences", "signalled", "strange-signals", "main",
@@ -74,5 +74,9 @@ def test_it_would_see_a_broken_sequence(
     """Threads inside a restartable sequence make the call, and come back without the sequence's protection."""
     target = begun(start(watchful[0]))
     monkeypatch.setattr(remote.RemoteCaller, "_in_critical_section", lambda *_: False)
-    remote_calls(target.pid, CALLS, "sequences")
-    assert noticed(target)["lost-sequences"].changed > 0
+    for _ in range(ROUNDS_MAX):  # a sequence is lost only where the other thread comes on the same processor meanwhile
+        remote_calls(target.pid, CALLS, "sequences")
+        if lost := noticed(target).get("lost-sequences"):
+            break
+    assert lost is not None
+    assert lost.changed > 0

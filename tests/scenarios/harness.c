@@ -2,7 +2,8 @@
  *
  * Usage: program [workers]. One line in, one line out:
  *   ask        the scenario's answer, computed by the main thread
- *   seen       what each worker was answered so far, repeats left out: "a|b;a|b"; waits for a fresh answer of each
+ *   seen       what each worker was answered so far: "a|a|b;a|b|b"; the same again and again is told as twice; waits for a
+ *              fresh answer of each
  *   hold       start the scenario's hold() on a thread and wait until it waits
  *   release    let hold() go on and wait until it has returned
  *   fork       a child with a loop of its own; replies its pid
@@ -25,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 128, HISTORY_MAX = 6, WORKERS_MAX = 256, CHILDREN_MAX = 8, LIFE_SECONDS = 120 };
+enum { LINE_BYTES = 128, HISTORY_MAX = 12, WORKERS_MAX = 256, CHILDREN_MAX = 8, LIFE_SECONDS = 120 };
 
 struct worker {
     pthread_t thread;
@@ -72,9 +73,10 @@ static void pause_microseconds(long microseconds)
 static void remember(struct worker *worker, const char *line)
 {
     pthread_mutex_lock(&worker->lock);
-    if (worker->length == 0 || strcmp(worker->history[worker->length - 1], line) != 0)
-        if (worker->length < HISTORY_MAX)
-            strcpy(worker->history[worker->length++], line);
+    int length = worker->length;
+    int twice = length > 1 && !strcmp(worker->history[length - 1], line) && !strcmp(worker->history[length - 2], line);
+    if (!twice && length < HISTORY_MAX)
+        strcpy(worker->history[worker->length++], line);
     pthread_mutex_unlock(&worker->lock);
     atomic_fetch_add(&worker->rounds, 1);
 }

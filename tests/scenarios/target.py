@@ -63,7 +63,7 @@ class Target:
         return self.say("ask")
 
     def seen(self) -> list[list[str]]:
-        """What each worker was answered so far, repeats left out."""
+        """What each worker was answered so far; what it was answered again and again stands there twice."""
         if self._workers == 0:
             return []
         return [worker.split("|") for worker in self.say("seen").split(";")]

@@ -185,6 +185,36 @@ def test_worker_that_falls_back_is_noticed() -> None:
         expect_seen(target, [case.scenario.old, case.scenario.new])
 
 
+class Told:
+    """A target whose one worker was answered this."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+
+    def seen(self) -> list[list[str]]:
+        return [self.answers]
+
+
+@pytest.mark.parametrize("torn", ["a 1 d 2", "c 1 b 2"])
+def test_one_answer_may_be_given_while_the_code_changes(torn: str) -> None:
+    expect_seen(Told("a 1 b 2", "a 1 b 2", torn, "c 1 d 2"), ["a 1 b 2", "c 1 d 2"])
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ["a 1 b", "a 1 d", "a 1 d", "c 1 d"],  # it stayed half changed
+        ["a 1 b", "a 1 d", "c 1 b", "c 1 d"],
+        ["a 1 b", "a 1 e", "c 1 d"],
+        ["a 1 b", "a 1 d"],
+        ["a 1 b", "c 1 d", "a 1 d", "c 1 d"],
+    ],
+)
+def test_half_a_change_is_noticed(answers: list[str]) -> None:
+    with pytest.raises(AssertionError, match="a worker was answered"):
+        expect_seen(Told(*answers), ["a 1 b", "c 1 d"])
+
+
 def test_crash_is_told_from_silence() -> None:
     _, pair = pair_named("changed-function")
     with Target(pair.old.program) as target:
