@@ -76,9 +76,15 @@ class _Doubts:
         self._origin = {j: i for j, i in self._old_of.items() if j in shadow and not self._c.old.codes[i].gap}
         self._lent: dict[int, set[Word]] = defaultdict(set)
         """What removed functions said, by the group that they belong to."""
+        self._said: dict[int, set[Word]] = defaultdict(set)
+        """What the old versions of functions of a group said."""
         for i, code in enumerate(self._c.old.codes):
             if not code.gap and self._c.partner(i) < 0:
                 self._lent[groups.root(-1 - i)] |= words_of(aligned.old(i))
+        mixed = {groups.root(j) for j in shadow if j not in self._origin}
+        for j, i in self._origin.items():
+            if groups.root(j) in mixed:
+                self._said[groups.root(j)] |= words_of(aligned.old(i))
 
     def codes(self) -> set[int]:
         """Return the new codes that are doubted."""
@@ -87,11 +93,10 @@ class _Doubts:
     def _doubted(self, j: int) -> bool:
         i = self._origin.get(j)
         after = self._aligned.new(j)
-        known = self._lent[self._groups.root(j)]
+        root = self._groups.root(j)
+        known = self._lent[root]
         if i is None:
-            siblings = (k for k in self._origin if self._groups.root(k) == self._groups.root(j))
-            known = known.union(*(words_of(self._aligned.old(self._origin[k])) for k in siblings))
-            strange = self._strange(after, known)
+            strange = self._strange(after, known | self._said[root])
         else:
             if not self._sizes_only and (self._leads_elsewhere(i, j) or self._sorts_otherwise(i, j)):
                 return True
