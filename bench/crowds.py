@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import statistics
 import subprocess
@@ -17,7 +18,7 @@ from hotmend.live.driver import Options, apply, revert
 from tests.live.handmade import compile_target, make_hotpatch
 
 SOURCE = Path(__file__).with_name("crowd.c")
-_OPTIONS = Options(deadline_seconds=30.0, max_pause_us=50_000)
+_OPTIONS = Options(deadline_seconds=30.0)
 _SETTLE_SECONDS = 0.5
 
 
@@ -66,9 +67,9 @@ def _measure(program: Path, crowd: Crowd) -> Iterator[Figure]:
                 raise RuntimeError(f"{command} did not start")
         time.sleep(_SETTLE_SECONDS)
         before = [size_of(process.pid).private_kib for process in running]
-        began, processor = time.perf_counter(), time.process_time()
+        began, processor = time.perf_counter(), _processor_seconds()
         applied = apply([hotpatch], None, _OPTIONS)
-        took, busy = time.perf_counter() - began, time.process_time() - processor
+        took, busy = time.perf_counter() - began, _processor_seconds() - processor
         after = [size_of(process.pid).private_kib for process in running]
         began = time.perf_counter()
         reverted = revert(None, [process.pid for process in running], _OPTIONS)
@@ -89,3 +90,9 @@ def _measure(program: Path, crowd: Crowd) -> Iterator[Figure]:
     )
     more = statistics.median(b - a for a, b in zip(before, after, strict=True))
     yield Figure(crowd.name, "private memory of a process, more", more, "KiB", note="median; shadow and changed pages")
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended, the workers."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in spent)

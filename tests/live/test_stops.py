@@ -32,6 +32,15 @@ def noticed(target: Target) -> dict[str, Seen]:
     return {one.name: one for one in seen_by(target) if not one.unseen}
 
 
+def called_until_seen(target: Target, name: str, thread: str) -> Seen:
+    """Have threads of one kind make calls until the target notices; return what `name` saw."""
+    for _ in range(ROUNDS_MAX):
+        remote_calls(target.pid, CALLS, thread)
+        if found := noticed(target).get(name):
+            return found
+    pytest.fail(f"{ROUNDS_MAX * CALLS} calls, and nothing was seen")
+
+
 def test_nothing_is_seen(watchful: tuple[Path, Hotpatch], start: Start) -> None:
     path, hotpatch = watchful
     target = begun(start(path))
@@ -62,10 +71,9 @@ def test_it_would_see_registers_and_stacks(
     target = begun(start(watchful[0]))
     monkeypatch.setattr(remote, "_INVALID_SS_FLAGS", 2)  # SS_DISABLE, which the kernel believes
     monkeypatch.setattr(remote, "seal_xsave", lambda area: real_seal(area[:160] + bytes(256) + area[416:]))
-    remote_calls(target.pid, CALLS)
-    seen = noticed(target)
-    assert seen["floating"].changed + seen["floating"].early > 0
-    assert seen["main"].changed + seen["poll"].changed > 0
+    floating = called_until_seen(target, "floating", "floating")
+    assert floating.changed + floating.early > 0
+    assert called_until_seen(target, "poll", "poll").changed > 0
 
 
 def test_it_would_see_a_broken_sequence(
@@ -74,9 +82,5 @@ def test_it_would_see_a_broken_sequence(
     """Threads inside a restartable sequence make the call, and come back without the sequence's protection."""
     target = begun(start(watchful[0]))
     monkeypatch.setattr(remote.RemoteCaller, "_in_critical_section", lambda *_: False)
-    for _ in range(ROUNDS_MAX):  # a sequence is lost only where the other thread comes on the same processor meanwhile
-        remote_calls(target.pid, CALLS, "sequences")
-        if lost := noticed(target).get("lost-sequences"):
-            break
-    assert lost is not None
-    assert lost.changed > 0
+    # a sequence is lost only where the other thread comes on the same processor meanwhile
+    assert called_until_seen(target, "lost-sequences", "sequences").changed > 0

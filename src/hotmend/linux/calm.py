@@ -13,6 +13,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from hotmend.linux import sys
 
@@ -46,9 +47,29 @@ def locked_memory() -> Iterator[bool]:
             sys.unlock_memory()
 
 
+_turns: list[AbstractContextManager[object]] = []
+
+
+def take_turns(turn: AbstractContextManager[object]) -> None:
+    """Have every later `calm` of this process wait for `turn`, which it shares with others that stop processes.
+
+    At real-time priority on every processor they would keep the threads that are to stop from getting there.
+    """
+    _turns[:] = [turn]
+
+
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
     """Run the block at SCHED_FIFO without garbage collection, as far as permissions go."""
+    with contextlib.ExitStack() as turns:
+        for turn in _turns:
+            turns.enter_context(turn)
+        with _raised():
+            yield
+
+
+@contextlib.contextmanager
+def _raised() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)

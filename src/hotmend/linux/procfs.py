@@ -17,7 +17,7 @@ _STAT_BYTES_MAX = 4096
 _STATUS_BYTES_MAX = 1 << 16
 _MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
-_OF_FILE, _SWAPPED, _PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagemap
+OF_FILE, SWAPPED, PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagemap
 _FREEZER_V2 = ("do_freezer_trap", "get_signal")
 DELETED = " (deleted)"
 _LINKS = 2
@@ -248,7 +248,7 @@ def private_pages(pid: int, addresses: Iterable[int]) -> list[bool]:
     except PermissionError as error:
         raise PermissionRefusedError(f"not allowed to look at process {pid}", "run as root") from error
     flags = [int.from_bytes(word, "little") for word in words]
-    return [bool(word & _SWAPPED or (word & _PRESENT and not word & _OF_FILE)) for word in flags]
+    return [bool(word & SWAPPED or (word & PRESENT and not word & OF_FILE)) for word in flags]
 
 
 def list_threads(pid: int) -> frozenset[int]:

@@ -24,6 +24,7 @@ from hotmend.linux import filters, procfs, sys
 from hotmend.linux.calm import calm
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
+from hotmend.linux.search import places_of
 from hotmend.linux.seccomp import CallData
 from hotmend.linux.stop import (
     EINTR_RESULT,
@@ -208,11 +209,8 @@ def find_gadgets(memory: ProcessMemory, maps: Sequence[Mapping]) -> Gadgets | No
     runnable.sort(key=lambda m: ("libc.so" not in m.path and "libc-" not in m.path and "musl" not in m.path, m.start))
     syscall_ret = restorer = 0
     for mapping in runnable:
-        code = memory.try_read(mapping.start, mapping.end - mapping.start) or b""
-        if not syscall_ret and (position := code.find(SYSCALL_RET)) >= 0:
-            syscall_ret = mapping.start + position
-        if not restorer and (position := code.find(RESTORER)) >= 0:
-            restorer = mapping.start + position
+        syscall_ret = syscall_ret or next(iter(places_of(SYSCALL_RET, memory, mapping)), 0)
+        restorer = restorer or next(iter(places_of(RESTORER, memory, mapping)), 0)
         if syscall_ret and restorer:
             return Gadgets(syscall_ret, restorer)
     return None

@@ -252,8 +252,8 @@ def read_ranges(pid: int, ranges: Sequence[tuple[int, int]]) -> bytearray:
     return buffer
 
 
-def share_memory(first: int, second: int) -> bool:
-    """Tell whether two processes have the same address space (kcmp KCMP_VM).
+def compare_memory(first: int, second: int) -> int:
+    """Return 0 where two processes have the same address space (kcmp KCMP_VM), else which comes first: -1 or 1.
 
     Raises:
         OSError: one is gone (ESRCH), not allowed (EPERM), or the kernel has no kcmp (ENOSYS).
@@ -264,7 +264,12 @@ def share_memory(first: int, second: int) -> bool:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), f"kcmp {first} {second}")
-    return result == 0
+    return -1 if result == 1 else result and 1
+
+
+def share_memory(first: int, second: int) -> bool:
+    """Tell whether two processes have the same address space; raises as `compare_memory` does."""
+    return compare_memory(first, second) == 0
 
 
 def lock_memory() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stop import Stopper
+from hotmend.linux.unwind import Unwinder
 from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
@@ -185,12 +187,15 @@ def _refuse_suspended(
     homes: tuple[tuple[int, int], ...],
 ) -> None:
     """Refuse where a coroutine is suspended inside one of `functions`."""
-    unwinder = unwinder_of(memory, images, maps)
-    try:
+    with contextlib.ExitStack() as made:
+
+        @functools.cache
+        def unwinder() -> Unwinder:
+            return made.enter_context(contextlib.closing(unwinder_of(memory, images, maps)))
+
         restorers = find_restorers(memory, maps)
-        found = suspended_frames(memory, maps, Suspects(Forbidden(functions), homes, restorers, unwinder.frame_bytes))
-    finally:
-        unwinder.close()
+        suspects = Suspects(Forbidden(functions), homes, restorers, lambda pc: unwinder().frame_bytes(pc))
+        found = suspended_frames(memory, maps, suspects)
     if found:
         raise Refusal(
             refusal(

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from hotmend.linux.calm import locked_memory, step_back
+from hotmend.linux.calm import step_back
 from hotmend.linux.process import processes_mapping
 from hotmend.live.change import apply_one, revert_one
+from hotmend.live.crew import each_done
 from hotmend.live.registry import patched_processes
 from hotmend.live.repair import repair_one
 from hotmend.live.work import Options, ProcessResult, ShadowReport, Work
@@ -58,15 +59,18 @@ def _await_end(tid: int | None) -> None:
 def _for_each(
     pids: Sequence[int], options: Options, one: Callable[[Work], ProcessResult], progress: Progress | None
 ) -> list[ProcessResult]:
-    """Do the work for every process, one after the other."""
-    results = []
-    with locked_memory():
-        for index, pid in enumerate(pids):
-            work = Work(pid, options)
-            results.append(_in_own_thread(lambda work=work: work.guarded(lambda: one(work))))  # type: ignore[misc]
-            if progress is not None:
-                progress(index + 1, len(pids))
-    return results
+    """Do the work for every process; results in the order of `pids`."""
+
+    def work(pid: int) -> ProcessResult:
+        begun = Work(pid, options)
+        return _in_own_thread(lambda: begun.guarded(lambda: one(begun)))
+
+    results = {}
+    for pid, result in each_done(pids, work):
+        results[pid] = result
+        if progress is not None:
+            progress(len(results), len(pids))
+    return [results[pid] for pid in pids]
 
 
 def apply(

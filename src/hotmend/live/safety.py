@@ -25,6 +25,7 @@ from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.remote import RESTORER
+from hotmend.linux.search import places_of
 from hotmend.linux.stop import Stopped, StoppedThread
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import Scene, load, stopped_indices
@@ -132,16 +133,8 @@ class Surroundings:
 
 def find_restorers(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[int, ...]:
     """Return every place in executable memory that can be a signal frame's return address."""
-    found = []
-    for mapping in maps:
-        if not mapping.executable or not mapping.readable:
-            continue
-        code = memory.try_read(mapping.start, mapping.end - mapping.start) or b""
-        position = code.find(RESTORER)
-        while position >= 0:
-            found.append(mapping.start + position)
-            position = code.find(RESTORER, position + 1)
-    return tuple(found)
+    runnable = (m for m in maps if m.executable and m.readable)
+    return tuple(place for mapping in runnable for place in places_of(RESTORER, memory, mapping))
 
 
 @dataclass(slots=True)

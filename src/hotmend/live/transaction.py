@@ -80,10 +80,15 @@ class Transaction:
 
     def prepare(self) -> None:
         """Do what takes time and can be done before any stop; the stopper has looked around already."""
+        self._restorers = find_restorers(self.memory, procfs.read_maps(self.memory.pid))
+
+    def _know_frames(self) -> None:
+        """Make what tells a stale word from a frame. It takes longer than all the rest, and is mostly not needed."""
+        began = time.perf_counter()
         maps = procfs.read_maps(self.memory.pid)
-        self._restorers = find_restorers(self.memory, maps)
         self._unwinder = unwinder_of(self.memory, self.images, maps)
         self._unwinder.warm(m.start for m in maps if m.executable and m.inode)
+        self.deadline += time.perf_counter() - began  # not spent waiting for a safe moment
 
     def know_placed(self) -> None:
         """Have threads in code that was placed since `prepare` unwound too."""
@@ -201,6 +206,9 @@ class Transaction:
             seconds = self._attempt(surroundings, forbidden, act)
             if seconds is not None:
                 return seconds
+            if self._last_hits and self._unwinder is None:
+                self._know_frames()
+                continue
             if time.perf_counter() > self.deadline:
                 raise NotNowError(self._why())
             self.stopper.pause(min(backoff, max(0.0, self.deadline - time.perf_counter()) + 0.001))

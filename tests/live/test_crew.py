@@ -1,0 +1,172 @@
+"""Many processes in one command: workers, what they share, and what happens where one of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.crowds import SOURCE
+from hotmend.linux import procfs
+from hotmend.live.crew import ALONE_MAX, each_done, families
+from hotmend.live.driver import Options, apply, revert
+from hotmend.live.registry import process_status
+from hotmend.live.work import ProcessResult, Work
+from hotmend.model.errors import ProcessGoneError
+from hotmend.model.hotpatch import Hotpatch
+from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.handmade import compile_target, make_hotpatch
+
+Start = Callable[..., Target]
+COUNT = 3 * ALONE_MAX
+OPTIONS = Options(deadline_seconds=60.0, max_pause_us=50_000)
+PIDS = range(10**9, 10**9 + COUNT)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Hotpatch]:
+    """A program, and a hotpatch for it."""
+    program = compile_target(SOURCE, tmp_path_factory.mktemp("crowd") / "crowd", OWN_BUILD_ID)
+    return program, make_hotpatch(program, {"first": 2, "second": 2})
+
+
+def states(pids: list[int]) -> list[str]:
+    return [";".join(found.state for found in process_status(pid)) for pid in pids]
+
+
+def named(pid: int) -> ProcessResult:
+    """Work that tells who did it."""
+    return Work(pid, OPTIONS).result(f"{os.getpid()}")
+
+
+def test_all_are_changed_and_changed_back(crowd: tuple[Path, Hotpatch], start: Start) -> None:
+    program, hotpatch = crowd
+    pids = [start(program, "2").pid for _ in range(COUNT)][::-1]
+    told: list[tuple[int, int]] = []
+    results = apply([hotpatch], pids, OPTIONS, lambda *so_far: told.append(so_far))
+    assert [(r.pid, r.state) for r in results] == [(pid, "applied") for pid in pids]
+    assert told == [(number + 1, COUNT) for number in range(COUNT)]
+    assert states(pids) == ["settled"] * COUNT
+    assert [(r.pid, r.state) for r in revert(None, pids, OPTIONS)] == [(pid, "reverted") for pid in pids]
+    assert states(pids) == ["placed"] * COUNT
+
+
+def test_a_process_that_ends_or_refuses_does_not_stop_the_others(crowd: tuple[Path, Hotpatch], start: Start) -> None:
+    program, hotpatch = crowd
+    targets = [start(program, "1") for _ in range(COUNT)]
+    gone, stopped, *others = pids = [target.pid for target in targets]
+    targets[0].close()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        found = {r.pid: r.state for r in apply([hotpatch], pids, OPTIONS)}
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert found == {gone: "gone", stopped: "refused", **dict.fromkeys(others, "applied")}
+
+
+def test_a_few_need_no_workers() -> None:
+    assert {result.state for _, result in each_done(PIDS[:ALONE_MAX], named)} == {f"{os.getpid()}"}
+
+
+@pytest.fixture
+def alone_with_pids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that no process has are told apart like any."""
+    monkeypatch.setattr("hotmend.live.crew.families", lambda pids: [[pid] for pid in pids])
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_workers_do_it() -> None:
+    done = dict(each_done(PIDS, named))
+    assert done.keys() == set(PIDS)
+    assert f"{os.getpid()}" not in {result.state for result in done.values()}
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_where_a_worker_dies_the_rest_is_done(tmp_path: Path) -> None:
+    def one(pid: int) -> ProcessResult:
+        if pid == PIDS[COUNT // 2] and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return named(pid)
+
+    done = dict(each_done(PIDS, one))
+    assert (tmp_path / "died").exists()
+    assert done.keys() == set(PIDS)
+    assert f"{os.getpid()}" in {result.state for result in done.values()}
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_an_error_is_raised() -> None:
+    def one(pid: int) -> ProcessResult:
+        raise LookupError(pid)
+
+    with pytest.raises(LookupError):
+        list(each_done(PIDS, one))
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_a_process_with_threads_is_not_copied() -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        done = dict(each_done(PIDS, named))
+    finally:
+        ended.set()
+        thread.join()
+    assert {result.state for result in done.values()} == {f"{os.getpid()}"}
+
+
+def test_processes_on_one_memory_are_one_place(tmp_path: Path, start: Start) -> None:
+    """`s` has the target make a process on its own memory."""
+    here = Path(__file__).parent
+    library = compile_target(here / "loaded.c", tmp_path / "loaded.so", "-shared", "-fPIC")
+    program = compile_target(here / "loading.c", tmp_path / "loading")
+    first, second = start(program, str(library)), start(program, str(library))
+    sharer = int(first.ask("s"))
+    found = {frozenset(family) for family in families([first.pid, second.pid, sharer])}
+    assert found == {frozenset({first.pid, sharer}), frozenset({second.pid})}
+    assert families([first.pid, PIDS[0]]) == []
+
+
+def test_workers_end_with_their_caller(crowd: tuple[Path, Hotpatch], start: Start, tmp_path: Path) -> None:
+    """A killed caller leaves no workers, and processes that are all old or all new; the next one finishes."""
+    program, hotpatch = crowd
+    pids = [start(program, "2").pid for _ in range(COUNT)]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for _ in each_done(pids, lambda pid: apply([hotpatch], [pid], OPTIONS)[0]):
+            os.write(writer, b".")
+        os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 1) == b"."
+    workers = children_of(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    limit = time.monotonic() + 20
+    while any(is_running(pid) for pid in workers) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert workers
+    assert not any(is_running(pid) for pid in workers)
+    os.close(reader)
+    results = apply([hotpatch], pids, OPTIONS)
+    assert not [r.reasons for r in results if r.state not in ("applied", "unchanged")]
+    assert {state.replace("empty", "").strip(";") for state in states(pids)} == {"settled"}  # a half shadow may be left
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether any thread is left: the first one is shown as ended before the others are."""
+    try:
+        return len(procfs.list_threads(pid)) > 1 or procfs.read_stat(pid).state not in "ZX"
+    except ProcessGoneError:
+        return False
