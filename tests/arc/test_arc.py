@@ -6,7 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,7 +65,7 @@ def test_an_assessment_counts_by_classification(azure: Cloud, arc: Command) -> N
 
 def test_an_installation_is_asked_for_as_the_api_takes_it(azure: Cloud, arc: Command) -> None:
     options = ("--include", "KB5070893", "--exclude", "5070881", "--without-reboot", "--reboot", "if-required")
-    code, said, err = arc("install", *options, "--minutes", "90")
+    code, said, err = arc("install", *options, "--minutes", "90", "--leave-line")
     assert (code, said["status"], said["reboot_status"], said["counts"]["installed"]) == (0, "Succeeded", "Required", 2)
     assert "not availability-first" in err
     assert azure.machines.wanted == [
@@ -78,14 +78,105 @@ def test_an_installation_is_asked_for_as_the_api_takes_it(azure: Cloud, arc: Com
             duration=timedelta(minutes=90),
         )
     ]
-    assert arc("install", "--minutes", "30")[0] == 1
+    assert arc("install", "--minutes", "30", "--leave-line")[0] == 1
     assert len(azure.machines.calls) == 1
+
+
+def _facts(path: Path, *offered: dict[str, Any], **changes: Any) -> Path:
+    """Write the facts of the machine of October 2025, collected now, with these updates on offer."""
+    facts = json.loads(OCTOBER.read_bytes())
+    now = datetime.now(UTC).isoformat()
+    path.write_text(json.dumps({**facts, "collected_at": now, "assessed_at": now, "offered": offered, **changes}))
+    return path
+
+
+def _offer(kb: str, classification: str | None = "Security Updates", title: str = "") -> dict[str, Any]:
+    return {"id": kb, "title": title or f"2025-10 Cumulative Update ({kb})", "needs_reboot": True} | (
+        {"classification": classification} if classification else {}
+    )
+
+
+STAYS, LEAVES = _offer("KB5070893"), _offer("KB5070881")
+
+
+@pytest.mark.parametrize(
+    ("offered", "options", "subject"),
+    [
+        ([STAYS, LEAVES], [], "KB5070881: leaves-line: "),
+        ([STAYS, _offer("KB5099999")], [], "KB5099999: unknown: "),
+        ([STAYS, _offer("KB5070881", "Updates")], ["--classification", "updates"], "KB5070881: leaves-line: "),
+        ([STAYS, _offer("KB5070881", None)], [], "KB5070881: leaves-line: "),  # of a class that nobody knows
+        ([STAYS], ["--include", "KB5070881"], "KB5070881: leaves-line: "),  # named, and not among the offered
+        ([_offer("KB5070881", "Updates")], ["--include", "KB5070881"], "KB5070881: leaves-line: "),
+        ([_offer("KB5074109")], [], "KB5074109: "),  # a baseline of another channel
+    ],
+)
+def test_what_leaves_the_line_is_not_begun(
+    azure: Cloud, arc: Command, tmp_path: Path, offered: list[Any], options: list[str], subject: str
+) -> None:
+    facts = ["--facts", str(_facts(tmp_path / "facts.json", *offered))]
+    code, said, err = arc("install", *options, *facts)
+    assert (code, [each["code"] for each in said["reasons"]]) == (4, ["leaves-hotpatch-line"])
+    assert said["reasons"][0]["subjects"][0].startswith(subject)
+    assert (said["status"], said["counts"], azure.machines.calls) == ("", {}, [])
+    assert "availability" not in err
+    assert arc("install", *options, *facts, "--leave-line")[0] == 0
+    assert azure.machines.wanted[0].published_until is None
+
+
+@pytest.mark.parametrize(
+    ("offered", "options"),
+    [
+        ([STAYS], []),
+        ([STAYS, LEAVES], ["--exclude", "KB5070881"]),
+        ([STAYS, LEAVES], ["--exclude", "5070881", "--include", "5070881"]),
+        ([STAYS], ["--exclude", "5099999", "--include", "5099999"]),
+        ([STAYS, _offer("KB5070881", "Updates")], []),  # listed, not installed
+        ([LEAVES], ["--without-reboot"]),
+        ([STAYS, _offer("KB5099999", title=".NET Framework 4.8.1")], []),
+        ([STAYS, _offer("KB890830")], []),
+        ([], []),
+    ],
+)
+def test_what_keeps_the_line_is_begun_and_nothing_that_came_later(
+    azure: Cloud, arc: Command, tmp_path: Path, offered: list[Any], options: list[str]
+) -> None:
+    facts = _facts(tmp_path / "facts.json", *offered)
+    code, said, _ = arc("install", *options, "--facts", str(facts))
+    assert (code, said["reasons"], azure.machines.calls) == (0, [], ["install"])
+    until = datetime.fromisoformat(json.loads(facts.read_text())["assessed_at"])
+    sent = azure.machines.wanted[0].published_until
+    assert sent is not None
+    assert abs(sent - until) < timedelta(seconds=1)
+
+
+def test_without_facts_of_today_nothing_is_begun(
+    azure: Cloud, arc: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    old, ahead = ((now + timedelta(hours=hours)).isoformat() for hours in (-25, 25))
+    for arguments, reason in [
+        ([], "line-not-judged"),
+        (["--facts", str(_facts(tmp_path / "a.json", STAYS, offered=None))], "line-not-judged"),
+        (["--facts", str(_facts(tmp_path / "b.json", STAYS, assessed_at=None))], "line-not-judged"),
+        (["--facts", str(_facts(tmp_path / "c.json", STAYS, assessed_at=old))], "facts-too-old"),
+        (["--facts", str(_facts(tmp_path / "d.json", STAYS, assessed_at=ahead))], "facts-too-old"),
+    ]:
+        code, said, _ = arc("install", *arguments)
+        assert (code, [each["code"] for each in said["reasons"]]) == (4, [reason])
+    common = ["arc", "--id", WHERE.id, "--endpoint", azure.endpoint]
+    assert run([*common, "install", "--language", "de"]) == 4
+    assert "abgelehnt: Was installiert würde" in capsys.readouterr().out
+    linux = str(OCTOBER.parent / "cases" / "debian-on-line.json")
+    assert run([*common, "install", "--facts", linux, "--language", "de"]) == 1
+    assert "nicht die Fakten einer Windows-Maschine" in capsys.readouterr().err
+    assert azure.machines.calls == []
 
 
 def test_what_fails_there_is_told_here(azure: Cloud, arc: Command) -> None:
     azure.machines.fails = ("VbsNotRunning", "virtual secure mode does not run")
-    for command in ("enable", "assess", "install"):
-        code, said, _ = arc(command)
+    for command in (["enable"], ["assess"], ["install", "--leave-line"]):
+        code, said, _ = arc(*command)
         assert (code, "VbsNotRunning" in said["error"]) == (1, True), said
 
 
@@ -102,7 +193,7 @@ def test_a_machine_that_is_not_connected_is_refused(azure: Cloud, arc: Command) 
     azure.machines.machines[WHERE] = replace(azure.machines.machines[WHERE], status="Disconnected")
     code, said, _ = arc("enable")
     assert (code, [each["code"] for each in said["reasons"]]) == (4, ["arc-machine-not-connected"])
-    code, said, _ = arc("install")
+    code, said, _ = arc("install", "--leave-line")
     assert (code, said["error"]) == (1, "installation on srv-01: InvalidRequestContent: the agent is not connected")
     assert azure.machines.calls == []
 
@@ -119,7 +210,7 @@ def test_a_short_throttle_is_waited_for_and_a_long_one_is_told(azure: Cloud, arc
 
 def test_a_conflict_is_told(azure: Cloud, arc: Command) -> None:
     assert arc("assess", wait="0")[0] == 1  # goes on there
-    code, said, _ = arc("install")
+    code, said, _ = arc("install", "--leave-line")
     assert (code, "Conflict" in said["error"], said["hint"]) == (
         1,
         True,
@@ -127,12 +218,12 @@ def test_a_conflict_is_told(azure: Cloud, arc: Command) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["install", "assess"])
+@pytest.mark.parametrize(("command", "options"), [("install", ["--leave-line"]), ("assess", [])])
 def test_what_may_have_begun_is_not_begun_twice_when_the_connection_is_cut(
-    azure: Cloud, arc: Command, command: str
+    azure: Cloud, arc: Command, command: str, options: list[str]
 ) -> None:
     azure.faults.queue = [("POST", f"/{command}Patches", "cut")]
-    code, said, _ = arc(command)
+    code, said, _ = arc(command, *options)
     assert code == 1
     assert "connection was cut" in said["error"]
     assert "whether" in said["hint"]
@@ -194,6 +285,7 @@ def test_the_routes_refuse_what_the_api_refuses(azure: Cloud) -> None:
         ("POST", install, {**good, "rebootSetting": "Sometimes"}, 400),
         ("POST", install, {**good, "windowsParameters": {"classificationsToInclude": ["Bitter"]}}, 400),
         ("POST", install, {**good, "windowsParameters": {"kbNumbersToInclude": "5070893"}}, 400),
+        ("POST", install, {**good, "windowsParameters": {"maxPatchPublishDate": "2025-10-20"}}, 400),
         ("POST", install, [], 400),
         ("PUT", profile, {"properties": {"productProfile": {"productType": "WindowsServer"}}}, 400),
         ("PATCH", profile, {"properties": {}}, 404),

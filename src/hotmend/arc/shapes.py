@@ -119,7 +119,20 @@ def wanted_of(body: dict[str, Any]) -> Wanted:
         without_reboot=without,
         reboot=str(body.get("rebootSetting")),
         duration=timedelta(hours=int(match[1] or 0), minutes=int(match[2] or 0), seconds=int(match[3] or 0)),
+        published_until=_published(windows.get("maxPatchPublishDate")),
     )
+
+
+def _published(value: object) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        found = datetime.min
+    if found.tzinfo is None:
+        raise InputError("maxPatchPublishDate: an ISO 8601 time with its offset is needed")
+    return found
 
 
 def assessed_json(found: Assessed) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from hotmend.arc.machine import CLASSIFICATIONS, REBOOT_SETTINGS, ArcMachine, Wanted, Where, where_of
+from hotmend.arc.line import install_reasons
+from hotmend.arc.machine import CLASSIFICATIONS, REBOOT_SETTINGS, ArcMachine, Installed, Wanted, Where, where_of
 from hotmend.cli.arc_shapes import ArcAssessShape, ArcInstallShape, ArcStatusShape
 from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons
 from hotmend.cli.shapes import ReasonShape
@@ -24,6 +25,8 @@ from hotmend.reference.texts import LANGUAGES, Reader, language_of
 from hotmend.servicing.eligibility import eligibility
 from hotmend.servicing.facts import Arc, HotpatchSetting, MachineFacts
 from hotmend.servicing.facts_json import FACTS_BYTES_MAX, facts_decode, facts_encode
+from hotmend.servicing.maintenance import Policy
+from hotmend.windows.updates import CLASS_NAMES
 
 if TYPE_CHECKING:
     from hotmend.arc.connector import Connector
@@ -51,7 +54,12 @@ class _Asked:
         try:
             from hotmend.arc.connector import Connector, connect
         except ImportError as error:
-            raise UsageError(f"this Python lacks {error.name}", "python -m pip install 'hotmend[arc]'") from error
+            raise UsageError(
+                "this Python lacks {name}",
+                "run {command}",
+                name=error.name,
+                command="python -m pip install 'hotmend[arc]'",
+            ) from error
         token = os.environ.get(TOKEN_VARIABLE)
         client = connect(self.where.subscription, endpoint=self.endpoint, token=token, poll_seconds=self.poll_seconds)
         return Connector(client, self.wait_seconds)
@@ -163,6 +171,12 @@ def assess_command(asked: _Asked, language: str | None, as_json: bool) -> int:
 @click.option("--without-reboot", is_flag=True, help="Leave out what needs a reboot.")
 @click.option("--reboot", type=click.Choice(tuple(REBOOT_SETTINGS)), default="never", help="Default: never.")
 @click.option("--minutes", type=int, default=120, help="The most that it may take, 60 to 235 (default: 120).")
+@click.option(
+    "--facts",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The machine's facts of today: nothing is begun where an update they offer leaves the hotpatch line.",
+)
+@click.option("--leave-line", is_flag=True, help="Begin it even if the machine leaves the hotpatch line.")
 @_LANGUAGE
 @_JSON
 @click.pass_obj
@@ -174,30 +188,67 @@ def install_command(
     without_reboot: bool,
     reboot: str,
     minutes: int,
+    facts: Path | None,
+    leave_line: bool,
     language: str | None,
     as_json: bool,
 ) -> int:
-    """Let the machine install updates now: by default critical and security ones."""
+    """Let the machine install updates now: by default critical and security ones.
+
+    Nothing is begun where one of them would take the machine off the hotpatch line, or nobody knows.
+    """
     reader = Reader(language or language_of())
     say = reader.text
+    names = classes or ("critical", "security")
+    known = _facts(facts) if facts is not None else None
     wanted = Wanted(
-        classifications=tuple(CLASSIFICATIONS[name] for name in classes or ("critical", "security")),
+        classifications=tuple(CLASSIFICATIONS[name] for name in names),
         include=tuple(map(_number, include)),
         exclude=tuple(map(_number, exclude)),
         without_reboot=without_reboot,
         reboot=REBOOT_SETTINGS[reboot],
         duration=timedelta(minutes=minutes),
+        published_until=known.assessed_at if known is not None and not leave_line else None,
     )
+    if not leave_line:
+        policy = Policy(
+            classifications=tuple(CLASS_NAMES[name] for name in names),
+            include=tuple(f"KB{number}" for number in wanted.include),
+            exclude=tuple(f"KB{number}" for number in wanted.exclude),
+            reboot="never" if without_reboot else "if-required",
+        )
+        reasons = install_reasons(known, program(), policy, datetime.now(UTC))
+        if reasons:
+            return _report_install(None, reasons, reader, as_json)
     print_note(say("A manual install is not availability-first: this machine is patched now, whatever its group does."))
-    found = asked.connector().install(asked.where, wanted)
+    return _report_install(asked.connector().install(asked.where, wanted), (), reader, as_json)
+
+
+def _report_install(found: Installed | None, reasons: tuple[Reason, ...], reader: Reader, as_json: bool) -> int:
+    """Print what an installation gave; None: it was refused."""
+    told = found or Installed("", "", "", False, {})
     shape = ArcInstallShape(
-        found.activity, found.status, found.reboot_status, found.window_exceeded, found.counts, found.error
+        told.activity,
+        told.status,
+        told.reboot_status,
+        told.window_exceeded,
+        told.counts,
+        told.error,
+        _reason_shapes(reasons, reader),
     )
     if as_json:
         print_json(shape)
+    elif found is None:
+        print_reasons(shape.reasons, say=reader.text)
     else:
         _print_counts(shape.status, shape.counts, shape.problem, reader)
-    return ExitCode.DONE if found.status == "Succeeded" and not found.counts.get("failed") else ExitCode.FAILED
+    if reasons:
+        return ExitCode.REFUSED
+    return ExitCode.DONE if told.status == "Succeeded" and not told.counts.get("failed") else ExitCode.FAILED
+
+
+def _reason_shapes(reasons: tuple[Reason, ...], reader: Reader) -> tuple[ReasonShape, ...]:
+    return tuple(ReasonShape(r.code, r.severity.value, reader.text(r.sentence), r.subjects) for r in reasons)
 
 
 def _switch(asked: _Asked, reader: Reader, as_json: bool, lacking: tuple[Reason, ...], *, enable: bool) -> int:
@@ -271,14 +322,14 @@ def _facts(path: Path) -> MachineFacts:
     with path.open("rb") as source:
         facts = facts_decode(source.read(FACTS_BYTES_MAX + 1), str(path))
     if facts.windows is None:
-        raise InputError(f"{path}: not a Windows machine's facts")
+        raise InputError("{source}: not a Windows machine's facts", source=str(path))
     return facts
 
 
 def _number(text: str) -> str:
     number = text.upper().removeprefix("KB")
     if not number.isdecimal() or not 6 <= len(number) <= 8:
-        raise UsageError(f"not a KB: {text}", "for example KB5066835")
+        raise UsageError("not a KB: {text}", "for example {example}", text=text, example="KB5066835")
     return number
 
 
@@ -299,7 +350,7 @@ def _report(machine: ArcMachine, reasons: tuple[Reason, ...], reader: Reader, as
         assessment_mode=machine.assessment_mode,
         problem=licence.error or machine.error,
         changed=changed,
-        reasons=tuple(ReasonShape(r.code, r.severity.value, reader.text(r.sentence), r.subjects) for r in reasons),
+        reasons=_reason_shapes(reasons, reader),
     )
     if as_json:
         print_json(shape)
@@ -309,7 +360,7 @@ def _report(machine: ArcMachine, reasons: tuple[Reason, ...], reader: Reader, as
         click.echo(f"  {say('Hotpatch')}: {shape.enablement}; {say('subscription')}: {shape.subscription or '–'}")
         if shape.problem:
             click.echo(f"  {shape.problem}")
-        print_reasons(shape.reasons)
+        print_reasons(shape.reasons, say=say)
     return ExitCode.REFUSED if reasons else ExitCode.DONE
 
 

@@ -50,3 +50,4 @@ class ArcInstallShape(msgspec.Struct, frozen=True):
     window_exceeded: bool
     counts: dict[str, int]
     problem: str
+    reasons: tuple[ReasonShape, ...]

@@ -1,32 +1,24 @@
 """What the update agent offers, what a policy does with each, and what each would do to the hotpatch line.
 
-The rules are those of `servicing`; here they meet what the agent found. Updates that are none of the operating system's
-own (.NET, drivers, definitions, the removal tool) do not touch the line. Of a machine whose product is not known nobody
-can say what an update does: that is refused like everything unknown.
+The rules are those of `servicing`; here they meet what the agent found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Final
+from datetime import datetime
 
-from hotmend.servicing.eligibility import eligibility
-from hotmend.servicing.evaluate import Program, channel_of, effects
+from hotmend.servicing.evaluate import Program
 from hotmend.servicing.facts import MachineFacts
-from hotmend.servicing.install import HARMLESS, Effect, Outcome
+from hotmend.servicing.install import Effect
 from hotmend.servicing.level import Level, windows_level
 from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.message import cause
-from hotmend.servicing.products import Channel, identify
+from hotmend.servicing.offered import line_channel, offered_effects
 from hotmend.servicing.selection import Choice, Deed, choose
 from hotmend.windows.facts import Collected
 from hotmend.windows.updates import CLASS_NAMES, Found
-
-_ALWAYS_OUTSIDE: Final = frozenset({"KB890830"})
-"""The removal tool: its title is in the language of the machine."""
-_OUTSIDE_CLASSES: Final = frozenset({"Definition Updates", "Drivers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +102,8 @@ def line_effects(facts: MachineFacts, program: Program, updates: Sequence[Found]
 
     Updates that do not touch the line are left out.
     """
-    channel = line_channel(facts, program, now)
-    if channel is None:
-        if not identify(program.catalogue, facts).unknown:
-            return {}
-        why = cause("product-unknown", "Which product this is cannot be told, nor what an update does to it.")
-        return {each.identity: Effect(each.name, None, Outcome.UNKNOWN, None, (why,)) for each in updates}
-    own = [update for update in updates if not is_outside(update, channel)]
-
-    def order(update: Found) -> tuple[date, str]:
-        release = program.calendar.find(channel.name, update.name)
-        return (release.day if release else date.max), update.name
-
-    own.sort(key=order)
-    found, _ = effects(facts, program, [update.name for update in own], now)
-    return {update.identity: effect for update, effect in zip(own, found, strict=True)}
-
-
-def line_channel(facts: MachineFacts, program: Program, now: datetime) -> Channel | None:
-    """Return the channel whose line the machine's product is on or off; None where it has none, or is not known."""
-    return channel_of(facts, program, eligibility(facts, program.catalogue, program.calendar, now))
+    found = offered_effects(facts, program, [update.offer for update in updates], now)
+    return {update.identity: effect for update, effect in zip(updates, found, strict=True) if effect is not None}
 
 
 def level_of(facts: MachineFacts, program: Program, now: datetime) -> Level | None:
@@ -138,16 +112,3 @@ def level_of(facts: MachineFacts, program: Program, now: datetime) -> Level | No
     if channel is None or facts.windows is None:
         return None
     return windows_level(facts.windows, channel, program.calendar)
-
-
-def is_outside(update: Found, channel: Channel) -> bool:
-    """Return whether an update is none of the operating system's own."""
-    if update.classification in _OUTSIDE_CLASSES or _ALWAYS_OUTSIDE & set(update.kbs):
-        return True
-    text = f"{update.title} {update.classification or ''}"
-    return any(word in text for word in channel.outside)
-
-
-def harmful(found: Iterable[Effect]) -> tuple[Effect, ...]:
-    """Return the effects that are refused where nobody asked for them."""
-    return tuple(effect for effect in found if effect.outcome not in HARMLESS)

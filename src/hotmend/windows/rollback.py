@@ -20,10 +20,10 @@ from hotmend.model.verdict import Reason, refusal
 from hotmend.servicing.evaluate import Program
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.message import Message, message
+from hotmend.servicing.offered import line_channel
 from hotmend.servicing.releases import Release
 from hotmend.windows.action import Action, Actions
 from hotmend.windows.agent import ABSENT, INSTALLED, UpdateAgent
-from hotmend.windows.assess import line_channel
 from hotmend.windows.registry import Machine
 from hotmend.windows.updates import Found, Work, code_text
 from hotmend.windows.work import (

@@ -18,10 +18,11 @@ from hotmend.model.verdict import Reason, refusal
 from hotmend.servicing.evaluate import Program
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.level import Level, windows_level
+from hotmend.servicing.offered import is_outside, line_channel, line_reasons
 from hotmend.servicing.releases import Line
 from hotmend.windows.action import Action, Actions
 from hotmend.windows.agent import INSTALLED, UpdateAgent
-from hotmend.windows.assess import Assessment, harmful, is_outside, line_channel, line_effects
+from hotmend.windows.assess import Assessment, line_effects
 from hotmend.windows.facts_updates import PACKAGES_KEY
 from hotmend.windows.registry import Machine
 from hotmend.windows.updates import Found, Result, Work, code_text
@@ -83,18 +84,7 @@ def install(
 def install_reasons(assessment: Assessment, program: Program, *, leave_line: bool) -> tuple[Reason, ...]:
     """Return why the chosen updates are not installed together."""
     found = line_effects(assessment.facts, program, assessment.chosen, assessment.at).values()
-    bad = () if leave_line else harmful(found)
-    if not bad:
-        return ()
-    subjects = (f"{effect.id}: {effect.outcome}: {effect.causes[0].message}" for effect in bad)
-    return (
-        refusal(
-            "leaves-hotpatch-line",
-            "An update would not keep the machine on the hotpatch line, or nobody knows whether it would; exclude it, "
-            "or say --leave-line. Nothing was installed.",
-            *subjects,
-        ),
-    )
+    return () if leave_line else line_reasons(found)
 
 
 def agent_reasons(agent: UpdateAgent) -> tuple[Reason, ...]:
@@ -188,7 +178,7 @@ def _line_reasons(found: Found, facts: MachineFacts, program: Program, now: date
 def _without(found: Found, facts: MachineFacts, program: Program, now: datetime) -> tuple[Level, Level] | None:
     """Return the level before and after; None where the update does not touch the line."""
     channel, windows = line_channel(facts, program, now), facts.windows
-    if channel is None or windows is None or is_outside(found, channel):
+    if channel is None or windows is None or is_outside(found.offer, channel):
         return None
     kept = None if windows.updates is None else tuple(u for u in windows.updates if u.kb not in found.kbs)
     rest = replace(windows, updates=kept, revision=None)  # its build would be another, which is not known here
