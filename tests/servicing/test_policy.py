@@ -43,10 +43,13 @@ DAY = "[[window]]\nname='w'\nrule='FREQ=DAILY'\nstart=2026-01-01T02:00:00\nminut
             "policy: window 'w': one recurrence, not a set",
         ),
         ("[[freeze]]\nname='f'\nfirst=2026-02-02\nlast=2026-02-01", "policy: freeze 'f' ends before it begins"),
-        ("mode = 'sometimes'", "policy: Invalid enum value 'sometimes'"),
-        ("window = []", "policy: Expected `array` of length >= 1"),
-        (DAY.replace("minutes=60", f"minutes={7 * 24 * 60 + 1}"), "policy: Expected `int` <= 10080"),
-        (DAY + "days_after = 36501", "policy: Expected `int` <= 36500"),
+        ("mode = 'sometimes'", "policy: not a maintenance policy: Invalid enum value 'sometimes'"),
+        ("window = []", "policy: not a maintenance policy: Expected `array` of length >= 1"),
+        (
+            DAY.replace("minutes=60", f"minutes={7 * 24 * 60 + 1}"),
+            "policy: not a maintenance policy: Expected `int` <= 10080",
+        ),
+        (DAY + "days_after = 36501", "policy: not a maintenance policy: Expected `int` <= 36500"),
         ("x", "policy: "),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import string
 from datetime import UTC, date, datetime
@@ -10,10 +12,14 @@ from pathlib import Path
 import pytest
 from babel.messages.pofile import read_po
 
-from hotmend.model.errors import UsageError
+from hotmend.cli.errors import error_told
+from hotmend.cli.main import run
+from hotmend.model.errors import InputError, UsageError
 from hotmend.reference.texts import Reader, language_of
 from hotmend.servicing.message import message
-from tests.servicing.texts import SOURCE, texts
+from tests.servicing.texts import SOURCE, sources, texts, untranslatable
+from tests.servicing.traces import CASES
+from tests.traceability import ROOT
 
 GERMAN = SOURCE / "reference" / "locale" / "de.po"
 
@@ -67,3 +73,64 @@ def test_values_are_written_in_the_readers_language() -> None:
 )
 def test_the_locale_decides(environment: dict[str, str], language: str) -> None:
     assert language_of(environment) == language
+
+
+def test_no_error_is_put_together_before_it_can_be_translated() -> None:
+    assert [place for path in sources() for place in untranslatable(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["check", f"{CASES}/none.json"],
+            [f"{CASES}/none.json: lässt sich nicht lesen: No such file or directory"],
+        ),
+        (
+            ["check", f"{CASES}/lists.toml"],
+            ["nicht die Fakten einer Maschine: JSON is malformed", "docs/facts.md beschreibt die Form"],
+        ),
+        (
+            ["check", f"{CASES}/vsm-off.json", "--at", "yesterday"],
+            ["--at: kein Zeitpunkt: yesterday", "zum Beispiel 2025-10-20T08:00+02:00"],
+        ),
+        (
+            ["check", f"{CASES}/vsm-off.json", "--policy", f"{CASES}/debian-12.csv"],
+            [f"{CASES}/debian-12.csv: keine Wartungsregel: "],
+        ),
+        (
+            ["check", f"{CASES}/vsm-off.json", "--calendar", f"{CASES}/lists.toml"],
+            ["lists.toml: Spalten fehlen: ", "build"],
+        ),
+        (["check"], ["'FACTS.json' fehlt", "siehe hotmend check --help"]),
+        (["check", "--nothing"], ["es gibt keine Option --nothing"]),
+        (["calendar", "--since", "soon"], ["--since: kein Tag: soon"]),
+        (["calendar", "--channel", "Windows 3.1"], ["kein Kanal heißt 'Windows 3.1'", "es gibt "]),
+        (["windows", "apply", "moon"], ["'{vsm|", "nötig ist eines von vsm, licence-bug-option-1"]),
+        (["windows", "apply", "vsm"], ["das geht nur auf einer Windows-Maschine"]),
+        (["windows", "policy", "--facts", f"{CASES}/debian-on-line.json"], ["nicht die Fakten einer Windows-Maschine"]),
+        (["arc", "--id", "/moon", "status"], ["nicht die ID einer Maschine: /moon", "wie sie im Portal steht"]),
+    ],
+)
+def test_errors_of_input_are_told_in_the_readers_language(
+    arguments: list[str], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.chdir(ROOT):
+        assert run([*arguments, "--language", "de"]) in {1, 2}
+        german = capsys.readouterr().err
+        assert [text for text in told if text not in german] == []
+        run([*arguments, "--language=en", "--json"])
+    english = capsys.readouterr()
+    assert english.err != german
+    if english.out:
+        assert english.err.startswith(f"hotmend: {json.loads(english.out)['error']}")
+
+
+def test_an_error_keeps_its_words_where_there_is_no_translation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGUAGE", "de")
+    assert run(["inspect", "nowhere.hotpatch"]) == 1
+    assert capsys.readouterr().err == "hotmend: nowhere.hotpatch: No such file or directory\n"
+    assert error_told(InputError("{a} and {b}", a="x", b=date(2026, 3, 1)), Reader("de"))[0] == "x and 1. März 2026"
+    assert error_told(InputError("as it is: {}", "{too}"), Reader("de")) == ("as it is: {}", "{too}")

@@ -12,6 +12,7 @@ from hotmend.windows.regfile import HEADER, decode_reg, encode_reg
 from hotmend.windows.registry import Kind, Value, check_key, local_machine
 from hotmend.windows.remedies import client_policy
 from hotmend.windows.vsm import systeminfo_status
+from tests.servicing.machines import BUSY
 
 _letters = st.characters(codec="utf-8", exclude_characters="\0")
 _text = st.text(_letters, max_size=40)
@@ -27,11 +28,13 @@ _keys = st.lists(st.text("aB9 ._-", min_size=1, max_size=8), min_size=1, max_siz
 )
 
 
+@BUSY
 @given(st.dictionaries(_keys, st.dictionaries(_names, _values, max_size=5), max_size=3))
 def test_what_is_written_reads_back(keys: dict[str, dict[str, Value | None]]) -> None:
     assert decode_reg(encode_reg(keys)) == keys
 
 
+@BUSY
 @given(st.binary(max_size=200))
 def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
     for prefix in (b"", f"{HEADER}\r\n\r\n".encode(), f"{HEADER}\n[HKEY_LOCAL_MACHINE\\a]\n".encode()):

@@ -35,7 +35,8 @@ from hotmend.arc.machine import (
     Wanted,
     Where,
 )
-from hotmend.model.errors import PermissionRefusedError, RemoteError, UsageError
+from hotmend.model.errors import HotmendError, PermissionRefusedError, RemoteError, UsageError
+from hotmend.servicing.message import N_
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 RETRIES: Final = 4
@@ -95,7 +96,9 @@ def connect(
     where = urlsplit(endpoint or "https://management.azure.com")
     if where.scheme != "https":
         if where.scheme != "http" or where.hostname not in LOOPBACK or not token:
-            raise UsageError(f"{endpoint}: plain HTTP only to this machine, and with a token", "use https")
+            raise UsageError(
+                "{endpoint}: plain HTTP only to this machine, and with a token", "use https", endpoint=endpoint
+            )
         options["authentication_policy"] = _Bearer(token)
     credential: Any = StaticToken(token) if token else _default_credential()
     if endpoint is not None:
@@ -107,7 +110,9 @@ def _default_credential() -> Any:
     try:
         from azure.identity import DefaultAzureCredential
     except ImportError as error:
-        raise UsageError("azure-identity is missing", "python -m pip install 'hotmend[arc]'") from error
+        raise UsageError(
+            "this Python lacks {name}", "run {command}", name=error.name, command="python -m pip install 'hotmend[arc]'"
+        ) from error
     return DefaultAzureCredential()
 
 
@@ -130,9 +135,9 @@ class Connector:
             RemoteError: there is none, or the service fails.
             PermissionRefusedError: the credential may not.
         """
-        with _told(f"machine {where.name}"):
+        with _told(N_("machine"), where):
             found = self._client.machines.get(where.resource_group, where.name, expand="instanceView")
-        with _told(f"licence profile of {where.name}"):
+        with _told(N_("licence profile of"), where):
             try:
                 profile = self._client.license_profiles.get(where.resource_group, where.name)
             except ResourceNotFoundError:
@@ -145,7 +150,7 @@ class Connector:
         A profile that exists is patched, so that what else it says stays; one that does not is made.
         """
         where = machine.where
-        with _told(f"licence profile of {where.name}", begins="switching Hotpatch"):
+        with _told(N_("licence profile of"), where, begins=True):
             if machine.licence.product is None:
                 begun: Any = self._client.license_profiles.begin_create_or_update(
                     where.resource_group, where.name, _new_profile(machine.location, enable=enable)
@@ -154,67 +159,74 @@ class Connector:
                 begun = self._client.license_profiles.begin_update(
                     where.resource_group, where.name, _changed_profile(enable=enable)
                 )
-        return _licence(self._followed(begun, "switching Hotpatch"))
+        return _licence(self._followed(begun, N_("licence profile of"), where))
 
     def assess(self, where: Where) -> Assessed:
         """Let the machine look for updates."""
-        with _told(f"assessment of {where.name}", begins="the assessment"):
+        with _told(N_("assessment of"), where, begins=True):
             begun = self._client.machines.begin_assess_patches(where.resource_group, where.name)
-        return _assessed(self._followed(begun, "the assessment"))
+        return _assessed(self._followed(begun, N_("assessment of"), where))
 
     def install(self, where: Where, wanted: Wanted) -> Installed:
         """Let the machine install updates."""
-        with _told(f"installation on {where.name}", begins="the installation"):
+        with _told(N_("installation on"), where, begins=True):
             begun = self._client.machines.begin_install_patches(where.resource_group, where.name, _parameters(wanted))
-        return _installed(self._followed(begun, "the installation"))
+        return _installed(self._followed(begun, N_("installation on"), where))
 
-    def _followed(self, poller: Any, what: str) -> Any:
+    def _followed(self, poller: Any, what: str, where: Where) -> Any:
         """Return the result of a long-running call.
 
         Raises:
             RemoteError: it failed, or takes longer than it is followed.
         """
-        with _told(what):
+        with _told(what, where):
             poller.wait(self._seconds_max)
             if not poller.done():
                 raise RemoteError(
-                    f"{what} has begun and is not done after {self._seconds_max:.0f} s",
+                    "{what} {name}: has begun and is not done after {seconds} s",
                     "it goes on there; hotmend arc status says how far it is",
+                    what=what,
+                    name=where.name,
+                    seconds=round(self._seconds_max),
                 )
             return poller.result()
 
 
 @contextlib.contextmanager
-def _told(subject: str, *, begins: str = "") -> Iterator[None]:
-    """Turn what the SDK raises into an error a person can act on; `begins` is what the call would have begun."""
+def _told(what: str, where: Where, *, begins: bool = False) -> Iterator[None]:
+    """Turn what the SDK raises into an error a person can act on; `begins`: the call would have begun something."""
+
+    def told(kind: type[HotmendError], said: str, hint: str = "", **values: object) -> HotmendError:
+        return kind(N_("{what} {name}: {said}"), hint, what=what, name=where.name, said=said, **values)
+
     try:
         yield
     except ClientAuthenticationError as error:
-        raise PermissionRefusedError(f"{subject}: {_said(error)}", "sign in, for example by az login") from error
+        raise told(PermissionRefusedError, _said(error), N_("sign in, for example by az login")) from error
     except (ServiceResponseError, IncompleteReadError) as error:
-        hint = f"whether {begins} has begun is not known; look at hotmend arc status first" if begins else "try again"
-        raise RemoteError(f"{subject}: the connection was cut before the answer", hint) from error
+        unclear = N_("whether it has begun is not known; look at hotmend arc status first")
+        hint = unclear if begins else N_("try again")
+        raise told(RemoteError, N_("the connection was cut before the answer"), hint) from error
     except HttpResponseError as error:
-        raise _refused(subject, error) from error
+        kind, hint = _REFUSALS.get(error.status_code or 0, (RemoteError, ""))
+        wait = getattr(error.response, "headers", {}).get("Retry-After")
+        if error.status_code == _THROTTLED and wait:
+            hint = N_("try again in {wait} s")
+        raise told(kind, _said(error), hint, wait=wait) from error
     except ServiceRequestError as error:
-        raise RemoteError(f"{subject}: not reached: {error.message}", "nothing was begun; try again") from error
+        raise told(RemoteError, error.message, N_("it was not reached, and nothing was begun; try again")) from error
     except AzureError as error:
-        raise RemoteError(f"{subject}: {error.message}") from error
+        raise told(RemoteError, error.message) from error
 
 
-def _refused(subject: str, error: HttpResponseError) -> RemoteError | PermissionRefusedError:
-    text, headers = _said(error), getattr(error.response, "headers", {})
-    match error.status_code:
-        case 403:
-            return PermissionRefusedError(f"{subject}: {text}", "the role of this account does not allow it")
-        case 404:
-            return RemoteError(f"{subject}: there is none: {text}", "is the subscription or resource group another?")
-        case 409:
-            return RemoteError(f"{subject}: {text}", "another operation is going on; try again when it is done")
-        case 429:
-            wait = headers.get("Retry-After")
-            return RemoteError(f"{subject}: throttled: {text}", f"try again in {wait} s" if wait else "try again later")
-    return RemoteError(f"{subject}: {text}")
+_THROTTLED: Final = 429
+_REFUSALS: Final[dict[int, tuple[type[HotmendError], str]]] = {
+    403: (PermissionRefusedError, N_("the role of this account does not allow it")),
+    404: (RemoteError, N_("is the subscription or resource group another?")),
+    409: (RemoteError, N_("another operation is going on; try again when it is done")),
+    _THROTTLED: (RemoteError, N_("it is throttled; try again later")),
+}
+"""Status of an answer to the error it becomes, and its hint."""
 
 
 def _said(error: HttpResponseError) -> str:
@@ -251,6 +263,7 @@ def _parameters(wanted: Wanted) -> models.MachineInstallPatchesParameters:
             kb_numbers_to_include=list(wanted.include),
             kb_numbers_to_exclude=list(wanted.exclude),
             exclude_kbs_requiring_reboot=wanted.without_reboot,
+            max_patch_publish_date=wanted.published_until,
         ),
     )
 

@@ -57,7 +57,7 @@ class Where:
         """Check the parts: they become a path."""
         for part in (self.subscription, self.resource_group, self.name):
             if not _PART.fullmatch(part) or part.endswith("."):
-                raise InputError(f"not a name that Azure takes: {part!r}")
+                raise InputError("not a name that Azure takes: '{name}'", name=part)
 
     @property
     def id(self) -> str:
@@ -75,7 +75,9 @@ def where_of(text: str) -> Where:
     match = _ID.fullmatch(text)
     if match is None:
         raise InputError(
-            f"not the id of a machine: {text[:200]}", "/subscriptions/../machines/NAME, as the portal has it"
+            "not the id of a machine: {text}",
+            "/subscriptions/../machines/NAME, as the portal has it",
+            text=text[:200],
         )
     return Where(*match.groups())
 
@@ -152,6 +154,7 @@ class Wanted:
         without_reboot: leave out what needs a reboot.
         reboot: `IfRequired`, `Never`, `Always`.
         duration: the most that it may take, 60 to 235 minutes.
+        published_until: nothing that was published later; None: whatever is offered.
 
     Raises:
         InputError: a duration out of these limits, or nothing wanted.
@@ -163,17 +166,19 @@ class Wanted:
     without_reboot: bool = False
     reboot: str = "Never"
     duration: timedelta = field(default=timedelta(minutes=120))
+    published_until: datetime | None = None
 
     def __post_init__(self) -> None:
         """Check what the API would refuse."""
         if not DURATION_MIN <= self.duration <= DURATION_MAX:
             raise InputError(
-                f"an installation may take 60 to 235 minutes, not {self.duration.total_seconds() / 60:.0f}"
+                "an installation may take 60 to 235 minutes, not {minutes}",
+                minutes=round(self.duration.total_seconds() / 60),
             )
         if not self.classifications and not self.include:
             raise InputError("nothing is wanted: no classification and no update")
         if self.reboot not in REBOOT_SETTINGS.values():
-            raise InputError(f"no reboot setting: {self.reboot}")
+            raise InputError("no reboot setting: {name}", name=self.reboot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,9 @@ def calendar_command(
     calendar = program(calendar_files(calendars)).calendar
     for name in channels:
         if name not in calendar.channels:
-            raise UsageError(f"no channel is called {name!r}", f"there are {', '.join(calendar.channels)}")
+            raise UsageError(
+                "no channel is called '{name}'", "there are {names}", name=name, names=", ".join(calendar.channels)
+            )
     first = _day(since)
     releases = sorted(
         (each for name in channels or calendar.channels for each in calendar.releases(name) if each.day >= first),
@@ -83,7 +85,9 @@ def _day(text: str | None) -> date:
     try:
         return date.fromisoformat(text) if text else date.min
     except ValueError:
-        raise UsageError(f"--since: not a day: {text}", "for example 2025-10-01") from None
+        raise UsageError(
+            "{option}: not a day: {text}", "for example {example}", option="--since", text=text, example="2025-10-01"
+        ) from None
 
 
 def _print(releases: list[Release], form: str, reader: Reader) -> None:

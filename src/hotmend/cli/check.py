@@ -107,7 +107,7 @@ def _read(path: Path, bytes_max: int) -> bytes:
         with path.open("rb") as source:
             return source.read(bytes_max + 1)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError("{source}: cannot be read: {why}", source=str(path), why=error.strerror) from error
 
 
 def _moment(text: str | None) -> datetime:
@@ -116,7 +116,13 @@ def _moment(text: str | None) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--at: not a time: {text}", "for example 2025-10-20T08:00+02:00") from None
+        raise UsageError(
+            "{option}: not a time: {text}",
+            "for example {example}",
+            option="--at",
+            text=text,
+            example="2025-10-20T08:00+02:00",
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import os
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hotmend import __version__
+from hotmend.cli.errors import error_told, usage_told
 from hotmend.cli.output import ExitCode, print_error
 from hotmend.model.errors import HotmendError, UsageError
+
+if TYPE_CHECKING:
+    from hotmend.reference.texts import Reader
 
 INTERRUPTED = 130
 """Exit code after control-C, as shells have it."""
@@ -94,20 +99,32 @@ def run(arguments: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a person must not see a traceback
-        message, hint, code = _explain(error)
+        message, hint, code = _explain(error, _reader(given))
         print_error(message, hint, as_json="--json" in given)
         return code
 
 
-def _explain(error: BaseException) -> tuple[str, str, int]:
+def _reader(given: list[str]) -> Reader | None:
+    """Return who reads the errors; None: in English, which needs no catalogue."""
+    try:
+        from hotmend.reference.texts import LANGUAGES, Reader, language_of
+
+        asked = [value for option, value in itertools.pairwise(given) if option == "--language"]
+        asked += [option.partition("=")[2] for option in given if option.startswith("--language=")]
+        language = next((each for each in asked if each in LANGUAGES), None) or language_of()
+        return None if language == "en" else Reader(language)
+    except Exception:  # noqa: BLE001 - an error in English is better than none
+        return None
+
+
+def _explain(error: BaseException, reader: Reader | None) -> tuple[str, str, int]:
     """Return message, hint and exit code for whatever ended the command."""
     match error:
         case click.UsageError():
-            where = error.ctx.command_path if error.ctx else "hotmend"
-            return error.format_message(), f"see {where} --help", ExitCode.USAGE
+            return *usage_told(error, reader), ExitCode.USAGE
         case HotmendError():
             code = ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED
-            return str(error), error.hint, code
+            return *error_told(error, reader), code
         case click.ClickException():
             return error.format_message(), "", ExitCode.FAILED
         case KeyboardInterrupt() | click.Abort():

@@ -19,7 +19,7 @@ import click
 
 from hotmend.cli.output import ExitCode
 from hotmend.reference.texts import LANGUAGES, Reader, language_of
-from hotmend.servicing.prerequisites import N_
+from hotmend.servicing.message import N_
 from hotmend.windows.remedies import NAMES
 from hotmend.windows.updates import CLASS_NAMES
 from hotmend.windows.work import REBOOT_SETTINGS

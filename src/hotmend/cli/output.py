@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -81,11 +81,11 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def print_reasons(reasons: Iterable[ReasonShape], indent: str = "  ") -> None:
-    """Print reasons with their subjects, each under its code."""
+def print_reasons(reasons: Iterable[ReasonShape], indent: str = "  ", say: Callable[[str], str] = str) -> None:
+    """Print reasons with their subjects, each under its code; `say` translates the words around them."""
     for reason in reasons:
         mark = "refused" if reason.severity == Severity.REFUSAL else "note"
-        click.echo(f"{indent}{mark}: {reason.sentence} [{reason.code}]")
+        click.echo(f"{indent}{say(mark)}: {reason.sentence} [{reason.code}]")
         if reason.subjects:
             click.echo(f"{indent}  {_subjects_text(reason.subjects)}")
 

@@ -123,5 +123,5 @@ def _report(remedy: str, outcome: Outcome, actions: Actions, reader: Reader, as_
         click.echo(f"  {sentence}")
     for name in exports:
         click.echo(f"  {say('as it was')}: {name}")
-    print_reasons(shape.reasons)
+    print_reasons(shape.reasons, say=say)
     return ExitCode.REFUSED if outcome.refused else ExitCode.DONE

@@ -244,7 +244,7 @@ def _policy(
 def _kb(text: str) -> str:
     match = re.fullmatch(r"(?:KB)?([0-9]{6,8})", text, re.IGNORECASE)
     if match is None:
-        raise UsageError(f"not a KB: {text}", "for example KB5066835")
+        raise UsageError("not a KB: {text}", "for example {example}", text=text, example="KB5066835")
     return f"KB{match[1]}"
 
 
@@ -338,7 +338,7 @@ def _print_work(shape: WorkShape, reader: Reader) -> None:
         click.echo(say("A reboot is due; it completes this."))
     if shape.result is None and not shape.reasons and not shape.chosen:
         click.echo(say("nothing to do"))
-    print_reasons(shape.reasons)
+    print_reasons(shape.reasons, say=say)
 
 
 def _report_rollback(rolled: Rolled, reader: Reader, as_json: bool) -> int:
@@ -360,7 +360,7 @@ def _report_rollback(rolled: Rolled, reader: Reader, as_json: bool) -> int:
             click.echo(f"  {sentence}")
         if shape.reboot_ordered:
             click.echo(reader.text("A reboot is ordered."))
-        print_reasons(shape.reasons)
+        print_reasons(shape.reasons, say=reader.text)
     if rolled.refused:
         return ExitCode.REFUSED
     return ExitCode.FAILED if shape.state == "failed" else ExitCode.DONE

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 
 class HotmendError(Exception):
-    """Something failed; the message says what, and `hint` what a person can do about it."""
+    """Something failed; the message says what, and `hint` what a person can do about it.
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+    Where values are given, message and hint have places for them, `{name}`, and are what translations are looked up by;
+    without values both are taken as they are.
+
+    Attributes:
+        text, hint_text: message and hint before the values are put in.
+        values: by name: str, int, date, datetime or a tuple of str.
+        hint: in English, with its values.
+    """
+
+    def __init__(self, text: str, hint: str = "", /, **values: object) -> None:
+        super().__init__(text.format(**values) if values else text)
+        self.text, self.hint_text, self.values = text, hint, values
+        self.hint = hint.format(**values) if values else hint
 
 
 class UsageError(HotmendError):

@@ -35,7 +35,9 @@ class Reader:
             UsageError: there are no texts in this language.
         """
         if language not in LANGUAGES:
-            raise UsageError(f"no texts in {language!r}", f"there are texts in {', '.join(LANGUAGES)}")
+            raise UsageError(
+                "no texts in '{language}'", "there are {names}", language=language, names=", ".join(LANGUAGES)
+            )
         self.language = language
         self._locale = Locale.parse(_LOCALES[language])
         self._texts = _translations(language)

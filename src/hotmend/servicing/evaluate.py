@@ -40,7 +40,9 @@ class Program:
         for product in self.catalogue.product:
             unknown = [name for name in product.needs if name not in CHECKS]
             if unknown:
-                raise InputError(f"product {product.id}: no prerequisite is called {unknown[0]!r}")
+                raise InputError(
+                    "product {product}: no prerequisite is called '{name}'", product=product.id, name=unknown[0]
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import msgspec
 
 from hotmend.model.errors import InputError
 from hotmend.servicing.facts import MachineFacts
+from hotmend.servicing.message import N_
 
 FACTS_BYTES_MAX: Final = 8 << 20
-_HINT: Final = "docs/facts.md describes the form; a field that is not known is left out"
+FORM_HINT: Final = N_("docs/facts.md describes the form; a field that is not known is left out")
 
 _decoder = msgspec.json.Decoder(MachineFacts)
 _encoder = msgspec.json.Encoder()
@@ -28,15 +29,20 @@ def facts_decode(data: bytes, source: str = "facts") -> MachineFacts:
         InputError: too large, not JSON, not this form (the message names the field), or of no one platform.
     """
     if len(data) > FACTS_BYTES_MAX:
-        raise InputError(f"{source}: {len(data)} bytes, more than the limit of {FACTS_BYTES_MAX}", _HINT)
+        raise InputError("{source}: larger than {limit} bytes", FORM_HINT, source=source, limit=FACTS_BYTES_MAX)
     try:
         facts = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: {error}", _HINT) from error
+        raise InputError("{source}: not facts of a machine: {why}", FORM_HINT, source=source, why=str(error)) from error
     if (facts.windows is None) == (facts.linux is None):
-        raise InputError(f"{source}: needs `windows` or `linux`, and not both", _HINT)
+        raise InputError("{source}: needs `windows` or `linux`, and not both", FORM_HINT, source=source)
     if facts.time_zone is not None and facts.time_zone not in _zones():
-        raise InputError(f"{source}: no time zone is called {facts.time_zone!r} - at `$.time_zone`", _HINT)
+        raise InputError(
+            "{source}: no time zone is called '{name}' - at `$.time_zone`",
+            FORM_HINT,
+            source=source,
+            name=facts.time_zone,
+        )
     return facts
 
 

@@ -250,14 +250,14 @@ def issues_parse(text: str, source: str = "known issues") -> tuple[KnownIssue, .
         InputError: too large, not TOML, not this form, or a condition asks for a fact that does not exist.
     """
     if len(text) > ISSUES_BYTES_MAX:
-        raise InputError(f"{source}: larger than {ISSUES_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=ISSUES_BYTES_MAX)
     try:
         issues = msgspec.convert(tomllib.loads(text), KnownIssues).issue
         for issue in issues:
             for condition in _conditions(issue):
                 _check(condition)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError("{source}: {why}", source=source, why=str(error)) from error
     return issues
 
 

@@ -126,33 +126,39 @@ def policy_parse(text: str, source: str = "policy") -> Policy:
             before it begins.
     """
     if len(text) > POLICY_BYTES_MAX:
-        raise InputError(f"{source}: larger than {POLICY_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=POLICY_BYTES_MAX)
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy)
         for window in policy.window:
-            _recurrence(window)
+            _recurrence(window, source)
         for freeze in policy.freeze:
             if freeze.last < freeze.first:
-                raise ValueError(f"freeze {freeze.name!r} ends before it begins")
+                raise InputError("{source}: freeze '{name}' ends before it begins", source=source, name=freeze.name)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError("{source}: not a maintenance policy: {why}", source=source, why=str(error)) from error
     return policy
 
 
-def _recurrence(window: Window) -> rrule:
+def _recurrence(window: Window, source: str = "policy") -> rrule:
     """Return the recurrence of a window.
 
     Raises:
-        ValueError: it is none, or comes more than once a day.
+        InputError: it is none, or comes more than once a day.
     """
     if any(word in window.rule.upper() for word in _TOO_OFTEN):
-        raise ValueError(f"window {window.name!r}: more than one a day")
+        raise InputError("{source}: window '{name}': more than one a day", source=source, name=window.name)
     try:
         found = rrulestr(window.rule, dtstart=window.start)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"window {window.name!r}: {window.rule!r} is no recurrence: {error}") from error
+        raise InputError(
+            "{source}: window '{name}': '{rule}' is no recurrence: {why}",
+            source=source,
+            name=window.name,
+            rule=window.rule,
+            why=str(error),
+        ) from error
     if not isinstance(found, rrule):
-        raise ValueError(f"window {window.name!r}: one recurrence, not a set")  # noqa: TRY004 - of the text, not its type
+        raise InputError("{source}: window '{name}': one recurrence, not a set", source=source, name=window.name)
     return found
 
 

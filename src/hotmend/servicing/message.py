@@ -35,6 +35,11 @@ class Cause(msgspec.Struct, frozen=True):
     message: Message
 
 
+def N_(text: str) -> str:  # noqa: N802 - the name gettext's tools know
+    """Mark a text for translation and return it."""
+    return text
+
+
 def message(text: str, **values: object) -> Message:
     """Return a message. The name is what the extraction of texts to translate looks for."""
     return Message(text, values)

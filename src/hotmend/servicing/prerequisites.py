@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from hotmend.servicing.facts import Linux, MachineFacts, Windows
-from hotmend.servicing.message import Cause, Message, message
+from hotmend.servicing.message import N_, Cause, Message, message
 from hotmend.servicing.products import Catalogue, Product
 from hotmend.servicing.releases import Calendar
 
@@ -405,11 +405,6 @@ def _entitlement(setting: Setting) -> Check:
     holds = linux.entitled_until > setting.now
     text = message("The entitlement ends on {day}.", day=linux.entitled_until.date())
     return Check("entitlement", holds, text, "" if holds else "entitlement")
-
-
-def N_(text: str) -> str:  # noqa: N802 - the name gettext's tools know
-    """Mark a text for translation and return it."""
-    return text
 
 
 CHECKS: Final[dict[str, Callable[[Setting], Check]]] = {

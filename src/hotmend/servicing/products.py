@@ -172,14 +172,14 @@ def catalogue_parse(text: str, source: str = "catalogue") -> Catalogue:
         InputError: too large, not TOML, not this form, or something in it refers to what it does not have.
     """
     if len(text) > CATALOGUE_BYTES_MAX:
-        raise InputError(f"{source}: larger than {CATALOGUE_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=CATALOGUE_BYTES_MAX)
     try:
         catalogue = msgspec.convert(tomllib.loads(text), Catalogue)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError("{source}: {why}", source=source, why=str(error)) from error
     complaint = next(_complaints(catalogue), "")
     if complaint:
-        raise InputError(f"{source}: {complaint}")
+        raise InputError("{source}: {why}", source=source, why=complaint)
     return catalogue
 
 

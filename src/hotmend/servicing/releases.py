@@ -137,7 +137,9 @@ class Calendar:
             self._channels.setdefault(release.channel, []).append(release)
             known = self._ids.setdefault(release.channel, {})
             if release.id in known:
-                raise InputError(f"calendar: {release.id} stands twice in {release.channel}")
+                raise InputError(
+                    "calendar: {update} stands twice in {channel}", update=release.id, channel=release.channel
+                )
             if release.id:
                 known[release.id] = release
 
@@ -188,11 +190,11 @@ def calendar_rows(text: str, source: str = "calendar") -> tuple[Release, ...]:
         InputError: too large, a column is missing, or a row does not fit; the message has the line.
     """
     if len(text) > CALENDAR_BYTES_MAX:
-        raise InputError(f"{source}: larger than {CALENDAR_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=CALENDAR_BYTES_MAX)
     reader = csv.DictReader(io.StringIO(text))
     missing = set(CALENDAR_COLUMNS) - set(reader.fieldnames or ())
     if missing:
-        raise InputError(f"{source}: columns are missing: {', '.join(sorted(missing))}")
+        raise InputError("{source}: columns are missing: {names}", source=source, names=", ".join(sorted(missing)))
     rows: list[Release] = []
     try:
         for row in reader:
@@ -200,7 +202,9 @@ def calendar_rows(text: str, source: str = "calendar") -> tuple[Release, ...]:
                 raise ValueError(f"more than {ROWS_MAX} rows")
             rows.append(_release(row))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{source}: line {reader.line_num}: {error}") from error
+        raise InputError(
+            "{source}: line {number}: {why}", source=source, number=reader.line_num, why=str(error)
+        ) from error
     return tuple(rows)
 
 

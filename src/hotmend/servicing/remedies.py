@@ -42,9 +42,9 @@ def remedies_parse(text: str, source: str = "remedies") -> dict[str, Remedy]:
         InputError: too large, not TOML, or not this form.
     """
     if len(text) > REMEDIES_BYTES_MAX:
-        raise InputError(f"{source}: larger than {REMEDIES_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=REMEDIES_BYTES_MAX)
     try:
         found = msgspec.convert(tomllib.loads(text), _Remedies).remedy
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError("{source}: {why}", source=source, why=str(error)) from error
     return {remedy.id: remedy for remedy in found}

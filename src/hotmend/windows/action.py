@@ -142,8 +142,13 @@ def key_tree(registry: Registry, key: str) -> dict[str, dict[str, Value]]:
 
 def _load(path: Path) -> Action:
     if path.stat().st_size > RECORD_BYTES_MAX:
-        raise InputError(f"{path}: larger than {RECORD_BYTES_MAX} bytes")
+        raise InputError("{source}: larger than {limit} bytes", source=str(path), limit=RECORD_BYTES_MAX)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Action)
     except msgspec.DecodeError as error:
-        raise InputError(f"{path}: {error}", "the record is damaged; its exports are in the same folder") from error
+        raise InputError(
+            "{source}: {why}",
+            "the record is damaged; its exports are in the same folder",
+            source=str(path),
+            why=str(error),
+        ) from error

@@ -24,11 +24,11 @@ def enabled_writes(data: bytes, source: str = "policy definition") -> tuple[Writ
         InputError: too large, not such a file, or with a document type declaration (entities could grow without end).
     """
     if len(data) > ADMX_BYTES_MAX or b"<!DOCTYPE" in data.replace(b"\0", b"").upper():
-        raise InputError(f"{source}: too large, or with a document type declaration")
+        raise InputError("{source}: too large, or with a document type declaration", source=source)
     try:
         root = ElementTree.fromstring(data)  # noqa: S314 - without declarations there are no entities to expand
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError("{source}: {why}", source=source, why=str(error)) from error
     return tuple(_write(policy, source) for policy in root.iterfind(".//{*}policies/{*}policy") if _sets_one(policy))
 
 
@@ -47,5 +47,7 @@ def _write(policy: ElementTree.Element, source: str) -> Write:
         elif text is not None and text.text:
             value = Value.text(text.text)
         else:
-            raise InputError(f"{source}: policy {policy.get('name')}: what Enabled sets is not understood")
+            raise InputError(
+                "{source}: policy {name}: what Enabled sets is not understood", source=source, name=policy.get("name")
+            )
     return Write(f"HKLM\\{policy.attrib['key']}", policy.attrib["valueName"], value)

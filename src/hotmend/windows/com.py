@@ -46,9 +46,11 @@ def com_errors(subject: str) -> Iterator[None]:
         if details:  # what the object itself says: source, text, help file, context, its own code
             code, text = details[5] or code, details[2] or text
         number = int(code or 0) & 0xFFFFFFFF
-        told = f"{subject}: {code_text(number)} {text or ''}".strip()
+        said = f"{code_text(number)} {text or ''}".strip()
         if number == _ACCESS_DENIED:
-            raise PermissionRefusedError(told, "run it as an administrator") from error
-        raise SystemCallError(told) from error
+            raise PermissionRefusedError(
+                "{source}: {why}", "run it as an administrator", source=subject, why=said
+            ) from error
+        raise SystemCallError("{source}: {why}", source=subject, why=said) from error
     except AttributeError as error:
-        raise SystemCallError(f"{subject}: has no {error}") from error
+        raise SystemCallError("{source}: has no {name}", source=subject, name=str(error)) from error

@@ -227,10 +227,12 @@ def _put(machine: Machine, key: str, name: str, value: Value | None) -> None:
         machine.write(key, name, value)
     if value_or_none(machine, key, name) != value:
         raise SystemCallError(
-            f"{key}\\{name}: reads back otherwise than it was written", "something else writes it, too"
+            "{name}: reads back otherwise than it was written",
+            "something else writes it, too",
+            name=f"{key}\\{name}",
         )
     if not siblings.items() <= _siblings(machine, key, name).items():
-        raise SystemCallError(f"{key}: other values changed at the same time", "compare with the exported file")
+        raise SystemCallError("{key}: other values changed at the same time", "compare with the exported file", key=key)
 
 
 def _siblings(machine: Machine, key: str, name: str) -> dict[str, Value]:

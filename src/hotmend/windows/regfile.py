@@ -40,21 +40,21 @@ def decode_reg(data: bytes, source: str = "file") -> dict[str, dict[str, Value |
         InputError: too large, not such a file, a key that is not of the local machine, or one that is to be removed.
     """
     if len(data) > FILE_BYTES_MAX:
-        raise InputError(f"{source}: {len(data)} bytes, more than the limit of {FILE_BYTES_MAX}")
+        raise InputError("{source}: larger than {limit} bytes", source=source, limit=FILE_BYTES_MAX)
     try:
         text = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig", "surrogatepass")
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: neither UTF-16 nor UTF-8") from error
+        raise InputError("{source}: neither UTF-16 nor UTF-8", source=source) from error
     lines = _logical_lines(text)
     if next(lines, "") != HEADER:
-        raise InputError(f"{source}: does not begin with '{HEADER}'")
+        raise InputError("{source}: does not begin with '{header}'", source=source, header=HEADER)
     keys: dict[str, dict[str, Value | None]] = {}
     current: dict[str, Value | None] | None = None
     for line in lines:
         if line.startswith("["):
             current = keys.setdefault(_key(line, source), {})
         elif current is None:
-            raise InputError(f"{source}: a value before any key: {line[:60]}")
+            raise InputError("{source}: a value before any key: {line}", source=source, line=line[:60])
         else:
             name, value = _value(line, source)
             current[name] = value
@@ -76,17 +76,19 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 def _key(line: str, source: str) -> str:
     if not line.endswith("]"):
-        raise InputError(f"{source}: {line[:60]}: the key is cut off")
+        raise InputError("{source}: {line}: the key is cut off", source=source, line=line[:60])
     name = line[1:-1]
     if name.startswith("-"):
-        raise InputError(f"{source}: {line}: would remove a key", 'remove values one by one: "NAME"=-')
+        raise InputError(
+            "{source}: {line}: would remove a key", 'remove values one by one: "NAME"=-', source=source, line=line
+        )
     return check_key(name)
 
 
 def _value(line: str, source: str) -> tuple[str, Value | None]:
     match = _NAMED.fullmatch(line)
     if match is None:
-        raise InputError(f"{source}: {line[:60]}: not a value")
+        raise InputError("{source}: {line}: not a value", source=source, line=line[:60])
     name = re.sub(r"\\(.)", r"\1", match[1] or "", flags=re.DOTALL)
     data = match[2].strip()
     if data == "-":
@@ -97,7 +99,7 @@ def _value(line: str, source: str) -> tuple[str, Value | None]:
         return name, Value.text(re.sub(r"\\(.)", r"\1", text[1], flags=re.DOTALL))
     if pairs := _HEX.fullmatch(data):
         return name, Value(int(pairs[1] or "3", 16), bytes.fromhex(pairs[2].replace(",", "")))
-    raise InputError(f"{source}: {line[:60]}: not a value of a known form")
+    raise InputError("{source}: {line}: not a value of a known form", source=source, line=line[:60])
 
 
 def _name(name: str) -> str:

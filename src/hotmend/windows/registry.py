@@ -164,7 +164,9 @@ def local_machine() -> Machine:
     try:
         return cast("Machine", importlib.import_module("hotmend.windows.winapi").LocalMachine())
     except ImportError as error:
-        raise UsageError(f"this Python lacks {error.name}", "python -m pip install pywin32") from error
+        raise UsageError(
+            "this Python lacks {name}", "run {command}", name=error.name, command="python -m pip install pywin32"
+        ) from error
 
 
 def value_or_none(registry: Registry, key: str, name: str) -> Value | None:
@@ -183,5 +185,5 @@ def check_key(key: str) -> str:
     """
     hive, _, path = key.partition("\\")
     if hive.upper() not in {"HKLM", "HKEY_LOCAL_MACHINE"} or not path.strip("\\"):
-        raise InputError(f"{key}: not a key of HKEY_LOCAL_MACHINE")
+        raise InputError("{key}: not a key of HKEY_LOCAL_MACHINE", key=key)
     return f"HKLM\\{path}"

@@ -104,7 +104,9 @@ def client_policy(keys: Keys) -> Remedy:
     steps: list[Step] = []
     for key, values in keys.items():
         if key.lower() not in allowed:
-            raise InputError(f"{key}: not a key of the update client's policy", f"only {POLICY_KEY} and its AU key")
+            raise InputError(
+                "{key}: not a key of the update client's policy", "only {own} and its AU key", key=key, own=POLICY_KEY
+            )
         own = allowed[key.lower()]
         for name, value in values.items():
             steps.append(Remove(own, name) if value is None else Write(own, name, value))

@@ -83,7 +83,9 @@ class LocalMachine:
         buffer = ctypes.create_string_buffer(48)
         status = ctypes.windll.ntdll.NtQuerySystemInformation(_TIME_OF_DAY_INFORMATION, buffer, len(buffer), None)
         if status:
-            raise SystemCallError(f"NtQuerySystemInformation: status {status & 0xFFFFFFFF:#x}")
+            raise SystemCallError(
+                "{source}: {why}", source="NtQuerySystemInformation", why=f"status {status & 0xFFFFFFFF:#x}"
+            )
         return _moment(struct.unpack_from("<q", buffer.raw)[0])
 
     def service(self, name: str) -> Service | None:
@@ -107,7 +109,9 @@ class LocalMachine:
             until = time.monotonic() + seconds_max
             while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOPPED:
                 if time.monotonic() > until:
-                    raise SystemCallError(f"service {name} did not stop in {seconds_max:.0f} s")
+                    raise SystemCallError(
+                        "service {name} did not stop in {seconds} s", name=name, seconds=round(seconds_max)
+                    )
                 time.sleep(_POLL_SECONDS)
 
     def run(self, arguments: tuple[str, ...], seconds_max: float) -> Ran:
@@ -125,7 +129,12 @@ class LocalMachine:
         order = ("shutdown.exe", "/r", "/t", str(seconds), "/d", "p:2:17", "/c", why)
         ran = self.run(order, _SHUTDOWN_SECONDS_MAX)
         if ran.code not in {0, _SHUTDOWN_IN_PROGRESS}:
-            raise SystemCallError(f"shutdown: exit code {ran.code} {ran.text.strip()}", "reboot the machine by hand")
+            raise SystemCallError(
+                "shutdown: exit code {code} {told}",
+                "reboot the machine by hand",
+                code=ran.code,
+                told=ran.text.strip(),
+            )
 
     def folder(self, variable: str) -> str | None:
         """See `Machine`."""
@@ -148,12 +157,16 @@ def _translated(subject: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.winerror == _ACCESS_DENIED:
-            raise PermissionRefusedError(f"{subject}: access denied", "run it as an administrator") from error
-        raise SystemCallError(f"{subject}: {error.strerror}") from error
+            raise PermissionRefusedError(
+                "{subject}: access denied", "run it as an administrator", subject=subject
+            ) from error
+        raise SystemCallError("{source}: {why}", source=subject, why=error.strerror) from error
     except pywintypes.error as error:
         if error.winerror == _ACCESS_DENIED:
-            raise PermissionRefusedError(f"{subject}: access denied", "run it as an administrator") from error
-        raise SystemCallError(f"{subject}: {error.strerror}") from error
+            raise PermissionRefusedError(
+                "{subject}: access denied", "run it as an administrator", subject=subject
+            ) from error
+        raise SystemCallError("{source}: {why}", source=subject, why=error.strerror) from error
 
 
 @contextlib.contextmanager
@@ -208,7 +221,9 @@ def _value(name: str, data: object, kind: int) -> tuple[str, Value]:
         case list():
             raw = "".join(f"{text}\0" for text in [*data, ""]).encode("utf-16-le", "surrogatepass")
         case _:
-            raise SystemCallError(f"{name}: a value of type {kind} that winreg reads as {type(data).__name__}")
+            raise SystemCallError(
+                "{source}: {why}", source=name, why=f"type {kind}, which winreg reads as {type(data).__name__}"
+            )
     return name, Value(kind, raw)
 
 

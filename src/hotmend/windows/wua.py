@@ -49,7 +49,9 @@ class LocalAgent:
             found = searcher.Search(criteria)
             result = Result.of(found.ResultCode)
             if not result.succeeded:
-                raise SystemCallError(f"update agent: the search ended as {result}", "try again; see the agent's log")
+                raise SystemCallError(
+                    "update agent: the search ended as {result}", "try again; see the agent's log", result=str(result)
+                )
             updates = [self._keep(update) for update in _items(found.Updates)]
             warnings = tuple(str(warning.Message) for warning in _items(found.Warnings))
         if result is not Result.SUCCEEDED and not warnings:
@@ -127,7 +129,9 @@ class LocalAgent:
         try:
             return [self._objects[update.identity] for update in updates]
         except KeyError as error:
-            raise SystemCallError(f"update agent: {error} was not found by a search of this session") from error
+            raise SystemCallError(
+                "update agent: {name} was not found by a search of this session", name=str(error)
+            ) from error
 
 
 def _named(subject: str) -> contextlib.AbstractContextManager[None]:
