@@ -30,13 +30,18 @@ def wine(prefix: Wine) -> Iterator[Wine]:
 
 _VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 _CONTROL = r"SYSTEM\CurrentControlSet\Control"
-_GUARD = r"root\Microsoft\Windows\DeviceGuard:Win32_DeviceGuard"
+GUARD = r"root\Microsoft\Windows\DeviceGuard:Win32_DeviceGuard"
 
 
 @pytest.fixture
 def october(wine: Wine, tmp_path: Path) -> AgentServer:
+    """Return the server of `october_server`."""
+    return october_server(wine, tmp_path)
+
+
+def october_server(wine: Wine, folder: Path) -> AgentServer:
     """Return a Windows Server 2025 of 20 October 2025, on the line with KB5066835, as its parts would answer."""
-    made = AgentServer(wine, tmp_path / "state", tmp_path / "agent.json")
+    made = AgentServer(wine, folder / "state", folder / "agent.json")
     made.set(
         {
             _VERSION: {
@@ -73,7 +78,7 @@ def october(wine: Wine, tmp_path: Path) -> AgentServer:
         boot_first=False,
         busy=False,
         cim={
-            _GUARD: [{"VirtualizationBasedSecurityStatus": 2, "SecurityServicesConfigured": [1, 2]}],
+            GUARD: [{"VirtualizationBasedSecurityStatus": 2, "SecurityServicesConfigured": [1, 2]}],
             r"root\cimv2:Win32_QuickFixEngineering": [{"HotFixID": "KB5066835", "InstalledOn": "10/15/2025"}],
         },
     )

@@ -112,7 +112,7 @@ def test_option_1_removes_the_value_only_after_the_reboot(server: Server) -> Non
     folder = server.wine.drive / "windows" / "PolicyDefinitions"
     folder.mkdir(exist_ok=True)
     definition = folder / "KB5062660_251028_18301.admx"
-    definition.write_text(_ADMX)
+    definition.write_text(ADMX)
     try:
         code, said = server.do("apply", "licence-bug-option-1")
         assert (code, said["standing"], said["changed"]) == (0, "awaiting-reboot", 1)
@@ -186,7 +186,7 @@ def test_a_policy_is_emitted_applied_read_and_undone(server: Server, tmp_path: P
     assert server.get(rf"{POLICY}\AU") == {"ScheduledInstallDay": 3, "UseWUServer": 1}
 
 
-_ADMX = """<?xml version="1.0" encoding="utf-8"?>
+ADMX = """<?xml version="1.0" encoding="utf-8"?>
 <policyDefinitions xmlns="http://schemas.microsoft.com/GroupPolicy/2006/07/PolicyDefinitions" revision="1.0">
   <policies>
     <policy name="KB5062660_251028_18301_Feature_Preview" class="Machine" valueName="777"
