@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hotmend.image.deb import version_order
+from hotmend.publisher.release import brief
 from hotmend.publisher.release.builds import URGENCY_ORDER, Built
 from hotmend.publisher.release.mirror import Current
 from hotmend.publisher.release.work import Answer
@@ -275,10 +276,13 @@ def _unplanned(line: Line, source: str, group: Mapping[Pair, Agreed | str]) -> D
         bundles={},
         kept=(),
         builders={},
-        images=tuple(images.values()),
+        images=brief.telling(images.values()),
         cves=tuple(dict.fromkeys(cve for b in built for cve in b.cves)),
         urgency=_urgency(good),
-        notes=f"{part}Why there is no hotpatch:\n" + "\n".join(reasons) + "\n\n" + (built[0].changes if built else ""),
+        notes=f"{part}Why there is no hotpatch:\n"
+        + "\n".join(brief.sentences(reasons))
+        + "\n\n"
+        + (built[0].changes if built else ""),
     )
 
 
