@@ -17,6 +17,7 @@ from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
+from bench.publishing import publishing_measure
 from bench.replaces import replaces_measure
 from bench.report import Figure, figures_print
 from bench.servicing import servicing_measure
@@ -51,6 +52,7 @@ SECTIONS = (
     "rehearsal",
     "verify",
     "servicing",
+    "publishing",
 )
 
 
@@ -94,6 +96,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,
+        "publishing": publishing_measure,
     }
     for section in options.only or SECTIONS:
         try:

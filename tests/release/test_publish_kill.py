@@ -12,15 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from hotmend.publisher.release.plan import plan_load
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import HotpatchRelease
 from tests.release.archive import SECURITY
 from tests.release.vendor import PACKAGES, Vendor
 from tests.repository.kit import CHANNEL
-from tests.survey.cluster import postgresql
+from tests.survey.cluster import postgresql, rows
 
 _SECONDS = 400.0
 
@@ -94,20 +92,9 @@ def test_however_often_a_run_is_killed_the_releases_are_the_same(vendor: Vendor,
             assert [file.sha256 for file in one.files] == [file.sha256 for file in other.files]
 
 
-def _rows(database: str, query: str) -> list[tuple[object, ...]]:
-    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg"))
-    try:
-        with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(sa.text(query))]
-    except sa.exc.ProgrammingError:
-        return []  # the tables are not there yet
-    finally:
-        engine.dispose()
-
-
 def _count(database: str, status: str, pid: int) -> int:
     query = f"SELECT 1 FROM dbos.workflow_status WHERE status = '{status}' AND executor_id LIKE '%-{pid}-%'"
-    return len(_rows(database, query))
+    return len(rows(database, query))
 
 
 def test_what_a_killed_worker_had_is_built_elsewhere_and_the_release_names_both(vendor: Vendor, tmp_path: Path) -> None:
@@ -124,7 +111,7 @@ def test_what_a_killed_worker_had_is_built_elsewhere_and_the_release_names_both(
         words[words.index(str(vendor.file))] = str(worker_plan)
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as worker:
             end = time.monotonic() + _SECONDS
-            while not _rows(database, "SELECT name FROM dbos.queues"):
+            while not rows(database, "SELECT name FROM dbos.queues"):
                 assert time.monotonic() < end
                 time.sleep(0.05)
             with subprocess.Popen(_command(vendor, "run", *option), stdout=subprocess.PIPE) as ran:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 _SECONDS = 60.0
 
 
@@ -49,3 +51,15 @@ def _wait_until_ready(root: Path) -> None:
     while subprocess.run([_program("pg_isready"), "-q", "-h", root], check=False).returncode:
         assert time.monotonic() < end, (root / "log").read_text()
         time.sleep(0.1)
+
+
+def rows(database: str, query: str) -> list[tuple[object, ...]]:
+    """Return what a query answers; nothing where its tables are not there yet."""
+    engine = sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg"))
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+    except sa.exc.ProgrammingError:
+        return []
+    finally:
+        engine.dispose()
