@@ -19,6 +19,7 @@ from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
+from hotmend.model.errors import ProcessGoneError
 from tests.live.conftest import Target
 from tests.live.handmade import make_hotpatch
 
@@ -61,6 +62,30 @@ def test_remote_calls(program: Path, start: Start, mode: str) -> None:
     assert int(target.ask("c").split()[1]) > loops
     assert (interrupted, wrong) == (0, 0)
     assert target.ask("k") == "1 0 65536"
+
+
+def test_a_thread_that_has_ended_is_not_the_process(
+    program: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads end between the list of them and the stop: the next one makes the call, or stops for the write."""
+    target = start(program, "2", "0")
+    real_list, ended = procfs.list_threads, 1 << 30  # no number of a thread
+    monkeypatch.setattr(procfs, "list_threads", lambda pid: real_list(pid) | {ended})
+    stopper = Stopper(target.pid)
+    with ProcessMemory(target.pid, writable=True) as memory:
+        gadgets = remote.find_gadgets(memory, procfs.read_maps(target.pid))
+        assert gadgets is not None
+        caller = remote.RemoteCaller(stopper, memory, gadgets)
+        getpid = remote.Call(39, ())
+        assert caller._try_thread(ended, getpid, reluctant=True) == f"thread {ended} has ended"
+        monkeypatch.setattr("builtins.sorted", lambda *_, **__: [ended, target.pid])
+        with stopper.one_stopped() as tid:
+            assert tid == target.pid
+        monkeypatch.undo()
+        target.process.kill()
+        target.process.wait()
+        with pytest.raises(ProcessGoneError):
+            caller._try_thread(target.pid, getpid, reluctant=True)
 
 
 LOOP = """

@@ -38,6 +38,7 @@ from hotmend.linux.stop import (
 )
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import ERESTARTNOHAND, RESTARTABLE_CALLS
+from hotmend.model.errors import ProcessGoneError
 from hotmend.model.verdict import Reason, refusal
 
 SYSCALL_RET = b"\x0f\x05\xc3"
@@ -267,6 +268,10 @@ class RemoteCaller:
                 if failure.kind is StopFailureKind.LATE:
                     return f"thread {tid} did not stop"
                 raise
+            except ProcessGoneError:
+                if self.stopper.has_ended():
+                    raise
+                return f"thread {tid} has ended"
             thread = stopped.threads[tid]
             self._ran_ns = procfs.thread_run_ns(self.stopper.pid, tid)
             try:

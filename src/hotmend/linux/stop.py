@@ -180,7 +180,8 @@ class Stopper:
 
         Raises:
             StopFailure: they did not all stop, someone else traces one, or job control stopped the process.
-            ProcessGoneError, PermissionRefusedError: as they say.
+            ProcessGoneError: the process has ended, or the thread `only`: `has_ended` tells which.
+            PermissionRefusedError: as it says.
         """
         wanted = self._current_threads() if only is None else {only: self.pid}
         dead: set[int] = set()
@@ -206,8 +207,15 @@ class Stopper:
             raise
         stopped = Stopped(None, began, tables, wanted)
         if not len(stopped):
-            raise ProcessGoneError(f"process {self.pid} is gone")
+            raise ProcessGoneError(f"process {self.pid} is gone" if only is None else f"thread {only} has ended")
         return stopped
+
+    def has_ended(self) -> bool:
+        """Tell whether the process has no thread left that lives."""
+        try:
+            return all(_is_dead(self.pid, tid) for tid in procfs.list_threads(self.pid))
+        except ProcessGoneError:
+            return True
 
     def _is_everybody(self, tables: Sequence[Table]) -> bool:
         """Tell whether what has stopped is all there is; False where only a list of the threads can tell.
@@ -333,6 +341,10 @@ class Stopper:
                     stopped = self.stop(_ONE_STOP_SECONDS, only=tid)
                 except StopFailure as failure:
                     if failure.kind is not StopFailureKind.LATE or time.perf_counter() > limit:
+                        raise
+                    continue
+                except ProcessGoneError:
+                    if self.has_ended():
                         raise
                     continue
                 try:
