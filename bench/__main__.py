@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--functions", type=int, nargs="+", default=FUNCTIONS, metavar="N", help="for stops (10 2000)")
     parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
     parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="for cycles: keep what was seen, go on from there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hotmend-bench-") as name:
         folder = Path(name)
@@ -90,7 +91,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
         "latency": lambda: _latency(folder / "latency"),
-        "cycles": lambda: cycles_measure(folder / "cycles", options.servers, cycles, options.seconds),
+        "cycles": lambda: cycles_measure(folder / "cycles", options.servers, cycles, options.seconds, options.keep),
         "replace": lambda: replaces_measure(folder / "replace", cycles),
         "watch": lambda: watching_measure(folder / "watch", cycles),
         "rehearsal": lambda: _rehearsals(folder / "rehearsal"),
