@@ -10,6 +10,7 @@ from hotmend.model.hotpatch import (
     GateTarget,
     Hotpatch,
     ImportTarget,
+    Lazy,
     Mark,
     NewFunction,
     OldTarget,
@@ -173,6 +174,7 @@ def hotpatches(draw: st.DrawFn) -> Hotpatch:
     )  # fmt: skip
     replaced = st.builds(ReplacedFunction, _name, _extents, st.binary(min_size=32, max_size=32).map(bytes.hex))
     reasons = st.builds(Reason, _text, st.sampled_from(Severity), _text, st.lists(_text, max_size=3).map(tuple))
+    lazy = st.none() | st.builds(Lazy, st.just(("shown",)), st.lists(reasons, max_size=1).map(tuple))
     return Hotpatch(
         name=draw(_name),
         path=draw(_text),
@@ -192,4 +194,5 @@ def hotpatches(draw: st.DrawFn) -> Hotpatch:
         versions=(draw(_text), draw(_text)),
         package=draw(_text),
         update_bytes=draw(_count),
+        lazy=draw(lazy),
     )

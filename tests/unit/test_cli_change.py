@@ -71,6 +71,14 @@ def test_apply_passes_on_what_it_was_told(file: str, driver: Callable[..., Asked
     assert asked == [((sample(),), [7, 8], Options(2.5, 800, dry_run=True, audit=AUDIT))]
 
 
+def test_apply_is_strict_unless_told(file: str, driver: Callable[..., Asked]) -> None:
+    asked = driver(result(7, "applied"))
+    assert [run(["apply", file, *more]) for more in ([], ["--consistency", "strict"], ["--consistency", "lazy"])] == [
+        0
+    ] * 3
+    assert [options.lazy for _, _, options in asked] == [False, False, True]
+
+
 def test_apply_means_all_processes_unless_some_are_named(file: str, driver: Callable[..., Asked]) -> None:
     asked = driver(result(7, "applied"))
     assert run(["apply", file]) == 0

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hotmend.cli.main import run
-from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.hotpatch import Hotpatch, Lazy
+from hotmend.model.verdict import refusal
 from hotmend.package.bundle import pack
 from hotmend.package.decode import decode
 from hotmend.package.encode import encode
@@ -59,6 +60,28 @@ def test_json_has_one_object_for_each_image(tmp_path: Path, capfd: pytest.Captur
         {"name": "counter", "address": 0x3000, "size": 8, "function": None, "marks": ["name:counter"]}
     ]
     assert [port["function"] for port in objects[0]["ports"]] == [0x1100]
+
+
+def _inspected(hotpatch: Hotpatch, path: Path, capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    path.write_bytes(encode(hotpatch))
+    assert run(["inspect", str(path), *arguments]) == 0
+    return capfd.readouterr().out
+
+
+def test_whether_old_code_may_go_on_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "server.hotpatch"
+    proven = replace(sample(), lazy=Lazy(evidence=("it does the same",)))
+    obstacle = refusal("lazy-comes-back", "old code calls it again", "each")
+    refused = replace(sample(), lazy=Lazy(obstacles=(obstacle,)))
+    assert "lazy       not looked at" in _inspected(sample(), path, capfd)
+    printed = _inspected(proven, path, capfd)
+    assert "lazy       proven" in printed
+    assert "it does the same" in printed
+    said = "lazy       not proven: old code calls it again: each [lazy-comes-back]"
+    assert said in _inspected(refused, path, capfd)
+    assert json.loads(_inspected(sample(), path, capfd, "--json"))["lazy"] is None
+    shape = json.loads(_inspected(refused, path, capfd, "--json"))["lazy"]
+    assert (shape["proven"], shape["evidence"], shape["obstacles"][0]["code"]) == (False, [], "lazy-comes-back")
 
 
 def test_a_bundle_is_extracted(tmp_path: Path) -> None:

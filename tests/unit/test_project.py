@@ -38,6 +38,7 @@ _ONE_GATEWAY = {
             "fills",
             "forms",
             "handed",
+            "influence",
             "heads",
             "lines",
             "words",
@@ -48,6 +49,7 @@ _ONE_GATEWAY = {
             "references",
             "results",
             "values",
+            "ways",
             "writes",
         )
     },

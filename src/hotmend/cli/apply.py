@@ -20,6 +20,13 @@ _PLAN = Plan()
 @click.command("apply")
 @click.argument("file", type=click.Path(path_type=Path))
 @change_options
+@click.option(
+    "--consistency",
+    type=click.Choice(["strict", "lazy"]),
+    default="strict",
+    show_default=True,
+    help="Wait until no thread is in old code, or, where that is proven, let it go on there.",
+)
 @click.option("--rehearse", is_flag=True, help="Apply to a stand-in of each server first, and go on if that lives.")
 @click.option(
     "--rehearse-seconds",
@@ -47,6 +54,7 @@ def apply_command(
     max_pause: int,
     audit: Path,
     as_json: bool,
+    consistency: str,
     rehearse: bool,
     rehearse_seconds: float,
     rehearse_command: str,
@@ -61,7 +69,8 @@ def apply_command(
     plan = Plan(rehearse_seconds, rehearse_command, rehearse_expect_change, _words(rehearse_start))
     if not rehearse and plan != _PLAN:
         raise UsageError("the --rehearse-... options go with --rehearse")
-    hotpatches, options = load(file), Options(deadline, max_pause, dry_run, str(audit))
+    hotpatches = load(file)
+    options = Options(deadline, max_pause, dry_run, str(audit), lazy=consistency == "lazy")
     wanted = list(dict.fromkeys(pids)) or None
     rehearsals: list[Rehearsal] = []
     with Steps(threaded=False) as steps:

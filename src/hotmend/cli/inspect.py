@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hotmend.cli.output import ExitCode, print_json, print_reasons, print_table, share_text
-from hotmend.cli.shapes import InspectShape, RelocationShape, inspect_shape
+from hotmend.cli.shapes import InspectShape, LazyShape, RelocationShape, inspect_shape
 from hotmend.model.errors import HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.bundle import load
@@ -73,8 +73,22 @@ def _print_hotpatch(shape: InspectShape) -> None:
         need = "must be made known to the process's unwinder" if shape.unwinding.needed else "useful, not needed"
         table = f"{shape.unwinding.functions} frame descriptions at {shape.unwinding.address:#x}"
         click.echo(f"  unwinding  {table}: {need}")
+    _print_lazy(shape.lazy)
     print_reasons(shape.reasons)
     _print_tables(shape)
+
+
+def _print_lazy(lazy: LazyShape | None) -> None:
+    """Say whether `apply --consistency lazy` is proven, and by what, or what is in the way."""
+    if lazy is None:
+        click.echo("  lazy       not looked at")
+    elif lazy.proven:
+        click.echo("  lazy       proven: old invocations may go on in old code")
+        for sentence in lazy.evidence:
+            click.echo(f"             {sentence}")
+    for obstacle in lazy.obstacles if lazy is not None else ():
+        subjects = f": {', '.join(obstacle.subjects)}" if obstacle.subjects else ""
+        click.echo(f"  lazy       not proven: {obstacle.sentence}{subjects} [{obstacle.code}]")
 
 
 def _print_tables(shape: InspectShape) -> None:

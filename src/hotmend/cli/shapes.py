@@ -12,6 +12,7 @@ from hotmend.model.hotpatch import (
     GateTarget,
     Hotpatch,
     ImportTarget,
+    Lazy,
     OldTarget,
     Outcome,
     Port,
@@ -258,6 +259,14 @@ class AddedShape(msgspec.Struct, frozen=True):
     marks: tuple[str, ...]
 
 
+class LazyShape(msgspec.Struct, frozen=True):
+    """`inspect`: whether old invocations may go on in old code, what shows it, and what is in the way."""
+
+    proven: bool
+    evidence: tuple[str, ...]
+    obstacles: tuple[ReasonShape, ...]
+
+
 class InspectShape(msgspec.Struct, frozen=True):
     """`inspect`: everything in the hotpatch of one image."""
 
@@ -283,6 +292,7 @@ class InspectShape(msgspec.Struct, frozen=True):
     unwinding: UnwindingShape | None
     variables: tuple[AddedShape, ...] | None
     ports: tuple[AddedShape, ...]
+    lazy: LazyShape | None
 
 
 def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
@@ -322,7 +332,12 @@ def inspect_shape(hotpatch: Hotpatch) -> InspectShape:
         unwinding=_unwinding_shape(hotpatch.unwinding),
         variables=None if hotpatch.variables is None else tuple(map(_variable_shape, hotpatch.variables)),
         ports=tuple(map(_port_shape, hotpatch.ports)),
+        lazy=_lazy_shape(hotpatch.lazy),
     )
+
+
+def _lazy_shape(lazy: Lazy | None) -> LazyShape | None:
+    return None if lazy is None else LazyShape(lazy.proven, lazy.evidence, reason_shapes(lazy.obstacles))
 
 
 def _variable_shape(variable: AddedVariable) -> AddedShape:

@@ -14,6 +14,7 @@ from hotmend.diff.compare import Contents, compare_contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, whole
 from hotmend.diff.kinship import judge_kinship
+from hotmend.diff.lazy import prove_lazy
 from hotmend.diff.lines import Lines, find_cosmetic, set_cosmetic
 from hotmend.diff.match import match_changed
 from hotmend.diff.objects import Objects
@@ -103,7 +104,9 @@ def _compare(old: Image, new: Image, path: str, options: Options) -> Outcome:
     if outcome.verdict is Verdict.BASELINE_REQUIRED:
         outcome = replace(outcome, left=tuple(c.new.codes[j].label for j in sorted(made.selection.shadow)))
     elif outcome.verdict is not Verdict.NO_CHANGE:
-        outcome = replace(outcome, hotpatch=hotpatch_of(outcome, c, made))
+        hotpatch = hotpatch_of(outcome, c, made)
+        hotpatch = replace(hotpatch, lazy=prove_lazy(c, contents, aligned, made, hotpatch))
+        outcome = replace(outcome, hotpatch=hotpatch)
     clock.step("write")
     return replace(outcome, seconds=tuple(clock.steps))
 

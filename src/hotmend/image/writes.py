@@ -21,6 +21,12 @@ def writes_memory(body: Body) -> bool:
     return any(_written(i) and not _own(i, frame=frame) for i in body.instructions)
 
 
+def lasting_writes(body: Body) -> list[int]:
+    """Return the indices of instructions that write anywhere but to the function's own stack."""
+    frame = uses_frame_pointer(body.instructions)
+    return [n for n, i in enumerate(body.instructions) if _written(i) and not _own(i, frame=frame)]
+
+
 def writes_to(body: Body, address: int) -> bool:
     """Return whether a function writes to the variable at `address`, or takes its address and may write."""
     for n in body.taking(address, address + 1):

@@ -17,6 +17,7 @@ from hotmend.linux.unwind import Unwinder
 from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
+from hotmend.live.lazy import advice, goes_on, lazy_obstacles
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.needs import Refusal, Target
 from hotmend.live.place import PlaceTakenError, place, placing_calls
@@ -58,17 +59,20 @@ def _apply_once(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         if not targets:
             raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
         shadows = read_shadows(memory, images)
-        ids = frozenset(target.id for target in targets)
+        ids, mapped = frozenset(target.id for target in targets), targets
         _end_others(work, memory, images, shadows, lambda update: update != ids)
         targets, running, earlier = _split_active(memory, targets, shadows)
         if not targets:
             return _finish_active(work, memory, running, images)
+        obstacles = lazy_obstacles(mapped, earlier)
+        if work.options.lazy and obstacles:
+            raise Refusal(*obstacles)
         plan = _checked_plan(work, memory, targets, images, shadows, earlier)
         work.records = plan.records
         if work.options.dry_run:
             return work.result("would-apply")
         steps = tuple(Step)[:4] if plan.placements else steps_to_apply(observe(memory, plan.records, placed=True))
-        carry_out = partial(_carry_out, work, memory, plan, images)
+        carry_out = partial(_carry_out, work, memory, plan, images, advice(obstacles))
         return recorded(work, memory, "apply", plan.records, steps, carry_out, plan.placements)
 
 
@@ -207,10 +211,13 @@ def _refuse_suspended(
         )
 
 
-def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...]) -> ProcessResult:
-    """Place, stage, switch, settle."""
+def _carry_out(
+    work: Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...], help_: str
+) -> ProcessResult:
+    """Place, stage, switch, settle; `help_` is what would help where a function is active."""
     stopper = Stopper(work.pid)
     transaction = work.begin(memory, plan.records, images, stopper)
+    transaction.lazy, transaction.advice = work.options.lazy, help_
     if work.gadgets is not None:
         transaction.probe()
         began = time.perf_counter()
@@ -229,15 +236,14 @@ def _carry_out(work: Work, memory: ProcessMemory, plan: Plan, images: tuple[Mapp
             transaction.run(step)
     except NotNowError as error:
         return _give_up(work, transaction, error)
-    return work.result("applied")
+    return work.result("applied", *goes_on(work.pid, transaction.goes_on))
 
 
 def _give_up(work: Work, transaction: Transaction, error: NotNowError) -> ProcessResult:
     """Leave a clean process behind: old code and old entries, or new code with entries not all settled."""
     if observe(transaction.memory, transaction.records, placed=True).gate:
-        return work.result(
-            "applied", note("not-settled", "the new code runs; some entries still go through their stubs")
-        )
+        unsettled = note("not-settled", "the new code runs; some entries still go through their stubs")
+        return work.result("applied", unsettled, *goes_on(work.pid, transaction.goes_on))
     transaction.deadline = time.perf_counter() + _UNDO_SECONDS
     with contextlib.suppress(NotNowError):  # staged entries are harmless: they mean the old code
         transaction.run(Step.UNSTAGE)

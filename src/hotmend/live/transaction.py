@@ -54,6 +54,9 @@ class Transaction:
         images: what the process maps.
         deadline: `time.perf_counter()` after which it gives up.
         max_pause_seconds: budget of one stop.
+        lazy: the switch lets threads go on in old code; that they may was proven before.
+        goes_on: who may have been in old code at a lazy switch.
+        advice: what would help where a function is active until the deadline.
         attempts: stops that found the process unsafe or late, plus those that did their work.
         longest_stop_seconds: of all stops so far.
     """
@@ -64,6 +67,9 @@ class Transaction:
     images: tuple[MappedImage, ...]
     deadline: float
     max_pause_seconds: float
+    lazy: bool = False
+    goes_on: tuple[Hit, ...] = ()
+    advice: str = "wait longer (--deadline), or restart"
     attempts: int = 0
     longest_stop_seconds: float = 0.0
     threads: int = 0
@@ -115,7 +121,9 @@ class Transaction:
             self.rewrite("old", lambda entry: entry.jump_to_stub)
         elif step is Step.SWITCH:
             old = [f for r in self.records for f in (*r.replaced, *r.before)]
-            self.turn_gate(Forbidden(old + self._stubs()), b"\1")
+            stubs = self._stubs()
+            staying = frozenset(f.name for f in old) - {f.name for f in stubs} if self.lazy else frozenset()
+            self.turn_gate(Forbidden(old + stubs), b"\1", staying)
         elif step is Step.SETTLE:
             self.rewrite("stub", lambda entry: entry.jump_to_new)
         elif step is Step.UNSETTLE:
@@ -128,19 +136,21 @@ class Transaction:
 
     def probe(self) -> None:
         """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain."""
+        if self.lazy:
+            return
         self._in_stop(Forbidden(f for r in self.records for f in (*r.replaced, *r.before)), lambda _: None)
 
     def _stubs(self) -> list[FunctionRecord]:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
 
-    def turn_gate(self, forbidden: Forbidden, value: bytes) -> None:
-        """Write the gate byte in one stop in which no thread is in `forbidden`."""
+    def turn_gate(self, forbidden: Forbidden, value: bytes, staying: frozenset[str] = frozenset()) -> None:
+        """Write the gate byte in one stop in which no thread is in `forbidden`, but for functions of `staying`."""
         gate = self.records[0].gate
 
         def act(_: Stopped) -> None:
             self.memory.write_checked(gate, value)
 
-        self._in_stop(forbidden, act)
+        self._in_stop(forbidden, act, staying)
 
     def replace_words(self, readers: Forbidden, address: int, expected: bytes, content: bytes) -> None:
         """Write `content` in one stop in which no thread is in `readers` and memory holds `expected`.
@@ -196,14 +206,16 @@ class Transaction:
         elif acted < seconds / 4:
             self._batch = min(BATCH_MAX, self._batch * 2)
 
-    def _in_stop(self, forbidden: Forbidden, act: Callable[[Stopped], None]) -> float:
+    def _in_stop(
+        self, forbidden: Forbidden, act: Callable[[Stopped], None], staying: frozenset[str] = frozenset()
+    ) -> float:
         """Run `act` in a stop in which no thread is in `forbidden`; return the length of that stop in seconds."""
         backoff = _BACKOFF_SECONDS_MIN
         while True:
             self.attempts += 1
             self.stopper.rest()
             surroundings = Surroundings(procfs.read_maps(self.memory.pid), self._restorers)
-            seconds = self._attempt(surroundings, forbidden, act)
+            seconds = self._attempt(surroundings, forbidden, act, staying)
             if seconds is not None:
                 return seconds
             if self._last_hits and self._unwinder is None:
@@ -215,7 +227,11 @@ class Transaction:
             backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
 
     def _attempt(
-        self, surroundings: Surroundings, forbidden: Forbidden, act: Callable[[Stopped], None]
+        self,
+        surroundings: Surroundings,
+        forbidden: Forbidden,
+        act: Callable[[Stopped], None],
+        staying: frozenset[str],
     ) -> float | None:
         """Stop once; return the length of the stop if `act` ran, None if it was not safe or took too long."""
         scanner = Scanner(self.memory, surroundings, forbidden)
@@ -236,6 +252,10 @@ class Transaction:
                 self.threads = len(stopped)
                 limit = stopped.began + budget
                 hits = scanner.scan(stopped)
+                if staying:
+                    # A coroutine's hit names what is wrong with its stack, never a function.
+                    found = {h: h.where != "coroutine" and h.function in staying for h in hits}
+                    self.goes_on, hits = tuple(h for h in found if found[h]), [h for h in found if not found[h]]
                 if hits:
                     hits = confirmed_hits(hits, stopped, forbidden, self._frames, limit)
                 in_time = time.perf_counter() <= limit
@@ -274,8 +294,7 @@ class Transaction:
             reasons.append(
                 refusal(
                     "function-active",
-                    f"process {pid}: {names} still active in thread {tids}; "
-                    "wait longer (--deadline), or, where a function never returns, build with --partial or restart",
+                    f"process {pid}: {names} still active in thread {tids}; {self.advice}",
                     *(f"{name} in thread {tid}" for name, tid in active),
                 )
             )

@@ -38,6 +38,7 @@ class Options:
         dry_run: check everything, write nothing.
         audit: file of the audit record; "": none is kept (throw-away processes).
         baseline: take back also what an update took over from, down to the old code.
+        lazy: old invocations may go on in old code, where the hotpatch proves that they may.
     """
 
     deadline_seconds: float = 10.0
@@ -45,6 +46,7 @@ class Options:
     dry_run: bool = False
     audit: str = ""
     baseline: bool = False
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

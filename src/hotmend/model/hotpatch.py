@@ -257,6 +257,24 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Lazy:
+    """Whether invocations of the old function may go on beside new ones (`apply --consistency lazy`).
+
+    Attributes:
+        evidence: what was shown, a sentence each; all of it where nothing is in the way.
+        obstacles: why it is not proven.
+    """
+
+    evidence: tuple[str, ...] = ()
+    obstacles: tuple[Reason, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        """Whether old code may run beside the new."""
+        return bool(self.evidence) and not self.obstacles
+
+
+@dataclass(frozen=True, slots=True)
 class Hotpatch:
     """One image's hotpatch, as built, written to a file, read back, and applied.
 
@@ -280,6 +298,7 @@ class Hotpatch:
         variables: that the new build added, sorted by address; None in files of before they were told.
         ports: of added functions whose address new code, or data of the shadow, hands out, sorted by address.
         compared: names of constant objects of the shadow whose address new code compares with others.
+        lazy: whether old invocations may go on; None in files of before it was looked at.
     """
 
     name: str
@@ -304,6 +323,7 @@ class Hotpatch:
     variables: tuple[AddedVariable, ...] | None = None
     ports: tuple[Port, ...] = ()
     compared: tuple[str, ...] = ()
+    lazy: Lazy | None = None
 
 
 @dataclass(frozen=True, slots=True)

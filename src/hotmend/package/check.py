@@ -26,7 +26,10 @@ def check_hotpatch(hotpatch: Hotpatch) -> None:
     _check_unwinding(hotpatch)
     _check_variables(hotpatch)
     _check_ports(hotpatch)
-    for reason in hotpatch.reasons:
+    lazy = hotpatch.lazy
+    for text in lazy.evidence if lazy is not None else ():
+        _check_text(text, "evidence", limit=fmt.SENTENCE_BYTES_MAX)
+    for reason in (*hotpatch.reasons, *(lazy.obstacles if lazy is not None else ())):
         _check_text(reason.code, "reason code")
         for text in (reason.sentence, *reason.subjects):
             _check_text(text, "reason", limit=fmt.SENTENCE_BYTES_MAX)
@@ -82,6 +85,8 @@ def _check_counts(hotpatch: Hotpatch) -> None:
         (len(hotpatch.ports), fmt.FUNCTIONS_MAX, "ports"),
         (len(hotpatch.compared), fmt.FUNCTIONS_MAX, "compared objects"),
         (len(hotpatch.reasons), fmt.REASONS_MAX, "reasons"),
+        (len(hotpatch.lazy.obstacles) if hotpatch.lazy else 0, fmt.REASONS_MAX, "obstacles"),
+        (len(hotpatch.lazy.evidence) if hotpatch.lazy else 0, fmt.REASONS_MAX, "pieces of evidence"),
         (len(hotpatch.cves), fmt.CVES_MAX, "CVEs"),
     ):
         _require(count <= limit, f"{count} {what} are more than {limit}")

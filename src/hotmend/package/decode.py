@@ -268,4 +268,5 @@ def _assemble(note: fmt.Note, segments: Iterable[Segment], relocations: Iterable
         variables=note.variables,
         ports=note.ports,
         compared=note.compared,
+        lazy=note.lazy,
     )

@@ -24,6 +24,7 @@ import msgspec
 from hotmend.model.addresses import BuildId, Extent
 from hotmend.model.hotpatch import (
     AddedVariable,
+    Lazy,
     NewFunction,
     Port,
     Redirection,
@@ -157,3 +158,4 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variables: tuple[AddedVariable, ...] | None = None
     ports: tuple[Port, ...] = ()
     compared: tuple[str, ...] = ()
+    lazy: Lazy | None = None
