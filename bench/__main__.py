@@ -17,6 +17,7 @@ from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
+from bench.peers.measure import peers_measure
 from bench.publishing import publishing_measure
 from bench.replaces import replaces_measure
 from bench.report import Figure, figures_print
@@ -53,6 +54,7 @@ SECTIONS = (
     "verify",
     "servicing",
     "publishing",
+    "peers",
 )
 
 
@@ -67,6 +69,10 @@ def main() -> int:
     parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
     parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="for cycles: keep what was seen, go on from there")
+    parser.add_argument("--peers-from", type=Path, metavar="FOLDER", help="for peers: checkouts that are there already")
+    parser.add_argument(
+        "--try-seconds", type=float, default=15.0, metavar="N", help="for peers: at most, for a kind and engine (15)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hotmend-bench-") as name:
         folder = Path(name)
@@ -98,6 +104,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,
         "publishing": publishing_measure,
+        "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:
         try:

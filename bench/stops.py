@@ -74,6 +74,14 @@ class Watched:
     def _word(self, offset: int) -> int:
         return int(_WORD.unpack_from(self._shared, offset)[0])
 
+    def forget(self) -> None:
+        """Begin anew with the longest time."""
+        _WORD.pack_into(self._shared, _LONGEST, 0)
+
+    def longest_seen_ms(self) -> float:
+        """Return the longest time between two looks of the first thread at the clock, in milliseconds."""
+        return self._word(_LONGEST) / 1e6
+
     def longest_ms(self, action: Callable[[], object]) -> float:
         """Return the longest time for which the spinning thread did not run while `action` ran, in milliseconds."""
         _WORD.pack_into(self._shared, _SPIN, 1)
@@ -81,10 +89,10 @@ class Watched:
         while self._word(_ROUNDS) == before:
             time.sleep(0.001)
         time.sleep(_WARM_SECONDS)
-        _WORD.pack_into(self._shared, _LONGEST, 0)
+        self.forget()
         try:
             action()
-            return self._word(_LONGEST) / 1e6
+            return self.longest_seen_ms()
         finally:
             _WORD.pack_into(self._shared, _SPIN, 0)
             time.sleep(_REST_SECONDS)
