@@ -27,6 +27,7 @@ from tests.servers.process import Identity, Server, identity_read
 _WARM_CYCLES = 5
 WHAT = ("maps", "descriptors", "private_kib")
 """What of a process must not grow."""
+_SAID_MAX = 300
 STRETCH_SECONDS = 600.0
 """Servers of the tests end by themselves after 900 s: longer runs start them again."""
 
@@ -88,6 +89,7 @@ class Outcome:
         refusals: reason of a refusal -> how often.
         pauses: longest stop of each change of a process, in units of 10 microseconds -> how often.
         requests, failures: of the load, as far as it has ended.
+        said: what the load printed where it saw failures, the ends of it.
         restarted: processes that were there at first and are not there any more, or whose successors have their pid.
         before, after: the sizes of the processes that are there from first to last.
         seconds: for all cycles.
@@ -99,6 +101,7 @@ class Outcome:
     pauses: Counter[int] = field(default_factory=Counter)
     requests: int = 0
     failures: int = 0
+    said: list[str] = field(default_factory=list)
     restarted: list[Identity] = field(default_factory=list)
     before: dict[int, Size] = field(default_factory=dict)
     after: dict[int, Size] = field(default_factory=dict)
@@ -144,6 +147,7 @@ class Outcome:
             self.seconds,
             os.getloadavg()[0],
             error,
+            tuple(self.said),
         )
 
 
@@ -219,6 +223,8 @@ def _under_load(
 def _count(ended: Load, outcome: Outcome) -> None:
     result = ended.stop()
     outcome.requests, outcome.failures = outcome.requests + result.requests, outcome.failures + result.failures
+    if result.failures:
+        outcome.said.append(result.printed[-_SAID_MAX:])
 
 
 def cycles_measure(
@@ -270,6 +276,7 @@ def _figures(name: str, cycles: int, stretches: Sequence[Stretch]) -> Iterator[F
     if not stretches:
         return
     note = f"of {sum(s.requests for s in stretches):,}; load {min(loads):.1f} to {max(loads):.1f}"
+    note += "".join(f"; {text}" for s in stretches for text in s.said)
     yield Figure(section, "failed requests", sum(s.failures for s in stretches), "", note=note)
     errors = "; ".join(s.error for s in stretches if s.error)
     yield Figure(section, "processes that ended", sum(s.ended for s in stretches), "", note=errors)

@@ -30,6 +30,7 @@ class Stretch:
         seconds: for all cycles.
         load: load average at the end.
         error: what ended it before its time, or empty.
+        said: ends of what loads printed that saw failures.
     """
 
     server: str
@@ -45,6 +46,7 @@ class Stretch:
     seconds: float
     load: float
     error: str = ""
+    said: tuple[str, ...] = ()
 
 
 class Kept:

@@ -28,7 +28,7 @@ def test_it_answers_anew_and_sees_a_stop(tmp_path: Path, mode: str) -> None:
 
     try:
         assert target.answers(1, 10)
-        assert target.gap_ms(stop) > 290
+        assert target.gap_ms(stop) > 270  # what it sleeps on purpose, up to 20 ms, is left out
         assert command_run(rig.one(target.pid, 30))[1] == 0
         assert target.answers(2, 10)
     finally:
