@@ -39,6 +39,7 @@ _ON_LINUX = (
     "revert",
     "repair",
     "watch",
+    "upgrade",
     "audit",
     "survey",
     "channel",

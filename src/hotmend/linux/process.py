@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from pathlib import Path
 
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
@@ -145,6 +146,18 @@ def disk_build_id(pid: int, path: str) -> BuildId | None:
                 _disk_cache.clear()
             _disk_cache[key] = _read_file_build_id(descriptor)
         return _disk_cache[key]
+    finally:
+        os.close(descriptor)
+
+
+def file_build_id(path: Path) -> BuildId:
+    """Return the build-id of the ELF file at `path`; "" where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return BuildId("")
+    try:
+        return _read_file_build_id(descriptor) or BuildId("")
     finally:
         os.close(descriptor)
 

@@ -63,6 +63,13 @@ def build_update(
         return _build_from_images((old, paths[0]), (new, paths[1]), progress, comparison)
 
 
+def build_packages(old: Deb, new: Deb, progress: Progress, options: Options) -> Update:
+    """Compare two packages that have been read; see `build_update`."""
+    with DebugSources(()) as sources:
+        sides = (f"{old.package}={old.version}", old), (f"{new.package}={new.version}", new)
+        return _build_from_packages(*sides, progress, _Comparison(options, sources), None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     """How images are compared, with their types where they can be had."""

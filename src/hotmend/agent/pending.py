@@ -1,0 +1,110 @@
+"""What the package manager has waiting, by apt's own simulation of an upgrade."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hotmend.agent.installed import dpkg_query
+from hotmend.model.errors import FetchError
+
+APT_SECONDS_MAX: Final = 600
+KERNEL = re.compile(r"linux-image-(\d.*|[a-z0-9-]+)")
+_SECURITY_SUITE = "-security"
+_ROW = re.compile(
+    r"Inst (?P<package>[a-z0-9][a-z0-9+.-]+)(?::[a-z0-9]+)? (?:\[(?P<old>[^\]\s]+)\] )?"
+    r"\((?P<new>\S+) (?P<origins>.*) \[(?P<architecture>[a-z0-9-]+)\]\)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One package that an upgrade would install.
+
+    Attributes:
+        package, architecture: of the binary package.
+        old_version: installed now; "" where it comes in anew.
+        new_version: that would be installed.
+        origins: where apt offers it, as `LABEL:VERSION/SUITE`.
+    """
+
+    package: str
+    architecture: str
+    old_version: str
+    new_version: str
+    origins: tuple[str, ...]
+
+    @property
+    def security(self) -> bool:
+        """Whether a security suite offers it."""
+        return any(origin.endswith(_SECURITY_SUITE) for origin in self.origins)
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it holds a kernel, which runs from the next boot on."""
+        return KERNEL.fullmatch(self.package) is not None
+
+    def __str__(self) -> str:
+        """Return it as apt takes it."""
+        return f"{self.package}={self.new_version}"
+
+
+def parse_simulation(text: str) -> tuple[Pending, ...]:
+    """Return the packages in what `apt-get --simulate` prints, in its order; other lines say nothing of these."""
+    found = (_ROW.match(line) for line in text.splitlines())
+    return tuple(
+        Pending(m["package"], m["architecture"], m["old"] or "", m["new"], tuple(m["origins"].split(", ")))
+        for m in found
+        if m is not None
+    )
+
+
+def pending_updates(packages: Iterable[str] = (), *, every: bool = False) -> tuple[Pending, ...]:
+    """Return what an upgrade would install.
+
+    Args:
+        packages: only these; all where there are none.
+        every: also what no security suite offers.
+
+    Raises:
+        FetchError: apt is missing, or cannot work out an upgrade.
+        InputError: one of `packages` is not installed.
+    """
+    wanted = frozenset(packages)
+    found = parse_simulation(run_apt("--simulate", "-o", "Debug::NoLocking=1", "--with-new-pkgs", "upgrade"))
+    for package in sorted(wanted - {p.package for p in found}):
+        dpkg_query("--show", package)
+    chosen = (p for p in found if not wanted or p.package in wanted)
+    return tuple(p for p in chosen if every or wanted or p.security)
+
+
+def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """Run apt-get and return what it printed.
+
+    Raises:
+        FetchError: it is missing, did not end, or failed; with its own first complaint.
+    """
+    command = ["apt-get", "-q", "-y", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=APT_SECONDS_MAX,
+            env=os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | (environment or {}),
+            check=False,
+        )
+    except FileNotFoundError:
+        raise FetchError("apt-get is not installed", "this works on Debian and what is made from it") from None
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"apt-get did not end within {APT_SECONDS_MAX} s") from None
+    if done.returncode:
+        lines = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")]
+        raise FetchError(f"apt-get failed: {lines[0] if lines else done.stderr.strip()[-200:]}")
+    return done.stdout

@@ -1,0 +1,158 @@
+"""`hotmend upgrade`: the distribution's waiting updates, in memory first and then on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hotmend.cli.change import AUDIT_VARIABLE
+from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_reasons, print_table
+from hotmend.cli.shapes import reason_shapes
+from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
+from hotmend.live.audit import DEFAULT_FILE
+from hotmend.model.errors import UsageError
+from hotmend.model.verdict import Severity, Verdict
+
+if TYPE_CHECKING:
+    from hotmend.agent.upgrade import PackageResult, Upgrade
+
+
+@click.command("upgrade")
+@click.argument("packages", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Also updates that are not security updates.")
+@click.option("--partial", is_flag=True, help="Where an image is refused, take the largest part of it that is safe.")
+@click.option("--memory-only", is_flag=True, help="Leave the disk as it is.")
+@click.option("--dry-run", is_flag=True, help="Fetch, compare and check; change no process and no file.")
+@click.option(
+    "--audit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_FILE,
+    show_default=True,
+    envvar=AUDIT_VARIABLE,
+    metavar="FILE",
+    help=f"Where every change of a process is recorded. Environment: {AUDIT_VARIABLE}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def upgrade_command(
+    packages: tuple[str, ...],
+    every: bool,
+    partial: bool,
+    memory_only: bool,
+    dry_run: bool,
+    audit: Path,
+    as_json: bool,
+) -> int:
+    """Bring in the security updates that apt has waiting, or PACKAGES: in memory first, then on disk.
+
+    Hotpatches are made on the spot, from the installed files and the updates. Services that run the new code
+    afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
+    """
+    from hotmend.agent.pending import pending_updates
+    from hotmend.agent.upgrade import Wish, upgrade
+    from hotmend.diff.options import Options as BuildOptions
+    from hotmend.live.driver import Options as ApplyOptions
+
+    if os.geteuid() != 0:
+        raise UsageError("only root can change processes and packages", "run it as root")
+    pending = pending_updates(packages, every=every)
+    if not pending:
+        print_note("apt has no such updates waiting: there is nothing to do.")
+        return ExitCode.NOTHING_TO_DO
+    wish = Wish(
+        BuildOptions(frozenset(), exact=False, partial=partial),
+        ApplyOptions(dry_run=dry_run, audit=str(audit)),
+        disk=not memory_only,
+    )
+    with Steps(threaded=False) as steps:
+        done = upgrade(pending, wish, steps)
+    shape = _shape(done, dry_run=dry_run)
+    if as_json:
+        print_json(shape)
+    else:
+        _print(shape)
+    if done.disk_error:
+        return ExitCode.FAILED
+    left = done.still_old or any(package.error for package in done.packages)
+    return ExitCode.REFUSED if left else ExitCode.DONE
+
+
+def _shape(done: Upgrade, *, dry_run: bool) -> UpgradeShape:
+    return UpgradeShape(
+        tuple(_package(package) for package in done.packages),
+        done.held,
+        done.restarts,
+        done.reboot,
+        done.disk_error,
+        dry_run,
+    )
+
+
+def _package(result: PackageResult) -> UpgradePackageShape:
+    pending, update = result.pending, result.update
+    outcomes = [o for o in update.outcomes if o.verdict is not Verdict.NO_CHANGE] if update is not None else []
+    reasons = tuple(dict.fromkeys(r for o in outcomes if o.verdict is Verdict.BASELINE_REQUIRED for r in o.reasons))
+    return UpgradePackageShape(
+        package=pending.package,
+        old_version=pending.old_version,
+        new_version=pending.new_version,
+        security=pending.security,
+        memory=result.memory.value,
+        disk=result.disk.value,
+        error=result.error,
+        cves=update.cves if update is not None else (),
+        reasons=reason_shapes(tuple(r for r in reasons if r.severity is Severity.REFUSAL)),
+        processes=tuple(
+            UpgradeProcessShape(r.pid, r.comm, r.state, r.pause_us, reason_shapes(r.reasons)) for r in result.results
+        ),
+        still_old=tuple(StillOldShape(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
+    )
+
+
+def _print(shape: UpgradeShape) -> None:
+    rows = [
+        (p.package, p.old_version or "new", p.new_version, p.memory, _processes(p), p.disk, ", ".join(p.cves))
+        for p in shape.packages
+    ]
+    print_table("", ("package", "from", "to", "in memory", "processes", "on disk", "CVE ids in its changelog"), rows)
+    for package in shape.packages:
+        refused = [r for process in package.processes if process.state == "refused" for r in process.reasons]
+        if package.error or package.reasons or refused:
+            click.echo(f"\n{package.package}")
+        if package.error:
+            click.echo(f"  {package.error}")
+        print_reasons(dict.fromkeys((*package.reasons, *refused)))
+    old = [(o, package.package) for package in shape.packages for o in package.still_old]
+    if old:
+        click.echo("\nStill with old code:")
+        told = [
+            (o.pid, o.comm, o.unit or "-", name, "a part" if o.part else "all", ", ".join(o.images)) for o, name in old
+        ]
+        print_table("", ("#pid", "command", "unit", "package", "old", "images"), told)
+    click.echo()
+    _print_what_is_due(shape, old=bool(old))
+
+
+def _processes(package: UpgradePackageShape) -> str:
+    done = sum(process.state in ("applied", "unchanged", "would-apply") for process in package.processes)
+    whole = len({p.pid for p in package.processes} | {o.pid for o in package.still_old})
+    return f"{done} of {whole}" if whole else ""
+
+
+def _print_what_is_due(shape: UpgradeShape, *, old: bool) -> None:
+    if shape.held:
+        click.echo(f"Not restarted, because the new code runs: {', '.join(shape.held)}")
+    if shape.restarts:
+        click.echo(f"Restarts due: {', '.join(shape.restarts)}")
+    elif old:
+        click.echo("Restarts due: the processes above, which no service manager keeps")
+    if shape.reboot:
+        click.echo(f"Reboot due: {', '.join(shape.reboot)}")
+    if shape.disk_error:
+        click.echo(f"The disk was not brought up to date: {shape.disk_error}")
+    elif shape.dry_run:
+        click.echo("A dry run: no process and no file was changed.")
+    elif not (old or shape.reboot):
+        click.echo("No restart is due.")

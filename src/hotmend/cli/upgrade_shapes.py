@@ -1,0 +1,70 @@
+"""What `hotmend upgrade --json` prints."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hotmend.cli.shapes import ReasonShape
+
+
+class UpgradeProcessShape(msgspec.Struct, frozen=True):
+    """A process that maps a package's code.
+
+    Attributes:
+        pid, comm: which.
+        state: as `hotmend apply` has it.
+        pause_us: its longest stop, microseconds.
+        reasons: of a refusal, and notes.
+    """
+
+    pid: int
+    comm: str
+    state: str
+    pause_us: float
+    reasons: tuple[ReasonShape, ...]
+
+
+class StillOldShape(msgspec.Struct, frozen=True):
+    """A process that runs old code; `part`: only what the hotpatch leaves for the baseline is old."""
+
+    pid: int
+    comm: str
+    unit: str
+    images: tuple[str, ...]
+    part: bool
+
+
+class UpgradePackageShape(msgspec.Struct, frozen=True):
+    """One package: versions, what became of it in memory and on disk, and what the changelog says it fixes."""
+
+    package: str
+    old_version: str
+    new_version: str
+    security: bool
+    memory: str
+    disk: str
+    error: str
+    cves: tuple[str, ...]
+    reasons: tuple[ReasonShape, ...]
+    processes: tuple[UpgradeProcessShape, ...]
+    still_old: tuple[StillOldShape, ...]
+
+
+class UpgradeShape(msgspec.Struct, frozen=True):
+    """The whole run.
+
+    Attributes:
+        packages: one each.
+        held: services that were not restarted, because they run the new code.
+        restarts: units that a restart takes to the new code.
+        reboot: packages that take a reboot.
+        disk_error: why the disk was not brought up to date; "" where nothing failed.
+        dry_run: nothing was changed.
+    """
+
+    packages: tuple[UpgradePackageShape, ...]
+    held: tuple[str, ...]
+    restarts: tuple[str, ...]
+    reboot: tuple[str, ...]
+    disk_error: str
+    dry_run: bool

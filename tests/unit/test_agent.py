@@ -1,0 +1,124 @@
+"""What an upgrade reads of apt and dpkg, the units of processes, and restarts that are held back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hotmend.agent.held import restarts_held, restore
+from hotmend.agent.installed import InstalledFile, parse_md5sums
+from hotmend.agent.pending import Pending, parse_simulation
+from hotmend.agent.units import unit_in
+from hotmend.model.errors import InputError
+
+SIMULATION = """\
+NOTE: This is only a simulation!
+Reading package lists...
+The following packages will be upgraded:
+  libexpat1 nginx
+Inst libexpat1 [2.5.0-1+deb12u1] (2.5.0-1+deb12u2 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64])
+Inst nginx [1.22.1-9+deb12u9] (1.22.1-9+deb12u11 Debian-Security:12/oldstable-security [amd64]) []
+Inst nginx-common [1.22.1-9+deb12u9] (1.22.1-9+deb12u11 Debian-Security:12/oldstable-security [all])
+Inst bash [5.2.15-2+b8] (5.2.15-2+b13 Debian:12.15/oldstable [amd64])
+Inst linux-image-6.1.0-41-amd64 (6.1.159-1 Debian-Security:12/oldstable-security [amd64])
+Conf nginx (1.22.1-9+deb12u11 Debian-Security:12/oldstable-security [amd64])
+"""
+
+
+def test_simulation() -> None:
+    expat, nginx, common, bash, kernel = parse_simulation(SIMULATION)
+    both = ("Debian:12.15/oldstable", "Debian-Security:12/oldstable-security")
+    assert expat == Pending("libexpat1", "amd64", "2.5.0-1+deb12u1", "2.5.0-1+deb12u2", both)
+    assert [p.security for p in (expat, nginx, common, bash, kernel)] == [True, True, True, False, True]
+    assert [p.is_kernel for p in (expat, kernel)] == [False, True]
+    assert (common.architecture, kernel.old_version, str(nginx)) == ("all", "", "nginx=1.22.1-9+deb12u11")
+
+
+def test_md5sums() -> None:
+    text = "d41d8cd98f00b204e9800998ecf8427e  usr/sbin/nginx\nbroken\n0cc175b9c0f1b6a831c399e269772661  a file\n"
+    assert parse_md5sums(text) == (
+        InstalledFile("usr/sbin/nginx", "d41d8cd98f00b204e9800998ecf8427e"),
+        InstalledFile("a file", "0cc175b9c0f1b6a831c399e269772661"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", "postgresql@15-main.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/dbus.service\n", "dbus.service"),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", ""),
+        ("12:cpu:/other.service\n1:name=systemd:/system.slice/redis-server.service\n", "redis-server.service"),
+        ("0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_unit(text: str, unit: str) -> None:
+    assert unit_in(text) == unit
+
+
+@pytest.fixture(params=["none", "another"])
+def policy(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Where the policy is, with the machine's own one or without; its own denies the action `no`."""
+    path = tmp_path / "policy-rc.d"
+    if request.param == "another":
+        path.write_text('#!/bin/sh\n[ "$2" = no ] && exit 101\nexit 104\n')
+        path.chmod(0o755)
+    return path
+
+
+def asked(policy: Path, service: str, action: str) -> int:
+    return subprocess.run([policy, service, action], check=False).returncode
+
+
+def test_held_back(policy: Path) -> None:
+    own = policy.read_text() if policy.exists() else None
+    with restarts_held(["nginx", "postgresql@15-main"], policy):
+        for name in ("nginx", "nginx.service", "postgresql@15-main.service"):
+            assert [asked(policy, name, action) for action in ("restart", "stop", "start")] == [101] * 3
+        expected = 0 if own is None else 104
+        assert [asked(policy, name, "restart") for name in ("nginx2", "redis", "nginx.timer")] == [expected] * 3
+        assert asked(policy, "redis", "no") == (0 if own is None else 101)
+    assert (policy.read_text() if policy.exists() else None) == own
+    assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
+
+
+def test_nothing_is_held_back_where_there_is_nothing(policy: Path) -> None:
+    own = policy.read_text() if policy.exists() else None
+    with restarts_held([], policy):
+        assert (policy.read_text() if policy.exists() else None) == own
+
+
+def test_a_killed_one_holds_nothing_back(policy: Path) -> None:
+    own = policy.read_text() if policy.exists() else None
+    code = f"""
+import pathlib, time
+from hotmend.agent.held import restarts_held
+with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert asked(policy, "nginx", "restart") == 101
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert asked(policy, "nginx", "restart") == (0 if own is None else 104)
+    restore(policy)
+    assert (policy.read_text() if policy.exists() else None) == own
+    assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
+
+
+def test_a_name_that_would_be_code_is_refused(policy: Path) -> None:
+    own = policy.read_text() if policy.exists() else None
+    with pytest.raises(InputError, match="not the name of a service"), restarts_held(["a) rm -rf /;;"], policy):
+        pass
+    assert (policy.read_text() if policy.exists() else None) == own
