@@ -17,6 +17,7 @@ from hotmend.package.bundle import unpack
 from hotmend.publisher.release.mirror import Mirror
 from hotmend.publisher.release.plan import plan_load
 from hotmend.publisher.release.run import Settings, run_publish
+from hotmend.publisher.release.session import Done
 from hotmend.repository.client import Fetched
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, UnplannedBaseline
@@ -212,10 +213,45 @@ def test_a_package_that_is_not_the_one_in_the_list_is_refused(vendor: Vendor) ->
     vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
     vendor.archive.publish()
     _tamper_package(vendor.archive)
-    plan = plan_load(vendor.file)
-    done = run_publish(plan, vendor.world.publisher(), Settings(workers=1), lambda: vendor.world.now, lambda *_: None)
+    done = _again(vendor, Settings(workers=1))
     assert done.problems
     assert set(vendor.releases()) == {base}
+
+
+def test_an_archive_that_goes_away_in_the_middle_publishes_nothing_and_the_next_run_goes_on(vendor: Vendor) -> None:
+    base = vendor.run().published[0]
+    root = vendor.archive.root
+    vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
+    vendor.archive.publish()
+    (root / "pool").rename(root / "away")  # the lists are there, the packages are not
+    done = _again(vendor, Settings(workers=1))
+    assert (done.published, bool(done.problems), set(vendor.releases())) == ([], True, {base})
+    (root / "dists").rename(root / "gone")
+    with pytest.raises(FetchError):
+        _again(vendor, Settings(workers=1))
+    assert {entry.id for entry in vendor.world.client(Tier.CANARY).channel().index.releases} == {base}
+    (root / "gone").rename(root / "dists")
+    (root / "away").rename(root / "pool")
+    assert _again(vendor, Settings(workers=1)).published == [f"{base}.h1"]
+
+
+def test_a_build_that_runs_out_of_time_is_no_hotpatch_and_says_so(vendor: Vendor) -> None:
+    base = vendor.run().published[0]
+    vendor.archive.put(SECURITY, "alpha", "1.0-2", factor=5)
+    vendor.archive.publish()
+    done = _again(vendor, Settings(workers=1, build_seconds=0.001))
+    assert done.published == [f"{base}.u-alpha"]
+    assert any("took longer" in problem for problem in done.problems)
+    told = vendor.world.client(Tier.CANARY).channel().release(done.published[0])
+    assert isinstance(told, UnplannedBaseline)
+    assert "took longer" in told.notes
+    assert [(step.name, step.new_version) for step in told.packages] == [("alpha", "1.0-2")]
+
+
+def _again(vendor: Vendor, settings: Settings) -> Done:
+    """Run with the lists as they are."""
+    plan = plan_load(vendor.file)
+    return run_publish(plan, vendor.world.publisher(), settings, lambda: vendor.world.now, lambda *_: None)
 
 
 @pytest.mark.archive
