@@ -106,7 +106,7 @@ def test_no_error_is_put_together_before_it_can_be_translated() -> None:
         (["check", "--nothing"], ["es gibt keine Option --nothing"]),
         (["calendar", "--since", "soon"], ["--since: kein Tag: soon"]),
         (["calendar", "--channel", "Windows 3.1"], ["kein Kanal heißt 'Windows 3.1'", "es gibt "]),
-        (["windows", "apply", "moon"], ["'{vsm|", "nötig ist eines von vsm, licence-bug-option-1"]),
+        (["windows", "apply", "moon"], ["REMEDY: nötig ist eines von vsm, licence-bug-option-1"]),
         (["windows", "apply", "vsm"], ["das geht nur auf einer Windows-Maschine"]),
         (["windows", "policy", "--facts", f"{CASES}/debian-on-line.json"], ["nicht die Fakten einer Windows-Maschine"]),
         (["arc", "--id", "/moon", "status"], ["nicht die ID einer Maschine: /moon", "wie sie im Portal steht"]),

@@ -49,6 +49,8 @@ def usage_told(error: click.UsageError, reader: Reader | None) -> tuple[str, str
 def _name(error: click.BadParameter) -> str:
     if isinstance(error.param_hint, str) or error.param is None:
         return str(error.param_hint or "")
+    if isinstance(error.param, click.Argument) and isinstance(error.param.type, click.Choice):
+        return str(error.param.name).upper()  # its metavar is the list of all choices
     return error.param.get_error_hint(error.ctx)
 
 
