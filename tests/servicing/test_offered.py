@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hotmend.reference.texts import Reader
 from hotmend.servicing.facts import Offer
 from hotmend.servicing.offered import is_outside, line_channel, line_reasons, offered_effects
 from tests.servicing.machines import OCTOBER, PROGRAM, at, linux, machine, windows
@@ -89,6 +90,8 @@ def test_what_is_harmful_refuses_all_and_what_leads_off_comes_first() -> None:
     )
     assert [subject.partition(": ")[0] for subject in reason.subjects] == ["KB5070881", "KB5070893"]
     assert reason.subjects[0].startswith("KB5070881: leaves-line: KB5070881 takes the machine off the line")
+    (german,) = line_reasons(offered_effects(ON_LINE, PROGRAM, [LEAVES], NOW), Reader("de").write)
+    assert german.subjects[0].startswith("KB5070881: leaves-line: KB5070881 nimmt die Maschine von der Linie")
     assert line_reasons(offered_effects(ON_LINE, PROGRAM, [STAYS, DEFINITIONS], NOW)) == ()
     assert line_reasons(offered_effects(ON_LINE, PROGRAM, [_offer("KB5066835")], NOW)) == ()  # it is there already
     assert line_reasons([None]) == ()

@@ -46,6 +46,8 @@ def test_what_leaves_the_line_keeps_everything_out_until_it_is_excluded_or_allow
         code, said = october.do("install", *arguments)
         assert (code, [reason["code"] for reason in said["reasons"]]) == (4, ["leaves-hotpatch-line"])
         assert said["reasons"][0]["subjects"][0].startswith("KB5070881: leaves-line: ")
+    told = october.do("install", "--language", "de")[1]["reasons"][0]
+    assert told["subjects"][0].startswith("KB5070881: leaves-line: KB5070881 nimmt die Maschine von der Linie")
     assert october.agent.read_text() == before
     assert not october.state.exists()
 

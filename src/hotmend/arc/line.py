@@ -6,6 +6,7 @@ were collected; an installation that is begun by them takes nothing that was pub
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from hotmend.model.verdict import Reason, refusal
 from hotmend.servicing.evaluate import Program
 from hotmend.servicing.facts import MachineFacts, Offer
 from hotmend.servicing.maintenance import Policy
+from hotmend.servicing.message import Message
 from hotmend.servicing.offered import line_reasons, offered_effects
 from hotmend.servicing.selection import Deed, choose
 
@@ -20,7 +22,13 @@ FACTS_AGE_MAX: Final = timedelta(hours=24)
 """Older facts say too little: something else may have been installed since."""
 
 
-def install_reasons(facts: MachineFacts | None, program: Program, policy: Policy, now: datetime) -> tuple[Reason, ...]:
+def install_reasons(
+    facts: MachineFacts | None,
+    program: Program,
+    policy: Policy,
+    now: datetime,
+    write: Callable[[Message], str] = str,
+) -> tuple[Reason, ...]:
     """Return why an installation is not begun.
 
     Args:
@@ -28,6 +36,7 @@ def install_reasons(facts: MachineFacts | None, program: Program, policy: Policy
         program: calendar, products and rules.
         policy: what is to be installed, with the agent's names of classifications.
         now: an aware moment.
+        write: puts what a reason rests on into the words of whoever reads it.
     """
     if facts is None or facts.offered is None or facts.assessed_at is None:
         return (
@@ -46,7 +55,7 @@ def install_reasons(facts: MachineFacts | None, program: Program, policy: Policy
                 facts.assessed_at.isoformat(),
             ),
         )
-    return line_reasons(offered_effects(facts, program, _judged(facts.offered, policy), now))
+    return line_reasons(offered_effects(facts, program, _judged(facts.offered, policy), now), write)
 
 
 def _judged(offered: tuple[Offer, ...], policy: Policy) -> tuple[Offer, ...]:

@@ -217,7 +217,7 @@ def install_command(
             exclude=tuple(f"KB{number}" for number in wanted.exclude),
             reboot="never" if without_reboot else "if-required",
         )
-        reasons = install_reasons(known, program(), policy, datetime.now(UTC))
+        reasons = install_reasons(known, program(), policy, datetime.now(UTC), reader.write)
         if reasons:
             return _report_install(None, reasons, reader, as_json)
     print_note(say("A manual install is not availability-first: this machine is patched now, whatever its group does."))

@@ -121,10 +121,19 @@ def install_command(
         print_note(say("It needs a reboot, or may need one.") if expected else say("It needs no reboot."))
     servicing = program()
     if dry_run:
-        told = Told(install_reasons(assessment, servicing, leave_line=leave_line))
+        told = Told(install_reasons(assessment, servicing, reader.write, leave_line=leave_line))
     else:
         setting = cast("RebootSetting", reboot)
-        told = install(assessment, servicing, agent, machine, actions, leave_line=leave_line, reboot=setting)
+        told = install(
+            assessment,
+            servicing,
+            agent,
+            machine,
+            actions,
+            leave_line=leave_line,
+            reboot=setting,
+            write=reader.write,
+        )
     names = tuple(update.name for update in assessment.chosen)
     code = _report_work(told, names, expected, reader, as_json)
     if code == ExitCode.DONE and (not names or (dry_run and not told.refused)):
@@ -149,7 +158,15 @@ def uninstall_command(
     settle(actions, agent, machine)
     setting = cast("RebootSetting", reboot)
     told = uninstall(
-        _kb(kb), collected.facts, program(), agent, machine, actions, leave_line=leave_line, reboot=setting
+        _kb(kb),
+        collected.facts,
+        program(),
+        agent,
+        machine,
+        actions,
+        leave_line=leave_line,
+        reboot=setting,
+        write=reader.write,
     )
     code = _report_work(told, (_kb(kb),), told.reboot, reader, as_json)
     return ExitCode.NOTHING_TO_DO if code == ExitCode.DONE and told.work is None else code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from hotmend.servicing.eligibility import eligibility
 from hotmend.servicing.evaluate import Program, channel_of, effects
 from hotmend.servicing.facts import MachineFacts, Offer
 from hotmend.servicing.install import HARMLESS, Effect, Outcome
-from hotmend.servicing.message import cause
+from hotmend.servicing.message import Message, cause
 from hotmend.servicing.products import Channel, identify
 
 ALWAYS_OUTSIDE: Final = frozenset({"KB890830"})
@@ -57,13 +57,16 @@ def is_outside(offer: Offer, channel: Channel) -> bool:
     return any(word in text for word in channel.outside)
 
 
-def line_reasons(found: Iterable[Effect | None]) -> tuple[Reason, ...]:
-    """Return why updates with these effects are not installed together; what leads off the line comes first."""
+def line_reasons(found: Iterable[Effect | None], write: Callable[[Message], str] = str) -> tuple[Reason, ...]:
+    """Return why updates with these effects are not installed together; what leads off the line comes first.
+
+    `write` puts what an effect rests on into the words of whoever reads it.
+    """
     bad = [effect for effect in found if effect is not None and effect.outcome not in HARMLESS]
     if not bad:
         return ()
     bad.sort(key=lambda effect: effect.outcome is Outcome.STAYS_OFF)
-    subjects = (f"{effect.id}: {effect.outcome}: {effect.causes[0].message}" for effect in bad)
+    subjects = (f"{effect.id}: {effect.outcome}: {write(effect.causes[0].message)}" for effect in bad)
     return (
         refusal(
             "leaves-hotpatch-line",

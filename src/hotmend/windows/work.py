@@ -6,7 +6,7 @@ that would lead off the hotpatch line keeps all others out, too, until it is exc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -18,6 +18,7 @@ from hotmend.model.verdict import Reason, refusal
 from hotmend.servicing.evaluate import Program
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.level import Level, windows_level
+from hotmend.servicing.message import Message
 from hotmend.servicing.offered import is_outside, line_channel, line_reasons
 from hotmend.servicing.releases import Line
 from hotmend.windows.action import Action, Actions
@@ -62,14 +63,15 @@ def install(
     *,
     leave_line: bool,
     reboot: RebootSetting,
+    write: Callable[[Message], str] = str,
 ) -> Told:
-    """Install what the assessment has chosen.
+    """Install what the assessment has chosen; `write` puts what a reason rests on into the words of whoever reads it.
 
     Raises:
         HotmendError: the agent failed as a whole; the record says so.
     """
     chosen = assessment.chosen
-    reasons = (*install_reasons(assessment, program, leave_line=leave_line), *agent_reasons(agent))
+    reasons = (*install_reasons(assessment, program, write, leave_line=leave_line), *agent_reasons(agent))
     if reasons or not chosen:
         return Told(reasons)
     action = begin("install", chosen, machine, actions)
@@ -81,10 +83,12 @@ def install(
     return complete(work, action, machine, actions, reboot)
 
 
-def install_reasons(assessment: Assessment, program: Program, *, leave_line: bool) -> tuple[Reason, ...]:
-    """Return why the chosen updates are not installed together."""
+def install_reasons(
+    assessment: Assessment, program: Program, write: Callable[[Message], str] = str, *, leave_line: bool
+) -> tuple[Reason, ...]:
+    """Return why the chosen updates are not installed together; `write` as for `install`."""
     found = line_effects(assessment.facts, program, assessment.chosen, assessment.at).values()
-    return () if leave_line else line_reasons(found)
+    return () if leave_line else line_reasons(found, write)
 
 
 def agent_reasons(agent: UpdateAgent) -> tuple[Reason, ...]:
@@ -116,8 +120,9 @@ def uninstall(
     *,
     leave_line: bool,
     reboot: RebootSetting,
+    write: Callable[[Message], str] = str,
 ) -> Told:
-    """Take one update away; nothing happens where it is not installed.
+    """Take one update away; nothing happens where it is not installed. `write` as for `install`.
 
     Raises:
         HotmendError: the agent failed as a whole; the record says so.
@@ -127,7 +132,7 @@ def uninstall(
         return Told()
     reasons = (
         *removable(found, machine),
-        *(() if leave_line else _line_reasons(found, facts, program, machine.now())),
+        *(() if leave_line else _line_reasons(found, facts, program, machine.now(), write)),
         *agent_reasons(agent),
     )
     if reasons:
@@ -157,7 +162,9 @@ def removable(found: Found, machine: Machine) -> tuple[Reason, ...]:
     )
 
 
-def _line_reasons(found: Found, facts: MachineFacts, program: Program, now: datetime) -> tuple[Reason, ...]:
+def _line_reasons(
+    found: Found, facts: MachineFacts, program: Program, now: datetime, write: Callable[[Message], str]
+) -> tuple[Reason, ...]:
     levels = _without(found, facts, program, now)
     if levels is None:
         return ()
@@ -170,7 +177,7 @@ def _line_reasons(found: Found, facts: MachineFacts, program: Program, now: date
             "Without this update the machine would not be on the hotpatch line, or nobody knows whether it would; say "
             "--leave-line if it is to go nevertheless.",
             found.name,
-            str(after.causes[0].message),
+            write(after.causes[0].message),
         ),
     )
 
