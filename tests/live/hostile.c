@@ -99,6 +99,11 @@ static void *answering(void *u) {
         if (c == 'g') printf("%ld\n", atomic_exchange(&worst, 0) / 1000);
         if (c == 'v') { pthread_create(&t, NULL, forking_slowly, NULL); while (!in_vfork) usleep(1000); printf("%d\n", in_vfork); }
         if (c == 'w') { if (write(child_waits[1], "", 1) != 1) return u; while (in_vfork) usleep(1000); printf("ended\n"); }
+        if (c == 'x') {
+            void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            printf("%s\n", mprotect(page, 4096, PROT_READ | PROT_EXEC) ? "denied" : "allowed");
+            munmap(page, 4096);
+        }
         if (c == 'm') { take_mappings(); printf("taken\n"); }
         fflush(stdout);
     }

@@ -65,17 +65,38 @@ def refused(target: Target, hotpatch: Hotpatch, code: str) -> ProcessResult:
     return result
 
 
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Wait until something is so: what a test is about has to be there, or the test says nothing."""
+    limit = time.monotonic() + 20
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.001)
+    return condition()
+
+
+def other_links(pid: int, *names: str) -> set[str]:
+    """Return which links of a process in /proc lead elsewhere than our own."""
+    return {name for name in names if Path(f"/proc/{pid}/{name}").readlink() != Path(f"/proc/self/{name}").readlink()}
+
+
 def test_threads_without_end(hostile: Path, start: Start) -> None:
     target, hotpatch = start(hostile, "churn", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    seen = {target.pid, *procfs.list_threads(target.pid)}
     for _ in range(TRIES):
         there_and_back(target, hotpatch, target.pid)
+    assert comes_true(lambda: not procfs.list_threads(target.pid) <= seen), "no thread was ever created"
 
 
 def test_threads_that_allocate_without_end(hostile: Path, start: Start) -> None:
     """The short form: such a target leaves the patcher little of the processors. `python -m bench --only hostile`."""
     target, hotpatch = start(hostile, "malloc", "8"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    assert len(procfs.list_threads(target.pid)) == 9
     for _ in range(2):
         there_and_back(target, hotpatch, target.pid)
+
+
+def any_child(pid: int) -> bool:
+    """Tell whether a thread of a process has a child at this moment."""
+    return any(file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children"))
 
 
 @pytest.mark.parametrize("mode", ["small", "vfork", "spawn", "handler", "deny", "privileges"])
@@ -83,6 +104,14 @@ def test_ways_to_live(hostile: Path, start: Start, mode: str) -> None:
     """Threads on small stacks, vfork and posix_spawn without end, in a handler, PR_SET_MDWE, no new privileges."""
     target, hotpatch = start(hostile, mode, "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
     there_and_back(target, hotpatch, target.pid)
+    if mode in ("vfork", "spawn"):
+        assert comes_true(lambda: any_child(target.pid)), "no child was ever born"
+    elif mode == "privileges":
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{target.pid}/status").read_text()
+    elif mode == "deny":
+        assert target.ask("x") == "denied", "PR_SET_MDWE is not in force"
+    else:
+        assert len(procfs.list_threads(target.pid)) == 3
 
 
 def test_leader_that_has_ended(hostile: Path, start: Start) -> None:
@@ -152,7 +181,9 @@ def test_another_namespace(hostile: Path, start: Start) -> None:
     hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
     tool = Path(shutil.which("unshare") or "unshare")
     target = start(tool, "-m", "-p", "-U", "-r", "-f", "--kill-child", str(hostile), "idle", "1")
-    there_and_back(target, hotpatch, running(hotpatch))
+    pid = running(hotpatch)
+    assert other_links(pid, "ns/mnt", "ns/pid", "ns/user") == {"ns/mnt", "ns/pid", "ns/user"}
+    there_and_back(target, hotpatch, pid)
 
 
 def test_chroot(hostile: Path, start: Start, tmp_path: Path) -> None:
@@ -163,6 +194,7 @@ def test_chroot(hostile: Path, start: Start, tmp_path: Path) -> None:
         shutil.copy(library, place)
     hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
     target = start(Path(shutil.which("chroot") or "/usr/sbin/chroot"), str(tmp_path), str(hostile), "idle", "1")
+    assert Path(f"/proc/{target.pid}/root").readlink() == tmp_path
     there_and_back(target, hotpatch, target.pid)
 
 
@@ -176,6 +208,8 @@ def test_overlay(hostile: Path, start: Start, tmp_path: Path) -> None:
     hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
     tool = Path(shutil.which("unshare") or "unshare")
     target = start(tool, "-m", "sh", "-c", OVERLAY, "sh", str(tmp_path), str(hostile))
+    assert other_links(target.pid, "ns/mnt") == {"ns/mnt"}
+    assert " - overlay " in Path(f"/proc/{target.pid}/mountinfo").read_text()
     there_and_back(target, hotpatch, target.pid)
 
 
@@ -217,6 +251,8 @@ def test_read_only_file_system(hostile: Path, start: Start, tmp_path: Path) -> N
     hotpatch = make_hotpatch(hostile, {"first": 2, "second": 2})
     tool = Path(shutil.which("unshare") or "unshare")
     target = start(tool, "-m", "sh", "-c", READ_ONLY, "sh", str(tmp_path / "root"), str(hostile))
+    (root,) = [w for w in map(str.split, Path(f"/proc/{target.pid}/mountinfo").read_text().splitlines()) if w[4] == "/"]
+    assert "ro" in root[5].split(",")
     there_and_back(target, hotpatch, target.pid)
 
 

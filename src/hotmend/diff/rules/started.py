@@ -106,5 +106,8 @@ def _never_returns(c: Correspondence, startup: Startup, changed: set[int]) -> It
     found = sorted(changed & startup.waiting.keys())
     if found:
         names = [c.new.codes[j].label for j in found[:_SHOWN]]
-        sentence = "a changed function waits in a loop that the program does not leave: it would always be active"
+        sentence = (
+            "a changed function waits in a loop that the program does not leave: it would always be active; build with "
+            "--partial, which leaves it old and takes in the rest, or restart"
+        )
         yield blame(refusal("never-returns", sentence, *names), found)
