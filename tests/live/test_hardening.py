@@ -66,11 +66,13 @@ def refused(target: Target, hotpatch: Hotpatch, code: str) -> ProcessResult:
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    """Wait until something is so: what a test is about has to be there, or the test says nothing."""
+    """Wait until something was so, were it for a moment: what a test is about has to be there, or it says nothing."""
     limit = time.monotonic() + 20
-    while not condition() and time.monotonic() < limit:
+    while time.monotonic() < limit:
+        if condition():
+            return True
         time.sleep(0.001)
-    return condition()
+    return False
 
 
 def other_links(pid: int, *names: str) -> set[str]:

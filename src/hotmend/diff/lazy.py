@@ -24,7 +24,7 @@ from hotmend.image.ways import goals, pointer_jumps
 from hotmend.model.hotpatch import Hotpatch, Lazy
 from hotmend.model.verdict import Reason, refusal
 
-_HARMLESS_NOTES = frozenset({"line-numbers-kept"})
+_HARMLESS_NOTES = frozenset({"line-numbers-kept", "version-text-kept"})
 _INSTRUCTIONS_MAX = 10_000
 _SHOWN = 20
 
