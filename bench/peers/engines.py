@@ -32,6 +32,7 @@ class Rig:
         one: pid and seconds to wait for a safe moment -> the command that changes this process; engines that know
             no deadline take no notice of the seconds.
         all: the command that changes every process of the program; None where there is none.
+        start: a command that does nothing but start, where that takes long.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Rig:
     prefix: tuple[str, ...]
     one: Callable[[int, float], list[str]]
     all: list[str] | None = None
+    start: list[str] | None = None
 
 
 def _program_link(folder: Path) -> Path:
@@ -66,7 +68,7 @@ def hotmend_rigs(folder: Path, _: Path | None) -> list[Rig]:
     def one(pid: int, seconds: float) -> list[str]:
         return [*apply, "--deadline", str(seconds), "--pid", str(pid)]
 
-    return [Rig("hotmend", _program_link(folder), (), one, apply)]
+    return [Rig("hotmend", _program_link(folder), (), one, apply, [*command, "apply", "--help"])]
 
 
 def libpulp_rigs(folder: Path, prepared: Path | None) -> list[Rig]:

@@ -17,12 +17,12 @@ from bench.report import Figure, progress
 from bench.stops import Watched
 
 THREADS = (1, 64)
-PAUSE_TRIES = 10
+PAUSE_TRIES, START_TRIES = 10, 5
 CROWD_TRIES = 3
 CROWD_PROCESSES, CROWD_THREADS = 100, 8
 HOSTILE_TRIES, HOSTILE_TRIES_MIN = 10, 2
 COMMAND_SECONDS_MAX = 60.0
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
 _OLD, _NEW = 1, 2
 _ANSWER = 24
 _SEEN_SECONDS, _SEEN_CROWD_SECONDS = 0.2, 2.0
@@ -81,6 +81,7 @@ class Asked(Watched):
         time.sleep(0.02)
         self.forget()
         action()
+        time.sleep(0.02)  # a gap is known once the thread looks again
         return self.longest_seen_ms()
 
 
@@ -109,6 +110,7 @@ def peers_measure(folder: Path, prepared: Path | None, seconds: float) -> Iterat
             rigs += make(folder / name, prepared)
         except NotBuilt as error:
             yield Figure("Peers that cannot be built here", name, None, "", note=str(error))
+    yield from _starts(rigs)
     yield from _pauses(folder, rigs)
     yield from _crowds(folder, rigs)
     for hostile in HOSTILE:
@@ -122,6 +124,15 @@ def one_run(rig: Rig, target: Asked, seconds: float) -> tuple[float, int]:
 
 def _priority(rig: Rig) -> tuple[str, ...]:
     return () if rig.name == "hotmend" else _REAL_TIME
+
+
+def _starts(rigs: Sequence[Rig]) -> Iterator[Figure]:
+    """Yield what of a whole command is its start."""
+    for rig in rigs:
+        if rig.start is not None:
+            took = [command_run([*_priority(rig), *rig.start])[0] for _ in range(START_TRIES)]
+            note = f"{min(took):.0f} to {max(took):.0f}, {START_TRIES} tries; load {os.getloadavg()[0]:.1f}"
+            yield Figure("Start of the command alone, median", rig.name, statistics.median(took), "ms", note=note)
 
 
 def command_run(command: Sequence[str]) -> tuple[float, int]:
