@@ -125,6 +125,7 @@ _EACH = """
 long work(struct thing *, long);
 KEEP long each(struct thing *t, long x) { return t->next ? work(t->next, x) : 0; }
 """
+_TWIN = "KEEP long twin(long x) { return x * 5 + busy; } KEEP long users(long x) { return twin(x) + plain(x); }"
 _UNLOCK = "pthread_mutex_unlock(&two); pthread_mutex_unlock(&one);"
 REFUSED = {
     "the meaning of an argument changes with the caller": (
@@ -190,6 +191,11 @@ REFUSED = {
     ),
     "another argument": ("lazy-effects-differ", _work(inside="note_down(x);"), _work(inside="note_down(x + 1);")),
     "another callee": ("lazy-effects-differ", _work(), _work(result="plain(plain(x))")),
+    "a call of another function": (
+        "lazy-effects-differ",
+        _TWIN + _work(inside="x = plain(x);", result="x"),
+        _TWIN + _work(inside="x = twin(x);", result="x"),
+    ),
     "locks in another order": (
         "lazy-effects-differ",
         _work("pthread_mutex_lock(&one); pthread_mutex_lock(&two);", _UNLOCK),
