@@ -42,6 +42,20 @@ def test_every_line_has_a_command_or_is_about_a_fleet() -> None:
     assert {"S32", "S33"} <= fleet - traced
 
 
+def test_what_is_done_to_a_machine_is_shown_done() -> None:
+    """Not only what a check says of it: the rows of the tests that run those commands are on the page."""
+    page = PAGE.read_text("utf-8")
+    for place, lines in (
+        ("windows", "S12 S13 S14 S15 S23 S35 S36 S37 S39 S40 S41 S42 S43 S44 S45 S46 S48 S49"),
+        ("arc", "S16 S17 S19 S20 S21 S22 S23 S41 S42 S43 S46"),
+        ("linux", "S11 S12 S38 S40 S43 S44 S45"),
+    ):
+        rows = page.partition(f"<!-- {place} -->")[2].partition(f"<!-- end of {place} -->")[0]
+        named = re.findall(r"^\| (S[^|]+) \|", rows, re.MULTILINE)
+        shown = set().union(*(_numbers(line) for row in named for line in row.split(", ")))
+        assert shown == set(lines.split())
+
+
 def test_both_languages_are_shown() -> None:
     page = PAGE.read_text("utf-8")
     assert len(re.findall(r"[äöüß]", page)) > 100

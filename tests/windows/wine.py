@@ -99,7 +99,8 @@ class Wine:
             stderr=subprocess.STDOUT,
         )
         assert self._idle.stdout is not None
-        assert self._idle.stdout.readline().strip() == b"up"
+        said = self._idle.stdout.readline().strip()
+        assert said == b"up", said + self._idle.communicate(timeout=_SECONDS_MAX)[0]
 
     def down(self) -> None:
         """End everything that runs in the prefix; the registry is written to disk."""
