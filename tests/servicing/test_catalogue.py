@@ -195,7 +195,7 @@ def test_images_may_be_those_of_a_table_of_any_or_of_an_own_installation() -> No
 
 def test_a_prerequisite_that_no_rule_knows_is_refused() -> None:
     catalogue = catalogue_parse(CATALOGUE + PREVIEW.replace('"vsm"]', '"vsm", "moon"]'))
-    with pytest.raises(InputError, match="product windows-server-2028: no prerequisite is called 'moon'"):
+    with pytest.raises(InputError, match=r"^product windows-server-2028: no prerequisite is called 'moon'$"):
         Program(catalogue, PROGRAM.calendar, PROGRAM.issues, PROGRAM.remedies)
 
 
