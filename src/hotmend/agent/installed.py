@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,15 +39,20 @@ def elf_files(package: str, root: Path = Path("/")) -> tuple[InstalledFile, ...]
     return tuple(f for f in files if not f.path.startswith(DEBUG_FILES) and _is_image(root / f.path))
 
 
-def read_installed(package: str, root: Path = Path("/")) -> Deb:
+def read_installed(package: str, files: Iterable[InstalledFile], root: Path = Path("/")) -> Deb:
     """Return a package as it is installed; it has no changelog, and no size of its own.
+
+    Args:
+        package: its name.
+        files: its programs and libraries, from `elf_files`.
+        root: where the machine's files are.
 
     Raises:
         InputError: it is not installed, or one of its programs is not what the package holds.
     """
     name, source, version, architecture = dpkg_query("--show", f"--showformat={_FORMAT}", package).split()[:4]
-    files = tuple(_read(root, file, package) for file in elf_files(package, root))
-    return Deb(name, source, version, architecture, tuple(sorted(files, key=lambda f: f.path)), "", 0)
+    read = sorted((_read(root, file, package) for file in files), key=lambda f: f.path)
+    return Deb(name, source, version, architecture, tuple(read), "", 0)
 
 
 def service_names(package: str) -> tuple[str, ...]:

@@ -184,10 +184,11 @@ def _in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages]
         return nothing
     mapping: list[ProcessImages] = []
     try:
-        mapping = _mapping(running, {file_build_id(Path("/", f.path)) for f in elf_files(one.package)})
+        files = elf_files(one.package)
+        mapping = _mapping(running, {file_build_id(Path("/", f.path)) for f in files})
         if not mapping:
             return nothing
-        old = read_installed(one.package)
+        old = read_installed(one.package, files)
         if old.version != one.old_version:
             raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
         update = build_packages(old, read_deb(file), _silent, wish.build)
@@ -196,14 +197,14 @@ def _in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages]
         memory = Memory.OLD if mapping else Memory.UNKNOWN
         return replace(nothing, error=text, still_old=_all_old(mapping), memory=memory)
     results = apply(update.hotpatches, None, wish.apply) if update.hotpatches else []
-    return judged(replace(nothing, update=update, results=tuple(results)), mapping)
+    return _judged(one, update, tuple(results), mapping)
 
 
 def _silent(step: str, done: int, total: int) -> None:
     """Say nothing of the steps of one comparison."""
 
 
-def _mapping(running: Iterable[ProcessImages], build_ids: Container[BuildId]) -> list[ProcessImages]:
+def _mapping(running: Iterable[ProcessImages], build_ids: Container[BuildId | None]) -> list[ProcessImages]:
     """Return the processes that map one of the builds, with just those images."""
     found = (replace(p, images=tuple(i for i in p.images if i.build_id and i.build_id in build_ids)) for p in running)
     return [process for process in found if process.images]
@@ -215,13 +216,12 @@ def _all_old(mapping: Iterable[ProcessImages]) -> tuple[StillOld, ...]:
     )
 
 
-def judged(result: PackageResult, mapping: Sequence[ProcessImages]) -> PackageResult:
-    """Return a result with what is known of each process that maps an image whose code changes."""
-    update = result.update
-    if update is None:
-        return result
+def _judged(
+    one: Pending, update: Update, results: tuple[ProcessResult, ...], mapping: Sequence[ProcessImages]
+) -> PackageResult:
+    """Return what is known of each process that maps an image whose code changes."""
     changed = {o.old_build_id: o for o in update.outcomes if o.verdict is not Verdict.NO_CHANGE}
-    done = {r.pid for r in result.results if r.state in ("applied", "unchanged", "would-apply")}
+    done = {r.pid for r in results if r.state in ("applied", "unchanged", "would-apply")}
     still_old = []
     touched = False
     for process in mapping:
@@ -235,7 +235,7 @@ def judged(result: PackageResult, mapping: Sequence[ProcessImages]) -> PackageRe
     memory = Memory.OLD if touched else Memory.SAME_CODE
     if touched and done:
         memory = Memory.PARTLY if still_old else Memory.FIXED
-    return replace(result, still_old=tuple(still_old), memory=memory)
+    return PackageResult(one, update, "", results, tuple(still_old), memory)
 
 
 # --- disk -------------------------------------------------------------------------------------------------

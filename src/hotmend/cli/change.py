@@ -24,6 +24,24 @@ AUDIT_VARIABLE = "HOTMEND_AUDIT"
 _DEFAULTS = Options()
 _DONE = frozenset({"applied", "reverted", "repaired", "would-apply", "would-revert", "would-repair"})
 
+pause_option = click.option(
+    "--max-pause",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.max_pause_us,
+    show_default=True,
+    metavar="MICROSECONDS",
+    help="Longest time that the threads may stand still at once.",
+)
+audit_option = click.option(
+    "--audit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_FILE,
+    show_default=True,
+    envvar=AUDIT_VARIABLE,
+    metavar="FILE",
+    help=f"Where every change is recorded. Environment: {AUDIT_VARIABLE}.",
+)
+
 
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where, for how long, and whether at all."""
@@ -40,23 +58,8 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="SECONDS",
             help="How long to wait for a safe moment in each process.",
         ),
-        click.option(
-            "--max-pause",
-            type=click.IntRange(min=1),
-            default=_DEFAULTS.max_pause_us,
-            show_default=True,
-            metavar="MICROSECONDS",
-            help="Longest time that the threads may stand still at once.",
-        ),
-        click.option(
-            "--audit",
-            type=click.Path(path_type=Path, dir_okay=False),
-            default=DEFAULT_FILE,
-            show_default=True,
-            envvar=AUDIT_VARIABLE,
-            metavar="FILE",
-            help=f"Where every change is recorded. Environment: {AUDIT_VARIABLE}.",
-        ),
+        pause_option,
+        audit_option,
         click.option("--json", "as_json", is_flag=True, help="One object per process."),
     )
     for option in reversed(options):

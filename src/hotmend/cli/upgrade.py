@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.change import AUDIT_VARIABLE
+from hotmend.cli.change import audit_option
 from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_reasons, print_table
 from hotmend.cli.shapes import reason_shapes
 from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
-from hotmend.live.audit import DEFAULT_FILE
 from hotmend.model.errors import UsageError
 from hotmend.model.verdict import Severity, Verdict
 
@@ -26,15 +25,7 @@ if TYPE_CHECKING:
 @click.option("--partial", is_flag=True, help="Where an image is refused, take the largest part of it that is safe.")
 @click.option("--memory-only", is_flag=True, help="Leave the disk as it is.")
 @click.option("--dry-run", is_flag=True, help="Fetch, compare and check; change no process and no file.")
-@click.option(
-    "--audit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_FILE,
-    show_default=True,
-    envvar=AUDIT_VARIABLE,
-    metavar="FILE",
-    help=f"Where every change of a process is recorded. Environment: {AUDIT_VARIABLE}.",
-)
+@audit_option
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def upgrade_command(
     packages: tuple[str, ...],

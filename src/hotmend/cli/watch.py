@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from hotmend.cli.change import AUDIT_VARIABLE
+from hotmend.cli.change import audit_option, pause_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons
 from hotmend.cli.shapes import WatchedShape, reason_shapes
 from hotmend.linux.execs import ExecEvents
-from hotmend.live.audit import DEFAULT_FILE
 from hotmend.live.driver import Options, ProcessResult
 from hotmend.live.watch import Watch
 from hotmend.package.bundle import load
@@ -40,23 +39,8 @@ _INTERVAL_SECONDS = 5.0
     metavar="SECONDS",
     help="How long to wait for a safe moment at each try.",
 )
-@click.option(
-    "--max-pause",
-    type=click.IntRange(min=1),
-    default=Options().max_pause_us,
-    show_default=True,
-    metavar="MICROSECONDS",
-    help="Longest time that the threads may stand still at once.",
-)
-@click.option(
-    "--audit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_FILE,
-    show_default=True,
-    envvar=AUDIT_VARIABLE,
-    metavar="FILE",
-    help=f"Where every change is recorded. Environment: {AUDIT_VARIABLE}.",
-)
+@pause_option
+@audit_option
 @click.option("--json", "as_json", is_flag=True, help="One object per change.")
 def watch_command(
     file: Path, interval: float, no_events: bool, deadline: float, max_pause: int, audit: Path, as_json: bool

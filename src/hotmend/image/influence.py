@@ -15,6 +15,7 @@ from functools import cached_property
 from iced_x86 import FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register
 
 from hotmend.image.body import Body, uses_frame_pointer
+from hotmend.image.reach import reached
 from hotmend.image.values import FULL
 from hotmend.image.writes import lasting_writes
 
@@ -221,14 +222,8 @@ class Conduct:
         for index, node in enumerate(self._nodes):
             for following in self._successors(node):
                 before[following].append(index)
-        busy = {index for index, node in enumerate(self._nodes) if self._is_deed(node)}
-        waiting = list(busy)
-        while waiting:
-            for index in before[waiting.pop()]:
-                if index not in busy:
-                    busy.add(index)
-                    waiting.append(index)
-        return busy
+        deeds = [index for index, node in enumerate(self._nodes) if self._is_deed(node)]
+        return reached(deeds, lambda index: before.get(index, ()))
 
     def _is_changed_decision(self, index: int) -> bool:
         node, state = self._nodes[index], self._influences[index]

@@ -134,8 +134,13 @@ _disk_cache: dict[tuple[int, int, int, int], BuildId | None] = {}
 
 def disk_build_id(pid: int, path: str) -> BuildId | None:
     """Return the build-id of the ELF file at `path` in the mount namespace of `pid`; None if there is none."""
+    return file_build_id(procfs.rooted(pid, path))
+
+
+def file_build_id(path: Path) -> BuildId | None:
+    """Return the build-id of the ELF file at `path`, "" where it has none; None if there is no such file."""
     try:
-        descriptor = os.open(procfs.rooted(pid, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -146,18 +151,6 @@ def disk_build_id(pid: int, path: str) -> BuildId | None:
                 _disk_cache.clear()
             _disk_cache[key] = _read_file_build_id(descriptor)
         return _disk_cache[key]
-    finally:
-        os.close(descriptor)
-
-
-def file_build_id(path: Path) -> BuildId:
-    """Return the build-id of the ELF file at `path`; "" where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return BuildId("")
-    try:
-        return _read_file_build_id(descriptor) or BuildId("")
     finally:
         os.close(descriptor)
 

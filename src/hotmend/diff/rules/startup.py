@@ -7,12 +7,12 @@ exported, may be called at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 
 from hotmend.diff.align import Aligned
 from hotmend.image.body import calls_by_instruction
 from hotmend.image.loops import Phases, phases
+from hotmend.image.reach import reached
 from hotmend.image.references import ABSOLUTE, CALL, JUMP, LEA, Survey
 
 _SERVES = frozenset({
@@ -114,7 +114,8 @@ class Startup:
         entry = survey.holder(image.entry)
         roots |= {j for j, code in enumerate(survey.codes) if code.gap and j != entry}
         self._follow_main(once, roots)
-        return frozenset(self._closure(once) - self._closure(roots))
+        callees = self._callees.__getitem__
+        return frozenset(reached(once, callees) - reached(roots, callees))
 
     def _follow_main(self, once: set[int], roots: set[int]) -> None:
         """Sort what `main` calls: before it waits for good, and from then on."""
@@ -182,17 +183,3 @@ class Startup:
         for _ in range(_LEVELS - 1):
             result |= {owner for owner, callees in enumerate(self._callees) if not result.isdisjoint(callees)}
         return result
-
-    def _closure(self, roots: Iterable[int]) -> set[int]:
-        return _spread(roots, self._callees)
-
-
-def _spread(roots: Iterable[int], edges: list[set[int]]) -> set[int]:
-    seen = set(roots)
-    waiting = list(seen)
-    while waiting:
-        for other in edges[waiting.pop()]:
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
-    return seen
