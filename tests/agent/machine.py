@@ -1,10 +1,12 @@
 """A machine beside this one: its files over this machine's, its own packages, processes and process numbers.
 
-What it writes is gone with it. It has no service manager: packages start and restart services by their init scripts.
+What it writes is gone with it. Without `systemd` packages start and restart services by their init scripts; with it
+the machine is booted, by Debian's own service manager as its first process.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import subprocess
@@ -15,36 +17,90 @@ from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS_MAX = 300
+_numbers = itertools.count()
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PYTHONPATH": str(ROOT / "src")}
-_BEGIN = """
+_FILES = """
 set -e
 mount -t tmpfs machine "$1"
 mkdir "$1/written" "$1/work" "$1/root"
 mount -t overlay machine -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1/root"
 cd "$1/root"
-mount --rbind /dev dev
-mount --rbind /sys sys
 mount -t proc proc proc
+rm -f usr/sbin/policy-rc.d
+"""
+_OWN_FILES = """
 mkdir -p ".$2"
 mount --rbind "$2" ".$2"
-rm -f usr/sbin/policy-rc.d
 echo ready
+"""
+_BEGIN = f"""{_FILES}
+mount --rbind /dev dev
+mount --rbind /sys sys
+{_OWN_FILES}
 exec chroot . sleep infinity
+"""
+_GROUP = """
+set -e
+mkdir -p "$1"
+mount -t cgroup2 cgroup2 "$1"
+mkdir "$1/$3"
+echo $$ > "$1/$3/cgroup.procs"
+umount "$1"
+exec unshare --mount --pid --cgroup --uts --ipc --fork --kill-child sh -c "$4" machine "$1" "$2"
+"""
+_BOOT = f"""{_FILES}
+mount -t tmpfs dev dev
+mkdir dev/pts dev/shm
+for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+ln -s /proc/self/fd dev/fd
+ln -s pts/ptmx dev/ptmx
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs run run
+rm -rf var/log/journal
+cat > etc/systemd/system/machine.target <<END
+[Unit]
+Requires=basic.target dbus.service
+After=basic.target
+AllowIsolate=yes
+END
+for unit in systemd-networkd systemd-resolved systemd-timesyncd cron; do
+    ln -sf /dev/null etc/systemd/system/$unit.service
+done
+for unit in apt-daily apt-daily-upgrade; do ln -sf /dev/null etc/systemd/system/$unit.timer; done
+{_OWN_FILES}
+pivot_root . mnt
+umount --lazy /mnt
+exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
+    /lib/systemd/systemd --system --show-status=0 --unit=machine.target
+"""
+_BOOT_SECONDS_MAX = 60
+"""Only what a machine cannot do without begins at boot; servers are for the test to start."""
+_LEAVE_GROUP = """
+mount -t cgroup2 cgroup2 "$1"
+find "$1/$2" -depth -type d -exec rmdir {} +
 """
 
 
 class Machine:
     """Begins on entry and ends, with all its processes, on exit."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, systemd: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._systemd = systemd
+        self._group = f"hotmend-machine-{os.getpid()}-{next(_numbers)}"
 
     def __enter__(self) -> Machine:
         """Begin."""
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _BEGIN, "machine"]
+        folders = [str(self._folder), str(ROOT)]
+        if self._systemd:
+            command = ["unshare", "--mount", "sh", "-c", _GROUP, "machine", *folders, self._group, _BOOT]
+        else:
+            begin = ["sh", "-c", _BEGIN, "machine", *folders]
+            command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *begin]
         self._process = subprocess.Popen(
-            [*command, str(self._folder), str(ROOT)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -52,7 +108,19 @@ class Machine:
             raise RuntimeError(f"the machine did not begin: {line}{self._process.stdout.read()}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         self._first = int(children.read_text().split()[0])
+        if self._systemd:
+            self._booted()
         return self
+
+    def _booted(self) -> None:
+        """Wait until its service manager has started what belongs to the boot."""
+        limit = time.monotonic() + _BOOT_SECONDS_MAX
+        state = ""
+        while state not in ("running", "degraded"):
+            if time.monotonic() > limit:
+                raise RuntimeError(f"the machine did not boot: {state}")
+            time.sleep(0.1)
+            state = self.run("systemctl is-system-running", check=False).stdout.strip()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -62,10 +130,14 @@ class Machine:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+        if self._systemd:
+            command = ["unshare", "--mount", "sh", "-c", _LEAVE_GROUP, "machine", str(self._folder), self._group]
+            subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
 
     def command(self, text: str) -> list[str]:
         """Return the command line that has its shell run `text`."""
-        return ["nsenter", f"--target={self._first}", "--mount", "--pid", "--root", "--wd", "sh", "-c", text]
+        namespaces = ["--mount", "--pid", "--cgroup"]
+        return ["nsenter", f"--target={self._first}", *namespaces, "--root", "--wd", "sh", "-c", text]
 
     def run(self, text: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Have its shell run `text`."""
