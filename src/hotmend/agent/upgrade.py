@@ -8,37 +8,20 @@ last: a failure there leaves processes that are safe already and an old file, wh
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from hotmend.agent.held import restarts_held
-from hotmend.agent.installed import elf_files, read_installed, service_names
+from hotmend.agent.installed import service_names
+from hotmend.agent.memory import Manner, Memory, PackageResult, StillOld, in_memory
 from hotmend.agent.pending import Pending, run_apt
 from hotmend.agent.units import unit_of
-from hotmend.diff.options import Options as BuildOptions
-from hotmend.image.deb import read_deb
-from hotmend.linux.process import ProcessImages, file_build_id, processes_mapping
-from hotmend.live.driver import Options as ApplyOptions
-from hotmend.live.driver import ProcessResult, apply
-from hotmend.model.addresses import BuildId
-from hotmend.model.errors import FetchError, HotmendError, InputError
-from hotmend.model.verdict import Verdict
+from hotmend.linux.process import ProcessImages, processes_mapping
+from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
-from hotmend.publisher.build import Progress, build_packages
-from hotmend.publisher.update import Update
-
-
-class Memory(StrEnum):
-    """What became of the processes that map a package's code."""
-
-    NOT_RUNNING = "not running"
-    SAME_CODE = "same code"
-    FIXED = "fixed"
-    PARTLY = "partly fixed"
-    OLD = "old"
-    UNKNOWN = "not known"
+from hotmend.publisher.build import Progress
 
 
 class Disk(StrEnum):
@@ -50,57 +33,20 @@ class Disk(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StillOld:
-    """A process that runs old code of a package, all of it or a part.
-
-    Attributes:
-        pid, comm, unit: which; `unit` is "" where no service manager keeps it.
-        images: paths of the images concerned.
-        part: only what the hotpatch leaves for the baseline is old.
-    """
-
-    pid: int
-    comm: str
-    unit: str
-    images: tuple[str, ...]
-    part: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PackageResult:
-    """One package.
-
-    Attributes:
-        pending: what was waiting.
-        update: the comparison; None where nothing of it runs, or it could not be made.
-        error: why it could not be made; "" where it could.
-        results: one for each process that maps an image with a hotpatch.
-        still_old: processes that run old code now.
-        memory, disk: what became of it.
-    """
-
-    pending: Pending
-    update: Update | None
-    error: str
-    results: tuple[ProcessResult, ...]
-    still_old: tuple[StillOld, ...]
-    memory: Memory
-    disk: Disk = Disk.LEFT
-
-
-@dataclass(frozen=True, slots=True)
 class Upgrade:
     """The whole run.
 
     Attributes:
         packages: one result each.
         held: services whose restart was held back, because they run the new code.
+        disk: what became of the files.
         disk_error: why the package manager failed; "" where it did not.
         reboot: packages that take a reboot.
     """
 
     packages: tuple[PackageResult, ...]
     held: tuple[str, ...]
+    disk: Disk
     disk_error: str
     reboot: tuple[str, ...]
 
@@ -120,13 +66,11 @@ class Wish:
     """How to go about it.
 
     Attributes:
-        build: what is accepted and asked for in comparisons.
-        apply: how processes are changed; with `dry_run` nothing is written and the disk stays.
+        memory: how processes are changed; in a dry run the disk stays too.
         disk: whether the disk is brought up to date.
     """
 
-    build: BuildOptions
-    apply: ApplyOptions
+    memory: Manner
     disk: bool
 
 
@@ -149,20 +93,16 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress) -> Upgra
         results, running = [], processes_mapping()
         for number, one in enumerate(pending):
             progress(f"{one.package} in memory", number, len(pending))
-            results.append(_in_memory(one, files.get(one.package), running, wish))
+            results.append(in_memory(one, files.get(one.package), running, wish.memory))
         reboot = tuple(one.package for one in pending if one.is_kernel)
-        if not wish.disk or wish.apply.dry_run:
-            return Upgrade(tuple(results), (), "", reboot)
+        if not wish.disk or wish.memory.apply.dry_run:
+            return Upgrade(tuple(results), (), Disk.LEFT, "", reboot)
         progress("the disk", 0, 1)
         held = _held(results)
         error = _on_disk(pending, held, Path(folder))
-    disk = Disk.FAILED if error else Disk.UPDATED
     running = processes_mapping()
-    results = [replace(_looked_again(result, running), disk=disk) for result in results]
-    return Upgrade(tuple(results), held, error, reboot)
-
-
-# --- memory -----------------------------------------------------------------------------------------------
+    results = [_looked_again(result, running) for result in results]
+    return Upgrade(tuple(results), held, Disk.FAILED if error else Disk.UPDATED, error, reboot)
 
 
 def _fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
@@ -175,70 +115,6 @@ def _fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
     if missing := [str(wanted[package]) for package, path in found.items() if path is None]:
         raise FetchError(f"apt downloaded no file for {', '.join(missing)}", "run apt-get update and try again")
     return {package: path for package, path in found.items() if path is not None}
-
-
-def _in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages], wish: Wish) -> PackageResult:
-    """Change the processes that run code of one package."""
-    nothing = PackageResult(one, None, "", (), (), Memory.NOT_RUNNING)
-    if file is None:
-        return nothing
-    mapping: list[ProcessImages] = []
-    try:
-        files = elf_files(one.package)
-        mapping = _mapping(running, {file_build_id(Path("/", f.path)) for f in files})
-        if not mapping:
-            return nothing
-        old = read_installed(one.package, files)
-        if old.version != one.old_version:
-            raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
-        update = build_packages(old, read_deb(file), _silent, wish.build)
-    except HotmendError as error:
-        text = f"{error}; {error.hint}" if error.hint else str(error)
-        memory = Memory.OLD if mapping else Memory.UNKNOWN
-        return replace(nothing, error=text, still_old=_all_old(mapping), memory=memory)
-    results = apply(update.hotpatches, None, wish.apply) if update.hotpatches else []
-    return _judged(one, update, tuple(results), mapping)
-
-
-def _silent(step: str, done: int, total: int) -> None:
-    """Say nothing of the steps of one comparison."""
-
-
-def _mapping(running: Iterable[ProcessImages], build_ids: Container[BuildId | None]) -> list[ProcessImages]:
-    """Return the processes that map one of the builds, with just those images."""
-    found = (replace(p, images=tuple(i for i in p.images if i.build_id and i.build_id in build_ids)) for p in running)
-    return [process for process in found if process.images]
-
-
-def _all_old(mapping: Iterable[ProcessImages]) -> tuple[StillOld, ...]:
-    return tuple(
-        StillOld(p.pid, p.comm, unit_of(p.pid), tuple(image.path for image in p.images), part=False) for p in mapping
-    )
-
-
-def _judged(
-    one: Pending, update: Update, results: tuple[ProcessResult, ...], mapping: Sequence[ProcessImages]
-) -> PackageResult:
-    """Return what is known of each process that maps an image whose code changes."""
-    changed = {o.old_build_id: o for o in update.outcomes if o.verdict is not Verdict.NO_CHANGE}
-    done = {r.pid for r in results if r.state in ("applied", "unchanged", "would-apply")}
-    still_old = []
-    touched = False
-    for process in mapping:
-        images = [image for image in process.images if image.build_id in changed]
-        touched |= bool(images)
-        left = [i for i in images if process.pid not in done or changed[i.build_id].hotpatch is None]
-        parts = [i for i in images if i not in left and changed[i.build_id].left]
-        if left or parts:
-            paths = tuple(image.path for image in left or parts)
-            still_old.append(StillOld(process.pid, process.comm, unit_of(process.pid), paths, part=not left))
-    memory = Memory.OLD if touched else Memory.SAME_CODE
-    if touched and done:
-        memory = Memory.PARTLY if still_old else Memory.FIXED
-    return PackageResult(one, update, "", results, tuple(still_old), memory)
-
-
-# --- disk -------------------------------------------------------------------------------------------------
 
 
 def _held(results: Sequence[PackageResult]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from hotmend.model.errors import UsageError
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
-    from hotmend.agent.upgrade import PackageResult, Upgrade
+    from hotmend.agent.memory import PackageResult
+    from hotmend.agent.upgrade import Upgrade
 
 
 @click.command("upgrade")
@@ -41,6 +42,7 @@ def upgrade_command(
     Hotpatches are made on the spot, from the installed files and the updates. Services that run the new code
     afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
     """
+    from hotmend.agent.memory import Manner
     from hotmend.agent.pending import pending_updates
     from hotmend.agent.upgrade import Wish, upgrade
     from hotmend.diff.options import Options as BuildOptions
@@ -52,13 +54,11 @@ def upgrade_command(
     if not pending:
         print_note("apt has no such updates waiting: there is nothing to do.")
         return ExitCode.NOTHING_TO_DO
-    wish = Wish(
-        BuildOptions(frozenset(), exact=False, partial=partial),
-        ApplyOptions(dry_run=dry_run, audit=str(audit)),
-        disk=not memory_only,
+    manner = Manner(
+        BuildOptions(frozenset(), exact=False, partial=partial), ApplyOptions(dry_run=dry_run, audit=str(audit))
     )
     with Steps(threaded=False) as steps:
-        done = upgrade(pending, wish, steps)
+        done = upgrade(pending, Wish(manner, disk=not memory_only), steps)
     shape = _shape(done, dry_run=dry_run)
     if as_json:
         print_json(shape)
@@ -72,7 +72,7 @@ def upgrade_command(
 
 def _shape(done: Upgrade, *, dry_run: bool) -> UpgradeShape:
     return UpgradeShape(
-        tuple(_package(package) for package in done.packages),
+        tuple(_package(package, done.disk) for package in done.packages),
         done.held,
         done.restarts,
         done.reboot,
@@ -81,7 +81,7 @@ def _shape(done: Upgrade, *, dry_run: bool) -> UpgradeShape:
     )
 
 
-def _package(result: PackageResult) -> UpgradePackageShape:
+def _package(result: PackageResult, disk: str) -> UpgradePackageShape:
     pending, update = result.pending, result.update
     outcomes = [o for o in update.outcomes if o.verdict is not Verdict.NO_CHANGE] if update is not None else []
     reasons = tuple(dict.fromkeys(r for o in outcomes if o.verdict is Verdict.BASELINE_REQUIRED for r in o.reasons))
@@ -91,7 +91,7 @@ def _package(result: PackageResult) -> UpgradePackageShape:
         new_version=pending.new_version,
         security=pending.security,
         memory=result.memory.value,
-        disk=result.disk.value,
+        disk=disk,
         error=result.error,
         cves=update.cves if update is not None else (),
         reasons=reason_shapes(tuple(r for r in reasons if r.severity is Severity.REFUSAL)),
