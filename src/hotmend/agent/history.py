@@ -1,0 +1,350 @@
+"""What the agent did on this machine and why, one JSON object a line: the journal and the history in one file.
+
+A line is on the disk before what it announces is done, so that a run that was killed can be told from its last line and
+from memory. Lines are never changed and never expire.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+LINE_BYTES_MAX: Final = 4 << 20
+
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class State(StrEnum):
+    """Where an action is."""
+
+    SCHEDULED = "SCHEDULED"
+    WAITING_WINDOW = "WAITING_WINDOW"
+    PRECHECK = "PRECHECK"
+    PRE_EVENT = "PRE_EVENT"
+    DOWNLOADING = "DOWNLOADING"
+    VERIFYING = "VERIFYING"
+    APPLYING = "APPLYING"
+    HEALTH_CHECK = "HEALTH_CHECK"
+    WAITING_SLOT = "WAITING_SLOT"
+    RESTARTING = "RESTARTING"
+    RECOVERING = "RECOVERING"
+    POST_EVENT = "POST_EVENT"
+    SUCCEEDED = "SUCCEEDED"
+    SUCCEEDED_WITH_WARNINGS = "SUCCEEDED_WITH_WARNINGS"
+    FAILED = "FAILED"
+    ROLLED_BACK = "ROLLED_BACK"
+    CANCELED = "CANCELED"
+    TIMED_OUT = "TIMED_OUT"
+    WINDOW_EXCEEDED = "WINDOW_EXCEEDED"
+    BLOCKED = "BLOCKED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    ALREADY_INSTALLED = "ALREADY_INSTALLED"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing comes after it."""
+        return self in _FINAL
+
+    @property
+    def good(self) -> bool:
+        """Whether the machine has what the action was to bring."""
+        return self in (State.SUCCEEDED, State.SUCCEEDED_WITH_WARNINGS, State.ALREADY_INSTALLED)
+
+
+_FINAL = frozenset(list(State)[list(State).index(State.SUCCEEDED) :])
+
+
+class ChangedProcess(msgspec.Struct, frozen=True):
+    """A process that runs new code.
+
+    Attributes:
+        pid, start_time_ticks, comm, unit: which.
+        shadows: ranges of load addresses of its new code, for telling whose a crash was.
+    """
+
+    pid: int
+    start_time_ticks: int
+    comm: str
+    unit: str
+    shadows: tuple[tuple[int, int], ...] = ()
+
+
+class OldProcess(msgspec.Struct, frozen=True):
+    """A process that runs old code still; `part`: only what the hotpatch leaves for the baseline."""
+
+    pid: int
+    comm: str
+    unit: str
+    images: tuple[str, ...]
+    part: bool
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
+    """What all lines have.
+
+    Attributes:
+        at: when, UTC.
+        run: id of the run it belongs to; "" for none.
+    """
+
+    at: Moment = datetime(1970, 1, 1, tzinfo=UTC)
+    run: str = ""
+
+
+class AgentBegan(Event, frozen=True, tag="agent-began"):
+    """The agent was started; `boot` is the kernel's id of the boot."""
+
+    version: str
+    mode: str
+    boot: str
+
+
+class Assessed(Event, frozen=True, tag="assessed"):
+    """An assessment.
+
+    Attributes:
+        waiting: updates that are offered, as PACKAGE=VERSION or a release's id.
+        restarts: units that run old code.
+        reboot: why a reboot is due; empty where none is.
+        alerts: codes of what is not as it should be.
+    """
+
+    waiting: tuple[str, ...]
+    restarts: tuple[str, ...]
+    reboot: tuple[str, ...]
+    alerts: tuple[str, ...] = ()
+
+
+class RunBegan(Event, frozen=True, tag="run-began"):
+    """A run.
+
+    Attributes:
+        trigger: `schedule` or `command`.
+        source: `apt`, or the channel.
+        updates: what it is about, in order.
+        until: end of the window it keeps to; None: it keeps to none.
+    """
+
+    trigger: str
+    source: str
+    updates: tuple[str, ...]
+    until: Moment | None
+
+
+class Action(Event, frozen=True, tag="action"):
+    """An action comes to a state.
+
+    Attributes:
+        update: which, as PACKAGE=VERSION or a release's id and file.
+        state: about to be done, or how it ended.
+        detail: why, for people.
+        cves: what the update fixes.
+        hotpatches: ids, from `APPLYING` on: what memory is looked at for after a crash.
+        release: of a channel that it came by; "" for none.
+        changed: processes that run the new code, at the end.
+        old: processes that run old code still, at the end.
+    """
+
+    update: str
+    state: State
+    detail: str = ""
+    cves: tuple[str, ...] = ()
+    hotpatches: tuple[str, ...] = ()
+    release: str = ""
+    changed: tuple[ChangedProcess, ...] = ()
+    old: tuple[OldProcess, ...] = ()
+
+
+class DiskBegan(Event, frozen=True, tag="disk-began"):
+    """The package manager is about to install."""
+
+    updates: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+class DiskEnded(Event, frozen=True, tag="disk-ended"):
+    """It has; `error` is why not, "" where it has."""
+
+    updates: tuple[str, ...]
+    error: str = ""
+
+
+class RunEnded(Event, frozen=True, tag="run-ended"):
+    """A run is over; `outcome` is the worst of its actions' states."""
+
+    outcome: State
+    detail: str = ""
+
+
+class Quarantined(Event, frozen=True, tag="quarantined"):
+    """An update is not taken on this machine any more, or (`lifted`) again."""
+
+    update: str
+    reason: str
+    lifted: bool = False
+
+
+class Held(Event, frozen=True, tag="hold"):
+    """A hold begins, or (`released`) ends."""
+
+    until: Moment | None
+    reason: str
+    released: bool = False
+
+
+class Reverted(Event, frozen=True, tag="reverted"):
+    """Processes were taken back to old code, by hand."""
+
+    hotpatches: tuple[str, ...]
+    processes: tuple[ChangedProcess, ...]
+    reason: str = ""
+
+
+class Restarted(Event, frozen=True, tag="restarted"):
+    """A unit was restarted, or is about to be (`outcome` is "")."""
+
+    unit: str
+    outcome: str
+    detail: str = ""
+
+
+class Rebooting(Event, frozen=True, tag="rebooting"):
+    """The machine is about to be rebooted."""
+
+    reasons: tuple[str, ...]
+
+
+class Crashed(Event, frozen=True, tag="crashed"):
+    """A process that had been changed crashed; `ours`: in new code, `hotpatches` says whose."""
+
+    pid: int
+    comm: str
+    unit: str
+    address: int
+    ours: bool
+    hotpatches: tuple[str, ...] = ()
+
+
+AnyEvent = (
+    AgentBegan
+    | Assessed
+    | RunBegan
+    | Action
+    | DiskBegan
+    | DiskEnded
+    | RunEnded
+    | Quarantined
+    | Held
+    | Reverted
+    | Restarted
+    | Rebooting
+    | Crashed
+)
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What reading the file gave.
+
+    Attributes:
+        events: oldest first.
+        unreadable: numbers of lines that are none of these; a crash leaves half a line behind.
+    """
+
+    events: tuple[AnyEvent, ...]
+    unreadable: tuple[int, ...]
+
+
+class History:
+    """One machine's file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def append(self, event: AnyEvent) -> None:
+        """Write a line behind the last one; it is on the disk when this returns. Its moment is now, if it has none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if event.at.year == 1970:
+            event = msgspec.structs.replace(event, at=datetime.now(UTC))
+        self.file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.file, flags, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            line = msgspec.json.encode(event) + b"\n"
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line  # what a crash cut off stays a line of its own
+            if os.write(descriptor, line) != len(line):
+                raise OSError("the disk is full")
+            os.fdatasync(descriptor)
+            if not size:
+                self._sync_folder()
+        finally:
+            os.close(descriptor)
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> Read:
+        """Return all of it.
+
+        Raises:
+            OSError: it cannot be read. That it is not there is an empty history.
+        """
+        try:
+            with self.file.open("rb") as stream:
+                return decode(stream)
+        except FileNotFoundError:
+            return Read((), ())
+
+
+def decode(lines: Iterable[bytes]) -> Read:
+    """Return the events of lines."""
+    events: list[AnyEvent] = []
+    unreadable: list[int] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(_decoder.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if line.strip():
+                unreadable.append(number)
+    return Read(tuple(events), tuple(unreadable))
+
+
+def unfinished(events: Iterable[AnyEvent]) -> RunBegan | None:
+    """Return the run that has begun and not ended; None where there is none."""
+    begun: RunBegan | None = None
+    for event in events:
+        if isinstance(event, RunBegan):
+            begun = event
+        elif isinstance(event, RunEnded) and begun is not None and event.run == begun.run:
+            begun = None
+    return begun
+
+
+def last_actions(events: Iterable[AnyEvent], run: str) -> dict[str, Action]:
+    """Return the last line of each action of a run, by its update, in order."""
+    return {event.update: event for event in events if isinstance(event, Action) and event.run == run}
+
+
+def of_run(events: Iterable[AnyEvent], run: str) -> Iterator[AnyEvent]:
+    """Yield the lines of a run."""
+    return (event for event in events if event.run == run)

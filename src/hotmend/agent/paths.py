@@ -1,0 +1,57 @@
+"""Where the agent's files are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Files and folders of one machine.
+
+    Attributes:
+        root: above all of them; another one in tests.
+    """
+
+    root: Path = Path("/")
+
+    @property
+    def configuration(self) -> Path:
+        """What the administrator wants: TOML."""
+        return self.root / "etc/hotmend/agent.toml"
+
+    @property
+    def hold(self) -> Path:
+        """While this file is there, nothing is changed."""
+        return self.root / "etc/hotmend/hold"
+
+    @property
+    def state(self) -> Path:
+        """The agent's own folder."""
+        return self.root / "var/lib/hotmend/agent"
+
+    @property
+    def history(self) -> Path:
+        """What was done, one JSON object a line."""
+        return self.state / "history.jsonl"
+
+    @property
+    def quarantine(self) -> Path:
+        """Updates that are not to be taken on this machine."""
+        return self.state / "quarantine.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one run that is under way."""
+        return self.state / "lock"
+
+    @property
+    def channel(self) -> Path:
+        """What this machine trusts and has seen of a channel."""
+        return self.root / "var/lib/hotmend/channel"
+
+    @property
+    def mirror(self) -> Path:
+        """Where the part with network puts a channel's files; nothing in it is believed."""
+        return self.root / "var/lib/hotmend/mirror"
