@@ -129,14 +129,23 @@ def policy_parse(text: str, source: str = "policy") -> Policy:
         raise InputError("{source}: larger than {limit} bytes", source=source, limit=POLICY_BYTES_MAX)
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy)
-        for window in policy.window:
-            _recurrence(window, source)
-        for freeze in policy.freeze:
-            if freeze.last < freeze.first:
-                raise InputError("{source}: freeze '{name}' ends before it begins", source=source, name=freeze.name)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
         raise InputError("{source}: not a maintenance policy: {why}", source=source, why=str(error)) from error
+    policy_check(policy, source)
     return policy
+
+
+def policy_check(policy: Policy, source: str) -> None:
+    """Check what the form of a policy does not say.
+
+    Raises:
+        InputError: a recurrence that is none or too frequent, a freeze that ends before it begins.
+    """
+    for window in policy.window:
+        _recurrence(window, source)
+    for freeze in policy.freeze:
+        if freeze.last < freeze.first:
+            raise InputError("{source}: freeze '{name}' ends before it begins", source=source, name=freeze.name)
 
 
 def _recurrence(window: Window, source: str = "policy") -> rrule:
