@@ -1,16 +1,16 @@
-"""An update brought into running processes: the hotpatch made on the spot, from the installed files and the update's.
+"""An update brought into running processes. `prepared` makes the hotpatches on the spot; a channel has them ready.
 
 What cannot be changed keeps its old code until it is restarted, and is named. Processes of spared units are left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hotmend.agent.installed import elf_files, read_installed
+from hotmend.agent.installed import InstalledFile, elf_files, read_installed
 from hotmend.agent.pending import Pending
 from hotmend.agent.units import unit_of
 from hotmend.diff.options import Options as BuildOptions
@@ -20,6 +20,7 @@ from hotmend.live.driver import Options as ApplyOptions
 from hotmend.live.driver import ProcessResult, apply
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, InputError
+from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Verdict
 from hotmend.publisher.build import build_packages
 from hotmend.publisher.update import Update
@@ -92,6 +93,42 @@ class Manner:
     spared: Spared = lambda pid: False  # noqa: ARG005 - nobody is spared unless somebody says so
 
 
+class Coverage(StrEnum):
+    """How much of an image's changes its hotpatch holds."""
+
+    WHOLE = "whole"
+    PART = "part"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What may be done to processes.
+
+    Attributes:
+        hotpatches: to apply together.
+        covered: every old build whose code changes, and how far its hotpatch goes.
+    """
+
+    hotpatches: tuple[Hotpatch, ...]
+    covered: Mapping[BuildId, Coverage]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of the processes.
+
+    Attributes:
+        results: one for each process that was changed, or could not be.
+        still_old: processes that run old code now.
+        memory: in one word.
+    """
+
+    results: tuple[ProcessResult, ...]
+    still_old: tuple[StillOld, ...]
+    memory: Memory
+
+
 def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages], manner: Manner) -> PackageResult:
     """Change the processes that run code of one package.
 
@@ -104,59 +141,89 @@ def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages],
     nothing = PackageResult(one, None, "", (), (), Memory.NOT_RUNNING)
     if file is None:
         return nothing
-    mapping: list[ProcessImages] = []
+    mapping: tuple[ProcessImages, ...] = ()
     try:
         files = elf_files(one.package)
-        mapping = _mapping(running, {file_build_id(Path("/", f.path)) for f in files})
+        mapping = mapping_of(running, {file_build_id(Path("/", f.path)) for f in files})
         if not mapping:
             return nothing
-        old = read_installed(one.package, files)
-        if old.version != one.old_version:
-            raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
-        update = build_packages(old, read_deb(file), _silent, manner.build)
+        update = compared(one, files, file, manner.build)
     except HotmendError as error:
         text = f"{error}; {error.hint}" if error.hint else str(error)
         memory = Memory.OLD if mapping else Memory.UNKNOWN
-        return replace(nothing, error=text, still_old=_all_old(mapping), memory=memory)
-    old_builds = {hotpatch.old_build_id for hotpatch in update.hotpatches}
-    pids = [process.pid for process in _mapping(mapping, old_builds) if not manner.spared(process.pid)]
-    results = apply(update.hotpatches, pids, manner.apply) if pids else []
-    return _judged(one, update, tuple(results), mapping)
+        return replace(nothing, error=text, still_old=all_old(mapping), memory=memory)
+    changed = change(prepared(update), mapping, manner)
+    return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory)
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    """Say nothing of the steps of one comparison."""
+def compared(one: Pending, files: Sequence[InstalledFile], file: Path, options: BuildOptions) -> Update:
+    """Compare a package as it is installed with the update that waits.
+
+    Args:
+        one: what is waiting.
+        files: the installed package's, from `elf_files`.
+        file: the update's .deb.
+        options: what is accepted and asked for.
+
+    Raises:
+        HotmendError: it cannot be done, or is none of what was waiting.
+    """
+    old = read_installed(one.package, files)
+    if old.version != one.old_version:
+        raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
+    return build_packages(old, read_deb(file), _silent, options)
 
 
-def _mapping(running: Iterable[ProcessImages], build_ids: Container[BuildId | None]) -> list[ProcessImages]:
-    """Return the processes that map one of the builds, with just those images."""
-    found = (replace(p, images=tuple(i for i in p.images if i.build_id and i.build_id in build_ids)) for p in running)
-    return [process for process in found if process.images]
+def prepared(update: Update) -> Prepared:
+    """Return what a comparison allows."""
+    covered = {
+        o.old_build_id: Coverage.NONE if o.hotpatch is None else Coverage.PART if o.left else Coverage.WHOLE
+        for o in update.outcomes
+        if o.verdict is not Verdict.NO_CHANGE
+    }
+    return Prepared(update.hotpatches, covered)
 
 
-def _all_old(mapping: Iterable[ProcessImages]) -> tuple[StillOld, ...]:
-    return tuple(
-        StillOld(p.pid, p.comm, unit_of(p.pid), tuple(image.path for image in p.images), part=False) for p in mapping
-    )
+def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) -> Changed:
+    """Change processes.
 
-
-def _judged(
-    one: Pending, update: Update, results: tuple[ProcessResult, ...], mapping: Sequence[ProcessImages]
-) -> PackageResult:
-    """Return what is known of each process that maps an image whose code changes."""
-    changed = {o.old_build_id: o for o in update.outcomes if o.verdict is not Verdict.NO_CHANGE}
+    Args:
+        ready: what may be done.
+        mapping: processes with the images that are the package's, from `mapping_of`.
+        manner: how.
+    """
+    old_builds = {hotpatch.old_build_id for hotpatch in ready.hotpatches}
+    pids = [process.pid for process in mapping_of(mapping, old_builds) if not manner.spared(process.pid)]
+    results = tuple(apply(ready.hotpatches, pids, manner.apply)) if pids else ()
     done = {r.pid for r in results if r.state in ("applied", "unchanged", "would-apply")}
     still_old = []
     touched = False
     for process in mapping:
-        images = [image for image in process.images if image.build_id in changed]
+        images = [image for image in process.images if image.build_id in ready.covered]
         touched |= bool(images)
-        left = [i for i in images if process.pid not in done or changed[i.build_id].hotpatch is None]
-        parts = [i for i in images if i not in left and changed[i.build_id].left]
+        left = [i for i in images if process.pid not in done or ready.covered[i.build_id] is Coverage.NONE]
+        parts = [i for i in images if i not in left and ready.covered[i.build_id] is Coverage.PART]
         if left or parts:
             paths = tuple(image.path for image in left or parts)
             still_old.append(StillOld(process.pid, process.comm, unit_of(process.pid), paths, part=not left))
     memory = Memory.OLD if touched else Memory.SAME_CODE
     if touched and done:
         memory = Memory.PARTLY if still_old else Memory.FIXED
-    return PackageResult(one, update, "", results, tuple(still_old), memory)
+    return Changed(results, tuple(still_old), memory)
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Say nothing of the steps of one comparison."""
+
+
+def mapping_of(running: Iterable[ProcessImages], build_ids: Container[BuildId | None]) -> tuple[ProcessImages, ...]:
+    """Return the processes that map one of the builds, with just those images."""
+    found = (replace(p, images=tuple(i for i in p.images if i.build_id and i.build_id in build_ids)) for p in running)
+    return tuple(process for process in found if process.images)
+
+
+def all_old(mapping: Iterable[ProcessImages]) -> tuple[StillOld, ...]:
+    """Return that all of it is old."""
+    return tuple(
+        StillOld(p.pid, p.comm, unit_of(p.pid), tuple(image.path for image in p.images), part=False) for p in mapping
+    )

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hotmend.agent.held import restarts_held
-from hotmend.agent.installed import service_names
-from hotmend.agent.memory import Manner, Memory, PackageResult, StillOld, in_memory
-from hotmend.agent.pending import Pending, run_apt
-from hotmend.agent.units import unit_of
+from hotmend.agent.disk import fetch, held_services, install
+from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
+from hotmend.agent.pending import Pending
 from hotmend.linux.process import ProcessImages, processes_mapping
-from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
 from hotmend.publisher.build import Progress
 
@@ -89,7 +86,7 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress) -> Upgra
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="upgrade-") as folder:
         progress("fetching", 0, 1)
-        files = _fetch([p for p in pending if p.old_version], Path(folder))
+        files = fetch([p for p in pending if p.old_version], Path(folder))
         results, running = [], processes_mapping()
         for number, one in enumerate(pending):
             progress(f"{one.package} in memory", number, len(pending))
@@ -98,45 +95,11 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress) -> Upgra
         if not wish.disk or wish.memory.apply.dry_run:
             return Upgrade(tuple(results), (), Disk.LEFT, "", reboot)
         progress("the disk", 0, 1)
-        held = _held(results)
-        error = _on_disk(pending, held, Path(folder))
+        held = held_services((result.pending.package, result) for result in results)
+        error = install(pending, held, Path(folder))
     running = processes_mapping()
     results = [_looked_again(result, running) for result in results]
     return Upgrade(tuple(results), held, Disk.FAILED if error else Disk.UPDATED, error, reboot)
-
-
-def _fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
-    """Have apt download the packages, and return where each is. Who installs packages meanwhile is not in the way."""
-    if not pending:
-        return {}
-    wanted = {p.package: feed.PackageVersion(p.package, p.new_version) for p in pending}
-    feed.fetch_many(list(wanted.values()), place)
-    found = {package: feed.find(place, version) for package, version in wanted.items()}
-    if missing := [str(wanted[package]) for package, path in found.items() if path is None]:
-        raise FetchError(f"apt downloaded no file for {', '.join(missing)}", "run apt-get update and try again")
-    return {package: path for package, path in found.items() if path is not None}
-
-
-def _held(results: Sequence[PackageResult]) -> tuple[str, ...]:
-    """Return the services to leave alone: those of packages whose processes all run the new code."""
-    names: dict[str, None] = {}
-    for result in results:
-        if result.memory is Memory.FIXED:
-            names.update(dict.fromkeys(service_names(result.pending.package)))
-            names.update(dict.fromkeys(unit_of(r.pid).removesuffix(".service") for r in result.results))
-    old = {o.unit.removesuffix(".service") for result in results for o in result.still_old}
-    return tuple(sorted(name for name in names if name and name not in old))
-
-
-def _on_disk(pending: Sequence[Pending], held: Sequence[str], place: Path) -> str:
-    """Have apt install the packages, those that are in `place` from there; return why it failed, or ""."""
-    try:
-        with restarts_held(held):
-            given = ("-o", f"Dir::Cache::archives={place}", "-o", "APT::Sandbox::User=root")
-            run_apt(*given, "install", *map(str, pending), environment={"NEEDRESTART_SUSPEND": "1"})
-    except (HotmendError, OSError) as error:
-        return str(error)
-    return ""
 
 
 def _looked_again(result: PackageResult, running: Sequence[ProcessImages]) -> PackageResult:

@@ -1,0 +1,57 @@
+"""Packages brought onto the disk by the machine's own apt, with the restarts held back that nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hotmend.agent.held import restarts_held
+from hotmend.agent.installed import service_names
+from hotmend.agent.memory import Changed, Memory, PackageResult
+from hotmend.agent.pending import Pending, run_apt
+from hotmend.agent.units import unit_of
+from hotmend.model.errors import FetchError, HotmendError
+from hotmend.publisher import feed
+
+
+def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
+    """Have apt download packages, and return where each is. Who installs packages meanwhile is not in the way.
+
+    Raises:
+        FetchError: apt cannot, or a package is not there afterwards.
+    """
+    if not pending:
+        return {}
+    wanted = {p.package: feed.PackageVersion(p.package, p.new_version) for p in pending}
+    feed.fetch_many(list(wanted.values()), place)
+    found = {package: feed.find(place, version) for package, version in wanted.items()}
+    if missing := [str(wanted[package]) for package, path in found.items() if path is None]:
+        raise FetchError(f"apt downloaded no file for {', '.join(missing)}", "run apt-get update and try again")
+    return {package: path for package, path in found.items() if path is not None}
+
+
+def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tuple[str, ...]:
+    """Return the services to leave alone: those of packages whose processes all run the new code.
+
+    Args:
+        results: a package's name and what became of its processes, for each.
+    """
+    results = tuple(results)
+    names: dict[str, None] = {}
+    for package, result in results:
+        if result.memory is Memory.FIXED:
+            names.update(dict.fromkeys(service_names(package)))
+            names.update(dict.fromkeys(unit_of(r.pid).removesuffix(".service") for r in result.results))
+    old = {o.unit.removesuffix(".service") for _, result in results for o in result.still_old}
+    return tuple(sorted(name for name in names if name and name not in old))
+
+
+def install(pending: Sequence[Pending], held: Sequence[str], place: Path) -> str:
+    """Have apt install packages, those that are in `place` from there; return why it failed, or ""."""
+    try:
+        with restarts_held(held):
+            given = ("-o", f"Dir::Cache::archives={place}", "-o", "APT::Sandbox::User=root")
+            run_apt(*given, "install", *map(str, pending), environment={"NEEDRESTART_SUSPEND": "1"})
+    except (HotmendError, OSError) as error:
+        return str(error)
+    return ""
