@@ -27,6 +27,7 @@ from hotmend.package.bundle import BUNDLE_FILE_BYTES_MAX
 from hotmend.repository import layout, metadata
 from hotmend.repository.documents import index_decode, release_decode
 from hotmend.repository.fetchers import fetcher_for
+from hotmend.repository.keeping import KeepingFetcher
 from hotmend.repository.layout import Tier
 from hotmend.repository.making import check_content
 from hotmend.repository.refusal import Refusal, refused
@@ -97,8 +98,11 @@ class Channel:
         tier: of this machine.
     """
 
-    def __init__(self, updater: Updater, folder: Path, index: Index, tier: Tier) -> None:
+    def __init__(
+        self, updater: Updater, folder: Path, index: Index, tier: Tier, keeping: KeepingFetcher | None = None
+    ) -> None:
         self._updater = updater
+        self._keeping = keeping
         self._files = folder / "files"
         self.index = index
         self.tier = tier
@@ -110,6 +114,15 @@ class Channel:
     def fetch(self, identity: str) -> Fetched | Reason:
         """Return a release with its hotpatches, downloaded and checked, or why not."""
         return _answer(self._fetch)(identity)
+
+    def bundle(self, file: ReleaseFile) -> tuple[Hotpatch, ...] | Reason:
+        """Return the hotpatches of one file of a release that `release` returned, or why not."""
+        return _answer(lambda: self._bundle(file)[1])()
+
+    def kept(self) -> None:
+        """Let the copy that `open_channel` was asked to keep lead to all that was fetched."""
+        if self._keeping is not None:
+            self._keeping.finish()
 
     def _release(self, identity: str) -> AnyRelease:
         entry = self.index.find(identity)
@@ -137,7 +150,14 @@ class Channel:
         return _place(self._files, path), _decoded(lambda data, _: check_content(file, data), data, path)
 
 
-def open_channel(source: str, folder: Path, channel: str, tier: Tier, now: datetime | None = None) -> Channel | Reason:
+def open_channel(
+    source: str,
+    folder: Path,
+    channel: str,
+    tier: Tier,
+    now: datetime | None = None,
+    keep: Path | None = None,
+) -> Channel | Reason:
     """Return what a channel offers to a tier now, verified, or why it cannot be believed.
 
     Args:
@@ -146,29 +166,31 @@ def open_channel(source: str, folder: Path, channel: str, tier: Tier, now: datet
         channel: name.
         tier: of this machine.
         now: for the check that the clock was not set back; the system's time by default.
+        keep: folder for a copy of what is fetched, in the form of a repository; `Channel.kept` ends it.
 
     Raises:
         FetchError: the source could not be reached.
         HotmendError: the folder cannot be read or written.
         UsageError: the source is none, or no root is trusted yet.
     """
-    return _answer(_open)(source, folder, channel, tier, now or datetime.now(UTC))
+    return _answer(_open)(source, folder, channel, tier, now or datetime.now(UTC), keep)
 
 
-def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime) -> Channel:
+def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime, keep: Path | None) -> Channel:
     layout.check_channel(channel)
     store = Store(folder)
     if not store.exists(_TRUSTED):
         raise UsageError(f"{folder}: no root is trusted yet", "--root FILE, from a source that you trust")
     _check_clock(store, now)
     fetcher, address = fetcher_for(source)
+    keeping = None if keep is None else KeepingFetcher(fetcher, address, keep)
     store.make_folder(folder / "metadata")
     with _explained(source):
         updater = Updater(
             metadata_dir=str(folder / "metadata"),
             metadata_base_url=f"{address}{layout.METADATA_FOLDER}/",
             target_base_url=f"{address}{layout.TARGETS_FOLDER}/",
-            fetcher=fetcher,
+            fetcher=keeping or fetcher,
             config=_limits(),
             bootstrap=store.read(_TRUSTED, layout.ROOT_BYTES_MAX),
         )
@@ -179,7 +201,7 @@ def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime) ->
     if (index.channel, index.tier) != (channel, tier):
         raise refused("release-does-not-fit", f"{path}: is the index of {index.tier} of {index.channel}", path)
     store.write(_CLOCK, msgspec.json.encode(Clock(now)))
-    return Channel(updater, folder, index, tier)
+    return Channel(updater, folder, index, tier, keeping)
 
 
 def _limits() -> UpdaterConfig:

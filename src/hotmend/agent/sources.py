@@ -1,0 +1,257 @@
+"""Where updates come from: the machine's own apt, with hotpatches made on the spot, or a signed channel."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from hotmend.agent.configuration import ChannelSource
+from hotmend.agent.disk import fetch
+from hotmend.agent.installed import InstalledFile, elf_files
+from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of, prepared
+from hotmend.agent.paths import Places
+from hotmend.agent.pending import Pending, pending_updates
+from hotmend.diff.options import Options as BuildOptions
+from hotmend.linux.process import ProcessImages, file_build_id
+from hotmend.model.addresses import BuildId
+from hotmend.model.errors import FetchError, HotmendError
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.verdict import Reason, Verdict
+from hotmend.publisher import feed
+from hotmend.repository.client import Channel, open_channel
+from hotmend.repository.layout import Tier
+from hotmend.repository.releases import HotpatchRelease, ReleaseFile, UnplannedBaseline
+
+T = TypeVar("T")
+_LEFT = "left-for-baseline"
+"""Code of the note in hotpatches that hold a part of an update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One update that is offered to this machine.
+
+    Attributes:
+        key: how history and quarantine name it.
+        package: binary package.
+        version: that it brings.
+        release: of the channel; "" for none.
+        builds: old builds that it concerns, as far as known.
+        pending: how apt offers the package; None where it does not.
+        refused: why it cannot be hot-patched, as its publisher says; "" where it can.
+    """
+
+    key: str
+    package: str
+    version: str
+    release: str
+    builds: frozenset[BuildId]
+    pending: Pending | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An update that can be applied now.
+
+    Attributes:
+        prepared: what may be done.
+        cves: what it fixes.
+        reasons: why parts of it cannot be done.
+    """
+
+    prepared: Prepared
+    cves: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
+
+
+class Source(Protocol):
+    """Where updates come from."""
+
+    @property
+    def name(self) -> str:
+        """`apt`, or the channel with its tier."""
+
+    @property
+    def folder(self) -> Path:
+        """Where downloaded packages are while `opened` is."""
+
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
+        """Return what is offered, given what runs.
+
+        Raises:
+            HotmendError: it cannot be learnt.
+        """
+
+    def opened(self, offers: Sequence[Offer]) -> contextlib.AbstractContextManager[None]:
+        """Download what belongs to the offers; it is there for the block.
+
+        Raises:
+            HotmendError: it cannot be had.
+        """
+
+    def ready(self, offer: Offer) -> Ready:
+        """Verify and prepare one of them.
+
+        Raises:
+            HotmendError: it is refused, with the reason.
+        """
+
+
+class AptSource:
+    """The machine's own security updates."""
+
+    name = "apt"
+
+    def __init__(self, options: BuildOptions, packages: Sequence[str] = ()) -> None:
+        self._options = options
+        self._packages = packages
+        self._files: dict[str, tuple[InstalledFile, ...]] = {}
+        self._downloads: dict[str, Path] = {}
+        self.folder = Path()
+
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:  # noqa: ARG002 - all of them concern the disk
+        """Return apt's waiting updates."""
+        found = pending_updates(self._packages)
+        for one in found:
+            self._files[one.package] = elf_files(one.package) if one.old_version else ()
+        return tuple(Offer(str(one), one.package, one.new_version, "", self._builds(one.package), one) for one in found)
+
+    def _builds(self, package: str) -> frozenset[BuildId]:
+        found = (file_build_id(Path("/", file.path)) for file in self._files[package])
+        return frozenset(build_id for build_id in found if build_id)
+
+    @contextlib.contextmanager
+    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
+        """Have apt download the packages."""
+        cache = feed.cache_directory()
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="agent-") as folder:
+            self.folder = Path(folder)
+            wanted = [offer.pending for offer in offers if offer.pending is not None and offer.pending.old_version]
+            self._downloads = fetch(wanted, self.folder)
+            yield
+
+    def ready(self, offer: Offer) -> Ready:
+        """Compare what is installed with what was downloaded."""
+        file = self._downloads.get(offer.package)
+        if offer.pending is None or file is None:
+            return Ready(Prepared((), {}), ())
+        update = compared(offer.pending, self._files[offer.package], file, self._options)
+        reasons = dict.fromkeys(reason for outcome in update.refused for reason in outcome.reasons)
+        return Ready(prepared(update), update.cves, tuple(reasons))
+
+
+class ChannelUpdates:
+    """A signed channel, read from a copy or from where it is."""
+
+    def __init__(self, channel: ChannelSource, places: Places, now: datetime) -> None:
+        self._wanted = channel
+        self._places = places
+        self._now = now
+        self._channel: Channel | None = None
+        self._files: dict[str, tuple[HotpatchRelease, ReleaseFile]] = {}
+        self._hotpatches: dict[str, tuple[Hotpatch, ...]] = {}
+        self.folder = Path()
+
+    @property
+    def name(self) -> str:
+        """Return channel and tier."""
+        return f"{self._wanted.name}/{self._wanted.tier}"
+
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
+        """Return what stands in the channel, is not withdrawn or superseded, and concerns what runs."""
+        source = copy_of(self._wanted.address, self._places)
+        channel = _unless_refused(
+            open_channel(source, self._places.channel, self._wanted.name, Tier(self._wanted.tier), self._now)
+        )
+        self._channel = channel
+        standing = [entry for entry in channel.index.releases if entry.withdrawn is None]
+        superseded = {identity for entry in standing for identity in entry.supersedes}
+        apt = _by_package()
+        offers: list[Offer] = []
+        for entry in standing:
+            if entry.id in superseded or entry.kind == "baseline":
+                continue
+            release = _unless_refused(channel.release(entry.id))
+            if isinstance(release, HotpatchRelease):
+                offers += self._of_hotpatch(release, running, apt)
+            elif isinstance(release, UnplannedBaseline):
+                offers += _of_baseline(release, running, apt)
+        return tuple(offers)
+
+    def _of_hotpatch(
+        self, release: HotpatchRelease, running: Sequence[ProcessImages], apt: Mapping[str, Pending]
+    ) -> Iterator[Offer]:
+        for file in release.files:
+            builds = frozenset(BuildId(image.old_build_id) for image in file.images)
+            if not mapping_of(running, builds):
+                continue
+            key = f"{release.id}/{file.name}"
+            self._files[key] = (release, file)
+            image = file.images[0]
+            pending = apt.get(image.package)
+            fits = pending is not None and pending.new_version == image.new_version
+            yield Offer(key, image.package, image.new_version, release.id, builds, pending if fits else None)
+
+    @contextlib.contextmanager
+    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
+        """Verify the hotpatches, and have apt download packages that belong to them."""
+        if self._channel is None:
+            raise FetchError("the channel was not opened")
+        cache = feed.cache_directory()
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="agent-") as folder:
+            self.folder = Path(folder)
+            fetch([o.pending for o in offers if o.pending is not None and o.pending.old_version], self.folder)
+            yield
+
+    def ready(self, offer: Offer) -> Ready:
+        """Read and verify its hotpatches."""
+        if offer.refused or self._channel is None:
+            raise HotmendError(offer.refused or "the channel was not opened")
+        release, file = self._files[offer.key]
+        hotpatches = _unless_refused(self._channel.bundle(file))
+        covered = {
+            hotpatch.old_build_id: Coverage.PART if any(r.code == _LEFT for r in hotpatch.reasons) else Coverage.WHOLE
+            for hotpatch in hotpatches
+        }
+        return Ready(Prepared(hotpatches, covered), release.cves)
+
+
+def copy_of(address: str, places: Places) -> str:
+    """Return where a channel is read from: the copy that the part with network keeps, or a folder itself."""
+    return str(places.mirror / "copy") if address.startswith(("http://", "https://")) else address
+
+
+def _by_package() -> dict[str, Pending]:
+    return {one.package: one for one in pending_updates(every=True)}
+
+
+def _of_baseline(
+    release: UnplannedBaseline, running: Sequence[ProcessImages], apt: Mapping[str, Pending]
+) -> Iterator[Offer]:
+    """Yield packages whose old code runs, and which no hotpatch can help."""
+    refused = [image for image in release.images if image.verdict is Verdict.BASELINE_REQUIRED]
+    for step in release.packages:
+        images = [image for image in refused if image.package == step.name]
+        builds = frozenset(BuildId(image.old_build_id) for image in images)
+        if not mapping_of(running, builds):
+            continue
+        why = next((f"{r.sentence} [{r.code}]" for image in images for r in image.reasons), "it needs a baseline")
+        pending = apt.get(step.name)
+        fits = pending is not None and pending.new_version == step.new_version
+        yield Offer(
+            f"{release.id}/{step.name}", step.name, step.new_version, release.id, builds, pending if fits else None, why
+        )
+
+
+def _unless_refused(answer: T | Reason) -> T:
+    if isinstance(answer, Reason):
+        raise HotmendError(f"{answer.sentence} [{answer.code}]")
+    return answer
