@@ -140,6 +140,13 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     until: Moment | None
 
 
+class RunState(Event, frozen=True, tag="run-state"):
+    """A run as a whole comes to a state."""
+
+    state: State
+    detail: str = ""
+
+
 class Action(Event, frozen=True, tag="action"):
     """An action comes to a state.
 
@@ -148,7 +155,8 @@ class Action(Event, frozen=True, tag="action"):
         state: about to be done, or how it ended.
         detail: why, for people.
         cves: what the update fixes.
-        hotpatches: ids, from `APPLYING` on: what memory is looked at for after a crash.
+        hotpatches, old_builds: ids and the builds they apply to, from `APPLYING` on: what memory is looked at for
+            after a crash, and before the update is taken up again.
         release: of a channel that it came by; "" for none.
         changed: processes that run the new code, at the end.
         old: processes that run old code still, at the end.
@@ -159,6 +167,7 @@ class Action(Event, frozen=True, tag="action"):
     detail: str = ""
     cves: tuple[str, ...] = ()
     hotpatches: tuple[str, ...] = ()
+    old_builds: tuple[str, ...] = ()
     release: str = ""
     changed: tuple[ChangedProcess, ...] = ()
     old: tuple[OldProcess, ...] = ()
@@ -238,6 +247,7 @@ AnyEvent = (
     AgentBegan
     | Assessed
     | RunBegan
+    | RunState
     | Action
     | DiskBegan
     | DiskEnded
@@ -271,14 +281,17 @@ class History:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def append(self, event: AnyEvent) -> None:
-        """Write a line behind the last one; it is on the disk when this returns. Its moment is now, if it has none.
+    def append(self, event: AnyEvent, now: datetime | None = None) -> None:
+        """Write a line behind the last one; it is on the disk when this returns.
+
+        Args:
+            event: its moment becomes `now`.
+            now: the system's time by default.
 
         Raises:
             OSError: it cannot be written.
         """
-        if event.at.year == 1970:
-            event = msgspec.structs.replace(event, at=datetime.now(UTC))
+        event = msgspec.structs.replace(event, at=now or datetime.now(UTC))
         self.file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.file, flags, 0o640)

@@ -40,6 +40,8 @@ _ON_LINUX = (
     "repair",
     "watch",
     "upgrade",
+    "agent",
+    "hold",
     "audit",
     "survey",
     "channel",

@@ -1,0 +1,94 @@
+"""Crashes as the kernel logs them: which process, and at which address, to tell whether it was in new code."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hotmend.agent.history import ChangedProcess
+
+KERNEL_LOG: Final = Path("/dev/kmsg")
+_RECORD_BYTES_MAX: Final = 8192
+_MARGIN_US: Final = 1_000_000
+"""The kernel's log has a clock of its own, a little away from the monotonic one."""
+_HEAD = re.compile(r"\d+,\d+,(?P<at>\d+),")
+_TRAP = re.compile(
+    r"(?:traps: )?(?P<comm>.{1,15})\[(?P<pid>\d+)\]:? (?P<what>segfault|general protection fault|trap [a-z ]+)"
+    r".*?\bip[ :](?P<ip>[0-9a-f]+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """A process that the kernel ended.
+
+    Attributes:
+        at_us: on the monotonic clock, microseconds.
+        comm, pid: which; `pid` is the kernel's number, of the first namespace.
+        what: such as `segfault`.
+        address: of the instruction.
+    """
+
+    at_us: int
+    comm: str
+    pid: int
+    what: str
+    address: int
+
+
+def parse_record(text: str) -> Trap | None:
+    """Return the crash that a record of the kernel's log tells of; None for any other."""
+    head, _, message = text.partition(";")
+    at, found = _HEAD.match(head), _TRAP.match(message)
+    if at is None or found is None:
+        return None
+    return Trap(int(at["at"]), found["comm"], int(found["pid"]), found["what"], int(found["ip"], 16))
+
+
+def now_us() -> int:
+    """Return the moment on the clock of `Trap.at_us`."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+def traps_since(since_us: int, log: Path = KERNEL_LOG) -> tuple[Trap, ...]:
+    """Return the crashes in the kernel's log since a moment; none where the log cannot be read."""
+    try:
+        found = [parse_record(text) for text in _records(log)]
+    except OSError:
+        return ()
+    return tuple(trap for trap in found if trap is not None and trap.at_us >= since_us - _MARGIN_US)
+
+
+def _records(log: Path) -> Iterator[str]:
+    """Yield the records there are; each read of the device gives one."""
+    descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                content = os.read(descriptor, _RECORD_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                continue  # older records were overwritten meanwhile
+            if not content:
+                return
+            yield content.decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def in_new_code(trap: Trap, changed: Iterable[ChangedProcess]) -> ChangedProcess | None:
+    """Return the process in whose new code a crash was; None where it was elsewhere.
+
+    Names and addresses decide: the kernel's number of a process may be another than the one seen from a container,
+    and addresses are chosen at random.
+    """
+    for process in changed:
+        if process.comm[:15] == trap.comm and any(start <= trap.address < end for start, end in process.shadows):
+            return process
+    return None

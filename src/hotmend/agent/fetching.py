@@ -1,0 +1,63 @@
+"""The part of the agent that has a network: it copies what concerns this machine, and is believed nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from hotmend.agent.configuration import ChannelSource
+from hotmend.agent.installed import dpkg_query
+from hotmend.agent.paths import Places
+from hotmend.model.errors import HotmendError, UsageError
+from hotmend.model.verdict import Reason
+from hotmend.repository.client import open_channel, trust
+from hotmend.repository.layout import Tier
+from hotmend.repository.releases import HotpatchRelease
+
+_STATE: Final = "state"
+
+
+def copy_channel(channel: ChannelSource, places: Places, root: Path | None) -> tuple[str, ...]:
+    """Copy what a channel offers for the packages of this machine; return the names of the bundles.
+
+    Args:
+        channel: which.
+        places: where the copy goes.
+        root: what to trust at first; only for the first time.
+
+    Raises:
+        HotmendError: it cannot be reached, or is refused.
+    """
+    state = places.mirror / _STATE
+    if root is not None:
+        try:
+            trust(state, root.read_bytes())
+        except OSError as error:
+            raise UsageError(f"{root}: {error.strerror or error}") from error
+    keep = places.mirror / "copy"
+    opened = open_channel(channel.address, state, channel.name, Tier(channel.tier), keep=keep)
+    if isinstance(opened, Reason):
+        raise _refused(opened)
+    installed = frozenset(dpkg_query("--show", "--showformat=${Package}\\n").split())
+    superseded = {
+        identity for entry in opened.index.releases if entry.withdrawn is None for identity in entry.supersedes
+    }
+    names: list[str] = []
+    for entry in standing:
+        if entry.kind == "baseline" or entry.id in superseded:
+            continue
+        release = opened.release(entry.id)
+        if isinstance(release, Reason):
+            raise _refused(release)
+        for file in release.files if isinstance(release, HotpatchRelease) else ():
+            if any(image.package in installed for image in file.images):
+                bundle = opened.bundle(file)
+                if isinstance(bundle, Reason):
+                    raise _refused(bundle)
+                names.append(file.name)
+    opened.kept()
+    return tuple(names)
+
+
+def _refused(reason: Reason) -> HotmendError:
+    return HotmendError(f"{reason.sentence} [{reason.code}]")

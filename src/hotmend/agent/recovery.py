@@ -1,0 +1,153 @@
+"""Ending what a run that was killed left behind, so that the history tells the truth.
+
+Its last line says what it was about to do; memory and dpkg say what was done. Whatever is found is carried to a state
+that can be stood by: finished where all processes have the new code and are well, taken back where they are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from hotmend.agent.events import run_hooks
+from hotmend.agent.held import restore
+from hotmend.agent.history import (
+    Action,
+    AnyEvent,
+    ChangedProcess,
+    DiskBegan,
+    DiskEnded,
+    OldProcess,
+    RunBegan,
+    RunEnded,
+    RunState,
+    State,
+    last_actions,
+    of_run,
+    unfinished,
+)
+from hotmend.agent.installed import dpkg_query
+from hotmend.agent.machine import Machine
+from hotmend.agent.memory import mapping_of
+from hotmend.agent.probes import unhealthy
+from hotmend.agent.run import unit_probes, worst
+from hotmend.agent.undo import processes_with, taken_back
+from hotmend.agent.units import unit_of
+from hotmend.linux import procfs
+from hotmend.linux.process import processes_mapping
+from hotmend.live.driver import repair
+from hotmend.live.registry import process_status
+from hotmend.model.addresses import BuildId
+from hotmend.model.errors import HotmendError, ProcessGoneError
+
+_CUT_OFF: Final = "the agent was ended in the middle"
+
+
+def recover(machine: Machine) -> RunBegan | None:
+    """End the run that a killed agent left; return which, or None where there is none. The caller holds `alone`.
+
+    Raises:
+        HotmendError: the history cannot be read or written.
+    """
+    try:
+        events = machine.history.read().events
+    except OSError as error:
+        raise HotmendError(f"{machine.history.file}: {error.strerror or error}") from error
+    begun = unfinished(events)
+    if begun is None:
+        return None
+    restore()
+    repair(None, machine.manner().apply)
+    actions = last_actions(events, begun.run)
+    ended = [_ended(machine, begun, actions.get(update), update) for update in begun.updates]
+    warning = _disk_ended(machine, begun, tuple(of_run(events, begun.run)))
+    if _needs_post_event(events, begun):
+        machine.record(RunState(run=begun.run, state=State.POST_EVENT))
+        about = {"HOTMEND_RUN": begun.run, "HOTMEND_UPDATES": " ".join(begun.updates)}
+        if why := run_hooks(machine.configuration.post_event, about):
+            warning = "; ".join(text for text in (warning, f"post-event: {why}") if text)
+    outcome = worst(action.state for action in ended)
+    if outcome is State.SUCCEEDED:
+        outcome = State.SUCCEEDED_WITH_WARNINGS
+    detail = "; ".join(text for text in (_CUT_OFF, warning) if text)
+    machine.record(RunEnded(run=begun.run, outcome=outcome, detail=detail))
+    return begun
+
+
+def _needs_post_event(events: Iterable[AnyEvent], begun: RunBegan) -> bool:
+    """A pre-event that has run wants its post-event."""
+    return any(isinstance(e, RunState) and e.state is State.PRE_EVENT for e in of_run(events, begun.run))
+
+
+def _ended(machine: Machine, begun: RunBegan, last: Action | None, update: str) -> Action:
+    """Carry one action to its end, and write it."""
+    if last is not None and last.state.final:
+        return last
+    if last is None or not last.hotpatches:
+        action = Action(run=begun.run, update=update, state=State.CANCELED, detail=f"{_CUT_OFF}; nothing was changed")
+    else:
+        action = _by_memory(machine, last)
+    machine.record(action)
+    return action
+
+
+def _by_memory(machine: Machine, last: Action) -> Action:
+    """Return how an action ends that was changing processes."""
+    new, old = _processes(last)
+    last = msgspec.structs.replace(last, changed=new, old=old)
+    if not new:
+        return msgspec.structs.replace(last, state=State.FAILED, detail=f"{_CUT_OFF}; no process was changed")
+    units = sorted({process.unit for process in new if process.unit.endswith(".service")})
+    if why := unhealthy((*machine.configuration.probe, *unit_probes(units)), None):
+        return taken_back(machine, last, f"{_CUT_OFF}; {why}", machine.record)
+    detail = f"{_CUT_OFF}; memory shows the new code"
+    if old:
+        return msgspec.structs.replace(last, state=State.FAILED, detail=f"{_CUT_OFF}; some processes run old code")
+    return msgspec.structs.replace(last, state=State.SUCCEEDED_WITH_WARNINGS, detail=detail)
+
+
+def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProcess, ...]]:
+    """Return who runs the new code of an action, and who maps an old build without it."""
+    with_new = processes_with(last.hotpatches)
+    new: list[ChangedProcess] = []
+    old: list[OldProcess] = []
+    for process in mapping_of(processes_mapping(), {BuildId(build) for build in last.old_builds}):
+        unit = unit_of(process.pid)
+        if process.pid not in with_new:
+            old.append(OldProcess(process.pid, process.comm, unit, tuple(i.path for i in process.images), part=False))
+            continue
+        with contextlib.suppress(ProcessGoneError):
+            shadows = tuple(
+                (h.header, h.header + h.bytes_mapped) for h in process_status(process.pid) if h.id in last.hotpatches
+            )
+            start = procfs.read_stat(process.pid).start_time_ticks
+            new.append(ChangedProcess(process.pid, start, process.comm, unit, shadows))
+    return tuple(new), tuple(old)
+
+
+def _disk_ended(machine: Machine, begun: RunBegan, events: Iterable[AnyEvent]) -> str:
+    """Say what became of the disk where the package manager had been started; return what is wrong."""
+    began: DiskBegan | None = None
+    for event in events:
+        if isinstance(event, DiskBegan):
+            began = event
+        elif isinstance(event, DiskEnded):
+            began = None
+    if began is None:
+        return ""
+    error = _interrupted()
+    machine.record(DiskEnded(run=begun.run, updates=began.updates, error=error or _CUT_OFF))
+    return f"the disk: {error}" if error else ""
+
+
+def _interrupted() -> str:
+    """Return what dpkg has not finished."""
+    try:
+        listed = dpkg_query("--show", "--showformat=${db:Status-Abbrev} ${Package}\\n")
+    except HotmendError as error:
+        return str(error)
+    half = [line.split()[1] for line in listed.splitlines() if line[:2].strip() in ("iU", "iF", "iH", "iW")]
+    return f"dpkg was interrupted in {', '.join(half)}: dpkg --configure -a" if half else ""

@@ -1,0 +1,370 @@
+"""One run: what is offered and wanted comes into memory, is watched, and comes onto the disk; or is taken back.
+
+Each step is a line of the history before it is done (`history`), so that a run that was killed can be ended truthfully
+by the next one (`recovery`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from hotmend.agent import crashes
+from hotmend.agent.disk import held_services, install
+from hotmend.agent.events import run_hooks
+from hotmend.agent.history import (
+    Action,
+    AnyEvent,
+    ChangedProcess,
+    Crashed,
+    DiskBegan,
+    DiskEnded,
+    OldProcess,
+    RunBegan,
+    RunEnded,
+    RunState,
+    State,
+)
+from hotmend.agent.hold import read_hold
+from hotmend.agent.installed import service_names
+from hotmend.agent.machine import Machine, window
+from hotmend.agent.memory import Changed, Memory, StillOld, all_old, change, mapping_of
+from hotmend.agent.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
+from hotmend.agent.quarantine import read_quarantine
+from hotmend.agent.sources import Offer, Ready, Source
+from hotmend.agent.undo import taken_back
+from hotmend.agent.units import unit_of
+from hotmend.linux.process import processes_mapping
+from hotmend.live.driver import ProcessResult
+from hotmend.live.gate import hotpatch_id
+from hotmend.live.registry import process_status
+from hotmend.model.addresses import BuildId
+from hotmend.model.errors import HotmendError, ProcessGoneError
+
+_WATCH_PAUSE_SECONDS: Final = 0.5
+_SYSTEMD: Final = Path("/run/systemd/system")
+
+E = TypeVar("E", bound=AnyEvent)
+
+
+class Trigger(StrEnum):
+    """What a run was begun by."""
+
+    SCHEDULE = "schedule"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is to do.
+
+    Attributes:
+        trigger: schedule or command.
+        anytime: outside a window too; only by command.
+        disk: packages are installed as well.
+    """
+
+    trigger: Trigger
+    anytime: bool = False
+    disk: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        state: `NOT_APPLICABLE`: nothing was to be done; `WAITING_WINDOW`: not now; else as in the history.
+        detail: why.
+        actions: last line of each action.
+    """
+
+    state: State
+    detail: str = ""
+    actions: tuple[Action, ...] = ()
+
+
+def run(machine: Machine, source: Source, order: Order) -> Ended:
+    """Do what is offered and wanted. The caller holds `alone`, and has ended what was left (`recovery.recover`).
+
+    Raises:
+        HotmendError: the offers, the quarantine or the history cannot be read or written. What had begun by then is
+            ended by the next run.
+    """
+    now = machine.clock()
+    if hold := read_hold(machine.places.hold, now):
+        return Ended(State.BLOCKED, str(hold))
+    until = since = None
+    if not order.anytime:
+        decision, since = window(machine.configuration, now)
+        if not decision.allowed:
+            return Ended(State.WAITING_WINDOW, str(decision.cause.message))
+        until = decision.until
+    offers = source.offers(processes_mapping())
+    wanted = wanted_now(machine, offers, since if order.trigger is Trigger.SCHEDULE else None)
+    if not wanted:
+        return Ended(State.NOT_APPLICABLE, "nothing is offered that is not here, in quarantine or tried already")
+    return _Run(machine, source, order, until).do(wanted)
+
+
+def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> tuple[Offer, ...]:
+    """Leave out what is in quarantine, what memory and disk have already, and what was tried since a moment."""
+    quarantined = {entry.update for entry in read_quarantine(machine.places.quarantine)}
+    last: dict[str, Action] = {}
+    for event in machine.history.read().events:
+        if isinstance(event, Action) and event.state.final:
+            last[event.update] = event
+    found = []
+    for offer in offers:
+        before = last.get(offer.key)
+        if offer.key in quarantined or (before and since and before.at >= since and not before.state.good):
+            continue
+        if before and before.state.good and not _disk_waits(machine, offer) and verified(before):
+            continue
+        found.append(offer)
+    return tuple(found)
+
+
+def _disk_waits(machine: Machine, offer: Offer) -> bool:
+    return machine.configuration.disk and offer.pending is not None
+
+
+def verified(action: Action) -> bool:
+    """Return whether memory shows that every process with an old build of the action's runs its new code."""
+    for process in mapping_of(processes_mapping(), {BuildId(build) for build in action.old_builds}):
+        with contextlib.suppress(ProcessGoneError):
+            active = {h.old_build_id for h in process_status(process.pid) if h.active and h.id in action.hotpatches}
+            if {image.build_id for image in process.images} - active:
+                return False
+    return True
+
+
+@dataclass
+class _Run:
+    """A run under way."""
+
+    machine: Machine
+    source: Source
+    order: Order
+    until: datetime | None
+    identity: str = ""
+    watched: Watched | None = None
+    began_us: int = field(default_factory=crashes.now_us)
+    actions: dict[str, Action] = field(default_factory=dict)
+    results: list[tuple[Offer, Changed]] = field(default_factory=list)
+
+    def do(self, offers: Sequence[Offer]) -> Ended:
+        """Do all of it."""
+        now = self.machine.clock()
+        self.identity = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        keys = tuple(offer.key for offer in offers)
+        self._record(RunBegan(trigger=self.order.trigger, source=self.source.name, updates=keys, until=self.until))
+        self._state(State.PRECHECK)
+        try:
+            self.watched = begin(self.machine.configuration.probe)
+        except UnhealthyError as error:
+            return self._none(offers, State.BLOCKED, f"ill before anything was changed: {error}")
+        self._state(State.PRE_EVENT)
+        if why := run_hooks(self.machine.configuration.pre_event, self._about(keys)):
+            return self._none(offers, State.BLOCKED, f"pre-event: {why}")
+        self._state(State.DOWNLOADING)
+        try:
+            with self.source.opened(offers):
+                self._all(offers)
+                warning = self._disk()
+        except HotmendError as error:
+            if self.results:
+                raise
+            return self._none(offers, State.FAILED, str(error))
+        self._state(State.POST_EVENT)
+        why = run_hooks(self.machine.configuration.post_event, self._about(keys))
+        warning = "; ".join(text for text in (warning, f"post-event: {why}" if why else "") if text)
+        return self._ended(warning)
+
+    # --- each action --------------------------------------------------------------------------------------
+
+    def _all(self, offers: Sequence[Offer]) -> None:
+        stopped = ""
+        for offer in offers:
+            if stopped:
+                self._action(offer, State.CANCELED, stopped)
+            elif hold := read_hold(self.machine.places.hold, self.machine.clock()):
+                self._action(offer, State.CANCELED, str(hold))
+            elif not self._has_time():
+                self._action(offer, State.WINDOW_EXCEEDED, "there is not enough time left in the window")
+            else:
+                stopped = self._one(offer)
+
+    def _has_time(self) -> bool:
+        return self.order.anytime or window(self.machine.configuration, self.machine.clock())[0].allowed
+
+    def _one(self, offer: Offer) -> str:
+        """Do one action; return why no other may follow, or ""."""
+        self._action(offer, State.VERIFYING)
+        running = processes_mapping()
+        mapping = mapping_of(running, offer.builds)
+        try:
+            ready = self.source.ready(offer)
+        except HotmendError as error:
+            old = all_old(mapping)
+            self._action(offer, State.FAILED, str(error), old=_old(old))
+            self.results.append((offer, Changed((), old, Memory.OLD if old else Memory.NOT_RUNNING)))
+            return ""
+        ids = tuple(hotpatch_id(hotpatch) for hotpatch in ready.prepared.hotpatches)
+        builds = tuple(str(hotpatch.old_build_id) for hotpatch in ready.prepared.hotpatches)
+        about = Action(
+            update=offer.key,
+            state=State.APPLYING,
+            cves=ready.cves,
+            hotpatches=ids,
+            old_builds=builds,
+            release=offer.release,
+        )
+        self._write(about)
+        changed = change(ready.prepared, mapping, self.machine.manner())
+        about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in _NEW))
+        about = _with(about, old=_old(changed.still_old))
+        self._write(_with(about, state=State.HEALTH_CHECK))
+        if why := self._health(about):
+            return self._taken_back(about, why)
+        self.results.append((offer, changed))
+        self._write(_with(about, **_judged(ready, changed)))
+        return ""
+
+    def _health(self, about: Action) -> str:
+        """Watch the machine for as long as is wanted; return what is wrong, or ""."""
+        end = time.monotonic() + (self.machine.configuration.health_seconds if about.changed else 0)
+        while not (why := self._crashed(about)) and time.monotonic() < end:
+            time.sleep(min(_WATCH_PAUSE_SECONDS, max(0.0, end - time.monotonic())))
+        units = sorted({process.unit for process in about.changed if process.unit.endswith(".service")})
+        return why or unhealthy((*self.machine.configuration.probe, *unit_probes(units)), self.watched)
+
+    def _crashed(self, about: Action) -> str:
+        for trap in crashes.traps_since(self.began_us):
+            process = crashes.in_new_code(trap, about.changed)
+            if process is not None:
+                self._record(
+                    Crashed(
+                        pid=process.pid,
+                        comm=trap.comm,
+                        unit=process.unit,
+                        address=trap.address,
+                        ours=True,
+                        hotpatches=about.hotpatches,
+                    )
+                )
+                return f"{trap.comm} ({process.pid}) crashed in new code: {trap.what} at {trap.address:#x}"
+        return ""
+
+    def _taken_back(self, about: Action, why: str) -> str:
+        self._write(taken_back(self.machine, about, why, self._record))
+        return f"{about.update} was taken back"
+
+    # --- the disk -----------------------------------------------------------------------------------------
+
+    def _disk(self) -> str:
+        """Bring packages onto the disk whose part in memory is done; return what went wrong."""
+        configuration = self.machine.configuration
+        done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
+        if not (configuration.disk and self.order.disk):
+            return ""
+        if not configuration.restart:
+            held = tuple(sorted({name for offer, _ in done for name in service_names(offer.package)}))
+        else:
+            held = held_services((offer.package, changed) for offer, changed in done)
+        updates = tuple(offer.key for offer, _ in done)
+        pending = [offer.pending for offer, _ in done if offer.pending is not None]
+        if not pending:
+            return ""
+        self._record(DiskBegan(updates=updates, held=held))
+        error = install(pending, held, self.source.folder)
+        self._record(DiskEnded(updates=updates, error=error))
+        return f"the disk was not brought up to date: {error}" if error else ""
+
+    # --- lines --------------------------------------------------------------------------------------------
+
+    def _none(self, offers: Sequence[Offer], state: State, why: str) -> Ended:
+        for offer in offers:
+            self._action(offer, state, why)
+        return self._ended(why)
+
+    def _ended(self, detail: str) -> Ended:
+        outcome = worst(action.state for action in self.actions.values())
+        if outcome is State.SUCCEEDED and detail:
+            outcome = State.SUCCEEDED_WITH_WARNINGS
+        self._record(RunEnded(outcome=outcome, detail=detail))
+        return Ended(outcome, detail, tuple(self.actions.values()))
+
+    def _about(self, keys: Iterable[str]) -> dict[str, str]:
+        return {"HOTMEND_RUN": self.identity, "HOTMEND_UPDATES": " ".join(keys)}
+
+    def _state(self, state: State) -> None:
+        self._record(RunState(state=state))
+
+    def _action(self, offer: Offer, state: State, detail: str = "", old: tuple[OldProcess, ...] = ()) -> None:
+        self._write(Action(update=offer.key, state=state, detail=detail, release=offer.release, old=old))
+
+    def _write(self, action: Action) -> None:
+        self.actions[action.update] = action
+        self._record(action)
+
+    def _record(self, event: AnyEvent) -> None:
+        self.machine.record(_with(event, run=event.run or self.identity))
+
+
+_NEW: Final = ("applied", "unchanged")
+_BAD_FIRST: Final = (
+    State.FAILED,
+    State.ROLLED_BACK,
+    State.BLOCKED,
+    State.WINDOW_EXCEEDED,
+    State.CANCELED,
+    State.SUCCEEDED_WITH_WARNINGS,
+)
+
+
+def worst(states: Iterable[State]) -> State:
+    """Return what a run with such actions amounts to."""
+    found = set(states)
+    return next((state for state in _BAD_FIRST if state in found), State.SUCCEEDED)
+
+
+def changed_process(result: ProcessResult) -> ChangedProcess:
+    """Return how the history names a process that runs new code."""
+    shadows = tuple((shadow.start, shadow.end) for shadow in result.shadows)
+    return ChangedProcess(result.pid, result.start_time_ticks, result.comm, unit_of(result.pid), shadows)
+
+
+def unit_probes(units: Iterable[str]) -> tuple[AnyProbe, ...]:
+    """Return a probe for each unit whose processes were changed: it must be active still."""
+    return tuple(UnitProbe(name=unit, unit=unit) for unit in units) if _SYSTEMD.is_dir() else ()
+
+
+def _judged(ready: Ready, changed: Changed) -> dict[str, object]:
+    """Return how an action ends whose processes are well."""
+    refused = [result for result in changed.results if result.state == "refused"]
+    reasons = dict.fromkeys((*ready.reasons, *(reason for result in refused for reason in result.reasons)))
+    told = "; ".join(f"{reason.sentence} [{reason.code}]" for reason in list(reasons)[:3])
+    match changed.memory:
+        case Memory.FIXED | Memory.SAME_CODE | Memory.NOT_RUNNING:
+            return {"state": State.SUCCEEDED}
+        case Memory.PARTLY:
+            return {"state": State.SUCCEEDED_WITH_WARNINGS, "detail": told or "some processes run old code in part"}
+    return {"state": State.FAILED, "detail": told or "old code runs on"}
+
+
+def _old(processes: Iterable[StillOld]) -> tuple[OldProcess, ...]:
+    return tuple(OldProcess(p.pid, p.comm, p.unit, p.images, p.part) for p in processes)
+
+
+def _with(event: E, **fields: object) -> E:
+    return msgspec.structs.replace(event, **fields)

@@ -1,0 +1,96 @@
+"""One turn of the agent: end what was left, look, and do what the mode allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hotmend import __version__
+from hotmend.agent.history import AgentBegan, Assessed, History
+from hotmend.agent.hold import read_hold
+from hotmend.agent.machine import Machine, alone
+from hotmend.agent.recovery import recover
+from hotmend.agent.run import Ended, Order, Trigger, run, wanted_now
+from hotmend.agent.sources import AptSource, ChannelUpdates, Source
+from hotmend.linux.process import processes_mapping
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn did.
+
+    Attributes:
+        mode: that was in force.
+        waiting: keys of updates that are offered and wanted.
+        recovered: id of a run that was left and is ended now; "" for none.
+        ended: how the run of this turn ended; None where the mode allows none, or none was needed.
+        held: the hold in force, as a sentence; "" for none.
+    """
+
+    mode: str
+    waiting: tuple[str, ...]
+    recovered: str
+    ended: Ended | None
+    held: str
+
+
+def source_of(machine: Machine, packages: tuple[str, ...] = ()) -> Source:
+    """Return where this machine's updates come from."""
+    channel = machine.configuration.channel
+    if channel is None or packages:
+        return AptSource(machine.manner().build, packages)
+    return ChannelUpdates(channel, machine.places, machine.clock())
+
+
+def first_start(history: History) -> datetime | None:
+    """Return when the agent was first started on this machine; None: never."""
+    return next((event.at for event in history.read().events if isinstance(event, AgentBegan)), None)
+
+
+def note_start(machine: Machine) -> None:
+    """Write that the agent was started, once for each boot."""
+    boot = _BOOT.read_text().strip()
+    began = [event for event in machine.history.read().events if isinstance(event, AgentBegan)]
+    if not began or (began[-1].boot, began[-1].version) != (boot, __version__):
+        machine.record(AgentBegan(version=__version__, mode=machine.configuration.mode, boot=boot))
+
+
+def turn(machine: Machine) -> Turn:
+    """Take one turn.
+
+    Raises:
+        HotmendError: another run is under way, or what is needed cannot be read, reached or written.
+    """
+    with alone(machine.places):
+        note_start(machine)
+        recovered = recover(machine)
+        now = machine.clock()
+        mode = machine.configuration.effective_mode(first_start(machine.history), now)
+        hold = read_hold(machine.places.hold, now)
+        source = source_of(machine)
+        waiting = tuple(o.key for o in wanted_now(machine, source.offers(processes_mapping()), None))
+        machine.record(Assessed(waiting=waiting, restarts=(), reboot=()))
+        ended = None
+        if mode == "automatic" and waiting and hold is None:
+            ended = run(machine, source_of(machine), Order(Trigger.SCHEDULE))
+        return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "")
+
+
+def install(machine: Machine, packages: tuple[str, ...], *, anytime: bool) -> Ended:
+    """Do by hand what automatic mode does by itself.
+
+    Args:
+        machine: which.
+        packages: only these, from apt; all that is offered where there are none.
+        anytime: outside a window too.
+
+    Raises:
+        HotmendError: as for `turn`.
+    """
+    with alone(machine.places):
+        note_start(machine)
+        recover(machine)
+        return run(machine, source_of(machine, packages), Order(Trigger.COMMAND, anytime=anytime))

@@ -1,0 +1,50 @@
+"""Taking an update back from memory, and keeping it away from this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from hotmend.agent.history import Action, AnyEvent, Quarantined, State
+from hotmend.agent.machine import Machine
+from hotmend.agent.quarantine import Entry, read_quarantine, with_entry, write_quarantine
+from hotmend.linux.process import processes_mapping
+from hotmend.live.driver import revert
+from hotmend.live.registry import process_status
+from hotmend.model.errors import ProcessGoneError
+
+
+def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> Action:
+    """Take an update back in memory and put it in quarantine; return the action's last line, to be written.
+
+    Args:
+        machine: which.
+        about: the action as it stands.
+        why: what is wrong.
+        record: writes a line.
+    """
+    record(Quarantined(update=about.update, reason=why))
+    entries = read_quarantine(machine.places.quarantine)
+    write_quarantine(machine.places.quarantine, with_entry(entries, Entry(about.update, machine.clock(), why)))
+    pids = sorted(processes_with(about.hotpatches))
+    results = revert(about.hotpatches, pids, machine.manner().apply) if pids else []
+    left = [result for result in results if result.state == "refused"]
+    if left:
+        codes = sorted({reason.code for result in left for reason in result.reasons})
+        told = ", ".join(f"{result.pid} ({result.comm})" for result in left)
+        detail = f"{why}; could not be taken back in {told} [{', '.join(codes)}]: restart them"
+        return msgspec.structs.replace(about, state=State.FAILED, detail=detail)
+    return msgspec.structs.replace(about, state=State.ROLLED_BACK, detail=why, changed=())
+
+
+def processes_with(hotpatches: Iterable[str]) -> dict[int, str]:
+    """Return the processes in which one of the hotpatches is active, and their names."""
+    wanted = set(hotpatches)
+    found: dict[int, str] = {}
+    for process in processes_mapping():
+        with contextlib.suppress(ProcessGoneError):
+            if any(h.active and h.id in wanted for h in process_status(process.pid)):
+                found[process.pid] = process.comm
+    return found

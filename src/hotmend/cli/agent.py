@@ -1,0 +1,197 @@
+"""`hotmend agent`: the service that keeps one machine on the line, and what a person asks of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hotmend.cli.agent_shapes import ActionShape, AgentTurnShape, FetchedShape, QuarantineShape, RunShape
+from hotmend.cli.change import audit_option
+from hotmend.cli.output import ExitCode, print_json, print_note, print_table
+from hotmend.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from hotmend.agent.machine import Machine
+    from hotmend.agent.run import Ended
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+
+
+@click.group("agent")
+def agent_command() -> None:
+    """Keep this machine on the line: what waits comes into memory, is watched, and comes onto the disk.
+
+    What it may do stands in /etc/hotmend/agent.toml; what it did, in its history (hotmend timeline).
+    """
+
+
+def this_machine(audit: Path) -> Machine:
+    """Return this machine.
+
+    Raises:
+        UsageError: who asks is not root.
+        InputError: the configuration is none.
+    """
+    from hotmend.agent.configuration import read_configuration
+    from hotmend.agent.history import History
+    from hotmend.agent.machine import Machine
+    from hotmend.agent.paths import Places
+
+    if os.geteuid() != 0:
+        raise UsageError("only root can change processes and packages", "run it as root")
+    places = Places()
+    return Machine(places, read_configuration(places.configuration), History(places.history), audit=audit)
+
+
+@agent_command.command("run")
+@click.option("--once", is_flag=True, help="Take one turn and end.")
+@audit_option
+@json_option
+def run_command(once: bool, audit: Path, as_json: bool) -> int:
+    """Take a turn now and then at intervals: look, and do what the mode allows inside the window.
+
+    SIGTERM ends it after the turn that is under way; SIGHUP begins the next turn at once.
+    """
+    if not once:
+        return _loop("run", audit)
+    from hotmend.agent.turn import turn
+
+    done = turn(this_machine(audit))
+    ended = None if done.ended is None else run_shape(done.ended)
+    shape = AgentTurnShape(done.mode, done.waiting, done.recovered, done.held, ended)
+    if as_json:
+        print_json(shape)
+    else:
+        print_note(f"mode {shape.mode}; {len(shape.waiting)} updates wait" + (f"; {done.held}" if done.held else ""))
+        if ended is not None:
+            _print(ended)
+    return ExitCode.DONE if done.ended is None else _code(done.ended)
+
+
+def _loop(name: str, audit: Path | None) -> int:
+    """Take turns of a subcommand; each is a process of its own."""
+    from hotmend.agent.pace import pace
+    from hotmend.agent.paths import Places
+    from hotmend.agent.service import Loop, command
+
+    turn = command("agent", name, "--once", *(() if audit is None else ("--audit", str(audit))))
+    Loop(turn, lambda: pace(Places().configuration), print_note).run()
+    return ExitCode.DONE
+
+
+@agent_command.command("fetch")
+@click.option("--once", is_flag=True, help="Fetch once and end.")
+@click.option("--root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The root to begin with.")
+@json_option
+def fetch_command(once: bool, root: Path | None, as_json: bool) -> int:
+    """Keep a copy of the channel for `agent run`, which has no need of a network and verifies all of it again.
+
+    Needs no privilege but to write its folder; runs as a user of its own.
+    """
+    if not once:
+        return _loop("fetch", None)
+    from hotmend.agent.configuration import read_configuration
+    from hotmend.agent.fetching import copy_channel
+    from hotmend.agent.paths import Places
+
+    places = Places()
+    channel = read_configuration(places.configuration).channel
+    if channel is None:
+        print_note("no channel is configured: updates come from apt.")
+        return ExitCode.NOTHING_TO_DO
+    files = copy_channel(channel, places, root)
+    if as_json:
+        print_json(FetchedShape(channel.name, channel.tier, files))
+    else:
+        print_note(f"{channel.name}/{channel.tier}: {len(files)} files of hotpatches for packages of this machine")
+    return ExitCode.DONE
+
+
+@agent_command.command("install")
+@click.argument("packages", nargs=-1)
+@click.option("--anytime", is_flag=True, help="Outside a window too.")
+@audit_option
+@json_option
+def install_command(packages: tuple[str, ...], anytime: bool, audit: Path, as_json: bool) -> int:
+    """Do now, by hand, what automatic mode does: all that is offered, or PACKAGES of apt's.
+
+    Not availability-first: whoever does this on many machines at once has no wave that stops. What would need a
+    restart is shown first by `hotmend upgrade --dry-run`.
+    """
+    from hotmend.agent.turn import install
+
+    ended = install(this_machine(audit), packages, anytime=anytime)
+    if as_json:
+        print_json(run_shape(ended))
+    else:
+        _print(run_shape(ended))
+    return _code(ended)
+
+
+@agent_command.command("quarantine")
+@click.option("--lift", metavar="UPDATE", help="Take it again.")
+@json_option
+def quarantine_command(lift: str | None, as_json: bool) -> int:
+    """Show which updates this machine does not take any more, and why."""
+    from hotmend.agent.history import Quarantined
+    from hotmend.agent.machine import alone
+    from hotmend.agent.quarantine import read_quarantine, without, write_quarantine
+    from hotmend.live.audit import DEFAULT_FILE
+
+    machine = this_machine(DEFAULT_FILE)
+    entries = read_quarantine(machine.places.quarantine)
+    if lift is not None:
+        if all(entry.update != lift for entry in entries):
+            raise UsageError(f"{lift} is not in quarantine", "hotmend agent quarantine shows what is")
+        with alone(machine.places):
+            machine.record(Quarantined(update=lift, reason="by hand", lifted=True))
+            entries = without(read_quarantine(machine.places.quarantine), lift)
+            write_quarantine(machine.places.quarantine, entries)
+    shapes = tuple(QuarantineShape(e.update, e.at.isoformat(timespec="seconds"), e.reason) for e in entries)
+    if as_json:
+        for shape in shapes:
+            print_json(shape)
+    elif shapes:
+        print_table("", ("update", "since", "why"), [(s.update, s.since, s.reason) for s in shapes])
+    else:
+        print_note("Nothing is in quarantine.")
+    return ExitCode.DONE
+
+
+def run_shape(ended: Ended) -> RunShape:
+    """Return a run as `--json` has it."""
+    actions = tuple(
+        ActionShape(
+            a.update,
+            a.state.value,
+            a.detail,
+            a.cves,
+            tuple(process.pid for process in a.changed),
+            tuple(process.pid for process in a.old),
+            tuple(sorted({process.unit for process in a.old if process.unit})),
+        )
+        for a in ended.actions
+    )
+    return RunShape(ended.state.value, ended.detail, actions)
+
+
+def _print(shape: RunShape) -> None:
+    if shape.actions:
+        rows = [(a.update, a.state, len(a.changed), len(a.old), a.detail) for a in shape.actions]
+        print_table("", ("update", "state", "#new code", "#old code", "why"), rows)
+    click.echo(f"{shape.state}" + (f": {shape.detail}" if shape.detail else ""))
+    if units := sorted({unit for action in shape.actions for unit in action.restarts}):
+        click.echo(f"Restarts due: {', '.join(units)}")
+
+
+def _code(ended: Ended) -> ExitCode:
+    from hotmend.agent.history import State
+
+    if ended.state.good:
+        return ExitCode.DONE
+    if ended.state in (State.NOT_APPLICABLE, State.WAITING_WINDOW):
+        return ExitCode.NOTHING_TO_DO
+    return ExitCode.REFUSED if ended.state is State.BLOCKED else ExitCode.FAILED

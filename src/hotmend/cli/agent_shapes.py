@@ -1,0 +1,76 @@
+"""What `hotmend agent ... --json` and `hotmend hold --json` print."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ActionShape(msgspec.Struct, frozen=True):
+    """One update of a run.
+
+    Attributes:
+        update: as the history names it.
+        state: how it ended.
+        detail: why.
+        cves: what it fixes.
+        changed, old: processes with new and with old code.
+        restarts: units that run old code.
+    """
+
+    update: str
+    state: str
+    detail: str
+    cves: tuple[str, ...]
+    changed: tuple[int, ...]
+    old: tuple[int, ...]
+    restarts: tuple[str, ...]
+
+
+class RunShape(msgspec.Struct, frozen=True):
+    """A run: the worst of its actions, why, and each of them."""
+
+    state: str
+    detail: str
+    actions: tuple[ActionShape, ...]
+
+
+class AgentTurnShape(msgspec.Struct, frozen=True):
+    """One turn of the agent.
+
+    Attributes:
+        mode: in force.
+        waiting: updates that are offered and wanted.
+        recovered: run that had been left and is ended now; "" for none.
+        held: the hold in force; "" for none.
+        run: of this turn; null where there was none.
+    """
+
+    mode: str
+    waiting: tuple[str, ...]
+    recovered: str
+    held: str
+    run: RunShape | None
+
+
+class FetchedShape(msgspec.Struct, frozen=True):
+    """What was copied of a channel: names of files."""
+
+    channel: str
+    tier: str
+    files: tuple[str, ...]
+
+
+class QuarantineShape(msgspec.Struct, frozen=True):
+    """An update that is not taken."""
+
+    update: str
+    since: str
+    reason: str
+
+
+class HoldShape(msgspec.Struct, frozen=True):
+    """Whether nothing may be changed; `until` is "" for no end."""
+
+    held: bool
+    until: str
+    reason: str
