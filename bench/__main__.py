@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench.assessing import assessing_measure
 from bench.builds import builds_measure
 from bench.cost import cost_measure
 from bench.crowds import crowds_measure
@@ -43,6 +44,7 @@ SECTIONS = (
     "window",
     "hostile",
     "crowds",
+    "assess",
     "cost",
     "threads",
     "throughput",
@@ -93,6 +95,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "window": lambda: window_measure(folder / "window", cycles),
         "hostile": lambda: hostile_measure(folder / "hostile"),
         "crowds": lambda: crowds_measure(folder / "crowds"),
+        "assess": lambda: assessing_measure(folder / "assess"),
         "cost": lambda: cost_measure(folder / "cost"),
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),

@@ -442,7 +442,8 @@ class AppliedFunctionShape(msgspec.Struct, frozen=True):
 class AppliedShape(msgspec.Struct, frozen=True):
     """`status`: one image's hotpatch in a process. `applied_at` is in seconds since 1970, UTC.
 
-    `replaced_by` is the `id` of the hotpatch that took over from it, while its state is `replaced`.
+    `replaced_by` is the `id` of the hotpatch that took over from it, while its state is `replaced`. `part`: it leaves
+    functions that changed for the baseline.
     """
 
     id: str
@@ -460,6 +461,7 @@ class AppliedShape(msgspec.Struct, frozen=True):
     applied_at: float
     bytes_mapped: int
     replaced_by: str
+    part: bool
 
 
 class StatusShape(msgspec.Struct, frozen=True):

@@ -65,6 +65,7 @@ def _applied_shape(applied: AppliedHotpatch) -> AppliedShape:
         applied_at=applied.applied_at,
         bytes_mapped=applied.bytes_mapped,
         replaced_by=applied.replaced_by,
+        part=applied.part,
     )
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -175,6 +175,7 @@ class HeaderRecord:
         variables: that it added; None where that is not known.
         ports: jumps that stand for added functions whose addresses it hands out.
         compared: names of its constant objects whose addresses are compared.
+        part: it leaves functions that changed for the baseline.
     """
 
     hotpatch_id: str
@@ -204,6 +205,7 @@ class HeaderRecord:
     variables: tuple[VariableRecord, ...] | None = None
     ports: tuple[PortRecord, ...] = ()
     compared: tuple[str, ...] = ()
+    part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,11 +295,15 @@ def find_shadows(memory: Readable, maps: Sequence[Mapping]) -> tuple[Shadow, ...
 
     The second page is looked at too: there the header is when the patcher died before it set permissions.
     """
+    hidden = (m for m in maps if m.anonymous and m.permissions[1:2] != "w" and m.readable)
+    return find_shadows_at(memory, ((mapping.start, mapping.end) for mapping in hidden))
+
+
+def find_shadows_at(memory: Readable, ranges: Iterable[tuple[int, int]]) -> tuple[Shadow, ...]:
+    """Find the shadows in ranges of load addresses: mappings that are anonymous, readable and not writable."""
     shadows = []
-    for mapping in maps:
-        if not mapping.anonymous or mapping.permissions[1:2] == "w" or not mapping.readable:
-            continue
-        for address in (mapping.start, mapping.start + PAGE_BYTES):
-            if address < mapping.end and (found := read_header(memory, address)) is not None:
+    for start, end in ranges:
+        for address in (start, start + PAGE_BYTES):
+            if address < end and (found := read_header(memory, address)) is not None:
                 shadows.append(found)
     return tuple(shadows)

@@ -178,6 +178,7 @@ def _record(
         variables=variable_records(h, shadow_bias, takeover),
         ports=port_records(h, shadow_bias, takeover),
         compared=h.compared,
+        part=h.part,
     )
 
 

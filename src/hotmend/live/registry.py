@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from hotmend.linux import procfs
@@ -43,6 +43,8 @@ class AppliedHotpatch:
         header: load address of the header.
         bytes_mapped: address space of the shadow.
         replaced_by: `hotpatch_id` of the one whose code runs instead, where the state is `replaced`.
+        part: it leaves functions that changed for the baseline.
+        bias: load address minus link address of the old image.
     """
 
     pid: int
@@ -62,6 +64,8 @@ class AppliedHotpatch:
     header: int
     bytes_mapped: int
     replaced_by: str = ""
+    part: bool = False
+    bias: int = 0
 
     @property
     def active(self) -> bool:
@@ -224,6 +228,8 @@ def _describe(
         header=record.header,
         bytes_mapped=record.end - record.start,
         replaced_by=replacing(memory, record, shadows) if state is State.REPLACED else "",
+        part=record.part,
+        bias=record.old_bias,
     )
 
 
@@ -254,12 +260,22 @@ def process_status(pid: int) -> list[AppliedHotpatch]:
         if not shadows:
             return []
         process = process_images(pid, memory)
-        here = {(image.build_id, image.bias) for image in process.images}
-        loaded = [(s.record.old_build_id, s.record.old_bias) in here and is_of_this_load(memory, s) for s in shadows]
-        return [
-            _describe(memory, s, shadows, process.comm, loaded=is_loaded)
-            for s, is_loaded in zip(shadows, loaded, strict=True)
-        ]
+        return describe_shadows(memory, shadows, process.comm, {(i.build_id, i.bias) for i in process.images})
+
+
+def describe_shadows(
+    memory: ProcessMemory, shadows: Sequence[Shadow], comm: str, here: Container[tuple[str, int]]
+) -> list[AppliedHotpatch]:
+    """Return the status of all shadows of a process.
+
+    Args:
+        memory: of the process.
+        shadows: all that it has.
+        comm: its name.
+        here: build-id and bias of each image that it maps.
+    """
+    loaded = [(s.record.old_build_id, s.record.old_bias) in here and is_of_this_load(memory, s) for s in shadows]
+    return [_describe(memory, s, shadows, comm, loaded=is_loaded) for s, is_loaded in zip(shadows, loaded, strict=True)]
 
 
 def patched_processes() -> list[int]:

@@ -325,6 +325,11 @@ class Hotpatch:
     compared: tuple[str, ...] = ()
     lazy: Lazy | None = None
 
+    @property
+    def part(self) -> bool:
+        """Whether it leaves functions that changed for the baseline."""
+        return any(reason.code == "left-for-baseline" for reason in self.reasons)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
