@@ -39,9 +39,8 @@ def copy_channel(channel: ChannelSource, places: Places, root: Path | None) -> t
     if isinstance(opened, Reason):
         raise _refused(opened)
     installed = frozenset(dpkg_query("--show", "--showformat=${Package}\\n").split())
-    superseded = {
-        identity for entry in opened.index.releases if entry.withdrawn is None for identity in entry.supersedes
-    }
+    standing = [entry for entry in opened.index.releases if entry.withdrawn is None]
+    superseded = {identity for entry in standing for identity in entry.supersedes}
     names: list[str] = []
     for entry in standing:
         if entry.kind == "baseline" or entry.id in superseded:

@@ -49,6 +49,9 @@ from hotmend.live.gate import hotpatch_id
 from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
+from hotmend.servicing.facts import Offer as ServicingOffer
+from hotmend.servicing.maintenance import Policy
+from hotmend.servicing.selection import Deed, choose
 
 _WATCH_PAUSE_SECONDS: Final = 0.5
 _SYSTEMD: Final = Path("/run/systemd/system")
@@ -126,12 +129,23 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
     found = []
     for offer in offers:
         before = last.get(offer.key)
+        if not _is_chosen(offer, machine.configuration.maintenance):
+            continue
         if offer.key in quarantined or (before and since and before.at >= since and not before.state.good):
             continue
         if before and before.state.good and not _disk_waits(machine, offer) and verified(before):
             continue
         found.append(offer)
     return tuple(found)
+
+
+def _is_chosen(offer: Offer, policy: Policy) -> bool:
+    """Return whether the policy takes it, by the rules that hold for all machines."""
+    security = offer.pending is None or offer.pending.security
+    reboot = offer.pending is not None and offer.pending.is_kernel
+    classification = "Security" if security else "Other"
+    asked = ServicingOffer(offer.package, offer.key, classification, needs_reboot=reboot)
+    return choose(asked, policy).deed is Deed.INSTALL
 
 
 def _disk_waits(machine: Machine, offer: Offer) -> bool:
@@ -212,6 +226,10 @@ class _Run:
         self._action(offer, State.VERIFYING)
         running = processes_mapping()
         mapping = mapping_of(running, offer.builds)
+        if not mapping:
+            self._action(offer, State.SUCCEEDED, "nothing of it runs")
+            self.results.append((offer, Changed((), (), Memory.NOT_RUNNING)))
+            return ""
         try:
             ready = self.source.ready(offer)
         except HotmendError as error:

@@ -15,9 +15,7 @@ from hotmend.model.errors import HotmendError, UsageError
 
 
 @click.command("hold")
-@click.option(
-    "--until", metavar="TIME", help="When it ends by itself, such as 2026-12-01T08:00."
-)
+@click.option("--until", metavar="TIME", help="When it ends by itself, such as 2026-12-01T08:00.")
 @click.option("--reason", default="", metavar="TEXT", help="For people.")
 @click.option("--release", is_flag=True, help="End it.")
 @click.option("--show", is_flag=True, help="Only say whether one is in force.")

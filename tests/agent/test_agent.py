@@ -1,0 +1,159 @@
+"""The agent on a booted machine with stock servers of an old version."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.machine import Machine
+
+PORT = 18441
+HISTORY = "/var/lib/hotmend/agent/history.jsonl"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "machine", systemd=True) as begun:
+        yield begun
+
+
+def newest(machine: Machine, package: str) -> str:
+    return machine.run(f"apt-cache madison {package} | head -1 | cut -d'|' -f2").stdout.strip()
+
+
+def oldest(machine: Machine, package: str) -> str:
+    return machine.run(f"apt-cache madison {package} | tail -1 | cut -d'|' -f2").stdout.strip()
+
+
+@pytest.fixture
+def redis(machine: Machine) -> Machine:
+    """With redis of the main archive, as its package runs it."""
+    old = oldest(machine, "redis-server")
+    machine.install(f"redis-server={old}", f"redis-tools={old}")
+    machine.run(f"systemctl stop redis-server; sed -i 's/^port .*/port {PORT}/' /etc/redis/redis.conf")
+    machine.run("systemctl start redis-server")
+    machine.settle("redis-server", 1)
+    return machine
+
+
+def configure(machine: Machine, text: str) -> None:
+    machine.run(f"mkdir -p /etc/hotmend; cat > /etc/hotmend/agent.toml <<'END'\n{text}\nEND")
+
+
+def asked(machine: Machine, *arguments: str) -> tuple[int, Any]:
+    done = machine.hotmend(*arguments, "--json")
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+
+def history(machine: Machine) -> list[Any]:
+    return [json.loads(line) for line in machine.run(f"cat {HISTORY}").stdout.splitlines()]
+
+
+def states(machine: Machine, update: str) -> list[str]:
+    return [e["state"] for e in history(machine) if e["event"] == "action" and e["update"].startswith(update)]
+
+
+ALWAYS = 'window = [{name = "all day", rule = "FREQ=DAILY", start = 2000-01-01T00:00:00, minutes = 1440}]'
+AUTOMATIC = f"""
+mode = "automatic"
+observe_days = 0
+health_seconds = 1
+[maintenance]
+classifications = []
+include = ["redis-*"]
+{ALWAYS}
+"""
+
+
+def test_automatic(redis: Machine) -> None:
+    """Memory first, then the disk without a restart; and never twice."""
+    (before,) = redis.pids("redis-server")
+    started = redis.run("systemctl show -p MainPID,NRestarts,ActiveEnterTimestampMonotonic redis-server").stdout
+    configure(redis, AUTOMATIC)
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["mode"], turn["recovered"], turn["held"]) == (0, "automatic", "", "")
+    found = {action["update"].partition("=")[0]: action for action in turn["run"]["actions"]}
+    assert set(found) == {"redis-server", "redis-tools"}
+    assert found["redis-tools"]["state"] == "SUCCEEDED"
+    assert (found["redis-tools"]["changed"], found["redis-tools"]["old"]) == ([before], [])
+    assert "CVE-2026-25243" in found["redis-tools"]["cves"]
+    assert redis.version("redis-tools") == newest(redis, "redis-tools")
+    assert redis.run("systemctl show -p MainPID,NRestarts,ActiveEnterTimestampMonotonic redis-server").stdout == started
+    assert redis.run(f"redis-cli -p {PORT} ping").stdout == "PONG\n"
+    assert states(redis, "redis-tools") == ["VERIFYING", "APPLYING", "HEALTH_CHECK", "SUCCEEDED"]
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["waiting"], turn["run"]) == (0, [], None)
+
+
+def test_observe_and_hold_and_windows(redis: Machine) -> None:
+    configure(redis, AUTOMATIC.replace("observe_days = 0", "observe_days = 7"))
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["mode"], len(turn["waiting"]), turn["run"]) == (0, "observe", 2, None)
+    configure(redis, AUTOMATIC)
+    redis.run("touch /etc/hotmend/hold")
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["held"], turn["run"]) == (0, "on hold until it is released", None)
+    code, ended = asked(redis, "agent", "install", "--anytime")
+    assert (code, ended["state"]) == (4, "BLOCKED")
+    assert redis.hotmend("hold", "--release").returncode == 0
+    configure(
+        redis,
+        AUTOMATIC.replace("start = 2000-01-01T00:00:00, minutes = 1440", "start = 2090-01-01T00:00:00, minutes = 9"),
+    )
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["run"]["state"]) == (3, "WAITING_WINDOW")
+    code, ended = asked(redis, "agent", "install")
+    assert (code, ended["state"]) == (3, "WAITING_WINDOW")
+    assert [e for e in history(redis) if e["event"] == "run-began"] == []
+    assert redis.hotmend("status", "--json").stdout == ""
+
+
+PROBES = """
+[[probe]]
+kind = "command"
+name = "answers"
+command = ["sh", "-c", "test -e /run/fine && redis-cli -p 18441 ping"]
+tries = 1
+[[post_event]]
+command = ["sh", "-c", "echo $HOTMEND_UPDATES > /run/post"]
+[[pre_event]]
+command = ["sh", "-c", "test ! -e /run/no"]
+"""
+
+
+def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
+    configure(redis, AUTOMATIC + PROBES)
+    code, turn = asked(redis, "agent", "run", "--once")
+    assert (code, turn["run"]["state"]) == (4, "BLOCKED")
+    assert "ill before anything was changed" in turn["run"]["detail"]
+    redis.run("touch /run/fine /run/no")
+    code, ended = asked(redis, "agent", "install")
+    assert (code, ended["state"], ended["detail"]) == (4, "BLOCKED", "pre-event: sh: exit code 1")
+    redis.run("rm /run/no")
+    configure(redis, AUTOMATIC.replace("seconds = 1", "seconds = 3") + PROBES)
+    watch = redis.command(
+        "while ! grep -q HEALTH_CHECK /var/lib/hotmend/agent/history.jsonl; do sleep 0.1; done; rm /run/fine"
+    )
+    with subprocess.Popen(watch):
+        code, ended = asked(redis, "agent", "install")
+    assert (code, ended["state"]) == (1, "ROLLED_BACK")
+    tools = next(action for action in ended["actions"] if action["update"].startswith("redis-tools"))
+    assert (tools["state"], tools["changed"]) == ("ROLLED_BACK", [])
+    rows = [json.loads(line) for line in redis.hotmend("status", "--json").stdout.splitlines()]
+    assert [hotpatch["active"] for row in rows for hotpatch in row["hotpatches"]] == [False]
+    assert redis.version("redis-tools") == oldest(redis, "redis-tools")
+    assert redis.run("cat /run/post").stdout.split() == sorted(action["update"] for action in ended["actions"])
+    quarantined = redis.hotmend("agent", "quarantine", "--json").stdout
+    assert json.loads(quarantined)["update"] == tools["update"]
+    redis.run("touch /run/fine")
+    code, ended = asked(redis, "agent", "install")
+    assert all(not action["update"].startswith("redis-tools") for action in ended["actions"])
+    assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
+    code, ended = asked(redis, "agent", "install")
+    assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
