@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ def states(machine: Machine, update: str) -> list[str]:
     return [e["state"] for e in history(machine) if e["event"] == "action" and e["update"].startswith(update)]
 
 
+FINAL = {"SUCCEEDED", "SUCCEEDED_WITH_WARNINGS", "FAILED", "CANCELED", "ROLLED_BACK"}
 ALWAYS = 'window = [{name = "all day", rule = "FREQ=DAILY", start = 2000-01-01T00:00:00, minutes = 1440}]'
 AUTOMATIC = f"""
 mode = "automatic"
@@ -157,3 +160,48 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
     code, ended = asked(redis, "agent", "install")
     assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
+
+
+def active(machine: Machine) -> list[int]:
+    """Return the processes that run new code, by their memory."""
+    rows = [json.loads(line) for line in machine.hotmend("status", "--json").stdout.splitlines()]
+    return [row["pid"] for row in rows if any(hotpatch["active"] for hotpatch in row["hotpatches"])]
+
+
+def test_killed_after_every_line_of_the_history(redis: Machine) -> None:
+    """kill -9 right after each line is on the disk: the next turn's record says what memory says, and goes on."""
+    (before,) = redis.pids("redis-server")
+    configure(redis, f"disk = false\n{AUTOMATIC}")
+    once = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
+    killed_at = []
+    for number in range(1, 40):
+        redis.run(f"rm -f {HISTORY}")
+        kill = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={number} -o /dev/null {once}"
+        code = redis.run(kill, check=False).returncode
+        left = history(redis)
+        if code == 0:
+            assert left[-1]["event"] == "run-ended"
+            break
+        assert len(left) == number
+        killed_at.append(left[-1].get("state", left[-1]["event"]))
+        truth = active(redis)
+        assert truth in ([], [before])
+        code, turn = asked(redis, "agent", "run", "--once")
+        assert code == 0, turn
+        lines = history(redis)
+        runs = {line["run"]: line for line in lines if line["event"] == "run-began"}
+        assert {line["run"] for line in lines if line["event"] == "run-ended"} == set(runs)
+        cut = next((run for run in runs if run == left[-1]["run"]), "")
+        assert turn["recovered"] == ("" if left[-1]["event"] == "run-ended" else cut)
+        last = {line["update"]: line for line in lines if line["event"] == "action" and line["run"] == cut}
+        told = [process["pid"] for line in last.values() for process in line["changed"]]
+        assert told == truth
+        assert all(line["state"] in FINAL for line in last.values())
+        assert active(redis) == [before]
+        assert redis.hotmend("revert", "--all").returncode == 0
+        assert active(redis) == []
+    assert {"agent-began", "assessed", "run-began", "PRECHECK", "VERIFYING", "APPLYING", "HEALTH_CHECK"} <= set(
+        killed_at
+    )
+    assert redis.pids("redis-server") == [before]
+    assert redis.run(f"redis-cli -p {PORT} ping").stdout == "PONG\n"

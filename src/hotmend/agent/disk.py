@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from hotmend.agent.held import restarts_held
 from hotmend.agent.installed import service_names
 from hotmend.agent.memory import Changed, Memory, PackageResult
-from hotmend.agent.pending import Pending, run_apt
+from hotmend.agent.pending import Pending, brought_by, run_apt
 from hotmend.agent.units import unit_of
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
@@ -44,6 +44,19 @@ def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tup
             names.update(dict.fromkeys(unit_of(r.pid).removesuffix(".service") for r in result.results))
     old = {o.unit.removesuffix(".service") for _, result in results for o in result.still_old}
     return tuple(sorted(name for name in names if name and name not in old))
+
+
+def without_forbidden(pending: Sequence[Pending], forbidden: Container[str]) -> tuple[Pending, ...]:
+    """Leave out what would bring a forbidden update with it: packages of one source often need one another's version.
+
+    Args:
+        pending: what is to be installed.
+        forbidden: as PACKAGE=VERSION.
+
+    Raises:
+        FetchError: apt cannot say.
+    """
+    return tuple(one for one in pending if not any(str(other) in forbidden for other in brought_by(one)))
 
 
 def install(pending: Sequence[Pending], held: Sequence[str], place: Path) -> str:

@@ -158,6 +158,7 @@ class Action(Event, frozen=True, tag="action"):
         hotpatches, old_builds: ids and the builds they apply to, from `APPLYING` on: what memory is looked at for
             after a crash, and before the update is taken up again.
         release: of a channel that it came by; "" for none.
+        brings: PACKAGE=VERSION, whatever the source.
         changed: processes that run the new code, at the end.
         old: processes that run old code still, at the end.
     """
@@ -169,6 +170,7 @@ class Action(Event, frozen=True, tag="action"):
     hotpatches: tuple[str, ...] = ()
     old_builds: tuple[str, ...] = ()
     release: str = ""
+    brings: str = ""
     changed: tuple[ChangedProcess, ...] = ()
     old: tuple[OldProcess, ...] = ()
 

@@ -16,11 +16,12 @@ _BYTES_MAX: Final = 16 << 20
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One update: as the history names it, since when and why."""
+    """One update: as the history names it, since when and why, and the PACKAGE=VERSION that it brings."""
 
     update: str
     at: Annotated[datetime, Meta(tz=True)]
     reason: str
+    brings: str = ""
 
 
 def read_quarantine(file: Path) -> tuple[Entry, ...]:

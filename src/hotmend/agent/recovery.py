@@ -99,13 +99,13 @@ def _by_memory(machine: Machine, last: Action) -> Action:
     new, old = _processes(last)
     last = msgspec.structs.replace(last, changed=new, old=old)
     if not new:
-        return msgspec.structs.replace(last, state=State.FAILED, detail=f"{_CUT_OFF}; no process was changed")
+        return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; no process was changed")
     units = sorted({process.unit for process in new if process.unit.endswith(".service")})
     if why := unhealthy((*machine.configuration.probe, *unit_probes(units)), None):
         return taken_back(machine, last, f"{_CUT_OFF}; {why}", machine.record)
     detail = f"{_CUT_OFF}; memory shows the new code"
     if old:
-        return msgspec.structs.replace(last, state=State.FAILED, detail=f"{_CUT_OFF}; some processes run old code")
+        return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; some processes run old code")
     return msgspec.structs.replace(last, state=State.SUCCEEDED_WITH_WARNINGS, detail=detail)
 
 

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from hotmend.agent import crashes
-from hotmend.agent.disk import held_services, install
+from hotmend.agent.disk import held_services, install, without_forbidden
 from hotmend.agent.events import run_hooks
 from hotmend.agent.history import (
     Action,
@@ -56,6 +56,8 @@ from hotmend.servicing.selection import Deed, choose
 _WATCH_PAUSE_SECONDS: Final = 0.5
 _SYSTEMD: Final = Path("/run/systemd/system")
 
+_TRIED: Final = (State.FAILED, State.ROLLED_BACK, State.TIMED_OUT, State.NOT_APPLICABLE)
+"""Ends after which trying again in the same window would bring the same."""
 E = TypeVar("E", bound=AnyEvent)
 
 
@@ -131,7 +133,7 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
         before = last.get(offer.key)
         if not _is_chosen(offer, machine.configuration.maintenance):
             continue
-        if offer.key in quarantined or (before and since and before.at >= since and not before.state.good):
+        if offer.key in quarantined or (before and since and before.at >= since and before.state in _TRIED):
             continue
         if before and before.state.good and not _disk_waits(machine, offer) and verified(before):
             continue
@@ -246,6 +248,7 @@ class _Run:
             hotpatches=ids,
             old_builds=builds,
             release=offer.release,
+            brings=f"{offer.package}={offer.version}",
         )
         self._write(about)
         changed = change(ready.prepared, mapping, self.machine.manner())
@@ -293,16 +296,20 @@ class _Run:
         """Bring packages onto the disk whose part in memory is done; return what went wrong."""
         configuration = self.machine.configuration
         done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
-        if not (configuration.disk and self.order.disk):
+        if not done or not (configuration.disk and self.order.disk):
             return ""
-        if not configuration.restart:
-            held = tuple(sorted({name for offer, _ in done for name in service_names(offer.package)}))
-        else:
-            held = held_services((offer.package, changed) for offer, changed in done)
-        updates = tuple(offer.key for offer, _ in done)
         pending = [offer.pending for offer, _ in done if offer.pending is not None]
+        forbidden = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
+        if forbidden:
+            pending = list(without_forbidden(pending, forbidden))
+            done = [(offer, changed) for offer, changed in done if offer.pending in pending]
         if not pending:
             return ""
+        if configuration.restart:
+            held = held_services((offer.package, changed) for offer, changed in done)
+        else:
+            held = tuple(sorted({name for offer, _ in done for name in service_names(offer.package)}))
+        updates = tuple(offer.key for offer, _ in done)
         self._record(DiskBegan(updates=updates, held=held))
         error = install(pending, held, self.source.folder)
         self._record(DiskEnded(updates=updates, error=error))
