@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.held import restarts_held, restore
+from hotmend.agent.held import Held, Holder, held_restarts, hold_restarts, release_restarts, restarts_held
 from hotmend.agent.installed import InstalledFile, parse_md5sums
 from hotmend.agent.pending import Pending, parse_simulation
 from hotmend.agent.units import unit_in
@@ -55,6 +55,7 @@ def test_md5sums() -> None:
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/dbus.service\n", ""),
         ("0::/user.slice/user-0.slice/session-1.scope\n", ""),
         ("12:cpu:/other.service\n1:name=systemd:/system.slice/redis-server.service\n", "redis-server.service"),
+        ("9:name=systemd:/\n8:pids:/\n0::/system.slice/redis-server.service\n", "redis-server.service"),
         ("0::/\n", ""),
         ("", ""),
     ],
@@ -85,6 +86,9 @@ def test_held_back(policy: Path) -> None:
         expected = 0 if own is None else 104
         assert [asked(policy, name, "restart") for name in ("nginx2", "redis", "nginx.timer")] == [expected] * 3
         assert asked(policy, "redis", "no") == (0 if own is None else 101)
+        quiet = [subprocess.run([policy, "--quiet", name, "restart", "5"], check=False) for name in ("nginx", "redis")]
+        assert [done.returncode for done in quiet] == [101, expected]
+        assert asked(policy, "nginx", "status") == expected
     assert (policy.read_text() if policy.exists() else None) == own
     assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
 
@@ -112,7 +116,10 @@ with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
     process.wait()
     process.stdout.close()
     assert asked(policy, "nginx", "restart") == (0 if own is None else 104)
-    restore(policy)
+    left = held_restarts(policy)
+    assert left is not None
+    assert (left.services, left.holder.pid, left.holder.lives) == (("nginx",), process.pid, False)
+    release_restarts(policy)
     assert (policy.read_text() if policy.exists() else None) == own
     assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
 
@@ -121,4 +128,19 @@ def test_a_name_that_would_be_code_is_refused(policy: Path) -> None:
     own = policy.read_text() if policy.exists() else None
     with pytest.raises(InputError, match="not the name of a service"), restarts_held(["a) rm -rf /;;"], policy):
         pass
+    assert (policy.read_text() if policy.exists() else None) == own
+
+
+def test_what_is_held_is_for_one_process_and_is_replaced_as_a_whole(policy: Path) -> None:
+    own = policy.read_text() if policy.exists() else None
+    assert held_restarts(policy) is None
+    with subprocess.Popen(["sleep", "60"]) as other:
+        hold_restarts(["nginx"], Holder.of(other.pid), policy)
+        hold_restarts(["redis-server", "a\\x2db"], Holder.of(other.pid), policy)
+        assert held_restarts(policy) == Held(("a\\x2db", "redis-server"), Holder.of(other.pid))
+        denied = {name: asked(policy, name, "restart") == 101 for name in ("nginx", "redis-server", "a\\x2db.service")}
+        assert denied == {"nginx": False, "redis-server": True, "a\\x2db.service": True}
+        other.kill()
+    assert asked(policy, "redis-server", "restart") == (0 if own is None else 104)
+    release_restarts(policy)
     assert (policy.read_text() if policy.exists() else None) == own

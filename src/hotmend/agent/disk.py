@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from hotmend.agent.held import restarts_held
 from hotmend.agent.installed import service_names
 from hotmend.agent.memory import Changed, Memory, PackageResult
 from hotmend.agent.pending import Pending, brought_by, run_apt
-from hotmend.agent.units import unit_of
+from hotmend.agent.units import is_booted, unit_of
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
+
+_QUIET: Final = {"NEEDRESTART_SUSPEND": "1", "HOTMEND_APT_HOOK": "off"}
+"""For this one call of apt: memory is changed already, and what is due is named here."""
 
 
 def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
@@ -31,19 +35,32 @@ def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
 
 
 def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tuple[str, ...]:
-    """Return the services to leave alone: those of packages whose processes all run the new code.
+    """Return the services that need no restart: those of packages whose processes all run the new code.
+
+    A unit that also runs old code, of whatever package, is none of them, and neither is one that could not load the
+    new files of its package later. The name of a template is one where no unit made from it runs old code: packages
+    ask by it (`postgresql` for `postgresql@15-main`).
 
     Args:
         results: a package's name and what became of its processes, for each.
     """
     results = tuple(results)
-    names: dict[str, None] = {}
+    names: set[str] = set()
+    due = _names(old.unit for _, result in results for old in result.still_old)
     for package, result in results:
-        if result.memory is Memory.FIXED:
-            names.update(dict.fromkeys(service_names(package)))
-            names.update(dict.fromkeys(unit_of(r.pid).removesuffix(".service") for r in result.results))
-    old = {o.unit.removesuffix(".service") for _, result in results for o in result.still_old}
-    return tuple(sorted(name for name in names if name and name not in old))
+        if result.memory is not Memory.FIXED:
+            continue
+        services = _names(unit_of(done.pid) for done in result.results)
+        if not is_booted():  # init scripts leave no trace in their processes
+            services.update(service_names(package))
+        (due if result.needed_later else names).update(services)
+    return tuple(sorted(names - due))
+
+
+def _names(units: Iterable[str]) -> set[str]:
+    """Return the names without suffix of units, and of the templates that they are made from."""
+    whole = {unit.removesuffix(".service") for unit in units if unit}
+    return whole | {base for name in whole if (base := name.partition("@")[0])}
 
 
 def without_forbidden(pending: Sequence[Pending], forbidden: Container[str]) -> tuple[Pending, ...]:
@@ -64,7 +81,7 @@ def install(pending: Sequence[Pending], held: Sequence[str], place: Path) -> str
     try:
         with restarts_held(held):
             given = ("-o", f"Dir::Cache::archives={place}", "-o", "APT::Sandbox::User=root")
-            run_apt(*given, "install", *map(str, pending), environment={"NEEDRESTART_SUSPEND": "1"})
+            run_apt(*given, "install", *map(str, pending), environment=_QUIET)
     except (HotmendError, OSError) as error:
         return str(error)
     return ""

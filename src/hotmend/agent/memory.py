@@ -5,12 +5,15 @@ What cannot be changed keeps its old code until it is restarted, and is named. P
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from hotmend.agent.installed import InstalledFile, elf_files, read_installed
+from hotmend.agent.later import needed_later
 from hotmend.agent.pending import Pending
 from hotmend.agent.units import unit_of
 from hotmend.diff.options import Options as BuildOptions
@@ -22,7 +25,7 @@ from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, InputError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Verdict
-from hotmend.publisher.build import build_packages
+from hotmend.publisher.build import Progress, build_packages
 from hotmend.publisher.update import Update
 
 Spared = Callable[[int], bool]
@@ -68,6 +71,7 @@ class PackageResult:
         results: one for each process that maps an image with a hotpatch.
         still_old: processes that run old code now.
         memory: what became of it.
+        needed_later: as in `Prepared`.
     """
 
     pending: Pending
@@ -76,6 +80,7 @@ class PackageResult:
     results: tuple[ProcessResult, ...]
     still_old: tuple[StillOld, ...]
     memory: Memory
+    needed_later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,28 @@ class Manner:
         build: what is accepted and asked for in comparisons.
         apply: how each process is changed; with `dry_run` nothing is written.
         spared: processes that must not be touched; their old code is reported like any other.
+        until: when to begin with nothing more, in seconds of the monotonic clock.
     """
 
     build: BuildOptions
     apply: ApplyOptions
     spared: Spared = lambda pid: False  # noqa: ARG005 - nobody is spared unless somebody says so
+    until: float = math.inf
+
+    def step(self, step: str, done: int, total: int) -> None:  # noqa: ARG002 - as the comparison calls it
+        """Let the next step of a comparison begin; `TimeLimitError` where there is no time left for it."""
+        if time.monotonic() >= self.until:
+            raise TimeLimitError("there was no time left to compare it")
+
+    @property
+    def within(self) -> ApplyOptions:
+        """How each process is changed in the time that is left."""
+        left = max(self.until - time.monotonic(), 0.0)
+        return replace(self.apply, deadline_seconds=min(self.apply.deadline_seconds, left))
+
+
+class TimeLimitError(HotmendError):
+    """The time for all of it is over."""
 
 
 class Coverage(StrEnum):
@@ -108,10 +130,13 @@ class Prepared:
     Attributes:
         hotpatches: to apply together.
         covered: every old build whose code changes, and how far its hotpatch goes.
+        needed_later: symbols that files of the update need, and that images which stay in memory do not export: what
+            the processes open later may not be loaded.
     """
 
     hotpatches: tuple[Hotpatch, ...]
     covered: Mapping[BuildId, Coverage]
+    needed_later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +147,13 @@ class Changed:
         results: one for each process that was changed, or could not be.
         still_old: processes that run old code now.
         memory: in one word.
+        needed_later: as in `Prepared`.
     """
 
     results: tuple[ProcessResult, ...]
     still_old: tuple[StillOld, ...]
     memory: Memory
+    needed_later: tuple[str, ...] = ()
 
 
 def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages], manner: Manner) -> PackageResult:
@@ -147,16 +174,22 @@ def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages],
         mapping = mapping_of(running, {file_build_id(Path("/", f.path)) for f in files})
         if not mapping:
             return nothing
-        update = compared(one, files, file, manner.build)
+        update = compared(one, files, file, manner.build, manner.step)
     except HotmendError as error:
         text = f"{error}; {error.hint}" if error.hint else str(error)
         memory = Memory.OLD if mapping else Memory.UNKNOWN
         return replace(nothing, error=text, still_old=all_old(mapping), memory=memory)
-    changed = change(prepared(update), mapping, manner)
-    return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory)
+    changed = change(prepared(update, files, file), mapping, manner)
+    return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory, changed.needed_later)
 
 
-def compared(one: Pending, files: Sequence[InstalledFile], file: Path, options: BuildOptions) -> Update:
+def compared(
+    one: Pending,
+    files: Sequence[InstalledFile],
+    file: Path,
+    options: BuildOptions,
+    progress: Progress = lambda step, done, total: None,  # noqa: ARG005 - nobody listens unless somebody says so
+) -> Update:
     """Compare a package as it is installed with the update that waits.
 
     Args:
@@ -164,24 +197,32 @@ def compared(one: Pending, files: Sequence[InstalledFile], file: Path, options: 
         files: the installed package's, from `elf_files`.
         file: the update's .deb.
         options: what is accepted and asked for.
+        progress: called before each step.
 
     Raises:
         HotmendError: it cannot be done, or is none of what was waiting.
     """
+    progress("reading", 0, 1)
     old = read_installed(one.package, files)
     if old.version != one.old_version:
         raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
-    return build_packages(old, read_deb(file), _silent, options)
+    return build_packages(old, read_deb(file), progress, options)
 
 
-def prepared(update: Update) -> Prepared:
-    """Return what a comparison allows."""
+def prepared(update: Update, installed: Iterable[InstalledFile], file: Path) -> Prepared:
+    """Return what a comparison allows.
+
+    Args:
+        update: the comparison.
+        installed: what was compared, from `elf_files`.
+        file: the update's .deb.
+    """
     covered = {
         o.old_build_id: Coverage.NONE if o.hotpatch is None else Coverage.PART if o.left else Coverage.WHOLE
         for o in update.outcomes
         if o.verdict is not Verdict.NO_CHANGE
     }
-    return Prepared(update.hotpatches, covered)
+    return Prepared(update.hotpatches, covered, needed_later(installed, file) if update.hotpatches else ())
 
 
 def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) -> Changed:
@@ -194,7 +235,7 @@ def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) ->
     """
     old_builds = {hotpatch.old_build_id for hotpatch in ready.hotpatches}
     pids = [process.pid for process in mapping_of(mapping, old_builds) if not manner.spared(process.pid)]
-    results = tuple(apply(ready.hotpatches, pids, manner.apply)) if pids else ()
+    results = tuple(apply(ready.hotpatches, pids, manner.within)) if pids else ()
     done = {r.pid for r in results if r.state in ("applied", "unchanged", "would-apply")}
     still_old = []
     touched = False
@@ -209,11 +250,7 @@ def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) ->
     memory = Memory.OLD if touched else Memory.SAME_CODE
     if touched and done:
         memory = Memory.PARTLY if still_old else Memory.FIXED
-    return Changed(results, tuple(still_old), memory)
-
-
-def _silent(step: str, done: int, total: int) -> None:
-    """Say nothing of the steps of one comparison."""
+    return Changed(results, tuple(still_old), memory, ready.needed_later)
 
 
 def mapping_of(running: Iterable[ProcessImages], build_ids: Container[BuildId | None]) -> tuple[ProcessImages, ...]:

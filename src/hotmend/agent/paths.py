@@ -42,6 +42,11 @@ class Places:
         return self.state / "quarantine.json"
 
     @property
+    def same_code(self) -> Path:
+        """Builds with the same code, one JSON object a line."""
+        return self.state / "same-code.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held by the one run that is under way."""
         return self.state / "lock"

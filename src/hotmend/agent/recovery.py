@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from hotmend.agent.events import run_hooks
-from hotmend.agent.held import restore
+from hotmend.agent.held import release_restarts
 from hotmend.agent.history import (
     Action,
     AnyEvent,
@@ -59,7 +59,7 @@ def recover(machine: Machine) -> RunBegan | None:
     begun = unfinished(events)
     if begun is None:
         return None
-    restore()
+    release_restarts()
     repair(None, machine.manner().apply)
     actions = last_actions(events, begun.run)
     ended = [_ended(machine, begun, actions.get(update), update) for update in begun.updates]

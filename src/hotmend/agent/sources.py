@@ -144,7 +144,7 @@ class AptSource:
             return Ready(Prepared((), {}), ())
         update = compared(offer.pending, self._files[offer.package], file, self._options)
         reasons = dict.fromkeys(reason for outcome in update.refused for reason in outcome.reasons)
-        return Ready(prepared(update), update.cves, tuple(reasons))
+        return Ready(prepared(update, self._files[offer.package], file), update.cves, tuple(reasons))
 
 
 class ChannelUpdates:

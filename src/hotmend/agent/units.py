@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hotmend.agent.owners import OwnerKind, owner_in
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
@@ -21,3 +23,8 @@ def unit_of(pid: int) -> str:
         return unit_in(procfs.read_text(pid, "cgroup", _CGROUP_BYTES_MAX))
     except HotmendError:
         return ""
+
+
+def is_booted() -> bool:
+    """Return whether systemd manages this machine's services, as sd_booted(3) has it."""
+    return Path("/run/systemd/system").is_dir()

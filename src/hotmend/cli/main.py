@@ -40,6 +40,7 @@ _ON_LINUX = (
     "repair",
     "watch",
     "upgrade",
+    "apt-hook",
     "agent",
     "hold",
     "audit",
@@ -51,7 +52,11 @@ _ON_LINUX = (
     "symbols",
 )
 _COMMANDS = (*_ANYWHERE, *(() if sys.platform == "win32" else _ON_LINUX))
-"""Each stands in the module of its name as `NAME_command`."""
+"""Each stands in the module of its name as `NAME_command`, with `_` for `-`."""
+
+
+def _identifier(command: str) -> str:
+    return command.replace("-", "_")
 
 
 class _OnDemand(click.Group):
@@ -64,8 +69,8 @@ class _OnDemand(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or None."""
         if cmd_name in _COMMANDS and cmd_name not in self.commands:
-            module = importlib.import_module(f"hotmend.cli.{cmd_name}")
-            self.add_command(getattr(module, f"{cmd_name}_command"))
+            module = importlib.import_module(f"hotmend.cli.{_identifier(cmd_name)}")
+            self.add_command(getattr(module, f"{_identifier(cmd_name)}_command"))
         return super().get_command(ctx, cmd_name)
 
 

@@ -68,3 +68,21 @@ class UpgradeShape(msgspec.Struct, frozen=True):
     reboot: tuple[str, ...]
     disk_error: str
     dry_run: bool
+
+
+class AptHookShape(msgspec.Struct, frozen=True):
+    """What `hotmend apt-hook` tells of itself.
+
+    Attributes:
+        on: apt calls hotmend.
+        command: what it calls; "" where the hook is off.
+        deadline: how long it waits at most, seconds.
+        needrestart: needrestart asks what is fixed in memory.
+        held: services whose restarts are held back at this moment.
+    """
+
+    on: bool
+    command: str
+    deadline: int
+    needrestart: bool
+    held: tuple[str, ...]

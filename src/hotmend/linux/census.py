@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from hotmend.linux import procfs, sys
-from hotmend.linux.process import ProgramHeader, file_build_id, parse_build_id, read_program_headers
+from hotmend.linux.process import (
+    ProgramHeader,
+    file_build_id,
+    parse_build_id,
+    read_program_headers,
+    root_for_paths,
+)
 from hotmend.model.addresses import BuildId, page_floor
 from hotmend.model.errors import HotmendError, PermissionRefusedError
 
@@ -116,7 +122,8 @@ class _Taker:
         if not firsts:
             return None
         mounts, numbers = procfs.namespace(pid, "mnt"), procfs.namespace(pid, "pid")
-        files = self._files.setdefault(self._root(pid, mounts), {})
+        root = root_for_paths(pid)
+        files = self._files.setdefault(self._root(root, mounts), {})
         images = []
         for (start, raw), head in zip(firsts, self._read_heads(pid, [start for start, _ in firsts]), strict=True):
             if head is None:
@@ -124,7 +131,7 @@ class _Taker:
             printed = raw.replace(b"\\012", b"\n").decode("utf-8", "surrogateescape")
             path = printed.removesuffix(procfs.DELETED)
             if path not in files:
-                files[path] = _on_disk(None if mounts == self._mounts else pid, path)
+                files[path] = _on_disk(root, path)
             bias = start - head.address
             build_id = head.build_id or _noted(pid, bias, head.notes)
             images.append(SeenImage(path, build_id, bias, printed != path, *files[path]))
@@ -132,15 +139,13 @@ class _Taker:
         own = (numbers == self._numbers, mounts == self._mounts)
         return SeenProcess(pid, stat.comm, stat.start_time_ticks, _cgroup(pid), own, tuple(images), hidden)
 
-    def _root(self, pid: int, mounts: str) -> object:
+    def _root(self, root: Path, mounts: str) -> object:
         """Return what tells apart where paths of processes lead."""
-        if mounts and mounts == self._mounts:
-            return None
         try:
-            status = os.stat(f"/proc/{pid}/root")
+            status = root.stat()
         except OSError:
-            return pid
-        return mounts or pid, status.st_dev, status.st_ino
+            return root
+        return mounts or root, status.st_dev, status.st_ino
 
     def _read_heads(self, pid: int, starts: Sequence[int]) -> list[_Head | None]:
         """Return what stands at each address, all read at once."""
@@ -191,18 +196,18 @@ def _try_read(pid: int, address: int, size: int) -> bytes | None:
         return None
 
 
-def _on_disk(pid: int | None, path: str) -> tuple[str, BuildId | None]:
+def _on_disk(root: Path, path: str) -> tuple[str, BuildId | None]:
     """Return the file that has a path's name now, and its build-id.
 
     Libraries change their file's name with their version, `libexpat.so.1.8.10`: what programs ask for is the shorter
     name that leads to it.
 
     Args:
-        pid: a process whose mounts and root the path is of; None: those of this process.
+        root: below which it is.
         path: of the file.
     """
     while True:
-        found = file_build_id(Path(path) if pid is None else procfs.rooted(pid, path))
+        found = file_build_id(root / path.removeprefix("/"))
         shorter = _VERSION_PART.sub("", path)
         if found is not None or shorter == path or ".so" not in shorter:
             return path, found

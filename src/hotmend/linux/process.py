@@ -132,9 +132,25 @@ def _find_build_id(read: Read, headers: tuple[ProgramHeader, ...], where: Callab
 _disk_cache: dict[tuple[int, int, int, int], BuildId | None] = {}
 
 
-def disk_build_id(pid: int, path: str) -> BuildId | None:
-    """Return the build-id of the ELF file at `path` in the mount namespace of `pid`; None if there is none."""
-    return file_build_id(procfs.rooted(pid, path))
+def root_for_paths(pid: int) -> Path:
+    """Return the folder below which the paths in /proc/PID/maps are to be looked for.
+
+    The kernel prints a path as it is from the reader's root, and in another mount namespace from that one's. A process
+    that has called chroot since does not see its own files there; in another namespace a process that begot it may.
+    """
+    own = procfs.mount_namespace(pid)
+    if own == procfs.mount_namespace(os.getpid()):
+        return Path("/")
+    seen = pid
+    try:
+        while procfs.mount_namespace(seen) == own:
+            root = f"/proc/{seen}/root"
+            if os.readlink(root) == "/":
+                return Path(root)
+            seen = procfs.read_stat(seen).ppid
+    except (HotmendError, OSError):
+        pass
+    return Path(f"/proc/{pid}/root")
 
 
 def file_build_id(path: Path) -> BuildId | None:
@@ -169,8 +185,15 @@ def _read_file_build_id(descriptor: int) -> BuildId | None:
     return _find_build_id(read, headers, lambda header: header.offset) if headers else None
 
 
-def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str) -> MappedImage | None:
-    """Return the image whose ELF header stands at the start of `mapping`, or None if none does."""
+def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str, root: Path) -> MappedImage | None:
+    """Return the image whose ELF header stands at the start of `mapping`, or None if none does.
+
+    Args:
+        memory: of the process.
+        mapping: the first of a file.
+        comm: the process's name.
+        root: from `root_for_paths`.
+    """
     headers = read_program_headers(memory.try_read, mapping.start)
     loads = [header for header in headers if header.kind == _PT_LOAD]
     first = next((load for load in loads if load.offset == 0), None)
@@ -189,7 +212,7 @@ def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str) -> Mapped
         start=mapping.start,
         end=bias + end,
         deleted=mapping.path.endswith(procfs.DELETED),
-        disk_build_id=disk_build_id(memory.pid, path),
+        disk_build_id=file_build_id(root / path.removeprefix("/")),
         dynamic=dynamic,
     )
 
@@ -210,7 +233,8 @@ def process_images(pid: int, memory: ProcessMemory | None = None) -> ProcessImag
     maps = procfs.read_maps(pid)
     own = memory or ProcessMemory(pid)
     try:
-        found = (describe_image(own, mapping, stat.comm) for mapping in _image_starts(maps))
+        root = root_for_paths(pid)
+        found = (describe_image(own, mapping, stat.comm, root) for mapping in _image_starts(maps))
         images = tuple(image for image in found if image is not None)
     finally:
         if memory is None:
