@@ -175,7 +175,7 @@ def test_killed_after_every_line_of_the_history(redis: Machine) -> None:
     once = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
     killed_at = []
     for number in range(1, 40):
-        redis.run(f"rm -f {HISTORY}")
+        redis.run(f"rm -f {HISTORY} /var/lib/hotmend/agent/quarantine.json")
         kill = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={number} -o /dev/null {once}"
         code = redis.run(kill, check=False).returncode
         left = history(redis)

@@ -47,7 +47,7 @@ def parse_record(text: str) -> Trap | None:
     at, found = _HEAD.match(head), _TRAP.match(message)
     if at is None or found is None:
         return None
-    return Trap(int(at["at"]), found["comm"], int(found["pid"]), found["what"], int(found["ip"], 16))
+    return Trap(int(at["at"]), found["comm"], int(found["pid"]), found["what"].strip(), int(found["ip"], 16))
 
 
 def now_us() -> int:

@@ -135,6 +135,8 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
             continue
         if offer.key in quarantined or (before and since and before.at >= since and before.state in _TRIED):
             continue
+        if before and quarantined.intersection(before.hotpatches):
+            continue
         if before and before.state.good and not _disk_waits(machine, offer) and verified(before):
             continue
         found.append(offer)
@@ -236,10 +238,13 @@ class _Run:
             ready = self.source.ready(offer)
         except HotmendError as error:
             old = all_old(mapping)
-            self._action(offer, State.FAILED, str(error), old=_old(old))
+            self._write(_with(self.actions[offer.key], state=State.FAILED, detail=str(error), old=_old(old)))
             self.results.append((offer, Changed((), old, Memory.OLD if old else Memory.NOT_RUNNING)))
             return ""
         ids = tuple(hotpatch_id(hotpatch) for hotpatch in ready.prepared.hotpatches)
+        if by_hand := set(ids) & {entry.update for entry in read_quarantine(self.machine.places.quarantine)}:
+            self._action(offer, State.BLOCKED, f"taken back by hand: {', '.join(sorted(by_hand))}", ids)
+            return ""
         builds = tuple(str(hotpatch.old_build_id) for hotpatch in ready.prepared.hotpatches)
         about = Action(
             update=offer.key,
@@ -335,8 +340,8 @@ class _Run:
     def _state(self, state: State) -> None:
         self._record(RunState(state=state))
 
-    def _action(self, offer: Offer, state: State, detail: str = "", old: tuple[OldProcess, ...] = ()) -> None:
-        self._write(Action(update=offer.key, state=state, detail=detail, release=offer.release, old=old))
+    def _action(self, offer: Offer, state: State, detail: str = "", hotpatches: tuple[str, ...] = ()) -> None:
+        self._write(Action(update=offer.key, state=state, detail=detail, release=offer.release, hotpatches=hotpatches))
 
     def _write(self, action: Action) -> None:
         self.actions[action.update] = action

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hotmend import __version__
+from hotmend.agent.assessment import find_alerts, owner_text, take_assessment
 from hotmend.agent.history import AgentBegan, Assessed, History
 from hotmend.agent.hold import read_hold
 from hotmend.agent.machine import Machine, alone
@@ -58,6 +59,17 @@ def note_start(machine: Machine) -> None:
         machine.record(AgentBegan(version=__version__, mode=machine.configuration.mode, boot=boot))
 
 
+def assessed(waiting: tuple[str, ...], now: datetime) -> Assessed:
+    """Look at the machine; return the line that says what was seen."""
+    found = take_assessment(now=now)
+    return Assessed(
+        waiting=waiting,
+        restarts=tuple(owner_text(due.owner, due.processes) for due in found.restarts),
+        reboot=found.reboot,
+        alerts=tuple(dict.fromkeys(alert.code.value for alert in find_alerts(found))),
+    )
+
+
 def turn(machine: Machine) -> Turn:
     """Take one turn.
 
@@ -72,7 +84,7 @@ def turn(machine: Machine) -> Turn:
         hold = read_hold(machine.places.hold, now)
         source = source_of(machine)
         waiting = tuple(o.key for o in wanted_now(machine, source.offers(processes_mapping()), None))
-        machine.record(Assessed(waiting=waiting, restarts=(), reboot=()))
+        machine.record(assessed(waiting, now))
         ended = None
         if mode == "automatic" and waiting and hold is None:
             ended = run(machine, source_of(machine), Order(Trigger.SCHEDULE))

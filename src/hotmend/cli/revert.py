@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from hotmend.cli.change import change_options, print_nothing, report
-from hotmend.cli.output import Steps
-from hotmend.live.driver import Options, revert
+from hotmend.cli.output import Steps, print_note
+from hotmend.live.driver import Options, ProcessResult, revert
 from hotmend.live.gate import hotpatch_id
-from hotmend.model.errors import UsageError
+from hotmend.model.errors import HotmendError, UsageError
 from hotmend.package.bundle import load
 
 
@@ -33,7 +33,8 @@ def revert_command(
     """Bring back what was before, under the same safety rule: the old code, or an earlier hotpatch.
 
     What FILE holds, or --all; in every process that has it, or in those named with --pid. A hotpatch that took over
-    from an earlier one gives way to that one, and with --baseline or --all to the old code.
+    from an earlier one gives way to that one, and with --baseline or --all to the old code. Needs no server, network or
+    database. An agent on this machine does not bring it again: hotmend agent quarantine.
     """
     if (file is None) != everything:
         raise UsageError("say what to take back: either FILE or --all")
@@ -47,6 +48,19 @@ def revert_command(
         )
     # Without --pid every process that has any hotpatch was asked; those without this one are of no interest.
     shown = [result for result in results if pids or result.state != "unchanged"]
+    if not dry_run:
+        _keep_away(results)
     if not shown:
         print_nothing("It is not applied in any process: there is nothing to do.")
     return report(shown, dry_run=dry_run, as_json=as_json)
+
+
+def _keep_away(results: list[ProcessResult]) -> None:
+    """Tell the agent of this machine, if there is one, not to bring it again. Taking back does not depend on it."""
+    from hotmend.agent.by_hand import note_reverted
+    from hotmend.agent.paths import Places
+
+    try:
+        note_reverted(Places(), results)
+    except (OSError, HotmendError) as error:
+        print_note(f"the agent was not told ({error}); keep it from applying it again: hotmend hold")
