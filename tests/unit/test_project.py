@@ -55,12 +55,13 @@ _ONE_GATEWAY = {
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "cryptography": {"repository/keys.py"},
-    "urllib3": {"repository/fetchers.py"},
+    "urllib3": {"repository/fetchers.py", "agent/probes.py"},
     "tuf": {
         f"repository/{name}.py"
         for name in (
             "client",
             "fetchers",
+            "keeping",
             "metadata",
             "publication",
             "publish",

@@ -34,6 +34,16 @@ def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
     return {package: path for package, path in found.items() if path is not None}
 
 
+def download_only(pending: Sequence[Pending]) -> None:
+    """Have apt fill its cache with packages and what they need.
+
+    Raises:
+        FetchError: it cannot.
+    """
+    if pending:
+        run_apt("--download-only", "install", *map(str, pending))
+
+
 def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tuple[str, ...]:
     """Return the services that need no restart: those of packages whose processes all run the new code.
 

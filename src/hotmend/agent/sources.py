@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from hotmend.agent.configuration import ChannelSource
-from hotmend.agent.disk import fetch
+from hotmend.agent.disk import download_only, fetch
 from hotmend.agent.installed import InstalledFile, elf_files
 from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of, prepared
 from hotmend.agent.paths import Places
@@ -95,6 +95,13 @@ class Source(Protocol):
             HotmendError: it cannot be had.
         """
 
+    def download(self, offers: Sequence[Offer]) -> None:
+        """Have what belongs to the offers here for later, and change nothing.
+
+        Raises:
+            HotmendError: it cannot be had.
+        """
+
     def ready(self, offer: Offer) -> Ready:
         """Verify and prepare one of them.
 
@@ -136,6 +143,10 @@ class AptSource:
             wanted = [offer.pending for offer in offers if offer.pending is not None and offer.pending.old_version]
             self._downloads = fetch(wanted, self.folder)
             yield
+
+    def download(self, offers: Sequence[Offer]) -> None:
+        """Fill apt's own cache, where it looks first."""
+        download_only([offer.pending for offer in offers if offer.pending is not None])
 
     def ready(self, offer: Offer) -> Ready:
         """Compare what is installed with what was downloaded."""
@@ -210,6 +221,13 @@ class ChannelUpdates:
             self.folder = Path(folder)
             fetch([o.pending for o in offers if o.pending is not None and o.pending.old_version], self.folder)
             yield
+
+    def download(self, offers: Sequence[Offer]) -> None:
+        """Verify the hotpatches, which keeps them, and fill apt's own cache."""
+        for offer in offers:
+            if not offer.refused:
+                self.ready(offer)
+        download_only([offer.pending for offer in offers if offer.pending is not None])
 
     def ready(self, offer: Offer) -> Ready:
         """Read and verify its hotpatches."""

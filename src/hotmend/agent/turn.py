@@ -83,9 +83,12 @@ def turn(machine: Machine) -> Turn:
         mode = machine.configuration.effective_mode(first_start(machine.history), now)
         hold = read_hold(machine.places.hold, now)
         source = source_of(machine)
-        waiting = tuple(o.key for o in wanted_now(machine, source.offers(processes_mapping()), None))
+        offers = wanted_now(machine, source.offers(processes_mapping()), None)
+        waiting = tuple(offer.key for offer in offers)
         machine.record(assessed(waiting, now))
         ended = None
+        if mode == "download" and hold is None:
+            source.download(offers)
         if mode == "automatic" and waiting and hold is None:
             ended = run(machine, source_of(machine), Order(Trigger.SCHEDULE))
         return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "")
