@@ -16,6 +16,7 @@ from hotmend.agent.assessment import Due, RunningProcess, restarts_due, take_ass
 from hotmend.agent.code_state import CodeState
 from hotmend.agent.disk import held_services
 from hotmend.agent.held import Holder, hold_restarts, release_restarts
+from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, Memory, PackageResult, in_memory
 from hotmend.agent.paths import Places
 from hotmend.agent.same_code import keep_same_code, read_same_code
@@ -53,7 +54,9 @@ def find_holder() -> Holder | None:
         return None
 
 
-def before_dpkg(upgrades: Sequence[Unpacked], holder: Holder | None, manner: Manner, places: Places) -> Before:
+def before_dpkg(
+    upgrades: Sequence[Unpacked], holder: Holder | None, manner: Manner, places: Places, journal: Journal
+) -> Before:
     """Change memory for what dpkg is about to unpack, and hold back the restarts that are not needed any more.
 
     Args:
@@ -61,10 +64,16 @@ def before_dpkg(upgrades: Sequence[Unpacked], holder: Holder | None, manner: Man
         holder: for whose time restarts are held back; None: nothing can be.
         manner: how processes are changed.
         places: of files.
+        journal: told before each change.
     """
     release_restarts()
     running = processes_mapping()
-    results = [in_memory(one.pending, one.file, running, manner) for one in upgrades]
+    journal.begin(one.pending for one in upgrades)
+    results = []
+    for one in upgrades:
+        results.append(in_memory(one.pending, one.file, running, manner, journal.applying))
+        journal.done(results[-1])
+    journal.end()
     touched = tuple(result for result in results if result.memory is not Memory.NOT_RUNNING)
     held = held_services((result.pending.package, result) for result in touched)
     not_held = _hold(held, holder)

@@ -128,7 +128,7 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     """A run.
 
     Attributes:
-        trigger: `schedule` or `command`.
+        trigger: `schedule`, `command`, `upgrade` or `apt`.
         source: `apt`, or the channel.
         updates: what it is about, in order.
         until: end of the window it keeps to; None: it keeps to none.
@@ -345,14 +345,14 @@ def decode(lines: Iterable[bytes]) -> Read:
 
 
 def unfinished(events: Iterable[AnyEvent]) -> RunBegan | None:
-    """Return the run that has begun and not ended; None where there is none."""
-    begun: RunBegan | None = None
+    """Return the first run that has begun and not ended; None where there is none."""
+    begun: dict[str, RunBegan] = {}
     for event in events:
         if isinstance(event, RunBegan):
-            begun = event
-        elif isinstance(event, RunEnded) and begun is not None and event.run == begun.run:
-            begun = None
-    return begun
+            begun[event.run] = event
+        elif isinstance(event, RunEnded):
+            begun.pop(event.run, None)
+    return next(iter(begun.values()), None)
 
 
 def last_actions(events: Iterable[AnyEvent], run: str) -> dict[str, Action]:

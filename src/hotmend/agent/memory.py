@@ -156,7 +156,17 @@ class Changed:
     needed_later: tuple[str, ...] = ()
 
 
-def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages], manner: Manner) -> PackageResult:
+def _silent(one: Pending, update: Update, ready: Prepared) -> None:
+    """Announce nothing."""
+
+
+def in_memory(
+    one: Pending,
+    file: Path | None,
+    running: Sequence[ProcessImages],
+    manner: Manner,
+    announce: Callable[[Pending, Update, Prepared], None] = _silent,
+) -> PackageResult:
     """Change the processes that run code of one package.
 
     Args:
@@ -164,6 +174,7 @@ def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages],
         file: its .deb; None where nothing of it is installed yet.
         running: all processes and what they map.
         manner: how.
+        announce: called before any process is changed; what it raises comes through, and nothing is changed then.
     """
     nothing = PackageResult(one, None, "", (), (), Memory.NOT_RUNNING)
     if file is None:
@@ -179,7 +190,9 @@ def in_memory(one: Pending, file: Path | None, running: Sequence[ProcessImages],
         text = f"{error}; {error.hint}" if error.hint else str(error)
         memory = Memory.OLD if mapping else Memory.UNKNOWN
         return replace(nothing, error=text, still_old=all_old(mapping), memory=memory)
-    changed = change(prepared(update, files, file), mapping, manner)
+    ready = prepared(update, files, file)
+    announce(one, update, ready)
+    changed = change(ready, mapping, manner)
     return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory, changed.needed_later)
 
 

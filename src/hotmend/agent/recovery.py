@@ -47,7 +47,7 @@ _CUT_OFF: Final = "the agent was ended in the middle"
 
 
 def recover(machine: Machine) -> RunBegan | None:
-    """End the run that a killed agent left; return which, or None where there is none. The caller holds `alone`.
+    """End the runs that were killed; return the last, or None where there is none. The caller holds `alone`.
 
     Raises:
         HotmendError: the history cannot be read or written.

@@ -35,7 +35,6 @@ from hotmend.agent.history import (
     State,
 )
 from hotmend.agent.hold import read_hold
-from hotmend.agent.installed import service_names
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.memory import Changed, Memory, StillOld, all_old, change, mapping_of
 from hotmend.agent.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
@@ -303,22 +302,22 @@ class _Run:
         done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
         if not done or not (configuration.disk and self.order.disk):
             return ""
-        pending = [offer.pending for offer, _ in done if offer.pending is not None]
+        wanted = [(o, c) for o, c in done if configuration.restart or _needs_no_restart(c)]
+        left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
+        warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
+        pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
         forbidden = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
+        forbidden.update(str(offer.pending) for offer, _ in done if offer.package in left)
         if forbidden:
             pending = list(without_forbidden(pending, forbidden))
-            done = [(offer, changed) for offer, changed in done if offer.pending in pending]
         if not pending:
-            return ""
-        if configuration.restart:
-            held = held_services((offer.package, changed) for offer, changed in done)
-        else:
-            held = tuple(sorted({name for offer, _ in done for name in service_names(offer.package)}))
-        updates = tuple(offer.key for offer, _ in done)
+            return warning
+        held = held_services((offer.package, changed) for offer, changed in wanted if offer.pending in pending)
+        updates = tuple(offer.key for offer, _ in wanted if offer.pending in pending)
         self._record(DiskBegan(updates=updates, held=held))
         error = install(pending, held, self.source.folder)
         self._record(DiskEnded(updates=updates, error=error))
-        return f"the disk was not brought up to date: {error}" if error else ""
+        return f"the disk was not brought up to date: {error}" if error else warning
 
     # --- lines --------------------------------------------------------------------------------------------
 
@@ -377,6 +376,11 @@ def changed_process(result: ProcessResult) -> ChangedProcess:
 def unit_probes(units: Iterable[str]) -> tuple[AnyProbe, ...]:
     """Return a probe for each unit whose processes were changed: it must be active still."""
     return tuple(UnitProbe(name=unit, unit=unit) for unit in units) if _SYSTEMD.is_dir() else ()
+
+
+def _needs_no_restart(changed: Changed) -> bool:
+    """Return whether a package may be installed and none of its services restarted."""
+    return changed.memory in (Memory.FIXED, Memory.SAME_CODE, Memory.NOT_RUNNING) and not changed.needed_later
 
 
 def _judged(ready: Ready, changed: Changed) -> dict[str, object]:

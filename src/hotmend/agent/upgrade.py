@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hotmend.agent.disk import fetch, held_services, install
+from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
 from hotmend.agent.pending import Pending
 from hotmend.linux.process import ProcessImages, processes_mapping
@@ -71,13 +72,14 @@ class Wish:
     disk: bool
 
 
-def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress) -> Upgrade:
+def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal: Journal) -> Upgrade:
     """Bring in what is waiting.
 
     Args:
         pending: packages.
         wish: how.
         progress: called before each step.
+        journal: told before each step.
 
     Raises:
         FetchError: apt cannot fetch the packages; nothing was changed then.
@@ -87,16 +89,22 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress) -> Upgra
     with tempfile.TemporaryDirectory(dir=cache, prefix="upgrade-") as folder:
         progress("fetching", 0, 1)
         files = fetch([p for p in pending if p.old_version], Path(folder))
+        journal.begin(pending)
         results, running = [], processes_mapping()
         for number, one in enumerate(pending):
             progress(f"{one.package} in memory", number, len(pending))
-            results.append(in_memory(one, files.get(one.package), running, wish.memory))
+            results.append(in_memory(one, files.get(one.package), running, wish.memory, journal.applying))
+            journal.done(results[-1])
         reboot = tuple(one.package for one in pending if one.is_kernel)
         if not wish.disk or wish.memory.apply.dry_run:
+            journal.end()
             return Upgrade(tuple(results), (), Disk.LEFT, "", reboot)
         progress("the disk", 0, 1)
         held = held_services((result.pending.package, result) for result in results)
+        journal.disk(pending, held)
         error = install(pending, held, Path(folder))
+        journal.disk_done(pending, error)
+        journal.end(error)
     running = processes_mapping()
     results = [_looked_again(result, running) for result in results]
     return Upgrade(tuple(results), held, Disk.FAILED if error else Disk.UPDATED, error, reboot)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,12 +200,12 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     from hotmend.agent.apt_protocol import parse_upgrades
     from hotmend.agent.apt_run import before_dpkg
     from hotmend.agent.configuration import read_configuration
+    from hotmend.agent.history import History
     from hotmend.agent.hold import read_hold
-    from hotmend.agent.memory import Manner
-    from hotmend.agent.never import Never
+    from hotmend.agent.journal import Journal
+    from hotmend.agent.machine import Machine, alone
     from hotmend.agent.paths import Places
-    from hotmend.diff.options import Options as BuildOptions
-    from hotmend.live.driver import Options as ApplyOptions
+    from hotmend.agent.recovery import recover
 
     places = Places()
     upgrades = parse_upgrades(said)
@@ -213,14 +214,11 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     if (hold := read_hold(places.hold, datetime.now(UTC))) is not None:
         _say(f"{hold}; packages restart their services as ever")
         return
-    configuration = read_configuration(places.configuration)
-    manner = Manner(
-        BuildOptions(),
-        ApplyOptions(deadline_seconds=configuration.deadline_seconds, audit=str(audit)),
-        spared=Never(*configuration.never),
-        until=until,
-    )
-    _say_before(before_dpkg(upgrades, holder, manner, places))
+    machine = Machine(places, read_configuration(places.configuration), History(places.history), audit=audit)
+    manner = replace(machine.manner(), until=until)
+    with alone(places):
+        recover(machine)
+        _say_before(before_dpkg(upgrades, holder, manner, places, Journal(machine, "apt")))
 
 
 def _say_before(done: Before) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hotmend.cli.agent import this_machine
 from hotmend.cli.change import audit_option
-from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_reasons, print_table
+from hotmend.cli.output import ExitCode, Steps, print_error, print_json, print_note, print_reasons, print_table
 from hotmend.cli.shapes import reason_shapes
 from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
-from hotmend.model.errors import UsageError
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
@@ -42,23 +42,36 @@ def upgrade_command(
     Hotpatches are made on the spot, from the installed files and the updates. Services that run the new code
     afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
     """
+    from hotmend.agent.hold import read_hold
+    from hotmend.agent.journal import Journal
+    from hotmend.agent.machine import alone
     from hotmend.agent.memory import Manner
     from hotmend.agent.pending import pending_updates
+    from hotmend.agent.recovery import recover
     from hotmend.agent.upgrade import Wish, upgrade
     from hotmend.diff.options import Options as BuildOptions
     from hotmend.live.driver import Options as ApplyOptions
 
-    if os.geteuid() != 0:
-        raise UsageError("only root can change processes and packages", "run it as root")
+    machine = this_machine(audit)
+    if (hold := read_hold(machine.places.hold, machine.clock())) is not None and not dry_run:
+        print_error(str(hold), "hotmend hold --release ends it", as_json=as_json)
+        return ExitCode.REFUSED
     pending = pending_updates(packages, every=every)
     if not pending:
         print_note("apt has no such updates waiting: there is nothing to do.")
         return ExitCode.NOTHING_TO_DO
     manner = Manner(
-        BuildOptions(frozenset(), exact=False, partial=partial), ApplyOptions(dry_run=dry_run, audit=str(audit))
+        BuildOptions(frozenset(), exact=False, partial=partial),
+        ApplyOptions(dry_run=dry_run, audit=str(audit)),
+        spared=machine.manner().spared,
     )
-    with Steps(threaded=False) as steps:
-        done = upgrade(pending, Wish(manner, disk=not memory_only), steps)
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(alone(machine.places))
+            recover(machine)
+        steps = stack.enter_context(Steps(threaded=False))
+        journal = Journal(None if dry_run else machine, "upgrade")
+        done = upgrade(pending, Wish(manner, disk=not memory_only), steps, journal)
     shape = _shape(done, dry_run=dry_run)
     if as_json:
         print_json(shape)
