@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotmend.agent.alerts import AlertCode
 from hotmend.agent.assessment import (
-    AlertCode,
     Assessment,
     RunningProcess,
     find_alerts,
@@ -22,7 +22,6 @@ from hotmend.agent.assessment import (
 from hotmend.agent.code_state import CodeState, Patch, RunningImage
 from hotmend.agent.kernel import Boot, InstalledKernel, read_boot, reboot_reasons, release_key
 from hotmend.agent.owners import NOBODY, Owner, OwnerKind, owner_in
-from hotmend.agent.pending import Pending
 
 OLD, NEW, NEXT = "aa" * 20, "bb" * 20, "cc" * 20
 PATCH = Patch("0123456789abcdef", NEW, "libssl3", ("1", "2"), ("CVE-2026-0001", "CVE-2026-0002"), 1.0)
@@ -56,6 +55,7 @@ def assessment(*processes: RunningProcess) -> Assessment:
         (image(disk=None), CodeState.REMOVED, True),
         (image(disk=None, patch=PATCH), CodeState.REMOVED, True),
         (image(disk=None, path="/memfd:jit"), CodeState.OWN, False),
+        (replace(image(disk=None), disk_path=""), CodeState.UNSEEN, False),
         (replace(image("", ""), deleted=False), CodeState.CURRENT, False),
         (replace(image("", ""), deleted=True), CodeState.OLD, True),
         (replace(image(), deleted=True), CodeState.CURRENT, False),
@@ -71,7 +71,7 @@ IMAGES = st.builds(
     path=st.sampled_from(["/usr/sbin/nginx", "/usr/lib/libcrypto.so.3", "/memfd:x"]),
     build_id=BUILDS,
     deleted=st.booleans(),
-    disk_path=st.just("/usr/sbin/nginx"),
+    disk_path=st.sampled_from(["/usr/sbin/nginx", "/usr/sbin/nginx", ""]),
     disk_build_id=st.one_of(st.none(), BUILDS),
     patch=st.one_of(st.none(), st.builds(replace, st.just(PATCH), part=st.booleans())),
 )
@@ -116,7 +116,8 @@ def test_alerts_are_there_exactly_where_their_cause_is(processes: list[RunningPr
     states = {image.state for each in processes for image in each.images}
     assert (AlertCode.DISK_OLD in codes) == (CodeState.DISK_OLD in states)
     assert (AlertCode.RESTART_DUE in codes) == bool(restarts_due(processes))
-    assert codes <= {AlertCode.DISK_OLD, AlertCode.RESTART_DUE}
+    assert (AlertCode.UNSEEN in codes) == (CodeState.UNSEEN in states)
+    assert codes <= {AlertCode.DISK_OLD, AlertCode.RESTART_DUE, AlertCode.UNSEEN}
 
 
 @given(PROCESSES)
@@ -139,10 +140,9 @@ def test_a_library_whose_file_has_its_versions_name_is_the_same_library() -> Non
 
 
 def test_other_alerts() -> None:
-    pending = Pending("nginx", "amd64", "1", "2", ())
     unsettled = replace(process(1), unsettled=("0123",))
     boot = replace(QUIET, required=True, packages=("libc6",))
-    found = replace(assessment(unsettled), boot=boot, unseen=(5,), waiting=(pending,)).alerts
+    found = replace(assessment(unsettled), boot=boot, unseen=(5,), waiting=("nginx=2",)).alerts
     assert [(alert.code, alert.subjects) for alert in found] == [
         (AlertCode.REBOOT_DUE, ("/run/reboot-required is there: a reboot was asked for by libc6",)),
         (AlertCode.UNSETTLED, ("nginx (1): 0123",)),
@@ -181,6 +181,7 @@ DOCKER = "3f" * 32
             "0::/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service\n",
             Owner(OwnerKind.CONTAINER, "web"),
         ),
+        ("1:name=systemd:/\n0::/system.slice/nginx.service\n", NGINX),
         ("0::/\n", NOBODY),
         ("", NOBODY),
     ],

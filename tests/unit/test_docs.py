@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from hotmend.cli import arc_shapes, shapes, windows_shapes
+from hotmend.cli import arc_shapes, report_shapes, shapes, windows_shapes
 from hotmend.cli.main import hotmend
 from hotmend.diff.options import ACCEPTABLE
 
@@ -86,7 +86,8 @@ def _check_described(command: click.Command, name: str, section: str) -> None:
 
 def test_every_field_of_the_json_is_described() -> None:
     missing = []
-    for name, shape in [*vars(shapes).items(), *vars(windows_shapes).items(), *vars(arc_shapes).items()]:
+    modules = (shapes, report_shapes, windows_shapes, arc_shapes)
+    for name, shape in (item for module in modules for item in vars(module).items()):
         if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape is not msgspec.Struct:
             missing += [f"{name}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in COMMANDS]
     section = COMMANDS[COMMANDS.index("## `hotmend survey") :].split("\n## ")[0]

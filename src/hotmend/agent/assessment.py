@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
+from hotmend.agent.alerts import Alert, AlertCode
 from hotmend.agent.code_state import CodeState, Patch, RunningImage
 from hotmend.agent.kernel import Boot, read_boot, reboot_reasons
 from hotmend.agent.owners import Owner, OwnerKind, owner_in
-from hotmend.agent.pending import Pending
 from hotmend.linux.census import Census, SeenProcess, take_census
 from hotmend.linux.memory import ProcessMemory
 from hotmend.live.gate import find_shadows_at
@@ -77,26 +76,6 @@ class Due:
         return tuple(sorted({image.path for process in self.processes for image in process.images}))
 
 
-class AlertCode(StrEnum):
-    """What is not as it should be."""
-
-    DISK_OLD = "fixed-in-memory-old-on-disk"
-    RESTART_DUE = "restart-due"
-    REBOOT_DUE = "reboot-due"
-    UNSETTLED = "hotpatch-not-settled"
-    UNSEEN = "process-not-seen"
-    WAITING = "update-waiting"
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One of them: what it is, a sentence, and what it rests on."""
-
-    code: AlertCode
-    sentence: str
-    subjects: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """One machine at one moment.
@@ -106,14 +85,14 @@ class Assessment:
         processes: sorted by pid.
         unseen: pids that this user may not look at.
         boot: kernels, and who asks for a reboot.
-        waiting: updates that the package manager, or a channel, offers.
+        waiting: updates that are offered, as PACKAGE=VERSION or a release's id.
     """
 
     at: datetime
     processes: tuple[RunningProcess, ...]
     unseen: tuple[int, ...]
     boot: Boot
-    waiting: tuple[Pending, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     @property
     def restarts(self) -> tuple[Due, ...]:
@@ -191,11 +170,12 @@ def find_alerts(assessment: Assessment) -> Iterable[Alert]:
         yield Alert(AlertCode.REBOOT_DUE, "a reboot is due", reasons)
     if unsettled := [f"{p.comm} ({p.pid}): {', '.join(p.unsettled)}" for p in assessment.processes if p.unsettled]:
         yield Alert(AlertCode.UNSETTLED, "hotpatches are half done or damaged: hotmend repair", tuple(unsettled))
-    if assessment.unseen:
-        subjects = tuple(map(str, assessment.unseen))
-        yield Alert(AlertCode.UNSEEN, "these processes could not be looked at: run as root", subjects)
+    blind = [f"{process.comm} ({process.pid})" for process, _ in states.get(CodeState.UNSEEN, ())]
+    if assessment.unseen or blind:
+        subjects = (*map(str, assessment.unseen), *dict.fromkeys(blind))
+        yield Alert(AlertCode.UNSEEN, "these processes, or their files, could not be looked at", subjects)
     if assessment.waiting:
-        yield Alert(AlertCode.WAITING, "updates are waiting", tuple(map(str, assessment.waiting)))
+        yield Alert(AlertCode.WAITING, "updates are waiting", assessment.waiting)
 
 
 def owner_text(owner: Owner, processes: Sequence[OldCode] = ()) -> str:
@@ -208,7 +188,7 @@ def owner_text(owner: Owner, processes: Sequence[OldCode] = ()) -> str:
     return f"{owner.kind} {owner.name}".rstrip() + user
 
 
-def take_assessment(waiting: Sequence[Pending] = (), now: datetime | None = None) -> Assessment:
+def take_assessment(waiting: Sequence[str] = (), now: datetime | None = None) -> Assessment:
     """Look at the machine.
 
     Args:

@@ -18,6 +18,7 @@ class CodeState(StrEnum):
     OLD = "fixed on disk, old in memory"
     REMOVED = "no longer on disk"
     OWN = "made by the program"
+    UNSEEN = "its file cannot be looked at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class RunningImage:
         path: in the process's own mount namespace.
         build_id: in memory; "" where it has none.
         deleted: the file that is mapped is no longer at its path.
-        disk_path: where the file of that name is now.
+        disk_path: where the file of that name is now; "" where that is not known.
         disk_build_id: of what is there; "" where it has none, None where there is no readable ELF file.
         patch: the hotpatch whose code runs; None where the image's own does.
     """
@@ -83,6 +84,8 @@ _DUE = frozenset({CodeState.OLD, CodeState.REMOVED})
 
 def code_state(image: RunningImage) -> CodeState:
     """Return the state of an image. What is not known to be on the disk is never taken for fixed there."""
+    if not image.disk_path:
+        return CodeState.UNSEEN
     if image.disk_build_id is None:
         return CodeState.OWN if image.path.startswith(_NEVER_ON_DISK) else CodeState.REMOVED
     if image.patch is not None:

@@ -55,6 +55,11 @@ class State(StrEnum):
         return self in _FINAL
 
     @property
+    def bad(self) -> bool:
+        """Whether somebody has to look: it failed, was taken back, or ran out of time."""
+        return self in (State.FAILED, State.ROLLED_BACK, State.TIMED_OUT, State.WINDOW_EXCEEDED)
+
+    @property
     def good(self) -> bool:
         """Whether the machine has what the action was to bring."""
         return self in (State.SUCCEEDED, State.SUCCEEDED_WITH_WARNINGS, State.ALREADY_INSTALLED)

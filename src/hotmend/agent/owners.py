@@ -63,8 +63,7 @@ def owner_in(text: str, *, contained: bool = False) -> Owner:
         text: of the file.
         contained: the process has process numbers of its own: where nothing says which, it is in some container.
     """
-    owners = (_owner(path) for path in _ROW.findall(text))
-    owner = next((owner for owner in owners if owner != NOBODY), NOBODY)
+    owner = next((found for path in _ROW.findall(text) if (found := _owner(path)) != NOBODY), NOBODY)
     return Owner(OwnerKind.CONTAINER) if contained and owner == NOBODY else owner
 
 

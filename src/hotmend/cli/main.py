@@ -47,7 +47,10 @@ _ON_LINUX = (
     "survey",
     "channel",
     "publish",
+    "metrics",
+    "nagios",
     "readiness",
+    "restarts",
     "doctor",
     "symbols",
 )

@@ -2,31 +2,31 @@
 
 The same facts as in `process`, for hundreds of processes in one go. Identity is still read from each process's own
 memory; what is the same for many is worked out once: equal first bytes of an image say the same, and a path in one
-mount namespace under one root is one file.
+mount namespace is one file.
+
+A path is the kernel's for the whole mount namespace, whatever root a process has given itself (chroot(2), as haproxy
+and others do): it is opened under the root of any process of that namespace from which it can be reached.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from hotmend.linux import procfs, sys
-from hotmend.linux.process import (
-    ProgramHeader,
-    file_build_id,
-    parse_build_id,
-    read_program_headers,
-    root_for_paths,
-)
-from hotmend.model.addresses import BuildId, page_floor
+from hotmend.linux.process import ProgramHeader, file_build_id, parse_build_id, read_program_headers
+from hotmend.model.addresses import PAGE_BYTES, BuildId, page_floor
 from hotmend.model.errors import HotmendError, PermissionRefusedError
 
 _HEAD_BYTES: Final = 1024
 _PT_LOAD, _PT_NOTE = 1, 4
+_AUXILIARY, _AT_PHDR, _AT_EXECFN = struct.Struct("<QQ"), 3, 31
 _MAPS_BYTES_MAX: Final = 1 << 28
 _TEXT_BYTES_MAX: Final = 1 << 16
 _NOTE_BYTES_MAX: Final = 1 << 16
@@ -46,7 +46,8 @@ class SeenImage:
         build_id: from memory; "" where the image has none.
         bias: load address minus link address, in bytes.
         deleted: the mapped file is no longer at that path.
-        disk_path: where the file of that name is now; another path where a library's file has the next version's name.
+        disk_path: where the file of that name is now; another path where a library's file has the next version's name;
+            "" where nobody's root leads there, so that it is not known.
         disk_build_id: build-id of what is there; "" where it has none, None where there is no readable ELF file.
     """
 
@@ -104,10 +105,35 @@ class _Head:
 class _Taker:
     """One census. What it remembers holds for the moment it takes, no longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, pids: Sequence[int]) -> None:
         self._heads: dict[bytes, _Head | None] = {}
-        self._files: dict[object, dict[str, tuple[str, BuildId | None]]] = {}
+        self._files: dict[str, dict[str, tuple[str, BuildId | None]]] = {}
         self._mounts, self._numbers = procfs.namespace(os.getpid(), "mnt"), procfs.namespace(os.getpid(), "pid")
+        self._mounts_of = {pid: procfs.namespace(pid, "mnt") for pid in pids}
+        self._roots: dict[str, dict[str, str]] = {self._mounts: {"": ""}}
+        self._held: list[int] = []
+        for pid, mounts in self._mounts_of.items():
+            if mounts and mounts != self._mounts:
+                self._hold(pid, self._roots.setdefault(mounts, {}))
+
+    def __enter__(self) -> _Taker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for descriptor in self._held:
+            os.close(descriptor)
+
+    def _hold(self, pid: int, roots: dict[str, str]) -> None:
+        """Keep the root of a process, if it is a further one: the process may end before it is needed."""
+        try:
+            root = os.readlink(f"/proc/{pid}/root").rstrip("/")
+            if root not in roots:
+                self._held.append(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                roots[root] = f"/proc/self/fd/{self._held[-1]}"
+        except OSError:
+            return
 
     def process(self, pid: int) -> SeenProcess | None:
         """Return a process; None where it maps no image, as threads of the kernel do not.
@@ -121,31 +147,24 @@ class _Taker:
         firsts = [(int(m[1], 16), m[3]) for m in _FIRST.finditer(maps) if m[2] in runnable]
         if not firsts:
             return None
-        mounts, numbers = procfs.namespace(pid, "mnt"), procfs.namespace(pid, "pid")
-        root = root_for_paths(pid)
-        files = self._files.setdefault(self._root(root, mounts), {})
+        mounts, numbers = self._mounts_of[pid], procfs.namespace(pid, "pid")
+        files = self._files.setdefault(mounts, {})
         images = []
         for (start, raw), head in zip(firsts, self._read_heads(pid, [start for start, _ in firsts]), strict=True):
             if head is None:
                 continue
             printed = raw.replace(b"\\012", b"\n").decode("utf-8", "surrogateescape")
             path = printed.removesuffix(procfs.DELETED)
+            if path == "/":
+                path = _executed(pid, start) or path
             if path not in files:
-                files[path] = _on_disk(root, path)
+                files[path] = _on_disk(self._roots.get(mounts, {}), path)
             bias = start - head.address
             build_id = head.build_id or _noted(pid, bias, head.notes)
             images.append(SeenImage(path, build_id, bias, printed != path, *files[path]))
         hidden = tuple((int(low, 16), int(high, 16)) for low, high in _HIDDEN.findall(maps))
         own = (numbers == self._numbers, mounts == self._mounts)
         return SeenProcess(pid, stat.comm, stat.start_time_ticks, _cgroup(pid), own, tuple(images), hidden)
-
-    def _root(self, root: Path, mounts: str) -> object:
-        """Return what tells apart where paths of processes lead."""
-        try:
-            status = root.stat()
-        except OSError:
-            return root
-        return mounts or root, status.st_dev, status.st_ino
 
     def _read_heads(self, pid: int, starts: Sequence[int]) -> list[_Head | None]:
         """Return what stands at each address, all read at once."""
@@ -196,18 +215,40 @@ def _try_read(pid: int, address: int, size: int) -> bytes | None:
         return None
 
 
-def _on_disk(root: Path, path: str) -> tuple[str, BuildId | None]:
-    """Return the file that has a path's name now, and its build-id.
+def _executed(pid: int, start: int) -> str:
+    """Return the name by which a process's program was started, if its image is the one at `start`; else "".
+
+    A file that is a mount of its own, as the service manager's ExecPaths= makes them, has lost its name once it is
+    replaced on the disk.
+    """
+    try:
+        words = procfs.read_bytes(pid, "auxv", _TEXT_BYTES_MAX)
+    except HotmendError:
+        return ""
+    facts = dict(_AUXILIARY.iter_unpack(words[: len(words) // _AUXILIARY.size * _AUXILIARY.size]))
+    headers, name = facts.get(_AT_PHDR, 0), facts.get(_AT_EXECFN, 0)
+    if not start <= headers < start + PAGE_BYTES or not name:
+        return ""
+    text = (_try_read(pid, name, PAGE_BYTES - name % PAGE_BYTES) or b"").partition(b"\0")[0]
+    path = text.decode("utf-8", "surrogateescape")
+    return path if path.startswith("/") else ""
+
+
+def _on_disk(roots: Mapping[str, str], path: str) -> tuple[str, BuildId | None]:
+    """Return the file that has a path's name now, and its build-id; "" and None where no root leads there.
 
     Libraries change their file's name with their version, `libexpat.so.1.8.10`: what programs ask for is the shorter
     name that leads to it.
 
     Args:
-        root: below which it is.
-        path: of the file.
+        roots: path of a root in the mount namespace, and where it can be opened from here.
+        path: of the file, in the mount namespace.
     """
+    above = next((root for root in sorted(roots, key=len) if path.startswith(f"{root}/")), None)
+    if above is None:
+        return "", None
     while True:
-        found = file_build_id(root / path.removeprefix("/"))
+        found = file_build_id(Path(roots[above] + path.removeprefix(above)))
         shorter = _VERSION_PART.sub("", path)
         if found is not None or shorter == path or ".so" not in shorter:
             return path, found
@@ -223,17 +264,18 @@ def _cgroup(pid: int) -> str:
 
 def take_census() -> Census:
     """Look at every process. Those that end meanwhile are left out."""
-    taker = _Taker()
+    pids = procfs.list_processes()
     found: list[SeenProcess] = []
     unseen: list[int] = []
-    for pid in procfs.list_processes():
-        try:
-            process = taker.process(pid)
-        except PermissionRefusedError:
-            unseen.append(pid)
-        except HotmendError:
-            continue
-        else:
-            if process is not None:
-                found.append(process)
+    with _Taker(pids) as taker:
+        for pid in pids:
+            try:
+                process = taker.process(pid)
+            except PermissionRefusedError:
+                unseen.append(pid)
+            except HotmendError:
+                continue
+            else:
+                if process is not None:
+                    found.append(process)
     return Census(tuple(found), tuple(unseen))

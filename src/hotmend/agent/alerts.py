@@ -1,0 +1,108 @@
+"""What is not as it should be, each with a code that monitoring and the runbook know, and how bad it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from hotmend.agent.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
+from hotmend.agent.hold import Hold
+
+_CRASH_AGE: Final = timedelta(days=1)
+_SILENT_TURNS: Final = 3
+
+
+class AlertCode(StrEnum):
+    """What it is; docs/runbook.md has a section for each."""
+
+    DISK_OLD = "fixed-in-memory-old-on-disk"
+    RESTART_DUE = "restart-due"
+    REBOOT_DUE = "reboot-due"
+    UNSETTLED = "hotpatch-not-settled"
+    UNSEEN = "process-not-seen"
+    WAITING = "update-waiting"
+    CRASHED = "crash-in-new-code"
+    RUN_FAILED = "last-run-failed"
+    QUARANTINED = "update-in-quarantine"
+    HELD = "on-hold"
+    SILENT = "agent-silent"
+    HISTORY = "history-unreadable"
+
+
+class Level(IntEnum):
+    """How bad it is, with the exit codes of monitoring plugins."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+LEVELS: Final = dict.fromkeys(AlertCode, Level.WARNING) | {
+    AlertCode.UNSETTLED: Level.CRITICAL,
+    AlertCode.CRASHED: Level.CRITICAL,
+    AlertCode.RUN_FAILED: Level.CRITICAL,
+    AlertCode.UNSEEN: Level.UNKNOWN,
+    AlertCode.SILENT: Level.UNKNOWN,
+    AlertCode.HISTORY: Level.UNKNOWN,
+}
+_BY_WEIGHT: Final = (Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One of them: what it is, a sentence, and what it rests on."""
+
+    code: AlertCode
+    sentence: str
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the machine's records say.
+
+    Attributes:
+        events: of the history, oldest first.
+        unreadable: numbers of its lines that cannot be read.
+        hold: in force now; None: none.
+        quarantine: updates in it.
+        turn: how often the agent looks, where there is one.
+    """
+
+    events: tuple[AnyEvent, ...]
+    unreadable: tuple[int, ...]
+    hold: Hold | None
+    quarantine: tuple[str, ...]
+    turn: timedelta
+
+
+def worst(levels: Iterable[Level]) -> Level:
+    """Return the worst: critical is worse than not knowing, and that is worse than a warning."""
+    return max(levels, key=_BY_WEIGHT.index, default=Level.OK)
+
+
+def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
+    """Yield what the records say is not as it should be."""
+    recent = [event for event in record.events if isinstance(event, Crashed) and now - event.at < _CRASH_AGE]
+    if ours := [event for event in recent if event.ours]:
+        subjects = tuple(f"{e.unit or e.comm} ({e.pid}): {', '.join(e.hotpatches)}" for e in ours)
+        yield Alert(AlertCode.CRASHED, "processes crashed in new code within a day", subjects)
+    ended = [event for event in record.events if isinstance(event, RunEnded)]
+    if ended and ended[-1].outcome.bad:
+        subjects = (f"{ended[-1].run}: {ended[-1].outcome}",)
+        yield Alert(AlertCode.RUN_FAILED, ended[-1].detail or "the last run did not succeed", subjects)
+    if record.quarantine:
+        yield Alert(AlertCode.QUARANTINED, "updates are not taken here any more", record.quarantine)
+    if record.hold is not None:
+        yield Alert(AlertCode.HELD, str(record.hold), ())
+    if any(isinstance(event, AgentBegan) for event in record.events):
+        last = max(event.at for event in record.events if isinstance(event, Assessed | AgentBegan))
+        if now - last > _SILENT_TURNS * record.turn:
+            yield Alert(AlertCode.SILENT, f"the agent has not looked since {last.isoformat(timespec='minutes')}", ())
+    if record.unreadable:
+        subjects = tuple(f"line {number}" for number in record.unreadable)
+        yield Alert(AlertCode.HISTORY, "lines of the history cannot be read", subjects)

@@ -1,0 +1,105 @@
+"""What the service manager says of units, and having it restart one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hotmend.model.errors import InputError, RemoteError
+
+_SECONDS_MAX: Final = 60
+_RESTART_SECONDS_MAX: Final = 1800
+"""Services have limits of their own, which end much sooner; a database may well take minutes to stop."""
+
+_BEHIND: Final = ("After", "Requires", "Requisite", "BindsTo", "PartOf", "Wants")
+_PROPERTIES: Final = ("Id", "LoadState", "ActiveState", "RefuseManualStart", "RefuseManualStop", "CanStart", *_BEHIND)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """A unit.
+
+    Attributes:
+        name: of it.
+        loaded: its file is there and could be read.
+        active: as `systemctl is-active` says: `active`, `failed`, ...
+        refuses: it must not be started or stopped by hand.
+        behind: units that it is started after, or needs.
+    """
+
+    name: str
+    loaded: bool
+    active: str
+    refuses: bool
+    behind: frozenset[str]
+
+
+def parse_units(text: str) -> dict[str, UnitFacts]:
+    """Return the units that `systemctl show` printed, by name; between two units is an empty line."""
+    units = {}
+    for block in text.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if name := fields.get("Id"):
+            refuses = "yes" in (fields.get("RefuseManualStart"), fields.get("RefuseManualStop"))
+            units[name] = UnitFacts(
+                name,
+                fields.get("LoadState") == "loaded" and fields.get("CanStart", "yes") == "yes",
+                fields.get("ActiveState", "unknown"),
+                refuses,
+                frozenset(unit for key in _BEHIND for unit in fields.get(key, "").split()),
+            )
+    return units
+
+
+def unit_facts(names: Iterable[str]) -> dict[str, UnitFacts]:
+    """Return what the service manager says of units; nothing where there is none.
+
+    Units that are only ordered with a name of their own among the others (an alias) stand under their real name.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    try:
+        return parse_units(_systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *wanted))
+    except (RemoteError, InputError):
+        return {}
+
+
+def restart_unit(name: str) -> None:
+    """Have a unit restarted, and wait until its job has ended.
+
+    Raises:
+        RemoteError: it failed; with the service manager's own complaint.
+        InputError: there is no service manager to ask.
+    """
+    _systemctl("restart", "--", name, seconds=_RESTART_SECONDS_MAX)
+
+
+def active_state(name: str) -> str:
+    """Return how a unit is: `active`, `failed`, ...; `unknown` where nobody says."""
+    facts = unit_facts([name])
+    return facts[name].active if name in facts else "unknown"
+
+
+def _systemctl(*arguments: str, seconds: int = _SECONDS_MAX) -> str:
+    command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise InputError("systemctl is not there", "restart it as this machine does") from None
+    except subprocess.TimeoutExpired:
+        raise RemoteError(f"systemctl {arguments[0]} did not end within {seconds} s") from None
+    if done.returncode:
+        complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RemoteError(f"systemctl {arguments[0]}: {complaint[0]}")
+    return done.stdout
