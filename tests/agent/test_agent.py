@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.agent.machine import Machine
+from tests.agent.machine import ROOT, Machine
 
 PORT = 18441
 HISTORY = "/var/lib/hotmend/agent/history.jsonl"
@@ -205,3 +205,77 @@ def test_killed_after_every_line_of_the_history(redis: Machine) -> None:
     )
     assert redis.pids("redis-server") == [before]
     assert redis.run(f"redis-cli -p {PORT} ping").stdout == "PONG\n"
+
+
+HAPROXY_PORT = 18442
+HAPROXY = f"""
+global
+    master-worker
+    stats socket /run/haproxy.sock mode 600
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend all
+    bind 127.0.0.1:{HAPROXY_PORT}
+    http-request return status 200 content-type text/plain string "here"
+"""
+MONTH = """
+mode = "automatic"
+health_seconds = 0
+disk = false
+zone = "UTC"
+[channel]
+address = "/srv/channel/repository/public"
+name = "debian-12"
+[maintenance]
+freeze = [{name = "fair", first = 2027-03-13, last = 2027-03-16}]
+window = [{name = "night", rule = "FREQ=DAILY", start = 2027-01-01T02:30:00, minutes = 60}]
+"""
+LOAD = f"""
+import pathlib, socket, urllib.request
+good = bad = 0
+while not pathlib.Path("/run/load-ends").exists():
+    try:
+        with socket.create_connection(("127.0.0.1", {PORT}), 5) as redis:
+            redis.sendall(b"PING\\r\\n")
+            good += redis.recv(100) == b"+PONG\\r\\n"
+        good += urllib.request.urlopen("http://127.0.0.1:{HAPROXY_PORT}/", timeout=5).read() == b"here"
+    except OSError:
+        bad += 1
+print(good, bad)
+"""
+
+
+def test_a_month_of_a_channel(redis: Machine) -> None:
+    """Observed for a week, then each release in the next window that no freeze forbids; none that was withdrawn."""
+    old = oldest(redis, "haproxy")
+    redis.install(f"haproxy={old}")
+    redis.run(f"cat > /etc/haproxy/haproxy.cfg <<'END'\n{HAPROXY}END\nsystemctl restart haproxy")
+    before = redis.pids("redis-server"), redis.settle("haproxy", 2)
+    configure(redis, MONTH)
+    packages = [f"{p} {oldest(redis, p)} {newest(redis, p)}" for p in ("redis-tools", "haproxy")]
+    load = subprocess.Popen(redis.command(f"exec python3 -c '{LOAD}'"), stdout=subprocess.PIPE, text=True)
+    script = shlex.join([sys.executable, "-m", "tests.agent.month", *packages, f"haproxy {old} 9.9"])
+    played = redis.run(f"cd {ROOT} && {script}")
+    redis.run("touch /run/load-ends")
+    told, _ = load.communicate(timeout=60)
+    good, bad = map(int, told.split())
+    days = {row["day"]: row["turns"] for row in map(json.loads, played.stdout.splitlines())}
+    runs = {day: turns[1]["actions"] for day, turns in days.items() if turns[1]["actions"]}
+    assert [day for day, turns in days.items() if turns[1]["mode"] == "observe"] == list(range(7))
+    assert all(turns[0]["run"] in (None, "WAITING_WINDOW") for turns in days.values())
+    assert days[6][1]["waiting"] == ["first/first.hotmend"]
+    assert runs[7] == {"first/first.hotmend": "SUCCEEDED"}
+    assert days[8][1]["waiting"] == []
+    assert not any("second-bad" in update for turns in days.values() for t in turns for update in t["waiting"])
+    assert days[13][1]["waiting"] == days[15][1]["waiting"] == ["second/second.hotmend"]
+    assert days[15][1]["run"] == "WAITING_WINDOW"
+    assert runs[16] == {"second/second.hotmend": "SUCCEEDED"}
+    assert [(turns[1]["waiting"], turns[1]["run"]) for turns in (days[17], days[21])] == [([], None)] * 2
+    assert set(runs) == {7, 16, *range(22, 31)}
+    assert runs[22] == {"haproxy-baseline/haproxy": "FAILED"}
+    assert (redis.pids("redis-server"), redis.pids("haproxy")) == before
+    assert active(redis) == sorted([*before[0], *before[1]])
+    assert (good > 0, bad) == (True, 0)
