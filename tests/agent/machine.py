@@ -99,6 +99,7 @@ class Machine:
         else:
             begin = ["sh", "-c", _BEGIN, "machine", *folders]
             command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *begin]
+        command = ["setpriv", "--pdeathsig=KILL", *command]  # it does not outlive the tests, however they end
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
