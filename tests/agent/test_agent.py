@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.agent.machine import ROOT, Machine
+from tests.agent.redis import ALWAYS, PORT, configure, newest, old_redis, oldest
 
-PORT = 18441
 HISTORY = "/var/lib/hotmend/agent/history.jsonl"
 
 
@@ -24,27 +24,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield begun
 
 
-def newest(machine: Machine, package: str) -> str:
-    return machine.run(f"apt-cache madison {package} | head -1 | cut -d'|' -f2").stdout.strip()
-
-
-def oldest(machine: Machine, package: str) -> str:
-    return machine.run(f"apt-cache madison {package} | tail -1 | cut -d'|' -f2").stdout.strip()
-
-
 @pytest.fixture
 def redis(machine: Machine) -> Machine:
     """With redis of the main archive, as its package runs it."""
-    old = oldest(machine, "redis-server")
-    machine.install(f"redis-server={old}", f"redis-tools={old}")
-    machine.run(f"systemctl stop redis-server; sed -i 's/^port .*/port {PORT}/' /etc/redis/redis.conf")
-    machine.run("systemctl start redis-server")
-    machine.settle("redis-server", 1)
-    return machine
-
-
-def configure(machine: Machine, text: str) -> None:
-    machine.run(f"mkdir -p /etc/hotmend; cat > /etc/hotmend/agent.toml <<'END'\n{text}\nEND")
+    return old_redis(machine)
 
 
 def asked(machine: Machine, *arguments: str) -> tuple[int, Any]:
@@ -62,7 +45,6 @@ def states(machine: Machine, update: str) -> list[str]:
 
 
 FINAL = {"SUCCEEDED", "SUCCEEDED_WITH_WARNINGS", "FAILED", "CANCELED", "ROLLED_BACK"}
-ALWAYS = 'window = [{name = "all day", rule = "FREQ=DAILY", start = 2000-01-01T00:00:00, minutes = 1440}]'
 AUTOMATIC = f"""
 mode = "automatic"
 observe_days = 0

@@ -1,0 +1,122 @@
+"""The page of traceability: what the agent did on a booted machine with a stock server of an old version."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.machine import Machine
+from tests.agent.redis import ALWAYS, configure, old_redis
+from tests.traceability import ROOT, Row, stands, table
+
+CONFIGURATION = f"""
+mode = "MODE"
+observe_days = 0
+health_seconds = 2
+[maintenance]
+classifications = []
+include = ["redis-*"]
+{ALWAYS}
+"""
+PROBE = """
+[[probe]]
+kind = "command"
+name = "shop"
+command = ["test", "-e", "/run/fine"]
+tries = 1
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "machine", systemd=True) as begun:
+        old_redis(begun)
+        yield begun
+
+
+def _did(machine: Machine, *words: str) -> tuple[int, list[Any]]:
+    done = machine.hotmend(*words, "--json")
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _row(line: str, asked: str, words: str, observed: str, code: int) -> Row:
+    return Row(line, asked, f"hotmend {words} --json", f"{observed}; exit code {code}")
+
+
+def _name(update: str) -> str:
+    """Return a package without its version, which is another one after the next update."""
+    return update.partition("=")[0]
+
+
+def _processes(changed: list[int]) -> str:
+    return f", {len(changed)} process with new code" if changed else ""
+
+
+def _turn(machine: Machine, line: str, asked: str, words: str = "agent run --once") -> Row:
+    code, (found,) = _did(machine, *words.split())
+    told = []
+    if "mode" in found:
+        waiting = ", ".join(map(_name, found["waiting"])) or "nothing"
+        told = [f"mode {found['mode']}", f"waiting: {waiting}", *([found["held"]] if found["held"] else [])]
+        found = found["run"]
+    if found is not None:
+        actions = [f"{_name(a['update'])} {a['state']}{_processes(a['changed'])}" for a in found["actions"]]
+        told += [found["state"], *actions]
+    else:
+        told.append("no run")
+    return _row(line, asked, words, "; ".join(told), code)
+
+
+def _status(machine: Machine, line: str, asked: str) -> Row:
+    code, found = _did(machine, "status")
+    told = [
+        f"{row['comm']}: {h['name']} {'active' if h['active'] else 'inactive'} ({h['state']}), {' '.join(h['cves'])}"
+        for row in found
+        for h in row["hotpatches"]
+    ]
+    return _row(line, asked, "status", "; ".join(told) or "nothing", code)
+
+
+def _rows(machine: Machine) -> Iterator[Row]:
+    configure(machine, CONFIGURATION.replace("MODE", "observe"))
+    yield _turn(machine, "S41", "Assessed periodically; observing changes nothing")
+    configure(machine, CONFIGURATION.replace("MODE", "notify"))
+    yield _turn(machine, "S37", "Notify: offered, and not installed by itself")
+    configure(machine, CONFIGURATION.replace("MODE", "automatic").replace("FREQ=DAILY", "FREQ=YEARLY;COUNT=1"))
+    yield _turn(machine, "S31", "Automatic: nothing outside the window")
+    machine.run("touch /etc/hotmend/hold")
+    yield _turn(machine, "S29", "On hold: nothing at all, not by hand either", "agent install --anytime")
+    machine.hotmend("hold", "--release")
+    configure(machine, CONFIGURATION.replace("MODE", "automatic") + PROBE)
+    machine.run("touch /run/fine")
+    history = "/var/lib/hotmend/agent/history.jsonl"
+    watch = f"while ! grep -q HEALTH_CHECK {history}; do sleep 0.1; done; rm /run/fine"
+    with subprocess.Popen(machine.command(watch)):
+        yield _turn(machine, "S33", "A health probe that fails afterwards takes it back", "agent install")
+    yield _status(machine, "S45", "... in memory")
+    code, found = _did(machine, "agent", "quarantine")
+    told = ", ".join(f"{_name(each['update'])}: {each['reason'].partition(':')[0]}" for each in found)
+    yield _row("S45", "... and it stays away", "agent quarantine", told, code)
+    machine.run("touch /run/fine")
+    machine.hotmend("agent", "quarantine", "--lift", found[0]["update"])
+    yield _turn(machine, "S29-S30", "Automatic, in the window: memory, health, disk", "agent install")
+    yield _status(machine, "S38, S44", "What is installed in memory, read on the machine")
+    code, found = _did(machine, "restarts")
+    due = [each for each in found if "redis" in json.dumps(each)]
+    yield _row("S6", "Restarts of the service that are still due", "restarts", str(len(due)), code)
+    configure(machine, CONFIGURATION.replace("MODE", "automatic"))
+    yield _turn(machine, "S42", "Assessed on demand: never offered again once verified in memory")
+
+
+@pytest.mark.slow
+def test_the_page_has_what_the_agent_did(machine: Machine) -> None:
+    before = machine.pids("redis-server")
+    rows = list(_rows(machine))
+    assert machine.pids("redis-server") == before
+    page = ROOT / "docs" / "traceability.md"
+    assert stands(page, "agent", table(rows)), "the page was out of date and is written anew: read what changed"
