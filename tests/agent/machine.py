@@ -6,6 +6,7 @@ the machine is booted, by Debian's own service manager as its first process.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -134,6 +135,12 @@ class Machine:
         if self._systemd:
             command = ["unshare", "--mount", "sh", "-c", _LEAVE_GROUP, "machine", str(self._folder), self._group]
             subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+
+    def ends_by_itself(self) -> bool:
+        """Wait until it has ended, as by a reboot; return whether it has."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_BOOT_SECONDS_MAX)
+        return self._process.returncode is not None
 
     def command(self, text: str) -> list[str]:
         """Return the command line that has its shell run `text`."""

@@ -261,3 +261,30 @@ def test_a_month_of_a_channel(redis: Machine) -> None:
     assert (redis.pids("redis-server"), redis.pids("haproxy")) == before
     assert active(redis) == sorted([*before[0], *before[1]])
     assert (good > 0, bad) == (True, 0)
+
+
+def test_what_takes_a_restart_gets_it_in_the_window_and_then_the_reboot(machine: Machine) -> None:
+    """nginx is refused as a whole: installed only where restarts are allowed."""
+    old = oldest(machine, "nginx")
+    machine.install(f"nginx={old}", f"nginx-common={old}")
+    listen = "-e '/\\[::\\]/d' -e 's/listen 80 default_server/listen 127.0.0.1:18443/'"
+    machine.run(f"systemctl stop nginx; sed -i {listen} /etc/nginx/sites-enabled/default; systemctl start nginx")
+    before = machine.pids("nginx")
+    configure(machine, AUTOMATIC.replace("redis-*", "nginx*"))
+    code, turn = asked(machine, "agent", "run", "--once")
+    assert (code, turn["run"]["state"], turn["restarted"]) == (1, "FAILED", [])
+    assert "not installed, because it takes a restart: nginx" in turn["run"]["detail"]
+    assert (machine.version("nginx"), machine.pids("nginx")) == (old, before)
+    configure(machine, "restart = true\n" + AUTOMATIC.replace("redis-*", "nginx*"))
+    code, ended = asked(machine, "agent", "install")
+    assert machine.version("nginx") == newest(machine, "nginx")
+    assert not set(machine.pids("nginx")) & set(before)
+    code, turn = asked(machine, "agent", "run", "--once")
+    assert (code, turn["reboot"]) == (0, "no reboot is due")
+    machine.run("touch /run/reboot-required")
+    code, turn = asked(machine, "agent", "run", "--once")
+    assert code == 0
+    assert "the policy is never to reboot" in turn["reboot"]
+    configure(machine, 'reboot = "if-required"\n' + AUTOMATIC.replace("redis-*", "nginx*"))
+    machine.hotmend("agent", "run", "--once")
+    assert machine.ends_by_itself()

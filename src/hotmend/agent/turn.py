@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hotmend import __version__
 from hotmend.agent.assessment import find_alerts, owner_text, take_assessment
+from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.history import AgentBegan, Assessed, History
 from hotmend.agent.hold import read_hold
 from hotmend.agent.machine import Machine, alone
@@ -29,6 +30,7 @@ class Turn:
         recovered: id of a run that was left and is ended now; "" for none.
         ended: how the run of this turn ended; None where the mode allows none, or none was needed.
         held: the hold in force, as a sentence; "" for none.
+        finished: restarts and reboot; None where the mode allows none.
     """
 
     mode: str
@@ -36,6 +38,7 @@ class Turn:
     recovered: str
     ended: Ended | None
     held: str
+    finished: Finished | None = None
 
 
 def source_of(machine: Machine, packages: tuple[str, ...] = ()) -> Source:
@@ -91,7 +94,10 @@ def turn(machine: Machine) -> Turn:
             source.download(offers)
         if mode == "automatic" and waiting and hold is None:
             ended = run(machine, source_of(machine), Order(Trigger.SCHEDULE))
-        return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "")
+        finished = None
+        if mode == "automatic" and hold is None:
+            finished = finish(machine, installed=ended is not None and ended.state.good)
+        return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "", finished)
 
 
 def install(machine: Machine, packages: tuple[str, ...], *, anytime: bool) -> Ended:

@@ -61,13 +61,26 @@ def run_command(once: bool, audit: Path, as_json: bool) -> int:
 
     done = turn(this_machine(audit))
     ended = None if done.ended is None else run_shape(done.ended)
-    shape = AgentTurnShape(done.mode, done.waiting, done.recovered, done.held, ended)
+    finished = done.finished
+    shape = AgentTurnShape(
+        done.mode,
+        done.waiting,
+        done.recovered,
+        done.held,
+        ended,
+        tuple(f"{each.unit}: {each.outcome}" for each in finished.restarts) if finished else (),
+        finished.reboot.reason if finished else "",
+    )
     if as_json:
         print_json(shape)
     else:
         print_note(f"mode {shape.mode}; {len(shape.waiting)} updates wait" + (f"; {done.held}" if done.held else ""))
         if ended is not None:
             _print(ended)
+        for told in (*shape.restarted, *([shape.reboot] if shape.reboot else [])):
+            print_note(told)
+    if finished is not None and not all(each.good for each in finished.restarts):
+        return ExitCode.FAILED
     return ExitCode.DONE if done.ended is None else _code(done.ended)
 
 

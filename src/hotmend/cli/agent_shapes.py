@@ -43,6 +43,8 @@ class AgentTurnShape(msgspec.Struct, frozen=True):
         recovered: run that had been left and is ended now; "" for none.
         held: the hold in force; "" for none.
         run: of this turn; null where there was none.
+        restarted: units that were restarted in this turn, with how each ended.
+        reboot: whether and why the machine is rebooted; "" where the mode allows none.
     """
 
     mode: str
@@ -50,6 +52,8 @@ class AgentTurnShape(msgspec.Struct, frozen=True):
     recovered: str
     held: str
     run: RunShape | None
+    restarted: tuple[str, ...] = ()
+    reboot: str = ""
 
 
 class FetchedShape(msgspec.Struct, frozen=True):

@@ -1,0 +1,87 @@
+"""What memory cannot have, in the window: restarts of single services in a safe order, and the reboot."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hotmend.agent.assessment import Assessment, take_assessment
+from hotmend.agent.code_state import CodeState
+from hotmend.agent.history import Rebooting
+from hotmend.agent.hold import read_hold
+from hotmend.agent.machine import Machine, window
+from hotmend.agent.never import Never
+from hotmend.agent.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
+from hotmend.model.errors import HotmendError
+
+_REBOOT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What was restarted, and whether the machine is being rebooted."""
+
+    restarts: tuple[Ended, ...]
+    reboot: RebootDecision
+
+
+def finish(machine: Machine, *, installed: bool, reboot: Callable[[], None] | None = None) -> Finished:
+    """Restart what is due where the configuration wants that, and reboot where its policy does.
+
+    Args:
+        machine: which; its window and hold are asked before each restart.
+        installed: the run before this has installed something.
+        reboot: reboots; the service manager by default.
+
+    Raises:
+        HotmendError: the history cannot be written; nothing was done then.
+    """
+    assessment = take_assessment(now=machine.clock())
+    done: tuple[Ended, ...] = ()
+    if machine.configuration.restart and not _forbidden(machine):
+        plan = plan_of(assessment, Never(*machine.configuration.never))
+        means = means_of(machine.history)
+        done = do_restarts(plan, replace(means, restart=lambda unit: _restart(machine, unit, means.restart)))
+        assessment = take_assessment(now=machine.clock())
+    decision = decide_reboot(
+        machine.configuration.reboot,
+        assessment.reboot,
+        installed=installed,
+        in_window=window(machine.configuration, machine.clock())[0].allowed,
+        obstacles=_obstacles(machine, assessment),
+    )
+    if decision.reboot:
+        machine.record(Rebooting(reasons=assessment.reboot or (decision.reason,)))
+        (reboot or _reboot)()
+    return Finished(done, decision)
+
+
+def _forbidden(machine: Machine) -> str:
+    """Return why nothing may be restarted now, or ""."""
+    now = machine.clock()
+    if hold := read_hold(machine.places.hold, now):
+        return str(hold)
+    decision = window(machine.configuration, now)[0]
+    return "" if decision.allowed else str(decision.cause.message)
+
+
+def _restart(machine: Machine, unit: str, restart: Callable[[str], None]) -> None:
+    if why := _forbidden(machine):
+        raise HotmendError(f"not restarted: {why}")
+    restart(unit)
+
+
+def _obstacles(machine: Machine, assessment: Assessment) -> tuple[str, ...]:
+    """Return what a reboot would make worse."""
+    hold = read_hold(machine.places.hold, machine.clock())
+    old = {i.disk_path for p in assessment.processes for i in p.images if i.state is CodeState.DISK_OLD}
+    on_disk = [f"it would bring old code back: {', '.join(sorted(old))}"] if old else []
+    return (*([str(hold)] if hold else []), *on_disk)
+
+
+def _reboot() -> None:
+    try:
+        subprocess.run(["systemctl", "reboot"], check=True, capture_output=True, timeout=_REBOOT_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HotmendError(f"systemctl reboot: {error}") from error
