@@ -276,7 +276,7 @@ def test_what_takes_a_restart_gets_it_in_the_window_and_then_the_reboot(machine:
     assert "not installed, because it takes a restart: nginx" in turn["run"]["detail"]
     assert (machine.version("nginx"), machine.pids("nginx")) == (old, before)
     configure(machine, "restart = true\n" + AUTOMATIC.replace("redis-*", "nginx*"))
-    code, ended = asked(machine, "agent", "install")
+    asked(machine, "agent", "install")
     assert machine.version("nginx") == newest(machine, "nginx")
     assert not set(machine.pids("nginx")) & set(before)
     code, turn = asked(machine, "agent", "run", "--once")
