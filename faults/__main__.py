@@ -11,6 +11,7 @@ from pathlib import Path
 
 from faults.sweep import DEEDS, Sweep, Tally, every
 from faults.target import program_make, throwing_make
+from hotmend.live import transaction
 
 _PROGRESS_EVERY = 50
 
@@ -19,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Sweep what was asked for and print what was found; 1 when a target did not survive or was not repaired."""
     options = _parser().parse_args(arguments)
     tallies = []
+    if options.together:
+        transaction.TOGETHER_MAX = transaction.BATCH_MAX
     with tempfile.TemporaryDirectory(prefix="hotmend-faults-") as folder:
         make, deeds = (throwing_make, DEEDS[:3]) if options.exceptions else (program_make, DEEDS)
         sweep = Sweep(make(Path(folder)), options.threads, options.delay)
@@ -39,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=16, metavar="N", help="threads of the target (16)")
     parser.add_argument("--only", choices=DEEDS, action="append", help="sweep only this; may be repeated")
     parser.add_argument("--exceptions", action="store_true", help="a target in C++ that throws through what changes")
+    parser.add_argument("--together", action="store_true", help="all entries in one stop, as those of a small update")
     parser.add_argument("--every", type=int, default=0, metavar="N", help="only every Nth system call (every one)")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="about so many calls, evenly spread")
     parser.add_argument(

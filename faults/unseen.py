@@ -23,6 +23,8 @@ from tests.live.handmade import compile_target, make_hotpatch
 SOURCE = Path(__file__).with_name("unseen.c")
 _END = "."
 _GETPID = remote.Call(39, ())
+_CALLS = (1, 2, remote.CALLS_MAX)
+"""How many calls a thread makes on one way."""
 _STOP_SECONDS = 20.0
 """On a busy machine a thread waits for its turn before it can stop."""
 
@@ -98,11 +100,11 @@ def _let_go(stopper: Stopper) -> None:
 
 
 def remote_calls(pid: int, count: int, name: str = "") -> None:
-    """Have threads chosen at random make system calls for us, wherever they are; each takes a stop.
+    """Have threads chosen at random make system calls for us, wherever they are: one or several, each time in a stop.
 
     Args:
         pid: of the target.
-        count: how many calls.
+        count: how many times.
         name: only by threads of this name.
     """
     chance = random.SystemRandom()
@@ -117,7 +119,7 @@ def remote_calls(pid: int, count: int, name: str = "") -> None:
             while made < count:
                 threads = sorted(procfs.list_threads(pid))
                 tid = chance.choice([t for t in threads if not name or procfs.read_thread_stat(pid, t).comm == name])
-                made += caller._try_thread(tid, _GETPID, reluctant=True) is None
+                made += caller._try_thread(tid, [_GETPID] * chance.choice(_CALLS), reluctant=True) is None
                 if time.monotonic() > limit:
                     raise RuntimeError(f"{made} of {count} calls were made")
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,18 +60,17 @@ def test_a_patcher_that_dies_leaves_a_line_without_outcome(
     program: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, hotpatch, file = start(program), make_hotpatch(program, {"first": 2}), tmp_path / "audit.jsonl"
-    run = Transaction.run
 
     class Killed(BaseException):
         pass
 
-    def dying(self: Transaction, step: Step) -> None:
-        run(self, step)
+    def dying(self: Transaction, _: Sequence[Step]) -> None:
+        self.run(Step.STAGE)
         monkeypatch.setattr("hotmend.live.audit._append_after", lambda *_: True)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "run", dying)
+        patch.setattr(Transaction, "walk", dying)
         with pytest.raises(Killed):
             apply([hotpatch], [target.pid], Options(audit=str(file)))
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import pytest
 from faults.sweep import DEEDS, Sweep
 from faults.target import Program, health_of, program_make, target_start, throwing_make
 from hotmend.linux.procfs import read_maps
-from hotmend.live import change
+from hotmend.live import change, transaction
 from hotmend.live.driver import Options, apply, repair, revert
 from hotmend.live.machine import State
 from hotmend.live.place import place
@@ -21,6 +21,8 @@ from hotmend.live.repair import gate_groups
 from hotmend.live.transaction import Transaction
 
 KILLS, DELAYS = 12, 4
+LAST_CALLS = 250
+"""So many at the end of a run take in the last stop."""
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +31,27 @@ def both_images(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return program_make(tmp_path_factory.mktemp("faults"))
 
 
-def sampled(calls: int, count: int) -> Iterator[int]:
+def sampled(calls: int, count: int, first: int = 1) -> Iterator[int]:
     """Yield points all over the run, others in each test run; the seed is in what a failure prints: the points."""
     chance = random.SystemRandom()
-    return iter(sorted(chance.sample(range(1, max(calls - 20, count + 1)), count)))
+    return iter(sorted(chance.sample(range(first, max(calls - 20, first + count)), count)))
 
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_killed_at_a_system_call(both_images: Program, deed: str) -> None:
     sweep = Sweep(both_images, 16)
     tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS), lambda _: None)
+    assert tally.clean, tally
+    assert tally.kills >= KILLS - 3
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_killed_where_all_is_done_in_one_stop(both_images: Program, deed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an update of few functions; kills are about the stop in which the gate is turned."""
+    monkeypatch.setattr(transaction, "TOGETHER_MAX", transaction.BATCH_MAX)
+    sweep = Sweep(both_images, 16)
+    calls = sweep.calls(deed)
+    tally = sweep.run(deed, sampled(calls, KILLS, first=calls - LAST_CALLS), lambda _: None)
     assert tally.clean, tally
     assert tally.kills >= KILLS - 3
 

@@ -43,7 +43,7 @@ def test_no_interrupted_call(program: Path, start: Start, mode: str, what: str) 
 
 @pytest.mark.parametrize("mode", ["4", "1"])
 def test_remote_calls(program: Path, start: Start, mode: str) -> None:
-    """200 calls into a floating-point loop, and into epoll_wait: sums right, no EINTR, sigaltstack as it was."""
+    """200 times, one or several, in a floating-point loop and in epoll_wait: sums right, no EINTR, sigaltstack kept."""
     target = start(program, "1", mode)
     with ProcessMemory(target.pid, writable=True) as memory:
         gadgets = remote.find_gadgets(memory, procfs.read_maps(target.pid))
@@ -54,7 +54,8 @@ def test_remote_calls(program: Path, start: Start, mode: str) -> None:
         made = 0
         limit = time.monotonic() + 60
         while made < STOPS and time.monotonic() < limit:
-            made += caller._try_thread(tid, getpid, reluctant=True) is None
+            calls = [getpid] * (1 + made % remote.CALLS_MAX)
+            made += caller._try_thread(tid, calls, reluctant=True) is None
             time.sleep(0.0005)
         assert made == STOPS
     _, loops, interrupted, wrong = map(int, target.ask("c").split())
@@ -77,7 +78,7 @@ def test_a_thread_that_has_ended_is_not_the_process(
         assert gadgets is not None
         caller = remote.RemoteCaller(stopper, memory, gadgets)
         getpid = remote.Call(39, ())
-        assert caller._try_thread(ended, getpid, reluctant=True) == f"thread {ended} has ended"
+        assert caller._try_thread(ended, [getpid], reluctant=True) == f"thread {ended} has ended"
         monkeypatch.setattr("builtins.sorted", lambda *_, **__: [ended, target.pid])
         with stopper.one_stopped() as tid:
             assert tid == target.pid
@@ -85,7 +86,7 @@ def test_a_thread_that_has_ended_is_not_the_process(
         target.process.kill()
         target.process.wait()
         with pytest.raises(ProcessGoneError):
-            caller._try_thread(target.pid, getpid, reluctant=True)
+            caller._try_thread(target.pid, [getpid], reluctant=True)
 
 
 LOOP = """

@@ -136,11 +136,38 @@ def test_resume_registers() -> None:
     assert remote.resume_registers(done, reluctant=False) is done
 
 
+GADGETS = remote.Gadgets(0x9ABC, 0x5678)
+
+
+def test_frames_of_further_calls() -> None:
+    """Each frame makes one call, and has the thread return to the next one; the last one is where it was."""
+    registers = ZERO._replace(rsp=0x7000_0000_1238, rip=0x1234, cs=0x33, ss=0x2B, r8=8, rdi=1)
+    calls = [remote.Call(10, (0x4000, 0x1000, 1)), remote.Call(9, (1, 2, 3, 4, -1, 6))]
+    _, last = remote.build_frames(registers, 0xABCD, bytes(2696), GADGETS)
+    start, content = remote.build_frames(registers, 0xABCD, bytes(2696), GADGETS, calls)
+    assert content.endswith(last)
+
+    def word(at: int) -> int:
+        return int.from_bytes(content[at - start :][:8], "little")
+
+    floating, seen = word(start + 8 + 224), []
+    for _ in calls:
+        assert (word(start), word(start + 8 + 168)) == (GADGETS.restorer, GADGETS.syscall_ret)
+        assert (word(start + 8 + 224), word(start + 8 + 296)) == (floating, 0xABCD)
+        rdi, rsi, rdx, rax = (word(start + 8 + 40 + 8 * n) for n in (8, 9, 12, 13))
+        seen.append((rax, rdi, rsi, rdx))
+        following = word(start + 8 + 160)
+        assert following > start
+        content, start = content[following - start :], following
+    assert seen == [(10, 0x4000, 0x1000, 1), (9, 1, 2, 3)]
+    assert content == last
+
+
 def test_frame_layout() -> None:
     xsave = bytearray(2696)
     xsave[464:472] = (0xE7).to_bytes(8, "little")
     registers = ZERO._replace(rsp=0x7000_0000_1238, rip=0x1234, cs=0x33, ss=0x2B)
-    start, frame = remote.build_frame(registers, 0xABCD, bytes(xsave), 0x5678)
+    start, frame = remote.build_frames(registers, 0xABCD, bytes(xsave), GADGETS)
     assert start + len(frame) <= registers.rsp - 128
     assert frame[:8] == (0x5678).to_bytes(8, "little")
     context = frame[8:]

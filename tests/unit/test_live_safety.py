@@ -101,3 +101,17 @@ def test_registers() -> None:
             scanner.rehearse()
             hits = scanner.scan(Stopped({pid: StoppedThread(pid, pid, registers, 0)}, 0.0))
             assert [h.where for h in hits] == [expected], field
+
+
+def test_entries_beside_functions() -> None:
+    """The bytes behind an entry count where no function has them; ranges across each other are refused."""
+    both = Forbidden.with_interiors([CHANGED], [("changed", CHANGED.address), ("other", 0x6000_0000)])
+    assert both is not None
+    assert both.names == ["changed", "other"]
+    assert [both.name_at(0x6000_0000 + n) for n in range(6)] == [None, *["other"] * 4, None]
+    end = CHANGED.address + CHANGED.size
+    assert Forbidden.with_interiors([CHANGED], [("across", end - 2)]) is None
+    beside = Forbidden.with_interiors([CHANGED], [("next", end)])
+    assert beside is not None
+    assert [beside.name_at(end), beside.name_at(end + 1)] == ["changed", "next"]
+    assert Forbidden.with_interiors([CHANGED, FunctionRecord("inside", CHANGED.address + 8, 8)], []) is None

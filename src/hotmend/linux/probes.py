@@ -160,7 +160,7 @@ def _remote_call(stopper: Stopper) -> str:
         call = remote.Call(remote.SYS_MMAP, (address, PAGE_BYTES, _READ_EXECUTE, _MAP_PRIVATE_ANONYMOUS, -1))
         caller = remote.RemoteCaller(stopper, memory, gadgets)
         reason = caller.call(
-            call,
+            [call],
             lambda: procfs.find_mapping(procfs.read_maps(pid), address) is not None,
             time.perf_counter() + _CALL_SECONDS,
         )

@@ -1,8 +1,9 @@
-"""A system call made by a thread of another process, without traps, that restores the thread by itself.
+"""System calls made by a thread of another process, without traps, that restore the thread by themselves.
 
 The stopped thread gets the registers of the call, its rip on a `syscall; ret` gadget, and a stack that holds the
 address of `mov $15,%rax; syscall` followed by an `rt_sigframe` of the interrupted moment. Then it is let go. Should
-the patcher die at any point, the thread either never left its place or finds back alone.
+the patcher die at any point, the thread either never left its place or finds back alone. Several calls are one way:
+below that frame stands one for each further call, which has the thread make it and return to the next frame.
 
 What the frame takes, each point from a crash or from the kernel's source:
 * the XSAVE area with both magic words, 64-byte aligned, or the kernel clears the FPU;
@@ -59,7 +60,11 @@ _CODE_SEGMENT_64 = 0x33
 _MASK64 = (1 << 64) - 1
 _RSEQ_CS = struct.Struct("<IIQQQ")
 _CONTEXT = struct.Struct("<QQQiIQ 18Q 4H 4Q Q 64x Q")
+_FRAME_BYTES = 8 + _CONTEXT.size + _SIGINFO_BYTES
 _CALL_SECONDS = 2.0
+CALLS_MAX = 16
+"""So many calls are made on one way: their frames have room on any stack that is used."""
+
 STACK_BYTES_MIN = 64 << 10
 MAIN_STACK_BYTES_MIN = 16 << 10
 """The main thread's `[stack]` grows by itself, so less of it needs to be mapped already."""
@@ -84,21 +89,49 @@ class Call:
     arguments: tuple[int, ...]
 
 
-def build_frame(registers: Registers, mask: int, xsave: bytes, restorer: int) -> tuple[int, bytes]:
-    """Return where the chain's stack begins and what stands there: restorer, ucontext, siginfo, XSAVE area.
+def build_frames(
+    registers: Registers, mask: int, xsave: bytes, gadgets: Gadgets, calls: Sequence[Call] = ()
+) -> tuple[int, bytes]:
+    """Return where the chain's stack begins and what stands there: frames, each behind the restorer; the XSAVE area.
 
     Args:
         registers: of the interrupted moment, restarts already resolved.
         mask: signal mask to restore.
-        xsave: XSAVE area in standard form.
-        restorer: load address of `mov $15,%rax; syscall`.
+        xsave: XSAVE area in standard form; every frame has it restored.
+        gadgets: the code that the chain runs on.
+        calls: to be made on the way back, in order.
     """
     area = seal_xsave(xsave)
-    floating = (registers.rsp - _RED_ZONE_BYTES - len(area)) & -64
-    size = 8 + _CONTEXT.size + _SIGINFO_BYTES
-    start = ((floating - size) & -16) - 8
+    floating = start = (registers.rsp - _RED_ZONE_BYTES - len(area)) & -64
+    content = area
+    for call in (None, *reversed(calls)):
+        after, start = start, ((start - _FRAME_BYTES) & -16) - 8
+        moment = registers if call is None else call_registers(registers, call, after, gadgets)
+        frame = struct.pack("<Q", gadgets.restorer) + _context(moment, floating, mask)
+        content = frame.ljust(after - start, b"\0") + content
+    return start, content
+
+
+def call_registers(registers: Registers, call: Call, stack: int, gadgets: Gadgets) -> Registers:
+    """Return the registers with which a thread makes a call and goes on where `stack` leads.
+
+    Args:
+        registers: of the thread.
+        call: to be made.
+        stack: load address of a frame.
+        gadgets: the code that the chain runs on.
+    """
+    a = [value & _MASK64 for value in (*call.arguments, 0, 0, 0, 0, 0, 0)]
+    return registers._replace(
+        rip=gadgets.syscall_ret, rsp=stack, rax=call.number, orig_rax=_MASK64,
+        rdi=a[0], rsi=a[1], rdx=a[2], r10=a[3], r8=a[4], r9=a[5],
+    )  # fmt: skip
+
+
+def _context(registers: Registers, floating: int, mask: int) -> bytes:
+    """Return the ucontext that has a thread go on with these registers."""
     r = registers
-    context = _CONTEXT.pack(
+    return _CONTEXT.pack(
         _UC_FLAGS, 0, 0, _INVALID_SS_FLAGS, 0, 0,
         r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx,
         r.rsp, r.rip, r.eflags,
@@ -106,8 +139,6 @@ def build_frame(registers: Registers, mask: int, xsave: bytes, restorer: int) ->
         0, 0, 0, 0,
         floating, mask,
     )  # fmt: skip
-    head = struct.pack("<Q", restorer) + context
-    return start, head.ljust(floating - start, b"\0") + area
 
 
 def seal_xsave(xsave: bytes) -> bytes:
@@ -234,19 +265,19 @@ class RemoteCaller:
     longest_stop_seconds: float = 0.0
     _ran_ns: int | None = None
 
-    def call(self, call: Call, done: Callable[[], bool], deadline: float) -> Reason | None:
-        """Make the call and wait until `done()`; return None, or why not.
+    def call(self, calls: Sequence[Call], done: Callable[[], bool], deadline: float) -> Reason | None:
+        """Have one thread make the calls, and wait until `done()`; return None, or why not.
 
         Args:
-            call: what to do.
-            done: tells from outside whether the call took effect.
+            calls: what to do, in order, whatever each of them returns; at most `CALLS_MAX`.
+            done: tells from outside whether they took effect.
             deadline: `time.perf_counter()` after which no more moments are tried.
         """
         pause, reluctant_at, why = 0.001, time.perf_counter() + 0.02, "no thread was in a suitable state"
         while True:
             reluctant = time.perf_counter() > reluctant_at
             for tid in sorted(procfs.list_threads(self.stopper.pid), key=lambda t: (t != self.stopper.pid, t)):
-                objection = self._try_thread(tid, call, reluctant=reluctant)
+                objection = self._try_thread(tid, calls, reluctant=reluctant)
                 if objection is None:
                     return self._await(tid, done, deadline)
                 why = objection
@@ -257,7 +288,7 @@ class RemoteCaller:
             self.stopper.pause(pause)
             pause = min(pause * 2, 0.05)
 
-    def _try_thread(self, tid: int, call: Call, *, reluctant: bool) -> str | None:
+    def _try_thread(self, tid: int, calls: Sequence[Call], *, reluctant: bool) -> str | None:
         """Set one thread on its way; return None, or why this thread cannot do it now."""
         self.stopper.rest()
         maps = procfs.read_maps(self.stopper.pid)
@@ -275,7 +306,7 @@ class RemoteCaller:
             thread = stopped.threads[tid]
             self._ran_ns = procfs.thread_run_ns(self.stopper.pid, tid)
             try:
-                objection = self._start(thread, call, maps, reluctant=reluctant)
+                objection = self._start(thread, calls, maps, reluctant=reluctant)
             except OSError as error:
                 objection = f"thread {tid}: {error}"
             finally:
@@ -283,7 +314,9 @@ class RemoteCaller:
             self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
         return objection
 
-    def _start(self, thread: StoppedThread, call: Call, maps: tuple[Mapping, ...], *, reluctant: bool) -> str | None:
+    def _start(
+        self, thread: StoppedThread, calls: Sequence[Call], maps: tuple[Mapping, ...], *, reluctant: bool
+    ) -> str | None:
         """Write the frame and set the registers of a stopped thread; return None, or why not."""
         registers, tid = thread.registers, thread.tid
         status = procfs.read_status(self.stopper.pid, tid)
@@ -296,24 +329,20 @@ class RemoteCaller:
             return f"thread {tid} is in a timed wait that cannot be resumed"
         if self._in_critical_section(tid, registers.rip):
             return f"thread {tid} is in a restartable sequence"
-        if denial := filters.thread_denial(tid, status.seccomp, chain_calls((call,), self.gadgets)):
+        if denial := filters.thread_denial(tid, status.seccomp, chain_calls(calls, self.gadgets)):
             return f"thread {tid}: {denial}"
-        address, frame = build_frame(back, sys.get_signal_mask(tid), sys.get_xsave(tid), self.gadgets.restorer)
+        mask, xsave = sys.get_signal_mask(tid), sys.get_xsave(tid)
+        address, frames = build_frames(back, mask, xsave, self.gadgets, calls[1:])
         stack = procfs.find_mapping(maps, registers.rsp)
         least = MAIN_STACK_BYTES_MIN if stack is not None and stack.path == "[stack]" else STACK_BYTES_MIN
         if stack is None or not stack.private_writable or min(address, registers.rsp - least) < stack.start:
             return f"thread {tid} has too little stack"
         self.memory.tracee = tid
         try:
-            self.memory.write_checked(address, frame)
+            self.memory.write_checked(address, frames)
         finally:
             self.memory.tracee = None
-        arguments = (*call.arguments, 0, 0, 0, 0, 0, 0)
-        chain = registers._replace(
-            rip=self.gadgets.syscall_ret, rsp=address, rax=call.number, orig_rax=_MASK64,
-            rdi=arguments[0] & _MASK64, rsi=arguments[1] & _MASK64, rdx=arguments[2] & _MASK64,
-            r10=arguments[3] & _MASK64, r8=arguments[4] & _MASK64, r9=arguments[5] & _MASK64,
-        )  # fmt: skip
+        chain = call_registers(registers, calls[0], address, self.gadgets)
         sys.set_registers(tid, chain)
         thread.registers = chain
         return None

@@ -232,8 +232,7 @@ def _carry_out(
     if not steps:
         raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))
     try:
-        for step in steps:
-            transaction.run(step)
+        transaction.walk(steps)
     except NotNowError as error:
         return _give_up(work, transaction, error)
     return work.result("applied", *goes_on(work.pid, transaction.goes_on))
@@ -241,12 +240,14 @@ def _carry_out(
 
 def _give_up(work: Work, transaction: Transaction, error: NotNowError) -> ProcessResult:
     """Leave a clean process behind: old code and old entries, or new code with entries not all settled."""
-    if observe(transaction.memory, transaction.records, placed=True).gate:
+    seen = observe(transaction.memory, transaction.records, placed=True)
+    if seen.gate:
         unsettled = note("not-settled", "the new code runs; some entries still go through their stubs")
         return work.result("applied", unsettled, *goes_on(work.pid, transaction.goes_on))
-    transaction.deadline = time.perf_counter() + _UNDO_SECONDS
-    with contextlib.suppress(NotNowError):  # staged entries are harmless: they mean the old code
-        transaction.run(Step.UNSTAGE)
+    if seen.stub:
+        transaction.deadline = time.perf_counter() + _UNDO_SECONDS
+        with contextlib.suppress(NotNowError):  # staged entries are harmless: they mean the old code
+            transaction.run(Step.UNSTAGE)
     return work.result("refused", *error.reasons)
 
 
@@ -319,12 +320,12 @@ def _take_back(
         _refuse_suspended(memory, procfs.read_maps(work.pid), images, new, tuple(homes))
     transaction = work.begin(memory, records, images, Stopper(work.pid))
     try:
-        for step in steps:
-            transaction.run(step)
+        transaction.walk(steps)
     except NotNowError:
-        if observe(memory, records, placed=True).gate:
+        seen = observe(memory, records, placed=True)
+        if seen.gate:
             transaction.deadline = time.perf_counter() + _UNDO_SECONDS
             with contextlib.suppress(NotNowError):
-                transaction.run(Step.SETTLE)
+                transaction.walk(steps_to_apply(seen))
             raise
     return work.result("reverted")

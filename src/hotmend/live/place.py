@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
-from hotmend.linux.remote import SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
+from hotmend.linux.procfs import Mapping
+from hotmend.linux.remote import CALLS_MAX, SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
 from hotmend.live.gate import PLACED_OFFSET, HeaderRecord, RegionRecord, write_header
 from hotmend.live.needs import Refusal
 from hotmend.live.plan import Placement
@@ -23,10 +27,10 @@ class PlaceTakenError(Refusal):
     """
 
 
-def _is_mapped(pid: int, start: int, end: int, permissions: str) -> bool:
+def _is_mapped(maps: tuple[Mapping, ...], start: int, end: int, permissions: str) -> bool:
     """Tell whether all of `[start, end)` is anonymous private memory with these permissions."""
     position = start
-    for mapping in procfs.read_maps(pid):
+    for mapping in maps:
         if mapping.start <= position < mapping.end:
             if mapping.permissions[:3] != permissions or not mapping.anonymous:
                 return False
@@ -57,16 +61,17 @@ def _protected(record: HeaderRecord) -> tuple[RegionRecord, ...]:
     return tuple(region for region in record.regions if region.permissions != "r-x")
 
 
-def _make(caller: RemoteCaller, call: Call, start: int, end: int, permissions: str, deadline: float) -> None:
-    """Make one call, and wait until the pages are what it makes of them."""
-    pid = caller.memory.pid
-    reason = caller.call(call, lambda: _is_mapped(pid, start, end, permissions), deadline)
-    if reason is not None:
-        raise PlaceTakenError(reason) if call.number == SYS_MMAP else Refusal(reason)
+def _are_mapped(pid: int, runs: Sequence[tuple[int, int, str]]) -> bool:
+    """Tell the same of several runs of pages at one moment."""
+    maps = procfs.read_maps(pid)
+    return all(_is_mapped(maps, start, end, permissions) for start, end, permissions in runs)
 
 
 def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     """Make one shadow: pages, contents, header, and last the placed byte.
+
+    The pages that are not code get their permissions by one way of calls through the process, once it is seen that all
+    of them are the shadow's: at any other address they would be taken from somebody else.
 
     Raises:
         PlaceTakenError: the process did not get the memory.
@@ -74,11 +79,20 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
         MemoryWriteError: what was written is not there.
     """
     memory, record = caller.memory, placement.record
-    _make(caller, _map_call(record), record.start, record.end, "r-x", deadline)
+    whole = [(record.start, record.end, "r-x")]
+    reason = caller.call([_map_call(record)], partial(_are_mapped, memory.pid, whole), deadline)
+    if reason is not None:
+        raise PlaceTakenError(reason)
     _write_contents(memory, placement)
     write_header(memory, record)
-    for region in _protected(record):
-        _make(caller, _protect_call(region), region.start, region.end, region.permissions, deadline)
+    protected = _protected(record)
+    for first in range(0, len(protected), CALLS_MAX):
+        regions = protected[first : first + CALLS_MAX]
+        wanted = [(region.start, region.end, region.permissions) for region in regions]
+        calls = [_protect_call(region) for region in regions]
+        reason = caller.call(calls, partial(_are_mapped, memory.pid, wanted), deadline)
+        if reason is not None:
+            raise Refusal(reason)
     memory.write_checked(placement.record.header + PLACED_OFFSET, b"\1")
 
 

@@ -80,6 +80,23 @@ class Forbidden:
         """Return the four bytes behind each entry: where nobody may be while a jump is written."""
         return cls(FunctionRecord(name, address, 4) for name, address in entries)
 
+    @classmethod
+    def with_interiors(
+        cls, functions: Iterable[FunctionRecord], entries: Iterable[tuple[str, int]]
+    ) -> Forbidden | None:
+        """Return `functions` together with the four bytes behind each entry; None where ranges lie across each other.
+
+        A word belongs to the last range that begins below it, so a range may not begin inside another one.
+        """
+        ranges = sorted((f for f in functions if f.size > 0), key=lambda f: f.address)
+        ends = [(f.address, f.address + f.size) for f in ranges]
+        loose = [(n, a) for n, a in entries if not any(start <= a and a + 4 <= end for start, end in ends)]
+        ranges += [FunctionRecord(name, address, 4) for name, address in loose]
+        ranges.sort(key=lambda f: f.address)
+        if any(a.address + a.size > b.address for a, b in itertools.pairwise(ranges)):
+            return None
+        return cls(ranges)
+
     def matches(self, words: Words) -> list[tuple[int, int]]:
         """Return `(index of word, index of name)` of every hit among `words`."""
         if not self.names:

@@ -1,4 +1,8 @@
-"""The steps of the gate protocol on one process: each is a number of short stops, each stop checked first."""
+"""The steps of the gate protocol on one process: each is a number of short stops, each stop checked first.
+
+Where an update has few entries, all steps are done in one stop: the gate says old or new between any two writes there
+as well, and the process stands still once instead of three times.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,17 @@ from hotmend.live.needs import Refusal
 from hotmend.live.registry import read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
 from hotmend.live.symbols import add_shadows, unwinder_of
+from hotmend.live.tails import without_ends
 from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import PermissionRefusedError
 from hotmend.model.verdict import Reason, refusal
 
 BATCH_MIN, BATCH_MAX = 8, 400
+TOGETHER_MAX = 8
+"""So few entries are written in the stop in which the gate is turned: another stop would take longer than that."""
+
+_THERE = (Step.STAGE, Step.SWITCH, Step.SETTLE)
+_BACK = (Step.UNSETTLE, Step.UNSWITCH, Step.UNSTAGE)
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
 
 _CONTENT: dict[str, Callable[[EntryRecord], bytes]] = {
@@ -107,6 +117,50 @@ class Transaction:
             self._unwinder.close()
             self._unwinder = None
 
+    def walk(self, steps: Sequence[Step]) -> None:
+        """Do steps one after the other, or all in one stop where they are few writes; raises as `run` does."""
+        if tuple(steps) in (_THERE, _BACK) and not self.lazy and len(self.entries) <= TOGETHER_MAX:
+            there = tuple(steps) == _THERE
+            forbidden = Forbidden.with_interiors(
+                self._leaving() if there else self._coming(), [(e.name, e.address) for e in self.entries]
+            )
+            if forbidden is not None:
+                self._turn(forbidden, there=there)
+                return
+        for step in steps:
+            self.run(step)
+
+    def _turn(self, forbidden: Forbidden, *, there: bool) -> None:
+        """Stage, switch and settle (or back) in one stop: the same writes in the same order, and the same gate.
+
+        Between any two of them all entries mean the old code, or all the new, as they do between two stops.
+        """
+        if there:
+            self._prepare_staging()
+        entries, gate = self.entries, self.records[0].gate
+        before, after = ("old", "new") if there else ("new", "old")
+        allowed = [(e.jump_to_stub, _CONTENT[before](e)) for e in entries]
+
+        def act(_: Stopped) -> None:
+            found = read_entries(self.memory, entries)
+            self._refuse_strange(entries, found, allowed)
+            for entry, content in zip(entries, found, strict=True):
+                if content != entry.jump_to_stub:
+                    self.memory.write(entry.address, entry.jump_to_stub)
+            self.memory.write_checked(gate, b"\1" if there else b"\0")
+            for entry in entries:
+                self.memory.write(entry.address, _CONTENT[after](entry))
+
+        read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
+        self._in_stop(forbidden, act)
+        self._check_entries(_CONTENT[after])
+
+    def _prepare_staging(self) -> None:
+        """Have the pages of all entries copied before a stop, and note that entries are about to be written."""
+        self.memory.take_faults(sorted({e.address & -PAGE_BYTES for e in self.entries}))
+        for record in self.records:
+            self.memory.write_checked(record.header + STAGED_OFFSET, bytes([STAGED]))
+
     def run(self, step: Step) -> None:
         """Do one step.
 
@@ -115,22 +169,19 @@ class Transaction:
             Refusal: an entry holds what nobody wrote.
         """
         if step is Step.STAGE:
-            self.memory.take_faults(sorted({e.address & -PAGE_BYTES for e in self.entries}))
-            for record in self.records:
-                self.memory.write_checked(record.header + STAGED_OFFSET, bytes([STAGED]))
+            self._prepare_staging()
             self.rewrite("old", lambda entry: entry.jump_to_stub)
         elif step is Step.SWITCH:
-            old = [f for r in self.records for f in (*r.replaced, *r.before)]
-            stubs = self._stubs()
-            staying = frozenset(f.name for f in old) - {f.name for f in stubs} if self.lazy else frozenset()
-            self.turn_gate(Forbidden(old + stubs), b"\1", staying)
+            leaving = self._leaving()
+            stubs = {f.name for f in self._stubs()}
+            staying = frozenset(f.name for f in leaving) - stubs if self.lazy else frozenset()
+            self.turn_gate(Forbidden(leaving), b"\1", staying)
         elif step is Step.SETTLE:
             self.rewrite("stub", lambda entry: entry.jump_to_new)
         elif step is Step.UNSETTLE:
             self.rewrite("new", lambda entry: entry.jump_to_stub)
         elif step is Step.UNSWITCH:
-            new = [f for r in self.records for f in (*r.functions, *r.after)]
-            self.turn_gate(Forbidden(new + self._stubs()), b"\0")
+            self.turn_gate(Forbidden(self._coming()), b"\0")
         elif step is Step.UNSTAGE:
             self.rewrite("stub", lambda entry: entry.old_bytes)
 
@@ -138,7 +189,16 @@ class Transaction:
         """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain."""
         if self.lazy:
             return
-        self._in_stop(Forbidden(f for r in self.records for f in (*r.replaced, *r.before)), lambda _: None)
+        functions = [f for r in self.records for f in (*r.replaced, *r.before)]
+        self._in_stop(Forbidden(without_ends(self.memory, functions)), lambda _: None)
+
+    def _leaving(self) -> list[FunctionRecord]:
+        """Return the code in which nobody may be when the new code takes over."""
+        return without_ends(self.memory, [f for r in self.records for f in (*r.replaced, *r.before)] + self._stubs())
+
+    def _coming(self) -> list[FunctionRecord]:
+        """Return the code in which nobody may be when it is taken back."""
+        return without_ends(self.memory, [f for r in self.records for f in (*r.functions, *r.after)] + self._stubs())
 
     def _stubs(self) -> list[FunctionRecord]:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
@@ -171,16 +231,17 @@ class Transaction:
         while pending:
             batch, pending = pending[: self._batch], pending[self._batch :]
             self._rewrite_batch(batch, expected)
-        for (entry, content), found in zip(
-            [(e, wanted(e)) for e in self.entries], read_entries(self.memory, self.entries), strict=True
-        ):
-            if content != found:
+        self._check_entries(wanted)
+
+    def _check_entries(self, wanted: Callable[[EntryRecord], bytes]) -> None:
+        for entry, found in zip(self.entries, read_entries(self.memory, self.entries), strict=True):
+            if wanted(entry) != found:
                 raise MemoryWriteError(f"the entry of {entry.name} is not what was written")
 
     def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> None:
         """Rewrite some entries in one stop in which no thread is behind the first byte of any of them."""
         forbidden = Forbidden.interiors((entry.name, entry.address) for entry, _ in batch)
-        allowed = [(entry.name, (content, _CONTENT[expected](entry))) for entry, content in batch]
+        allowed = [(content, _CONTENT[expected](entry)) for entry, content in batch]
         entries, writes = [entry for entry, _ in batch], [(entry.address, content) for entry, content in batch]
         acted = 0.0
 
@@ -188,11 +249,7 @@ class Transaction:
             nonlocal acted
             began = time.perf_counter()
             found = read_entries(self.memory, entries)
-            strange = [name for (name, contents), old in zip(allowed, found, strict=True) if old not in contents]
-            if strange:
-                raise Refusal(
-                    refusal("entry-changed-meanwhile", "something else wrote to entries of functions", *strange)
-                )
+            self._refuse_strange(entries, found, allowed)
             for (address, content), old in zip(writes, found, strict=True):
                 if old != content:
                     self.memory.write(address, content)
@@ -205,6 +262,15 @@ class Transaction:
             self._batch = max(BATCH_MIN, self._batch // 2)
         elif acted < seconds / 4:
             self._batch = min(BATCH_MAX, self._batch * 2)
+
+    @staticmethod
+    def _refuse_strange(
+        entries: Sequence[EntryRecord], found: Sequence[bytes], allowed: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Refuse where entries hold none of the bytes they may hold."""
+        strange = [e.name for e, old, may in zip(entries, found, allowed, strict=True) if old not in may]
+        if strange:
+            raise Refusal(refusal("entry-changed-meanwhile", "something else wrote to entries of functions", *strange))
 
     def _in_stop(
         self, forbidden: Forbidden, act: Callable[[Stopped], None], staying: frozenset[str] = frozenset()
