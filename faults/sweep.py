@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from faults.target import Health, Program, health_of, stands_still, target_start
+from faults.target import Health, Program, guest_changes, health_of, stands_still, target_start
 from faults.tracer import Ran, run_traced
 from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
 from hotmend.live.gate import hotpatch_id
@@ -23,7 +23,7 @@ _FRESH = ("apply", "replace")
 OPTIONS = Options(deadline_seconds=20.0, max_pause_us=2_000_000)
 """A traced patcher is slow: each of its system calls waits for the tracer twice."""
 
-_WHOLE = frozenset({State.EMPTY, State.PLACED, State.SETTLED, State.REPLACED})
+WHOLE = frozenset({State.EMPTY, State.PLACED, State.SETTLED, State.REPLACED})
 _MISSES_MAX = 3
 
 
@@ -99,7 +99,7 @@ class Sweep:
 
     def _prepared(self, deed: str) -> Target:
         """Return a target from which the deed can begin."""
-        if deed in _FRESH:
+        if deed in _FRESH or self._program.lazy:  # whose threads in old code are counted
             self._drop()
         if self._target is None:
             self._target = target_start(self._program, self._threads)
@@ -114,8 +114,11 @@ class Sweep:
             self._change(self._target, "replace")
         elif deed == "re-apply":
             self._change(self._target, "revert")
-        health_of(self._target)
+        self._health(self._target)
         return self._target
+
+    def _health(self, target: Target) -> Health:
+        return health_of(target, lazy=self._program.lazy)
 
     def _drop(self) -> None:
         if self._target is not None:
@@ -134,13 +137,14 @@ class Sweep:
         elif deed == "replace":
             results = apply(self._program.later, [target.pid], OPTIONS)
         else:
-            results = apply(self._program.hotpatches, [target.pid], OPTIONS)
+            options = replace(OPTIONS, lazy=self._program.lazy)
+            results = apply(self._program.hotpatches, [target.pid], options)
         return _done(results)
 
     def _judge_whole_run(self, tally: Tally, target: Target, ran: Ran) -> None:
         """A run that came to its end must have done the deed."""
         wanted = {"revert": "old", "replace": "later"}.get(tally.deed, "new")
-        health = health_of(target)
+        health = self._health(target)
         if ran.exit_code != 0 or health.code != wanted or health.changes > 1 or health.wrong:
             tally.failures.append(f"{tally.deed}, not killed: exit code {ran.exit_code}, {health}")
 
@@ -149,7 +153,7 @@ class Sweep:
         where = f"{tally.deed}, call {point} (number {ran.call})"
         tally.kills += 1
         tally.frozen += ran.looked
-        health = health_of(target)
+        health = self._health(target)
         tally.found[_verdict(health)] += 1
         tally.wrong += health.wrong
         tally.interrupted += health.interrupted
@@ -158,14 +162,14 @@ class Sweep:
             self._drop()
             return
         tally.survivals += 1
-        left = [s.state for s in process_status(target.pid) if s.state not in _WHOLE]
+        left = [s.state for s in process_status(target.pid) if s.state not in WHOLE]
         tally.left += bool(left)
         repaired = repair([target.pid], OPTIONS)[0]
         states = [s.state for s in process_status(target.pid)]
-        after = health_of(target)
+        after = self._health(target)
         if (
             repaired.state != ("repaired" if left else "unchanged")
-            or not _WHOLE.issuperset(states)
+            or not WHOLE.issuperset(states)
             or (after.code, after.changes, after.wrong) != (health.code, 0, 0)
         ):
             tally.failures.append(f"{where}: left {left}; repair: {repaired.state}, then {states}, {after}")
@@ -183,10 +187,14 @@ class Sweep:
         there, back = ("replace", "give-way") if _takes_over(deed) else ("apply", "revert")
         before, after = _codes(deed)
         went = self._change(target, there)
-        changed = health_of(target)
+        changed = self._health(target)
         returned = self._change(target, back)
-        left = health_of(target)
-        if (changed.code, left.code, left.changes, changed.wrong, left.wrong) == (after, before, 1, 0, 0):
+        left = self._health(target)
+        lazy = self._program.lazy
+        wanted = (after, before, 0 if lazy else 1, 0, 0)
+        if (changed.code, left.code, left.changes, changed.wrong, left.wrong) == wanted:
+            if lazy and not guest_changes(target):
+                return "a thread that was in old code all the time did not give the old answer"
             return ""
         return f"{there}: {went}, {changed}; {back}: {returned}, {left}"
 

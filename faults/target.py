@@ -16,6 +16,11 @@ from tests.live.conftest import Target
 from tests.live.handmade import compile_target, make_hotpatch
 
 FOLDER = Path(__file__).parent
+LAZY_SOURCE = FOLDER.parent / "tests" / "live" / "lazy.c"
+_LAZY_CODES = {"35 605 3": "old", "36 -1 3": "new"}
+_LAZY_HELD = "65"
+"""What an invocation answers that began in old code."""
+
 _FUNCTIONS = 8
 _LEFT = 7
 """Which answer, in the order of the target's, the later update leaves as it was."""
@@ -32,11 +37,13 @@ class Program:
         path: of the executable.
         hotpatches: the update.
         later: another one for the same builds, which leaves one function as it was in them.
+        lazy: threads stay inside the function that changes; it is changed by `--consistency lazy`.
     """
 
     path: Path
     hotpatches: tuple[Hotpatch, ...]
     later: tuple[Hotpatch, ...]
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +96,52 @@ def throwing_make(folder: Path) -> Program:
     return Program(paths[0], (outcome.hotpatch,), ())
 
 
+def lazy_make(folder: Path) -> Program:
+    """Compile the target whose threads stay in old code in both builds and compare them.
+
+    Raises:
+        RuntimeError: the two builds make no hotpatch that is proven to let them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "lazy-0", folder / "lazy-1"]
+    for version, path in enumerate(paths):
+        flags = ("-O2", "-pthread", f"-DVERSION={version}", _build_id())
+        subprocess.run(["gcc", *flags, "-o", str(path), str(LAZY_SOURCE)], check=True)
+    outcome = compare(read_image(paths[0]), read_image(paths[1]))
+    lazy = None if outcome.hotpatch is None else outcome.hotpatch.lazy
+    if outcome.hotpatch is None or lazy is None or not lazy.proven:
+        raise RuntimeError("; ".join(reason.sentence for reason in outcome.reasons) or "it is not proven")
+    return Program(paths[0], (outcome.hotpatch,), (), lazy=True)
+
+
 def _build_id() -> str:
     return f"-Wl,--build-id=0x{secrets.token_hex(20)}"
 
 
 def target_start(program: Program, threads: int) -> Target:
     """Start one."""
-    return Target(program.path, str(threads))
+    target = Target(program.path, str(threads))
+    if program.lazy:
+        for _ in range(threads):
+            target.ask("h")
+    return target
 
 
-def health_of(target: Target) -> Health:
+def guest_changes(target: Target) -> bool:
+    """Let a thread end that was in old code all the time, and another begin; tell whether it gave the old answer."""
+    answer = target.ask("r")
+    target.ask("h")
+    return answer == _LAZY_HELD
+
+
+def health_of(target: Target, *, lazy: bool = False) -> Health:
     """Ask the target until every thread has begun and ended a round since we began to ask; else it is `dead`."""
+    if lazy:
+        try:
+            answer = target.ask("a")
+        except OSError:
+            return Health("dead")
+        return Health(_LAZY_CODES.get(answer, "half" if answer else "dead"))
     began = time.monotonic()
     wrong = interrupted = 0
     changes: list[int] = []

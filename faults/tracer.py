@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from hotmend.linux import sys as kernel
 
@@ -36,15 +37,23 @@ class Ran:
 
 
 def run_traced(
-    work: Callable[[], bool], at: int, hold_seconds: float = 0.0, look: Callable[[], bool] = lambda: False
+    work: Callable[[], bool],
+    at: int,
+    hold_seconds: float = 0.0,
+    look: Callable[[], bool] = lambda: False,
+    *,
+    worker: bool = False,
 ) -> Ran:
     """Run `work` in a child process; before its system call number `at` (from 1) kill it, or hold it for a while.
+
+    Calls of its own children are calls of it. It has come back when they have ended, too.
 
     Args:
         work: tells whether it succeeded.
         at: 0: let it run to its end.
         hold_seconds: 0: kill.
         look: asked while it is held.
+        worker: count the calls of its children alone, and kill the one that makes call number `at`.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -57,7 +66,10 @@ def run_traced(
     kernel.interrupt(child)
     os.write(writing, b"g")
     os.close(writing)
-    return _follow(child, at, hold_seconds, look)
+    try:
+        return _follow(child, at, hold_seconds, look, worker=worker)
+    finally:
+        _reap(child)
 
 
 def _become_patcher(work: Callable[[], bool], reading: int) -> None:
@@ -74,9 +86,26 @@ def _become_patcher(work: Callable[[], bool], reading: int) -> None:
         os._exit(code)
 
 
-def _follow(child: int, at: int, hold_seconds: float, look: Callable[[], bool]) -> Ran:
+def _reap(child: int) -> None:
+    """Let go the children of a child that has ended, until they have ended as well: they end with it."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            tid, status = os.waitpid(-child, kernel.WALL)
+            if os.WIFSTOPPED(status):
+                with contextlib.suppress(ProcessLookupError):
+                    kernel.resume(tid, 0)
+
+
+def _process_of(tid: int) -> int:
+    """Return the process that a thread belongs to."""
+    text = Path(f"/proc/{tid}/status").read_text()
+    return int(text.split("\nTgid:\t", 1)[1].split("\n", 1)[0])
+
+
+def _follow(child: int, at: int, hold_seconds: float, look: Callable[[], bool], *, worker: bool) -> Ran:
     """Count the beginnings of system calls of all threads until the child has ended."""
     inside: set[int] = set()
+    process: dict[int, int] = {}
     calls, reached, call, looked = 0, False, -1, False
     while True:
         tid, status = os.waitpid(-child, kernel.WALL)
@@ -88,14 +117,17 @@ def _follow(child: int, at: int, hold_seconds: float, look: Callable[[], bool]) 
         deliver = 0
         if stop == kernel.CALL_STOP:
             inside ^= {tid}
-            calls += tid in inside
-            if tid in inside and calls == at and not reached:
+            if worker and tid not in process:
+                process[tid] = _process_of(tid)
+            counts = tid in inside and not (worker and process[tid] == child)
+            calls += counts
+            if counts and calls == at and not reached:
                 reached, call = True, _call_number(tid)
                 if hold_seconds:
                     time.sleep(hold_seconds)
                     looked = look()
                 else:
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(process[tid] if worker else child, signal.SIGKILL)
         elif not event:
             deliver = stop
         with contextlib.suppress(ProcessLookupError):

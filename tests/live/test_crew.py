@@ -7,14 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench.crowds import SOURCE
-from hotmend.linux import procfs
-from hotmend.live.crew import ALONE_MAX, each_done, families
+from hotmend.linux import procfs, stop, sys
+from hotmend.linux.calm import calm
+from hotmend.live.crew import ALONE_MAX, each_done, families, neighbours
 from hotmend.live.driver import Options, apply, revert
+from hotmend.live.hands import hands
 from hotmend.live.registry import process_status
 from hotmend.live.work import ProcessResult, Work
 from hotmend.model.errors import ProcessGoneError
@@ -101,6 +104,21 @@ def test_where_a_worker_dies_the_rest_is_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("alone_with_pids")
+def test_a_worker_that_dies_in_its_turn_holds_nobody_up() -> None:
+    """Others would wait for ever for the turn to stop a process, which it had."""
+    caller = os.getpid()
+
+    def one(pid: int) -> ProcessResult:
+        with calm():
+            if os.getpid() != caller:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return named(pid)
+
+    done = dict(each_done(PIDS, one))
+    assert {result.state for result in done.values()} == {f"{caller}"}
+
+
+@pytest.mark.usefixtures("alone_with_pids")
 def test_an_error_is_raised() -> None:
     def one(pid: int) -> ProcessResult:
         raise LookupError(pid)
@@ -132,6 +150,50 @@ def test_processes_on_one_memory_are_one_place(tmp_path: Path, start: Start) -> 
     found = {frozenset(family) for family in families([first.pid, second.pid, sharer])}
     assert found == {frozenset({first.pid, sharer}), frozenset({second.pid})}
     assert families([first.pid, PIDS[0]]) == []
+
+
+def test_who_shares_memory_is_found_once_for_all(tmp_path: Path, start: Start) -> None:
+    """Also a process that is none of those to be changed, and one that was made later."""
+    here = Path(__file__).parent
+    library = compile_target(here / "loaded.c", tmp_path / "loaded.so", "-shared", "-fPIC")
+    program = compile_target(here / "loading.c", tmp_path / "loading")
+    first, second = start(program, str(library)), start(program, str(library))
+    sharer, newest = int(first.ask("s")), procfs.newest_pid()
+    found = neighbours(families([first.pid, second.pid]), newest)
+    assert {pid: seen.sharers for pid, seen in found.items()} == {first.pid: (sharer,), second.pid: ()}
+    assert neighbours([[first.pid], [PIDS[0]]], newest) == {}
+    stop.know(found)
+    try:
+        later = int(second.ask("s"))
+        for pid, sharers in ((first.pid, (sharer,)), (second.pid, (later,))):
+            stopper = stop.Stopper(pid)
+            stopper.look_around()
+            assert stopper.sharers == sharers
+    finally:
+        stop.know({})
+
+
+def test_hands_end_where_something_is_traced(crowd: tuple[Path, Hotpatch], start: Start) -> None:
+    program, _ = crowd
+    target, threads = start(program, "2"), set()
+
+    def job(seize: bool) -> ProcessResult:
+        threads.add(threading.get_native_id())
+        if seize:
+            sys.seize(target.pid)
+        return named(target.pid)
+
+    def failing() -> ProcessResult:
+        raise LookupError
+
+    with hands() as own:
+        for seize in (False, False, True, False):
+            own.do(partial(job, seize))
+            assert procfs.read_status(target.pid).tracer == 0
+        with pytest.raises(LookupError):
+            own.do(failing)
+        own.do(partial(job, False))
+    assert len(threads) == 2
 
 
 def test_workers_end_with_their_caller(crowd: tuple[Path, Hotpatch], start: Start, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from faults.crowd import CROWD_DEEDS, PROCESSES_MIN, VICTIMS, CrowdSweep
 from faults.sweep import DEEDS, Sweep
-from faults.target import Program, health_of, program_make, target_start, throwing_make
+from faults.target import Program, health_of, lazy_make, program_make, target_start, throwing_make
 from hotmend.linux.procfs import read_maps
 from hotmend.live import change, transaction
 from hotmend.live.driver import Options, apply, repair, revert
@@ -135,3 +136,21 @@ def test_dead_between_two_shadows(both_images: Program, monkeypatch: pytest.Monk
 
 def test_nothing_to_group() -> None:
     assert gate_groups([]) == ()
+
+
+@pytest.mark.parametrize("deed", ["apply", "re-apply"])
+def test_killed_while_old_code_goes_on(tmp_path: Path, deed: str) -> None:
+    """`--consistency lazy`: what began in old code ends in it, wherever the patcher was killed."""
+    sweep = Sweep(lazy_make(tmp_path), 4)
+    tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS // 2), lambda _: None)
+    assert tally.clean, tally
+    assert tally.kills >= KILLS // 2 - 3
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("deed", CROWD_DEEDS)
+def test_killed_at_work_on_several_processes(both_images: Program, deed: str, victim: str) -> None:
+    """The command or one of its workers; what a killed worker leaves undone is done all the same."""
+    sweep = CrowdSweep(both_images, 2, PROCESSES_MIN)
+    tally = sweep.run(deed, victim, sampled(sweep.calls(deed, victim), 2), lambda _: None)
+    assert tally.clean, tally

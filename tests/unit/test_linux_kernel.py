@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.memory import ProcessMemory
-from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping
+from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping, processes_running
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import restarted
 
@@ -43,8 +43,10 @@ def test_parse_stat_with_a_hostile_name() -> None:
 
 def test_parse_status() -> None:
     status = procfs.parse_status(
+        "Name:\tSeccomp:\t0\nState:\tS (sleeping)\n"
         "TracerPid:\t5\nSeccomp:\t2\nSigPnd:\t0000000000000003\nShdPnd:\t0\nSigBlk:\t01\nx86_Thread_features:\tshstk \n"
     )
+    assert status.state == "S"
     assert (status.tracer, status.seccomp, status.shadow_stack, status.pending) == (5, 2, True, 2)
 
 
@@ -78,6 +80,8 @@ def test_own_images() -> None:
     assert not libc.outdated
     assert not libc.deleted
     here = [p for p in processes_mapping({libc.build_id}) if p.pid == os.getpid()]
+    assert os.getpid() in processes_running({libc.build_id})
+    assert processes_running({"none"}) == []
     assert len(here) == 1
     assert here[0].images == (libc,)
     assert here[0].start_time_ticks == procfs.read_stat(os.getpid()).start_time_ticks

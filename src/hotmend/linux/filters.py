@@ -116,9 +116,10 @@ def _mode(pid: int, tid: int) -> int:
     Raises:
         ProcessGoneError: it has ended.
     """
-    if procfs.read_thread_stat(pid, tid).state in "ZX":
+    status = procfs.read_status(pid, tid)
+    if status.state in "ZX":
         raise ProcessGoneError(f"thread {tid} has ended")
-    return procfs.read_status(pid, tid).seccomp
+    return status.seccomp
 
 
 def _refusal(sentence: str, subjects: Sequence[str]) -> Reason:

@@ -15,7 +15,7 @@ from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGo
 _CLONE, _VFORK, _CLONE3, _CLONE_VFORK = 56, 58, 435, 0x4000
 _STAT_BYTES_MAX = 4096
 _STATUS_BYTES_MAX = 1 << 16
-_MAPS_BYTES_MAX = 1 << 28
+MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
 OF_FILE, SWAPPED, PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagemap
 _FREEZER_V2 = ("do_freezer_trap", "get_signal")
@@ -90,12 +90,14 @@ class Status:
     """The fields of /proc/PID/status that hotmend uses.
 
     Attributes:
+        state: as in `Stat`.
         tracer: pid of the tracer, 0 for none.
         seccomp: 0 none, 1 strict, 2 filter.
         shadow_stack: whether user shadow stacks are on.
         pending: signals that wait and are not blocked, as a mask.
     """
 
+    state: str
     tracer: int
     seccomp: int
     shadow_stack: bool
@@ -138,20 +140,21 @@ def parse_maps(text: str) -> tuple[Mapping, ...]:
 
     The last results are kept: an apply reads the same text a dozen times.
     """
-    result = []
-    for line in text.splitlines():
-        fields = line.split(None, 5)
-        low, high = fields[0].split("-")
-        path = fields[5].replace("\\012", "\n") if len(fields) > 5 else ""
-        result.append(
-            Mapping(int(low, 16), int(high, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)
-        )
-    return tuple(result)
+    return tuple(map(_parse_line, text.splitlines()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_line(line: str) -> Mapping:
+    """Parse one line; most of them are the same the next time the text is read."""
+    fields = line.split(None, 5)
+    low, high = fields[0].split("-")
+    path = fields[5].replace("\\012", "\n") if len(fields) > 5 else ""
+    return Mapping(int(low, 16), int(high, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)
 
 
 def read_maps(pid: int) -> tuple[Mapping, ...]:
     """Return the mappings of a process, sorted by address."""
-    return parse_maps(read_text(pid, "maps", _MAPS_BYTES_MAX))
+    return parse_maps(read_text(pid, "maps", MAPS_BYTES_MAX))
 
 
 def parse_stat(text: str) -> Stat:
@@ -168,14 +171,23 @@ def read_stat(pid: int) -> Stat:
 
 def parse_status(text: str) -> Status:
     """Parse /proc/PID/status."""
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-    waiting = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
     return Status(
-        tracer=int(fields.get("TracerPid", "0")),
-        seccomp=int(fields.get("Seccomp", "0")),
-        shadow_stack="shstk" in fields.get("x86_Thread_features", "").split(),
-        pending=waiting & ~int(fields.get("SigBlk", "0"), 16),
+        state=_field(text, "State", "?")[:1],
+        tracer=int(_field(text, "TracerPid", "0")),
+        seccomp=int(_field(text, "Seccomp", "0")),
+        shadow_stack="shstk" in _field(text, "x86_Thread_features", "").split(),
+        pending=(int(_field(text, "SigPnd", "0"), 16) | int(_field(text, "ShdPnd", "0"), 16))
+        & ~int(_field(text, "SigBlk", "0"), 16),
     )
+
+
+def _field(text: str, name: str, missing: str) -> str:
+    """Return one value of a status text; some threads have a name with anything in it, but no line break."""
+    begin = text.find(f"\n{name}:\t")
+    if begin < 0:
+        return missing
+    begin += len(name) + 3
+    return text[begin : text.index("\n", begin)].strip()
 
 
 def read_status(pid: int, tid: int | None = None) -> Status:

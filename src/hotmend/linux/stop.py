@@ -144,6 +144,28 @@ def memory_sharers(pid: int, candidates: Iterable[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What was seen at one moment of the processes that share a process's memory.
+
+    Attributes:
+        newest: `procfs.newest_pid()` before that.
+        sharers: the others.
+    """
+
+    newest: int
+    sharers: tuple[int, ...]
+
+
+_known: dict[int, Neighbours] = {}
+
+
+def know(neighbours: Mapping[int, Neighbours]) -> None:
+    """Have every later `Stopper.look_around` of these processes look at newer processes only."""
+    _known.clear()
+    _known.update(neighbours)
+
+
 @dataclass(slots=True)
 class Stopper:
     """Stops one process again and again. All its methods belong to one thread of this process.
@@ -162,10 +184,20 @@ class Stopper:
     _seized: dict[int, int] = field(default_factory=dict)
     _rested_at: float = 0.0
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether `look_around` was called."""
+        return self._newest >= 0
+
     def look_around(self) -> None:
         """Find the processes that share the target's memory. Takes a while; not inside a stop."""
         self._newest = procfs.newest_pid()
-        self.sharers = memory_sharers(self.pid, procfs.list_processes())
+        known = _known.get(self.pid)
+        if known is not None and 0 <= self._newest - known.newest <= _NUMBERS_MAX:
+            fresh = range(known.newest + 1, self._newest + 1)
+            self.sharers = memory_sharers(self.pid, (*known.sharers, *fresh))
+        else:
+            self.sharers = memory_sharers(self.pid, procfs.list_processes())
 
     def _threads(self) -> dict[int, int]:
         """Return every thread to stop, with its process."""

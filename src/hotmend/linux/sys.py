@@ -22,6 +22,7 @@ _LIBC.process_vm_readv.restype = ctypes.c_ssize_t
 
 WALL: Final = 0x40000000
 """`__WALL` of waitpid(2): threads too."""
+_WNOTHREAD: Final = 0x20000000
 
 EVENT_STOP: Final = 128
 EVENT_EXEC: Final = 4
@@ -141,6 +142,15 @@ def interrupt(tid: int) -> None:
 def detach(tid: int, signal: int) -> None:
     """Let a stopped thread run on without tracer, with `signal` delivered (0: none)."""
     _ptrace(_DETACH, tid, 0, signal)
+
+
+def traces_any() -> bool:
+    """Tell whether the calling thread still traces anything, or has made a process; what one of them says is lost."""
+    try:
+        os.waitpid(-1, os.WNOHANG | WALL | _WNOTHREAD)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def get_new_thread(tid: int) -> int:

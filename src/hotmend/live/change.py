@@ -25,7 +25,7 @@ from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
 from hotmend.live.registry import mark_lost, observe, replacing
 from hotmend.live.repair import Group, end_leftovers, find_leftovers, gate_groups
-from hotmend.live.safety import Forbidden, find_restorers
+from hotmend.live.safety import Forbidden
 from hotmend.live.symbols import unwinder_of
 from hotmend.live.transaction import NotNowError, Transaction
 from hotmend.live.work import ProcessResult, Work
@@ -54,7 +54,7 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
 
 def _apply_once(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
-        images = process_images(work.pid, memory).images
+        images = process_images(work.pid, memory, disk=False).images
         targets = find_targets(hotpatches, images)
         if not targets:
             raise Refusal(refusal("not-mapped", f"process {work.pid} maps none of the images this update is for"))
@@ -67,12 +67,13 @@ def _apply_once(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         obstacles = lazy_obstacles(mapped, earlier)
         if work.options.lazy and obstacles:
             raise Refusal(*obstacles)
-        plan = _checked_plan(work, memory, targets, images, shadows, earlier)
+        stopper = Stopper(work.pid)
+        plan = _checked_plan(work, memory, stopper, targets, images, shadows, earlier)
         work.records = plan.records
         if work.options.dry_run:
             return work.result("would-apply")
         steps = tuple(Step)[:4] if plan.placements else steps_to_apply(observe(memory, plan.records, placed=True))
-        carry_out = partial(_carry_out, work, memory, plan, images, advice(obstacles))
+        carry_out = partial(_carry_out, work, memory, stopper, plan, images, advice(obstacles))
         return recorded(work, memory, "apply", plan.records, steps, carry_out, plan.placements)
 
 
@@ -154,6 +155,7 @@ def _finish_active(
 def _checked_plan(
     work: Work,
     memory: ProcessMemory,
+    stopper: Stopper,
     targets: tuple[Target, ...],
     images: tuple[MappedImage, ...],
     shadows: tuple[Shadow, ...],
@@ -163,14 +165,14 @@ def _checked_plan(
     maps = procfs.read_maps(work.pid)
     plan = make_plan(targets, images, memory, maps, shadows, earlier)
     if plan.placements:
-        work.gadgets = _checked_gadgets(memory, maps, plan)
+        work.gadgets = _checked_gadgets(memory, maps, plan, stopper)
     homes = [(t.image.start, t.image.end) for t in targets] + [(r.start, r.end) for r in earlier.values()]
     leaving = [f for r in plan.records for f in (*r.replaced, *r.before)]
-    _refuse_suspended(memory, maps, images, leaving, tuple(homes))
+    _refuse_suspended(work, memory, maps, images, leaving, tuple(homes))
     return plan
 
 
-def _checked_gadgets(memory: ProcessMemory, maps: tuple[Mapping, ...], plan: Plan) -> remote.Gadgets:
+def _checked_gadgets(memory: ProcessMemory, maps: tuple[Mapping, ...], plan: Plan, stopper: Stopper) -> remote.Gadgets:
     """Return what remote calls run on, once it is clear that they can be made in this process."""
     gadgets = remote.find_gadgets(memory, maps)
     if gadgets is None:
@@ -178,12 +180,14 @@ def _checked_gadgets(memory: ProcessMemory, maps: tuple[Mapping, ...], plan: Pla
             refusal("no-gadget", f"process {memory.pid} has no code a system call could be made with; restart it")
         )
     calls = [call for placement in plan.placements for call in placing_calls(placement)]
-    if objections := remote.process_objections(Stopper(memory.pid), calls, gadgets):
+    stopper.look_around()
+    if objections := remote.process_objections(stopper, calls, gadgets):
         raise Refusal(*objections)
     return gadgets
 
 
 def _refuse_suspended(
+    work: Work,
     memory: ProcessMemory,
     maps: tuple[Mapping, ...],
     images: tuple[MappedImage, ...],
@@ -197,7 +201,7 @@ def _refuse_suspended(
         def unwinder() -> Unwinder:
             return made.enter_context(contextlib.closing(unwinder_of(memory, images, maps)))
 
-        restorers = find_restorers(memory, maps)
+        restorers = work.restorers(memory, maps)
         suspects = Suspects(Forbidden(functions), homes, restorers, lambda pc: unwinder().frame_bytes(pc))
         found = suspended_frames(memory, maps, suspects)
     if found:
@@ -212,10 +216,14 @@ def _refuse_suspended(
 
 
 def _carry_out(
-    work: Work, memory: ProcessMemory, plan: Plan, images: tuple[MappedImage, ...], help_: str
+    work: Work,
+    memory: ProcessMemory,
+    stopper: Stopper,
+    plan: Plan,
+    images: tuple[MappedImage, ...],
+    help_: str,
 ) -> ProcessResult:
     """Place, stage, switch, settle; `help_` is what would help where a function is active."""
-    stopper = Stopper(work.pid)
     transaction = work.begin(memory, plan.records, images, stopper)
     transaction.lazy, transaction.advice = work.options.lazy, help_
     if work.gadgets is not None:
@@ -260,7 +268,7 @@ def revert_one(work: Work, ids: frozenset[str] | None) -> ProcessResult:
     What such an update took over from is active then; with `Options.baseline` that is taken back too.
     """
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
-        images = process_images(work.pid, memory).images
+        images = process_images(work.pid, memory, disk=False).images
         shadows = read_shadows(memory, images)
         if ids is not None:
             _end_others(work, memory, images, shadows, lambda update: not ids & update)
@@ -317,7 +325,7 @@ def _take_back(
         homes = [(i.start, i.end) for i in images if any(i.bias == r.old_bias for r in records)]
         homes += [(r.start, r.end) for r in records]
         new = [f for r in records for f in (*r.functions, *r.after)]
-        _refuse_suspended(memory, procfs.read_maps(work.pid), images, new, tuple(homes))
+        _refuse_suspended(work, memory, procfs.read_maps(work.pid), images, new, tuple(homes))
     transaction = work.begin(memory, records, images, Stopper(work.pid))
     try:
         transaction.walk(steps)

@@ -13,11 +13,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 
-from hotmend.linux import sys
+from hotmend.linux import procfs, stop, sys
 from hotmend.linux.calm import locked_memory, take_turns
 from hotmend.linux.namespaces import end_with_parent
 from hotmend.live.work import ProcessResult
@@ -26,12 +26,22 @@ ALONE_MAX = 6
 """Up to so many processes one pair of hands is as quick: workers have to be made first."""
 
 _WORKERS_PER_PROCESSOR, _UNITS_PER_WORKER = 4, 2
+_JOBS_MAX = 8192
+"""So many numbers fit into a pipe before anybody reads them."""
+
+_NUMBER_BYTES = 4
 
 One = Callable[[int], ProcessResult]
 """Does the work on the process with this number."""
 
-_job: list[One] = []
-"""In a worker: what it does."""
+Units = Sequence[Sequence[int]]
+"""Processes that one worker does one after the other."""
+
+Done = list[tuple[int, ProcessResult]]
+
+
+class _WorkerDiedError(Exception):
+    """A worker was killed. It may have had the turn to stop processes, which no other one will get then."""
 
 
 def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResult]]:
@@ -43,9 +53,13 @@ def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResul
     """
     left = dict.fromkeys(pids)
     if len(left) > ALONE_MAX and threading.active_count() == 1:  # a copy has none of the other threads
-        for pid, result in _by_workers(families(left), one):
+        newest = procfs.newest_pid()
+        units = families(left)
+        stop.know(neighbours(units, newest))
+        for pid, result in _by_workers(units, one):
             del left[pid]
             yield pid, result
+        stop.know({})
     with locked_memory():
         for pid in left:
             yield pid, one(pid)
@@ -70,34 +84,123 @@ def families(pids: Iterable[int]) -> list[list[int]]:
     return found
 
 
-def _by_workers(units: Sequence[Sequence[int]], one: One) -> Iterator[tuple[int, ProcessResult]]:
+def neighbours(families_: Units, newest: int) -> dict[int, stop.Neighbours]:
+    """Return for each process which others share its memory, of all that this machine has; {} where one has ended.
+
+    Args:
+        families_: as `families` returns them, in its order.
+        newest: `procfs.newest_pid()` from before that.
+    """
+    sharers = [list(family) for family in families_]
+    named = {pid for family in families_ for pid in family}
+    try:
+        for other in procfs.list_processes():
+            if other not in named and (at := _place_of(other, families_)) is not None:
+                sharers[at].append(other)
+    except OSError:
+        return {}
+    return {
+        pid: stop.Neighbours(newest, tuple(other for other in group if other != pid))
+        for family, group in zip(families_, sharers, strict=True)
+        for pid in family
+    }
+
+
+def _place_of(other: int, families_: Units) -> int | None:
+    """Return which family a process belongs to; None where to none, or it has ended meanwhile.
+
+    Raises:
+        OSError: a member of a family has ended.
+    """
+    low, high = 0, len(families_)
+    while low < high:
+        middle = (low + high) // 2
+        member = families_[middle][0]
+        try:
+            order = sys.compare_memory(other, member)
+        except OSError:
+            sys.compare_memory(member, member)
+            return None
+        if order == 0:
+            return middle
+        low, high = (low, middle) if order < 0 else (middle + 1, high)
+    return None
+
+
+def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
     """Yield results until all are there, or a worker has died."""
     processors = len(os.sched_getaffinity(0))
     count = min(_WORKERS_PER_PROCESSOR * processors, len(units) // _UNITS_PER_WORKER)
     if count < 2:
         return
+    each = -(-len(units) // _JOBS_MAX)
+    units = [[pid for unit in units[n : n + each] for pid in unit] for n in range(0, len(units), each)]
     fork = multiprocessing.get_context("fork")
     turn = fork.BoundedSemaphore(max(1, processors - 1))
-    pool = ProcessPoolExecutor(count, fork, _begin, (one, turn, os.getpid()))
+    jobs, filling = os.pipe()
+    os.write(filling, b"".join(number.to_bytes(_NUMBER_BYTES, "little") for number in range(len(units))))
+    os.close(filling)  # whoever finds the pipe empty knows that nothing more comes
+    workers: dict[Connection, ForkProcess] = {}
+    whole = False
     try:
-        for done in as_completed([pool.submit(_work, unit) for unit in units]):
-            yield from done.result()
-    except BrokenProcessPool:
+        for _ in range(count):
+            reading, writing = fork.Pipe(duplex=False)
+            worker = fork.Process(target=_serve, args=(units, one, turn, os.getpid(), jobs, writing))
+            worker.start()
+            writing.close()
+            workers[reading] = worker
+        for found in _received(workers):
+            yield from found
+        whole = True
+    except _WorkerDiedError:
         return
     finally:
-        pool.shutdown(cancel_futures=True)
+        while os.read(jobs, _JOBS_MAX * _NUMBER_BYTES):
+            pass
+        os.close(jobs)
+        for reading, worker in workers.items():
+            if not whole:
+                worker.kill()
+            worker.join()
+            reading.close()
 
 
-def _begin(one: One, turn: AbstractContextManager[object], caller: int) -> None:
-    """Begin as a worker: it ends with its caller, which alone is told of an interrupt."""
+def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
+    """Yield what workers send until all have ended.
+
+    Raises:
+        _WorkerDiedError: one has ended otherwise than it should.
+        Exception: what the work on a process has raised.
+    """
+    left = list(workers)
+    while left:
+        for reading in (one for one in wait(left) if isinstance(one, Connection)):
+            try:
+                found: Done | Exception = reading.recv()
+            except EOFError:
+                left.remove(reading)
+                workers[reading].join()
+                if workers[reading].exitcode:
+                    raise _WorkerDiedError from None
+                continue
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+
+def _serve(
+    units: Units, one: One, turn: AbstractContextManager[object], caller: int, jobs: int, results: Connection
+) -> None:
+    """Work as long as there is something to do; a worker ends with its caller, which alone is told of an interrupt."""
     end_with_parent()
     if os.getppid() != caller:  # that has ended already
         os._exit(1)
-    _job.append(one)
     take_turns(turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.lock_memory()
-
-
-def _work(pids: Sequence[int]) -> list[tuple[int, ProcessResult]]:
-    return [(pid, _job[0](pid)) for pid in pids]
+    while word := os.read(jobs, _NUMBER_BYTES):
+        try:
+            results.send([(pid, one(pid)) for pid in units[int.from_bytes(word, "little")]])
+        except Exception as error:  # noqa: BLE001 - raised again in the caller
+            results.send(error)
+            return

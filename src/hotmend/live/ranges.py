@@ -233,7 +233,7 @@ def make_known(transaction: Transaction) -> None:
     if not frames:
         return
     memory = transaction.memory
-    images = process_images(memory.pid, memory).images
+    images = process_images(memory.pid, memory, disk=False).images
     found = find_ranges(link_map(images, memory), images, memory)
     if isinstance(found, str):
         raise Refusal(_no_way(found))

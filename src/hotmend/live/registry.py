@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from hotmend.live.gate import LOST, STAGED_OFFSET, EntryRecord, HeaderRecord, Sh
 from hotmend.live.machine import Observation, State, state_of
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES
 from hotmend.model.errors import HotmendError
+
+_ANONYMOUS_LINE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ r-.. [0-9a-f]+ \S+ 0 *$", re.MULTILINE)
+"""What a shadow has in /proc/PID/maps, and few other processes."""
 
 _READINGS_MAX, _READING_PAUSE_SECONDS = 50, 0.002
 
@@ -283,6 +287,8 @@ def patched_processes() -> list[int]:
     found = []
     for pid in procfs.list_processes():
         try:
+            if not _ANONYMOUS_LINE.search(procfs.read_bytes(pid, "maps", procfs.MAPS_BYTES_MAX)):
+                continue
             with ProcessMemory(pid) as memory:
                 if find_shadows(memory, procfs.read_maps(pid)):
                     found.append(pid)

@@ -77,7 +77,7 @@ def _end(work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], gro
 def repair_one(work: Work) -> ProcessResult:
     """Finish or undo whatever was left in one process."""
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
-        images = process_images(work.pid, memory).images
+        images = process_images(work.pid, memory, disk=False).images
         shadows = read_shadows(memory, images)
         left = find_leftovers(memory, gate_groups(shadows), shadows)
         if not left:

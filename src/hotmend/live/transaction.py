@@ -20,7 +20,7 @@ from hotmend.live.gate import STAGED, STAGED_OFFSET, EntryRecord, FunctionRecord
 from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
 from hotmend.live.registry import read_entries
-from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits, find_restorers
+from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits
 from hotmend.live.symbols import add_shadows, unwinder_of
 from hotmend.live.tails import without_ends
 from hotmend.model.addresses import PAGE_BYTES
@@ -94,9 +94,9 @@ class Transaction:
         """All entries of the update."""
         return tuple(entry for record in self.records for entry in record.entries)
 
-    def prepare(self) -> None:
-        """Do what takes time and can be done before any stop; the stopper has looked around already."""
-        self._restorers = find_restorers(self.memory, procfs.read_maps(self.memory.pid))
+    def prepare(self, restorers: tuple[int, ...]) -> None:
+        """Know what takes time to find and is found before any stop; the stopper has looked around already."""
+        self._restorers = restorers
 
     def _know_frames(self) -> None:
         """Make what tells a stale word from a frame. It takes longer than all the rest, and is mostly not needed."""

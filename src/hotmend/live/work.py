@@ -15,6 +15,7 @@ from hotmend.linux.process import MappedImage
 from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper
 from hotmend.live.gate import HeaderRecord
 from hotmend.live.needs import Refusal
+from hotmend.live.safety import find_restorers
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 from hotmend.model.verdict import Reason, note, refusal
@@ -119,6 +120,7 @@ class Work:
         self.caller: remote.RemoteCaller | None = None
         self.gadgets: remote.Gadgets | None = None
         self.records: tuple[HeaderRecord, ...] = ()
+        self._restorers: tuple[tuple[procfs.Mapping, ...], tuple[int, ...]] | None = None
 
     def result(self, state: str, *reasons: Reason) -> ProcessResult:
         """Return the result with what is known so far."""
@@ -136,6 +138,13 @@ class Work:
             reasons=reasons,
             bytes_mapped=sum(record.end - record.start for record in self.records),
         )
+
+    def restorers(self, memory: ProcessMemory, maps: tuple[procfs.Mapping, ...]) -> tuple[int, ...]:
+        """Return what `find_restorers` does; while the same is mapped it is looked for once."""
+        runnable = tuple(m for m in maps if m.executable)
+        if self._restorers is None or self._restorers[0] != runnable:
+            self._restorers = runnable, find_restorers(memory, maps)
+        return self._restorers[1]
 
     def _gone(self) -> ProcessResult:
         return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
@@ -199,12 +208,15 @@ class Work:
     ) -> Transaction:
         """Prepare the transaction over `records`.
 
+        A stopper that has looked around already stops threads under filters that have been looked at, too.
+
         Raises:
             Refusal: stops would harm threads under seccomp filters.
         """
-        stopper.look_around()
-        if objections := filter_objections(stopper, ()):
-            raise Refusal(*objections)
+        if not stopper.has_looked:
+            stopper.look_around()
+            if objections := filter_objections(stopper, ()):
+                raise Refusal(*objections)
         self.end()
         memory.stop_one = stopper.one_stopped
         self.records = records
@@ -216,7 +228,7 @@ class Work:
             deadline=time.perf_counter() + self.options.deadline_seconds,
             max_pause_seconds=self.options.max_pause_us / 1e6,
         )
-        self.transaction.prepare()
+        self.transaction.prepare(self.restorers(memory, procfs.read_maps(self.pid)))
         # On a busy machine preparing alone can take seconds; they are not spent waiting for a safe moment.
         self.transaction.deadline = time.perf_counter() + self.options.deadline_seconds
         return self.transaction
