@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Final
 
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.installed import dpkg_query
 from hotmend.agent.paths import Places
-from hotmend.model.errors import HotmendError, UsageError
+from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.repository.client import open_channel, trust
 from hotmend.repository.layout import Tier
@@ -17,23 +17,34 @@ from hotmend.repository.releases import HotpatchRelease
 _STATE: Final = "state"
 
 
-def copy_channel(channel: ChannelSource, places: Places, root: Path | None) -> tuple[str, ...]:
+def trust_root(places: Places, root: bytes) -> None:
+    """Make a root what both parts of the agent begin with; it has to come by a way that is trusted.
+
+    Raises:
+        UsageError: one of them trusts another root already.
+        InputError: no root, or one that its own keys have not signed.
+        OSError: a folder cannot be written.
+    """
+    trust(places.channel, root)
+    state = places.mirror / _STATE
+    trust(state, root)
+    owner = places.mirror.stat()
+    for path in (state, *state.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)  # whoever the folder was given to writes there
+
+
+def copy_channel(channel: ChannelSource, places: Places) -> tuple[str, ...]:
     """Copy what a channel offers for the packages of this machine; return the names of the bundles.
 
     Args:
         channel: which.
         places: where the copy goes.
-        root: what to trust at first; only for the first time.
 
     Raises:
         HotmendError: it cannot be reached, or is refused.
+        UsageError: no root is trusted yet.
     """
     state = places.mirror / _STATE
-    if root is not None:
-        try:
-            trust(state, root.read_bytes())
-        except OSError as error:
-            raise UsageError(f"{root}: {error.strerror or error}") from error
     keep = places.mirror / "copy"
     opened = open_channel(channel.address, state, channel.name, Tier(channel.tier), keep=keep)
     if isinstance(opened, Reason):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.agent_shapes import ActionShape, AgentTurnShape, FetchedShape, QuarantineShape, RunShape
+from hotmend.cli.agent_shapes import ActionShape, AgentTurnShape, FetchedShape, QuarantineShape, RunShape, TrustedShape
 from hotmend.cli.change import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_table
-from hotmend.model.errors import UsageError
+from hotmend.model.errors import HotmendError, UsageError
 
 if TYPE_CHECKING:
     from hotmend.agent.machine import Machine
@@ -97,9 +98,8 @@ def _loop(name: str, audit: Path | None) -> int:
 
 @agent_command.command("fetch")
 @click.option("--once", is_flag=True, help="Fetch once and end.")
-@click.option("--root", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The root to begin with.")
 @json_option
-def fetch_command(once: bool, root: Path | None, as_json: bool) -> int:
+def fetch_command(once: bool, as_json: bool) -> int:
     """Keep a copy of the channel for `agent run`, which has no need of a network and verifies all of it again.
 
     Needs no privilege but to write its folder; runs as a user of its own.
@@ -115,11 +115,38 @@ def fetch_command(once: bool, root: Path | None, as_json: bool) -> int:
     if channel is None:
         print_note("no channel is configured: updates come from apt.")
         return ExitCode.NOTHING_TO_DO
-    files = copy_channel(channel, places, root)
+    files = copy_channel(channel, places)
     if as_json:
         print_json(FetchedShape(channel.name, channel.tier, files))
     else:
         print_note(f"{channel.name}/{channel.tier}: {len(files)} files of hotpatches for packages of this machine")
+    return ExitCode.DONE
+
+
+@agent_command.command("trust")
+@click.argument("root", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+def trust_command(root: Path, as_json: bool) -> int:
+    """Begin with ROOT as what this machine believes of a channel. It has to come by a way that is trusted.
+
+    Later roots come with the channel, each signed by the one before. Nothing else makes this machine believe another.
+    """
+    from hotmend.agent.fetching import trust_root
+    from hotmend.agent.paths import Places
+    from hotmend.cli.channel_client import root_read
+
+    if os.geteuid() != 0:
+        raise UsageError("only root decides what this machine believes", "run it as root")
+    content = root_read(root)
+    try:
+        trust_root(Places(), content)
+    except OSError as error:
+        raise HotmendError(f"{error.filename}: {error.strerror or error}") from error
+    shape = TrustedShape(hashlib.sha256(content).hexdigest())
+    if as_json:
+        print_json(shape)
+    else:
+        print_note(f"trusted from now on: the root with SHA-256 {shape.sha256}; compare it with its owner's")
     return ExitCode.DONE
 
 

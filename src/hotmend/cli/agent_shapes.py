@@ -64,6 +64,12 @@ class FetchedShape(msgspec.Struct, frozen=True):
     files: tuple[str, ...]
 
 
+class TrustedShape(msgspec.Struct, frozen=True):
+    """The root that is trusted from now on: SHA-256 of its file."""
+
+    sha256: str
+
+
 class QuarantineShape(msgspec.Struct, frozen=True):
     """An update that is not taken."""
 

@@ -6,7 +6,6 @@ finds everything that it leads to.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from tuf.ngclient import FetcherInterface
 
 from hotmend.repository.layout import METADATA_FOLDER, TIMESTAMP
 
+_BESIDE = ".new"
+"""Suffix of a file that is being written; what a kill leaves behind is written over by the next one."""
 _LAST = f"{METADATA_FOLDER}/{TIMESTAMP}.json"
 
 
@@ -36,7 +37,7 @@ class KeepingFetcher(FetcherInterface):
     def _kept(self, name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         place = self._folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        new = place.with_name(f"{place.name}.{os.getpid()}.new")
+        new = place.with_name(f"{place.name}{_BESIDE}")
         try:
             with new.open("wb") as file:
                 for chunk in chunks:
