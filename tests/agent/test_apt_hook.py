@@ -116,12 +116,15 @@ def test_unattended_upgrade(machine: Machine) -> None:
 
 
 def test_no_restart_is_held_back_where_memory_is_not_changed(machine: Machine) -> None:
-    """On hold; never to be touched; no time; off for this call; apt goes on as ever each time."""
+    """On hold; never to be touched; what is wanted is not known; in quarantine; off for this call."""
+    state = "/var/lib/hotmend/agent"
+    poison = json.dumps([{"update": f"haproxy={NEW}", "at": "2026-11-29T00:00:00Z", "reason": "it suffered"}])
     cases = {
         "on hold": "mkdir -p /etc/hotmend; touch /etc/hotmend/hold",
         "0 of 2 processes": "rm /etc/hotmend/hold; echo 'never_commands = [\"haproxy\"]' > /etc/hotmend/agent.toml",
         "modus": "echo 'modus = 1' > /etc/hotmend/agent.toml",
-        "": "rm /etc/hotmend/agent.toml",
+        "is in quarantine": f"rm /etc/hotmend/agent.toml; mkdir -p {state}; echo '{poison}' > {state}/quarantine.json",
+        "": f"rm {state}/quarantine.json",
     }
     for said, change in cases.items():
         machine.run(change)
@@ -135,3 +138,98 @@ def test_no_restart_is_held_back_where_memory_is_not_changed(machine: Machine) -
         machine.install(f"haproxy={OLD}")
         machine.run("systemctl restart haproxy")
         machine.settle("haproxy", 2)
+
+
+def test_it_never_keeps_apt_waiting_for_ever(machine: Machine) -> None:
+    """A hook that hangs in the middle, here at a file that never ends, is ended; apt goes on as without it."""
+    assert hook(machine, "on", "--deadline", "1")["deadline"] == 1
+    machine.run("mkdir -p /etc/hotmend; mkfifo /etc/hotmend/agent.toml")
+    pids = machine.pids("haproxy")
+    done = machine.run("apt-get install -y --only-upgrade haproxy")
+    assert "hotmend: not done within 21 s; packages restart their services as ever\n" in done.stderr
+    assert (machine.version("haproxy"), settled(machine), nothing_is_left(machine)) == (NEW, [], True)
+    assert machine.settle("haproxy", 2) != pids
+
+
+def test_apt_goes_on_without_hotmend(machine: Machine) -> None:
+    """The hook is on and the command gone, as after a removal by hand."""
+    machine.run("sed -i 's,/[^ \"]*/hotmend,/nowhere/hotmend,g' /etc/apt/apt.conf.d/99hotmend")
+    done = machine.run("apt-get install -y --only-upgrade haproxy")
+    assert "/nowhere/hotmend: not found" in done.stderr
+    assert machine.version("haproxy") == NEW
+
+
+def test_what_an_apt_that_ended_too_early_leaves_holds_nothing_back(machine: Machine) -> None:
+    """Another hook stops apt after ours; apt is killed after ours. The next run finds memory fixed, and goes on."""
+    asked = f"{POLICY} haproxy restart; echo $?"
+    pids, before = machine.pids("haproxy"), started(machine)
+    upgrade = "apt-get install -y --only-upgrade haproxy"
+    assert machine.run(f"{upgrade} -o DPkg::Pre-Install-Pkgs::=false", check=False).returncode != 0
+    assert (machine.version("haproxy"), settled(machine)) == (OLD, pids)
+    assert (machine.run(asked).stdout, hook(machine, "status")["held"]) == ("0\n", [])
+
+    script = f"""
+import os, signal, subprocess, time
+apt = subprocess.Popen("exec {upgrade} -o DPkg::Pre-Install-Pkgs::='touch /run/held; sleep 60'", shell=True)
+while not os.path.exists("/run/held"):
+    time.sleep(0.1)
+print(subprocess.run(["{POLICY}", "haproxy", "restart"]).returncode, flush=True)
+os.kill(apt.pid, signal.SIGKILL)
+apt.wait()
+print(subprocess.run(["{POLICY}", "haproxy", "restart"]).returncode, flush=True)
+"""
+    machine.run(f"cat > /tmp/killed.py <<'END'\n{script}END")
+    assert machine.run("python3 /tmp/killed.py | grep -x '[0-9]*'").stdout == "101\n0\n"
+    assert (machine.version("haproxy"), settled(machine), hook(machine, "status")["held"]) == (OLD, pids, [])
+
+    done = machine.run(upgrade)
+    assert "fixed in memory, 2 of 2 processes" in done.stderr
+    assert (machine.version("haproxy"), settled(machine), started(machine)) == (NEW, pids, before)
+    assert nothing_is_left(machine)
+
+
+NEXT_UPDATE = f"""
+set -e
+cd /tmp
+apt-get download -q haproxy={NEW}
+dpkg-deb -R haproxy_*.deb next
+sed -i 's/^Version: .*/Version: 2.6.12-1+deb12u5/' next/DEBIAN/control
+python3 - <<'END'
+import hashlib, pathlib, subprocess
+file = pathlib.Path("next/usr/sbin/haproxy")
+notes = subprocess.run(["readelf", "-n", file], capture_output=True, text=True, check=True).stdout
+build_id = bytes.fromhex(notes.split("Build ID: ")[1].split()[0])
+content = file.read_bytes()
+assert content.count(build_id) == content.count(b"No such server.\\n") == 1
+content = content.replace(build_id, bytes(byte ^ 0x55 for byte in build_id))
+file.write_bytes(content.replace(b"No such server.\\n", b"No such Server.\\n"))
+sums = pathlib.Path("next/DEBIAN/md5sums")
+rows = [line for line in sums.read_text().splitlines() if not line.endswith("  usr/sbin/haproxy")]
+rows.append(hashlib.md5(file.read_bytes()).hexdigest() + "  usr/sbin/haproxy")
+sums.write_text("\\n".join(rows) + "\\n")
+END
+dpkg-deb -b next next.deb
+"""
+"""The update after the next, as the distribution would make it: another version, another text in two functions."""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_next_update_goes_over_the_one_before(machine: Machine, *, restarted: bool) -> None:
+    """Processes that began with the old file get the second update too, compared with what they still map."""
+    machine.run(NEXT_UPDATE)
+    machine.run("apt-get install -y --only-upgrade haproxy")
+    if restarted:
+        machine.run("systemctl restart haproxy")
+    pids, before = machine.settle("haproxy", 2), started(machine)
+    with Load(machine, http(PORT, "here")) as load:
+        done = machine.run("apt-get install -y /tmp/next.deb")
+    assert load.count.fine, load.count
+    assert "hotmend: haproxy 2.6.12-1+deb12u4 -> 2.6.12-1+deb12u5: fixed in memory, 2 of 2 processes\n" in done.stderr
+    assert (machine.version("haproxy"), started(machine), machine.pids("haproxy")) == ("2.6.12-1+deb12u5", before, pids)
+    rows = [json.loads(line) for line in machine.hotmend("status", "--json").stdout.splitlines()]
+    states = [sorted((h["state"], h["old_version"], h["new_version"]) for h in row["hotpatches"]) for row in rows]
+    next_version = "2.6.12-1+deb12u5"
+    over = [("replaced", OLD, NEW), ("settled", OLD, next_version)]
+    assert states == [[("settled", NEW, next_version)] if restarted else over] * 2
+    assert machine.hotmend("apt-hook", "fixed").stdout == "haproxy.service\n"
+    assert "old code runs" not in done.stderr

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.installed import InstalledFile
-from hotmend.agent.later import UNKNOWN, missing_exports, needed_later
+from hotmend.agent.later import UNKNOWN, needed_later
 from hotmend.image.deb import ElfFile
 
 
@@ -42,8 +41,8 @@ def test_missing(tmp_path: Path, old: tuple[str, str], new: tuple[str, str], mis
         folder = tmp_path / side
         folder.mkdir()
         sides.append((built(folder, "core.so", core), built(folder, "module.so", module)))
-    assert missing_exports(*sides) == missing
+    assert needed_later(*sides) == missing
 
 
-def test_what_cannot_be_read_is_not_known(tmp_path: Path) -> None:
-    assert needed_later([InstalledFile("usr/lib/none.so", "")], tmp_path / "none.deb", tmp_path) == (UNKNOWN,)
+def test_what_cannot_be_read_is_not_known() -> None:
+    assert needed_later([ElfFile("usr/lib/none.so", b"\x7fELF")], []) == (UNKNOWN,)

@@ -47,7 +47,7 @@ def _upgrade(line: str) -> Unpacked | None:
     fields = line.split(None, _FIELDS - 1)
     if len(fields) != _FIELDS:
         raise InputError(f"apt said of a package: {line[:200]!r}")
-    package, old, _, _, direction, new, architecture, _, action = fields
+    package, old, architecture, _, direction, new, _, _, action = fields
     if direction != "<" or _NONE in (old, new) or action.startswith("**"):
         return None
     return Unpacked(Pending(package, architecture, old, new, ()), Path(action))

@@ -7,7 +7,7 @@ hotpatches are made from. Services of which every process runs the new code then
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,7 +55,12 @@ def find_holder() -> Holder | None:
 
 
 def before_dpkg(
-    upgrades: Sequence[Unpacked], holder: Holder | None, manner: Manner, places: Places, journal: Journal
+    upgrades: Sequence[Unpacked],
+    holder: Holder | None,
+    manner: Manner,
+    places: Places,
+    journal: Journal,
+    forbidden: Container[str] = (),
 ) -> Before:
     """Change memory for what dpkg is about to unpack, and hold back the restarts that are not needed any more.
 
@@ -65,13 +70,16 @@ def before_dpkg(
         manner: how processes are changed.
         places: of files.
         journal: told before each change.
+        forbidden: updates that no process gets, as PACKAGE=VERSION.
     """
     release_restarts()
     running = processes_mapping()
+    nobody = replace(manner, spared=lambda pid: True)  # noqa: ARG005 - whichever it is
     journal.begin(one.pending for one in upgrades)
     results = []
     for one in upgrades:
-        results.append(in_memory(one.pending, one.file, running, manner, journal.applying))
+        own = nobody if str(one.pending) in forbidden else manner
+        results.append(in_memory(one.pending, one.file, running, own, journal.applying))
         journal.done(results[-1])
     journal.end()
     touched = tuple(result for result in results if result.memory is not Memory.NOT_RUNNING)

@@ -43,7 +43,7 @@ def read_installed(package: str, files: Iterable[InstalledFile], root: Path = Pa
     """Return a package as it is installed; it has no changelog, and no size of its own.
 
     Args:
-        package: its name.
+        package: its name, with `:ARCHITECTURE` where there may be several.
         files: its programs and libraries, from `elf_files`.
         root: where the machine's files are.
 
@@ -51,7 +51,7 @@ def read_installed(package: str, files: Iterable[InstalledFile], root: Path = Pa
         InputError: it is not installed, or one of its programs is not what the package holds.
     """
     name, source, version, architecture = dpkg_query("--show", f"--showformat={_FORMAT}", package).split()[:4]
-    read = sorted((_read(root, file, package) for file in files), key=lambda f: f.path)
+    read = sorted((_read(root, file, name) for file in files), key=lambda f: f.path)
     return Deb(name, source, version, architecture, tuple(read), "", 0)
 
 

@@ -7,40 +7,27 @@ does not help there: the dynamic linker binds by the symbol tables that the proc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from hotmend.agent.installed import InstalledFile
-from hotmend.image.deb import ElfFile, read_deb
+from hotmend.image.deb import ElfFile
 from hotmend.image.elf import read_image
 from hotmend.model.errors import HotmendError
 
 UNKNOWN = "(not known)"
 
 
-def needed_later(installed: Iterable[InstalledFile], file: Path, root: Path = Path("/")) -> tuple[str, ...]:
-    """Return the symbols that files of an update import, and that its other files export while no installed one does.
-
-    Args:
-        installed: programs and libraries of the installed package.
-        file: the update's .deb.
-        root: where the machine's files are.
+def needed_later(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, ...]:
+    """Return the names of symbols that a new file imports and another one exports, while no old file does.
 
     Returns:
-        Names, sorted; `UNKNOWN` alone where a file cannot be read.
+        Names, sorted; `UNKNOWN` alone where a file cannot be looked at.
     """
     try:
-        before = [ElfFile(one.path, (root / one.path).read_bytes()) for one in installed]
-        return missing_exports(before, read_deb(file).elf_files)
-    except (HotmendError, OSError):
+        return _missing_exports(old, new)
+    except HotmendError:
         return (UNKNOWN,)
 
 
-def missing_exports(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, ...]:
-    """Return the names of symbols that a new file imports and another one exports, while no old file does.
-
-    Raises:
-        InputError: a file is damaged, or cannot be looked at.
-    """
+def _missing_exports(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, ...]:
     exported_before = {symbol for file in old for symbol in _dynamic(file)[0]}
     read = [_dynamic(file) for file in new]
     exported_now = {symbol for exports, _ in read for symbol in exports}

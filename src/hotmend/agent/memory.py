@@ -1,4 +1,4 @@
-"""An update brought into running processes. `prepared` makes the hotpatches on the spot; a channel has them ready.
+"""An update brought into running processes. `compared` makes the hotpatches on the spot; a channel has them ready.
 
 What cannot be changed keeps its old code until it is restarted, and is named. Processes of spared units are left alone.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from hotmend.agent.earlier import Earlier, find_earlier, read_earlier
 from hotmend.agent.installed import InstalledFile, elf_files, read_installed
 from hotmend.agent.later import needed_later
 from hotmend.agent.pending import Pending
@@ -179,21 +180,69 @@ def in_memory(
     nothing = PackageResult(one, None, "", (), (), Memory.NOT_RUNNING)
     if file is None:
         return nothing
-    mapping: tuple[ProcessImages, ...] = ()
     try:
-        files = elf_files(one.package)
-        mapping = mapping_of(running, {file_build_id(Path("/", f.path)) for f in files})
-        if not mapping:
-            return nothing
-        update = compared(one, files, file, manner.build, manner.step)
+        files = elf_files(one.installed_name)
+        groups = grouped(running, files)
     except HotmendError as error:
-        text = f"{error}; {error.hint}" if error.hint else str(error)
-        memory = Memory.OLD if mapping else Memory.UNKNOWN
-        return replace(nothing, error=text, still_old=all_old(mapping), memory=memory)
-    ready = prepared(update, files, file)
+        return replace(nothing, error=_told(error), memory=Memory.UNKNOWN)
+    parts = [_one_group(one, files, file, group, manner, announce) for group in groups]
+    return _together(parts) if parts else nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Processes that have one and the same old side; `earlier` where that is not what is installed."""
+
+    mapping: tuple[ProcessImages, ...]
+    earlier: Earlier | None = None
+
+
+def grouped(running: Sequence[ProcessImages], files: Sequence[InstalledFile]) -> tuple[Group, ...]:
+    """Return the processes that run code of a package, those first that run what is installed."""
+    installed = {file_build_id(Path("/", file.path)) for file in files}
+    earlier = find_earlier(running, files, installed)
+    apart = {process.pid for group in earlier for process in group.processes}
+    mapping = mapping_of((process for process in running if process.pid not in apart), installed)
+    groups = tuple(Group(one.processes, one) for one in earlier)
+    return (Group(mapping), *groups) if mapping else groups
+
+
+def _one_group(
+    one: Pending,
+    files: Sequence[InstalledFile],
+    file: Path,
+    group: Group,
+    manner: Manner,
+    announce: Callable[[Pending, Update, Prepared], None],
+) -> PackageResult:
+    try:
+        update, ready = compared(one, files, file, manner.build, manner.step, group.earlier)
+    except HotmendError as error:
+        return PackageResult(one, None, _told(error), (), all_old(group.mapping), Memory.OLD)
     announce(one, update, ready)
-    changed = change(ready, mapping, manner)
+    changed = change(ready, group.mapping, manner)
     return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory, changed.needed_later)
+
+
+def _told(error: HotmendError) -> str:
+    return f"{error}; {error.hint}" if error.hint else str(error)
+
+
+def _together(parts: Sequence[PackageResult]) -> PackageResult:
+    """Return one result for all groups of one package."""
+    if len(parts) == 1:
+        return parts[0]
+    seen = {part.memory for part in parts} - {Memory.SAME_CODE}
+    memory = Memory.PARTLY if len(seen) > 1 else next(iter(seen), Memory.SAME_CODE)
+    return PackageResult(
+        parts[0].pending,
+        next((part.update for part in parts if part.update is not None), None),
+        "; ".join(dict.fromkeys(part.error for part in parts if part.error)),
+        tuple(result for part in parts for result in part.results),
+        tuple(old for part in parts for old in part.still_old),
+        memory,
+        tuple(sorted({name for part in parts for name in part.needed_later})),
+    )
 
 
 def compared(
@@ -202,8 +251,9 @@ def compared(
     file: Path,
     options: BuildOptions,
     progress: Progress = lambda step, done, total: None,  # noqa: ARG005 - nobody listens unless somebody says so
-) -> Update:
-    """Compare a package as it is installed with the update that waits.
+    earlier: Earlier | None = None,
+) -> tuple[Update, Prepared]:
+    """Compare a package as it is installed, or as earlier processes have it, with the update that waits.
 
     Args:
         one: what is waiting.
@@ -211,31 +261,32 @@ def compared(
         file: the update's .deb.
         options: what is accepted and asked for.
         progress: called before each step.
+        earlier: processes that map earlier builds, if it is for them.
+
+    Returns:
+        The comparison, and what it allows.
 
     Raises:
         HotmendError: it cannot be done, or is none of what was waiting.
     """
     progress("reading", 0, 1)
-    old = read_installed(one.package, files)
+    old = read_installed(one.installed_name, files)
     if old.version != one.old_version:
         raise InputError(f"{one.package} {old.version} is installed, not {one.old_version}", "run it again")
-    return build_packages(old, read_deb(file), progress, options)
+    if earlier is not None:
+        old = read_earlier(old, earlier)
+    new = read_deb(file)
+    update = build_packages(old, new, progress, options)
+    missing = needed_later(old.elf_files, new.elf_files) if update.hotpatches else ()
+    return update, Prepared(update.hotpatches, _covered(update), missing)
 
 
-def prepared(update: Update, installed: Iterable[InstalledFile], file: Path) -> Prepared:
-    """Return what a comparison allows.
-
-    Args:
-        update: the comparison.
-        installed: what was compared, from `elf_files`.
-        file: the update's .deb.
-    """
-    covered = {
+def _covered(update: Update) -> dict[BuildId, Coverage]:
+    return {
         o.old_build_id: Coverage.NONE if o.hotpatch is None else Coverage.PART if o.left else Coverage.WHOLE
         for o in update.outcomes
         if o.verdict is not Verdict.NO_CHANGE
     }
-    return Prepared(update.hotpatches, covered, needed_later(installed, file) if update.hotpatches else ())
 
 
 def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) -> Changed:

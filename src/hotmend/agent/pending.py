@@ -48,6 +48,11 @@ class Pending:
         """Whether it holds a kernel, which runs from the next boot on."""
         return KERNEL.fullmatch(self.package) is not None
 
+    @property
+    def installed_name(self) -> str:
+        """What dpkg calls it, also where it is installed for several architectures."""
+        return f"{self.package}:{self.architecture}"
+
     def __str__(self) -> str:
         """Return it as apt takes it."""
         return f"{self.package}={self.new_version}"

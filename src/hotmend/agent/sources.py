@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.disk import download_only, fetch
 from hotmend.agent.installed import InstalledFile, elf_files
-from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of, prepared
+from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of
 from hotmend.agent.paths import Places
 from hotmend.agent.pending import Pending, pending_updates
 from hotmend.diff.options import Options as BuildOptions
@@ -126,7 +126,7 @@ class AptSource:
         """Return apt's waiting updates."""
         found = pending_updates(self._packages)
         for one in found:
-            self._files[one.package] = elf_files(one.package) if one.old_version else ()
+            self._files[one.package] = elf_files(one.installed_name) if one.old_version else ()
         return tuple(Offer(str(one), one.package, one.new_version, "", self._builds(one.package), one) for one in found)
 
     def _builds(self, package: str) -> frozenset[BuildId]:
@@ -153,9 +153,9 @@ class AptSource:
         file = self._downloads.get(offer.package)
         if offer.pending is None or file is None:
             return Ready(Prepared((), {}), ())
-        update = compared(offer.pending, self._files[offer.package], file, self._options)
+        update, ready = compared(offer.pending, self._files[offer.package], file, self._options)
         reasons = dict.fromkeys(reason for outcome in update.refused for reason in outcome.reasons)
-        return Ready(prepared(update, self._files[offer.package], file), update.cves, tuple(reasons))
+        return Ready(ready, update.cves, tuple(reasons))
 
 
 class ChannelUpdates:

@@ -205,6 +205,7 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import Machine, alone
     from hotmend.agent.paths import Places
+    from hotmend.agent.quarantine import read_quarantine
     from hotmend.agent.recovery import recover
 
     places = Places()
@@ -218,7 +219,11 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     manner = replace(machine.manner(), until=until)
     with alone(places):
         recover(machine)
-        _say_before(before_dpkg(upgrades, holder, manner, places, Journal(machine, "apt")))
+        forbidden = {entry.update for entry in read_quarantine(places.quarantine)}
+        for one in upgrades:
+            if str(one.pending) in forbidden:
+                _say(f"{one.pending} is in quarantine: no process gets it")
+        _say_before(before_dpkg(upgrades, holder, manner, places, Journal(machine, "apt"), forbidden))
 
 
 def _say_before(done: Before) -> None:

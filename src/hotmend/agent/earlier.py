@@ -1,0 +1,130 @@
+"""Processes that began before the last update: what they map is no longer on the disk, and is read from themselves.
+
+They may run the last update's code by a hotpatch, and the next one waits. What it has to be compared with is the build
+that they began with. The kernel keeps its file for as long as somebody maps it (`/proc/PID/map_files`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hotmend.agent.installed import InstalledFile
+from hotmend.image.deb import Deb, ElfFile
+from hotmend.linux import procfs
+from hotmend.linux.process import MappedImage, ProcessImages, file_build_id, root_for_paths
+from hotmend.live.registry import process_status
+from hotmend.model.addresses import BuildId
+from hotmend.model.errors import HotmendError, InputError
+
+_FILE_BYTES_MAX = 1 << 30
+_VERSION_TAIL = re.compile(r"(\.so\.\d+)(?:\.\d+)+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Processes that map the same earlier builds of a package's files.
+
+    Attributes:
+        builds: path as the package has it -> build-id that is mapped.
+        processes: with just the images that are the package's, at whichever build.
+    """
+
+    builds: Mapping[str, BuildId]
+    processes: tuple[ProcessImages, ...]
+
+
+def find_earlier(
+    running: Iterable[ProcessImages], files: Iterable[InstalledFile], installed: Container[BuildId | None]
+) -> tuple[Earlier, ...]:
+    """Return the processes that map an earlier build of one of a package's files, by what they map.
+
+    An image is an earlier build where the file that stands at its place now, as the process sees it, is an installed
+    one: what a container maps of its own files is none.
+
+    Args:
+        running: processes and all that they map.
+        files: of the package.
+        installed: their build-ids.
+    """
+    by_name = {_name(Path("/", file.path)): file.path for file in files}
+    bases = {name.rpartition("/")[2] for name in by_name}
+    groups: dict[tuple[tuple[str, BuildId], ...], list[ProcessImages]] = {}
+    for process in running:
+        own, builds = [], {}
+        for image in process.images:
+            if image.build_id and image.build_id in installed:
+                own.append(image)
+            elif image.build_id and _base(image.path) in bases:
+                path = by_name.get(_name(Path(image.path)), "")
+                if path and _stands_now(image) in installed:
+                    own.append(image)
+                    builds[path] = image.build_id
+        if builds:
+            groups.setdefault(tuple(sorted(builds.items())), []).append(replace(process, images=tuple(own)))
+    return tuple(Earlier(dict(builds), tuple(processes)) for builds, processes in groups.items())
+
+
+def read_earlier(old: Deb, group: Earlier) -> Deb:
+    """Return a package as those processes have it: as it is installed, with the earlier builds in their places.
+
+    Args:
+        old: as it is installed.
+        group: of processes.
+
+    Raises:
+        InputError: a file can no longer be read, or is not what memory says.
+    """
+    files = tuple(_file(file, group) if file.path in group.builds else file for file in old.elf_files)
+    return replace(old, version=_version(group) or old.version, elf_files=files)
+
+
+def _version(group: Earlier) -> str:
+    """Return the version that the processes began with, as a hotpatch of theirs has it; "" where none says so."""
+    for process in group.processes:
+        with contextlib.suppress(HotmendError):
+            for applied in process_status(process.pid):
+                if applied.old_build_id in group.builds.values() and applied.versions[0]:
+                    return applied.versions[0]
+    return ""
+
+
+def _file(file: ElfFile, group: Earlier) -> ElfFile:
+    """Return a file as the processes map it."""
+    wanted = group.builds[file.path]
+    for process in group.processes:
+        try:
+            image = next(image for image in process.images if image.build_id == wanted)
+            mapped = procfs.find_mapping(procfs.read_maps(process.pid), image.start)
+        except HotmendError:
+            continue  # it has ended; another one maps it as well
+        if mapped is None:
+            continue
+        path = Path(f"/proc/{process.pid}/map_files/{mapped.start:x}-{mapped.end:x}")
+        try:
+            with path.open("rb") as stream:
+                content = stream.read(_FILE_BYTES_MAX + 1)
+            if len(content) <= _FILE_BYTES_MAX and file_build_id(path) == wanted:
+                return ElfFile(file.path, content)
+        except OSError:
+            continue
+    raise InputError(f"/{file.path}: the earlier build {wanted[:12]} that runs cannot be read", "restart its processes")
+
+
+def _stands_now(image: MappedImage) -> BuildId | None:
+    """Return the build of the file that has an image's name now; a library's name may have changed with its version."""
+    if image.disk_build_id is not None or not _VERSION_TAIL.search(image.path):
+        return image.disk_build_id
+    return file_build_id(root_for_paths(image.pid) / _VERSION_TAIL.sub(r"\1", image.path).removeprefix("/"))
+
+
+def _name(path: Path) -> str:
+    """Return where a file is, without links among its folders and without what changes with a library's version."""
+    return f"{path.parent.resolve()}/{_base(path.name)}"
+
+
+def _base(path: str) -> str:
+    return _VERSION_TAIL.sub(r"\1", path.rpartition("/")[2])

@@ -1,0 +1,179 @@
+"""What administrators and logrotate do afterwards: new files are loaded beside patched old code; all answers are right.
+
+Where a package would restart its service (a part was changed, not all), the machine's own policy keeps it from that
+here: old processes with new files are what these tests are about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.load import Load, http, redis, ssh
+from tests.agent.machine import Machine
+
+HAPROXY_PORT, NGINX_PORT, APACHE_PORT, SSH_PORT, POSTGRES_PORT, REDIS_PORT = range(18461, 18467)
+HAPROXY = f"""
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend all
+    bind 127.0.0.1:{HAPROXY_PORT}
+    http-request return status 200 content-type text/plain string "here"
+"""
+NOTHING_IS_RESTARTED = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "machine", systemd=True) as begun:
+        yield begun
+
+
+def main_pid(machine: Machine, unit: str) -> int:
+    return int(machine.run(f"systemctl show --value -p MainPID {unit}").stdout)
+
+
+def settled(machine: Machine, image: str = "") -> list[int]:
+    """Return the processes in which the hotpatch of an image, or of any, is settled."""
+    done = machine.hotmend("status", "--json")
+    print(done.stdout[:3000], done.stderr, machine.run("ps -eo pid,ppid,args | grep -E 'nginx|redis'").stdout)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [
+        row["pid"] for row in rows if any(h["name"] == image and h["state"] == "settled" for h in row["hotpatches"])
+    ]
+
+
+def exchange(machine: Machine, *packages: str) -> None:
+    """Change memory as far as it goes, and then the files; nothing is restarted."""
+    machine.run(NOTHING_IS_RESTARTED)
+    machine.hotmend("upgrade", "--memory-only", "--partial", *packages)
+    machine.run(f"HOTMEND_APT_HOOK=off apt-get install -q -y --only-upgrade {' '.join(packages)}")
+    machine.run("rm /usr/sbin/policy-rc.d")
+
+
+def fresh(machine: Machine, command: str) -> bool:
+    """Whether all processes of that name run the file that is on the disk now."""
+    links = machine.run(f"for pid in $(pidof {command}); do readlink /proc/$pid/exe; done").stdout.split("\n")
+    return bool(links[:-1]) and not any("deleted" in link for link in links)
+
+
+def test_haproxy_reload_re_executes_the_main_process(machine: Machine) -> None:
+    """The whole of it fixed and held back: `systemctl reload`, by which its new file takes over the sockets."""
+    machine.install("haproxy=2.6.12-1+deb12u3")
+    machine.run(f"cat > /etc/haproxy/haproxy.cfg <<'END'\n{HAPROXY}END")
+    machine.run("systemctl restart haproxy")
+    machine.settle("haproxy", 2)
+    assert machine.hotmend("upgrade", "haproxy").returncode == 0
+    main = main_pid(machine, "haproxy")
+    assert len(settled(machine, "haproxy")) == 2
+    with Load(machine, http(HAPROXY_PORT, "here")) as load:
+        for _ in range(3):
+            machine.run("systemctl reload haproxy; sleep 1")
+    assert load.count.fine, load.count
+    assert (main_pid(machine, "haproxy"), fresh(machine, "haproxy"), settled(machine, "haproxy")) == (main, True, [])
+    machine.run("systemctl restart haproxy")
+    assert main_pid(machine, "haproxy") != main
+
+
+def test_redis_saves_and_rewrites_in_children_and_is_restarted(machine: Machine) -> None:
+    old = "5:7.0.15-1~deb12u7"
+    machine.install(f"redis-server={old}", f"redis-tools={old}")
+    machine.run(f"sed -i 's/^port .*/port {REDIS_PORT}/' /etc/redis/redis.conf; systemctl restart redis-server")
+    assert machine.hotmend("upgrade", "redis-server", "redis-tools").returncode == 0
+    main = main_pid(machine, "redis-server")
+    assert settled(machine) == [main]
+    client = f"redis-cli -p {REDIS_PORT}"
+    with Load(machine, redis(REDIS_PORT)) as load:
+        machine.run(f"{client} set kept value; {client} bgrewriteaof; sleep 1; {client} bgsave; sleep 1")
+        machine.run("logrotate -f /etc/logrotate.d/redis-server")
+    assert load.count.fine, load.count
+    assert main_pid(machine, "redis-server") == main
+    machine.run("systemctl restart redis-server")
+    assert main_pid(machine, "redis-server") != main
+    assert machine.run(f"for i in 1 2 3; do {client} get kept && break; sleep 1; done").stdout == "value\n"
+
+
+def test_nginx_reload_logrotate_and_binary_upgrade(machine: Machine) -> None:
+    old = "1.22.1-9+deb12u9"
+    machine.install(f"nginx={old}", f"nginx-common={old}", "logrotate")
+    listen = f"-e '/\\[::\\]/d' -e 's/listen 80 default_server/listen 127.0.0.1:{NGINX_PORT}/'"
+    machine.run(f"sed -i {listen} /etc/nginx/sites-enabled/default; systemctl restart nginx")
+    main = main_pid(machine, "nginx")
+    exchange(machine, "nginx", "nginx-common")
+    assert main in settled(machine, "nginx")
+    with Load(machine, http(NGINX_PORT, "Welcome to nginx")) as load:
+        machine.run("nginx -s reload; sleep 1; nginx -s reload; sleep 1")
+        assert set(settled(machine, "nginx")) == set(machine.pids("nginx"))
+        machine.run("logrotate -f /etc/logrotate.d/nginx")
+        assert machine.run("cat /var/log/nginx/access.log.1 | wc -l").stdout != "0\n"
+        assert main_pid(machine, "nginx") == main
+        machine.run("/etc/init.d/nginx upgrade; sleep 2")
+    assert load.count.fine, load.count
+    assert (fresh(machine, "nginx"), settled(machine, "nginx")) == (True, [])
+    assert main_pid(machine, "nginx") not in (0, main)
+    assert machine.run("cat /var/log/nginx/access.log | wc -l").stdout != "0\n"
+
+
+def test_apache_graceful_loads_its_modules_anew(machine: Machine) -> None:
+    """Modules that are patched are closed, and new files opened in their places, beside the patched main program."""
+    old = "2.4.68-1~deb12u1"
+    packages = ("apache2", "apache2-bin", "apache2-data", "apache2-utils")
+    machine.install(*(f"{package}={old}" for package in packages), "logrotate")
+    machine.run(
+        f"sed -i 's/^Listen 80/Listen 127.0.0.1:{APACHE_PORT}/' /etc/apache2/ports.conf; systemctl restart apache2"
+    )
+    main = main_pid(machine, "apache2")
+    exchange(machine, *packages)
+    assert main in settled(machine, "apache2")
+    modules = set(machine.run(f"grep -o '/usr/lib/apache2/modules/.*' /proc/{main}/maps | sort -u").stdout.split("\n"))
+    assert any("deleted" in module for module in modules)
+    with Load(machine, http(APACHE_PORT, "Apache2")) as load:
+        machine.run("apachectl graceful; sleep 2; apachectl graceful; sleep 2")
+        machine.run("logrotate -f /etc/logrotate.d/apache2; sleep 2")
+    assert load.count.fine, load.count
+    assert main_pid(machine, "apache2") == main
+    assert set(settled(machine, "apache2")) == set(machine.pids("apache2"))
+    modules = set(machine.run(f"grep -o '/usr/lib/apache2/modules/.*' /proc/{main}/maps | sort -u").stdout.split("\n"))
+    assert not any("deleted" in module for module in modules)
+    assert "[core:alert]" not in machine.run("cat /var/log/apache2/error.log*").stdout
+    machine.run("systemctl restart apache2")
+    assert fresh(machine, "apache2")
+
+
+def test_sshd_executes_its_new_file_for_each_connection(machine: Machine) -> None:
+    """The listening process is patched; who logs in talks to the new file; SIGHUP has the listener execute it too."""
+    old = "1:9.2p1-2+deb12u9"
+    packages = ("openssh-server", "openssh-client", "openssh-sftp-server")
+    machine.install(*(f"{package}={old}" for package in packages))
+    machine.run(f"echo 'Port {SSH_PORT}' > /etc/ssh/sshd_config.d/port.conf; rm -f /run/nologin; mkdir -p /root/.ssh")
+    machine.run(
+        "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/test; cat /root/.ssh/test.pub >> /root/.ssh/authorized_keys"
+    )
+    machine.run("chmod 600 /root/.ssh/authorized_keys; systemctl restart ssh")
+    main = main_pid(machine, "ssh")
+    with Load(machine, ssh(SSH_PORT)) as load:
+        exchange(machine, *packages)
+        assert settled(machine, "sshd") == [main]
+        machine.run("sleep 2; systemctl reload ssh; sleep 2")
+    assert load.count.fine, load.count
+    assert (main_pid(machine, "ssh"), settled(machine, "sshd"), fresh(machine, "sshd")) == (main, [], True)
+
+
+def test_postgres_cannot_load_what_needs_new_exports(machine: Machine) -> None:
+    """Known, and why such a restart is never held back: procedures fail in old processes beside the new files."""
+    machine.run(f"sed -i 's/^port = .*/port = {POSTGRES_PORT}/' /etc/postgresql/15/main/postgresql.conf")
+    machine.run("systemctl start postgresql")
+    ask = f"su postgres -c \"psql -p {POSTGRES_PORT} -Atc 'do language plpgsql \\$\\$ begin perform 1; end \\$\\$'\""
+    machine.run(f"for i in $(seq 50); do {ask} 2>/dev/null && exit; sleep 0.2; done; exit 1")
+    packages = ("postgresql-15", "postgresql-client-15")
+    exchange(machine, *packages)
+    assert main_pid(machine, "postgresql@15-main") in settled(machine, "postgres")
+    assert "undefined symbol: heap_datum_update_type" in machine.run(ask, check=False).stderr
+    machine.run("systemctl reload postgresql; systemctl restart postgresql")
+    assert machine.run(f"for i in $(seq 50); do {ask} 2>/dev/null && exit; sleep 0.2; done; exit 1").stdout == "DO\n"
