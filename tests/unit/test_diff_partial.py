@@ -266,3 +266,38 @@ def test_who_owes_something_to_a_function_that_stays_old_stays_old(body: str) ->
     outcome = compare(_build(source), _build("#define NEW\n" + source), options=Options(partial=True))
     assert _names(outcome) == {"alone"}
     assert {"get", "put"} <= _left(outcome)
+
+
+_POINTED = """
+#include <stdlib.h>
+#define KEEP __attribute__((noipa))
+struct session {{ {member} long state, limit, count; }};
+typedef long operation({argument} long x, struct session *s);
+struct session *begin(void) {{ struct session *s = malloc(sizeof *s); s->state = 1; return s; }}
+static KEEP long twice({argument} long x, struct session *s) {{ {check} return x * 2 + (s != 0); }}
+static KEEP long thrice({argument} long x, struct session *s) {{ {check} return x * 3 + (s == 0); }}
+operation *const operations[] = {{ twice, thrice }};
+KEEP long run(struct session *s, long n, long x) {{ return operations[n]({hand_over} x, s) + s->count; }}
+KEEP long given(operation *f, long x) {{ return f({hand_over} x, 0) {given}; }}
+KEEP long alone(long x) {{ return x {alone}; }}
+"""
+_POINTED_OLD = {"member": "", "argument": "", "check": "", "hand_over": "", "given": "", "alone": "* 7"}
+_POINTED_NEW = _GROWN | {"argument": "long end,", "check": "if (x > end) return 0;", "hand_over": "9,", "alone": "* 8"}
+
+
+@pytest.mark.parametrize("new", [_POINTED_NEW, _POINTED_NEW | {"given": "+ 5"}])
+def test_functions_called_by_pointers_that_read_more_stay_old_with_who_may_call_them(new: dict[str, str]) -> None:
+    """As the operations of a log line in nginx, which came to be handed the end of the buffer."""
+    sides = [_build(_POINTED.format(**_POINTED_OLD | values)) for values in ({}, new)]
+    outcome = compare(*sides, options=Options(partial=True))
+    assert _names(outcome) == {"alone"}
+    assert {"run", "given", "begin"} <= _left(outcome)
+    assert any("called by pointers" in reason.sentence for reason in outcome.reasons)
+
+
+def test_functions_called_by_pointers_that_read_no_more_go_in() -> None:
+    new = _GROWN | {"check": "x = ~x;", "alone": "* 8"}
+    sides = [_build(_POINTED.format(**_POINTED_OLD | values)) for values in ({}, new)]
+    outcome = compare(*sides, options=Options(partial=True))
+    assert len(_names(outcome)) == 3
+    assert not any("called by pointers" in reason.sentence for reason in outcome.reasons)

@@ -14,8 +14,9 @@ from hotmend.agent.alerts import Alert, AlertCode
 from hotmend.agent.code_state import CodeState, Patch, RunningImage
 from hotmend.agent.kernel import Boot, read_boot, reboot_reasons
 from hotmend.agent.owners import Owner, OwnerKind, owner_in
-from hotmend.linux.census import Census, SeenProcess, take_census
+from hotmend.linux.census import Census, SeenImage, SeenProcess, take_census
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import file_build_id, root_for_paths
 from hotmend.live.gate import find_shadows_at
 from hotmend.live.machine import State
 from hotmend.live.registry import AppliedHotpatch, describe_shadows
@@ -203,14 +204,25 @@ def take_assessment(waiting: Sequence[str] = (), now: datetime | None = None) ->
 def _running(process: SeenProcess) -> RunningProcess:
     """Add what hotmend placed in a process."""
     applied = _applied(process)
-    patches = {(hotpatch.old_build_id, hotpatch.bias): _patch(hotpatch) for hotpatch in applied if hotpatch.active}
-    images = tuple(
-        RunningImage(i.path, i.build_id, i.deleted, i.disk_path, i.disk_build_id, patches.get((i.build_id, i.bias)))
-        for i in process.images
-    )
+    known = {(hotpatch.old_build_id, hotpatch.bias): hotpatch for hotpatch in applied}
+    known |= {(hotpatch.old_build_id, hotpatch.bias): hotpatch for hotpatch in applied if hotpatch.active}
+    images = tuple(_image(process.pid, image, known.get((image.build_id, image.bias))) for image in process.images)
     owner = owner_in(process.cgroup, contained=not process.namespaces[0])
     unsettled = tuple(hotpatch.id for hotpatch in applied if hotpatch.state in _UNSETTLED)
     return RunningProcess(process.pid, process.comm, process.start_time_ticks, owner, images, unsettled)
+
+
+def _image(pid: int, seen: SeenImage, hotpatch: AppliedHotpatch | None) -> RunningImage:
+    """Return an image with the hotpatch that is active on it.
+
+    A file that was mounted by itself (`ExecPaths=`) loses its path when it is replaced; a hotpatch knows which it was.
+    """
+    disk_path, disk_build_id = seen.disk_path, seen.disk_build_id
+    if hotpatch is not None and seen.deleted and disk_build_id is None:
+        disk_path = f"/{hotpatch.path}"
+        disk_build_id = file_build_id(root_for_paths(pid) / hotpatch.path)
+    patch = _patch(hotpatch) if hotpatch is not None and hotpatch.active else None
+    return RunningImage(seen.path, seen.build_id, seen.deleted, disk_path, disk_build_id, patch)
 
 
 def _applied(process: SeenProcess) -> list[AppliedHotpatch]:

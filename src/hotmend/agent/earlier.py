@@ -58,9 +58,9 @@ def find_earlier(
         for image in process.images:
             if image.build_id and image.build_id in installed:
                 own.append(image)
-            elif image.build_id and _base(image.path) in bases:
-                path = by_name.get(_name(Path(image.path)), "")
-                if path and _stands_now(image) in installed:
+            elif image.build_id and (place := _place(image, bases)):
+                path = by_name.get(_name(Path(place)), "")
+                if path and _stands_now(image, place) in installed:
                     own.append(image)
                     builds[path] = image.build_id
         if builds:
@@ -114,11 +114,29 @@ def _file(file: ElfFile, group: Earlier) -> ElfFile:
     raise InputError(f"/{file.path}: the earlier build {wanted[:12]} that runs cannot be read", "restart its processes")
 
 
-def _stands_now(image: MappedImage) -> BuildId | None:
-    """Return the build of the file that has an image's name now; a library's name may have changed with its version."""
-    if image.disk_build_id is not None or not _VERSION_TAIL.search(image.path):
+def _place(image: MappedImage, bases: Container[str]) -> str:
+    """Return the path of an image whose file's name is one of `bases`; "" where it has another.
+
+    A file that was mounted by itself (`ExecPaths=`) loses its path when it is replaced; a hotpatch knows which it was.
+    """
+    if _base(image.path) in bases:
+        return image.path
+    if not image.deleted or image.path != "/":
+        return ""
+    with contextlib.suppress(HotmendError):
+        for applied in process_status(image.pid):
+            if applied.old_build_id == image.build_id and _base(applied.path) in bases:
+                return f"/{applied.path}"
+    return ""
+
+
+def _stands_now(image: MappedImage, place: str) -> BuildId | None:
+    """Return the build of the file that stands at a place now; a library's name may have changed with its version."""
+    if image.disk_build_id is not None:
         return image.disk_build_id
-    return file_build_id(root_for_paths(image.pid) / _VERSION_TAIL.sub(r"\1", image.path).removeprefix("/"))
+    root = root_for_paths(image.pid)
+    found = file_build_id(root / place.removeprefix("/"))
+    return file_build_id(root / _VERSION_TAIL.sub(r"\1", place).removeprefix("/")) if found is None else found
 
 
 def _name(path: Path) -> str:

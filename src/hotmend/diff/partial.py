@@ -17,6 +17,7 @@ from hotmend.diff.doubts import judge_doubts
 from hotmend.diff.finding import Finding
 from hotmend.diff.groups import group
 from hotmend.diff.rules.changes import Changes
+from hotmend.diff.rules.interface import judge_pointed
 
 _ROUNDS_MAX = 200
 
@@ -49,7 +50,7 @@ def attempt_part(
     for j in full.selection.shadow:
         members[groups.root(j)].add(j)
     left: frozenset[int] = frozenset()
-    causes = [f for f in findings if f.refuses]
+    causes = [f for f in findings if f.refuses] + judge_pointed(contents, aligned, full.selection.shadow)
     causes = causes + judge_doubts(contents, aligned, groups, full.selection.shadow, causes)
     refusals = causes
     for _ in range(_ROUNDS_MAX):
