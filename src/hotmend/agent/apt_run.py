@@ -6,6 +6,7 @@ hotpatches are made from. Services of which every process runs the new code then
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,8 @@ def before_dpkg(
         forbidden: updates that no process gets, as PACKAGE=VERSION.
     """
     release_restarts()
-    running = processes_mapping()
+    ours = _ours(holder)
+    running = [process for process in processes_mapping() if process.pid not in ours]
     nobody = replace(manner, spared=lambda pid: True)  # noqa: ARG005 - whichever it is
     journal.begin(one.pending for one in upgrades)
     results = []
@@ -89,6 +91,18 @@ def before_dpkg(
     return Before(touched, () if not_held else held, not_held)
 
 
+def _ours(holder: Holder | None) -> set[int]:
+    """Return the processes that end with this run: of the hook, and of apt, which forks for some of its hooks."""
+    ours = {os.getpid(), os.getppid()}
+    with contextlib.suppress(HotmendError):
+        pid = holder.pid if holder is not None else 0
+        name = procfs.read_stat(pid).comm
+        while pid > _FIRST_PID and (stat := procfs.read_stat(pid)).comm == name:
+            ours.add(pid)
+            pid = stat.ppid
+    return ours
+
+
 def _hold(services: Sequence[str], holder: Holder | None) -> str:
     """Hold back restarts; return why that cannot be, or ""."""
     if not services:
@@ -102,10 +116,16 @@ def _hold(services: Sequence[str], holder: Holder | None) -> str:
     return ""
 
 
-def after_dpkg(places: Places) -> tuple[Due, ...]:
-    """Hold nothing back any longer, and return whose processes run older code than the disk holds."""
+def after_dpkg(holder: Holder | None, places: Places) -> tuple[Due, ...]:
+    """Hold nothing back any longer, and return whose processes run older code than the disk holds.
+
+    Args:
+        holder: the process of apt, which ends with this run, as those of the hook do.
+        places: of files.
+    """
     release_restarts()
-    return restarts_due(_processes(places))
+    ours = _ours(holder)
+    return restarts_due(process for process in _processes(places) if process.pid not in ours)
 
 
 def units_fixed(places: Places) -> tuple[str, ...]:

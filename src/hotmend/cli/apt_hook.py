@@ -105,7 +105,10 @@ def before_command(deadline: int, audit: Path) -> int:
 def after_command(deadline: int) -> int:
     """Hold nothing back any longer, and name what still runs old code (for apt)."""
     if not _is_off():
-        _within(deadline, _after)
+        from hotmend.agent.apt_run import find_holder
+
+        holder = find_holder()
+        _within(deadline, lambda: _after(holder))
     return ExitCode.DONE
 
 
@@ -251,12 +254,12 @@ def _outcome(package: PackageResult) -> str:
     return f"{text}: {why}" if why else text
 
 
-def _after() -> None:
+def _after(holder: Holder | None) -> None:
     from hotmend.agent.apt_run import after_dpkg
     from hotmend.agent.assessment import owner_text
     from hotmend.agent.paths import Places
 
-    due = after_dpkg(Places())
+    due = after_dpkg(holder, Places())
     if units := [one.owner.unit for one in due if one.owner.unit]:
         _say(f"old code runs until these are restarted: {', '.join(units)}")
     if others := [owner_text(one.owner, one.processes[:_NAMED_MAX]) for one in due if not one.owner.unit]:
