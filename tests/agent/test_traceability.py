@@ -110,7 +110,16 @@ def _rows(machine: Machine) -> Iterator[Row]:
     due = [each for each in found if "redis" in json.dumps(each)]
     yield _row("S6", "Restarts of the service that are still due", "restarts", str(len(due)), code)
     configure(machine, CONFIGURATION.replace("MODE", "automatic"))
-    yield _turn(machine, "S42", "Assessed on demand: never offered again once verified in memory")
+    yield _turn(machine, "S41", "Never offered again once it is verified in memory and on disk")
+    code, (found,) = _did(machine, "agent", "assess")
+    waiting = ", ".join(map(_name, found["waiting"])) or "nothing"
+    yield _row(
+        "S42",
+        "Assessed on demand, with its time",
+        "agent assess",
+        f"{'with' if found['at'] else 'without'} its time; waiting: {waiting}",
+        code,
+    )
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hotmend.agent.assessment import find_alerts, owner_text, take_assessment
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.history import AgentBegan, Assessed, History
 from hotmend.agent.hold import read_hold
+from hotmend.agent.look import Look, look
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.recovery import recover
 from hotmend.agent.run import Ended, Order, Trigger, run, wanted_now
@@ -98,6 +99,17 @@ def turn(machine: Machine) -> Turn:
         if mode == "automatic" and hold is None:
             finished = finish(machine, installed=ended is not None and ended.state.good)
         return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "", finished)
+
+
+def assess(machine: Machine) -> Look:
+    """Look at the machine now, ask what is offered, and write it into the history; nothing is changed.
+
+    Raises:
+        HotmendError: what is offered cannot be learnt, or the history not be written.
+    """
+    offers = wanted_now(machine, source_of(machine).offers(processes_mapping()), None)
+    machine.record(assessed(tuple(offer.key for offer in offers), machine.clock()))
+    return look(machine.places)
 
 
 def install(machine: Machine, packages: tuple[str, ...], *, anytime: bool) -> Ended:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.agent_shapes import ActionShape, AgentTurnShape, FetchedShape, QuarantineShape, RunShape, TrustedShape
+from hotmend.cli.agent_shapes import (
+    ActionShape,
+    AgentTurnShape,
+    AssessmentShape,
+    FetchedShape,
+    QuarantineShape,
+    RunShape,
+    TrustedShape,
+)
 from hotmend.cli.change import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_table
 from hotmend.model.errors import HotmendError, UsageError
@@ -147,6 +155,36 @@ def trust_command(root: Path, as_json: bool) -> int:
         print_json(shape)
     else:
         print_note(f"trusted from now on: the root with SHA-256 {shape.sha256}; compare it with its owner's")
+    return ExitCode.DONE
+
+
+@agent_command.command("assess")
+@audit_option
+@json_option
+def assess_command(audit: Path, as_json: bool) -> int:
+    """Look now: what waits, what is due, what is not as it should be. Changes nothing but the history."""
+    from hotmend.agent.assessment import owner_text
+    from hotmend.agent.turn import assess
+
+    found = assess(this_machine(audit))
+    assessment = found.assessment
+    shape = AssessmentShape(
+        assessment.at.isoformat(timespec="seconds"),
+        tuple(assessment.waiting),
+        tuple(owner_text(due.owner, due.processes) for due in assessment.restarts),
+        assessment.reboot,
+        tuple((alert.code.value, alert.sentence) for alert in found.alerts),
+    )
+    if as_json:
+        print_json(shape)
+        return ExitCode.DONE
+    for heading, rows in (
+        ("Updates that wait", shape.waiting),
+        ("Restarts due", shape.restarts),
+        ("Reboot due", shape.reboot),
+        ("Alerts", tuple(f"{sentence} [{code}]" for code, sentence in shape.alerts)),
+    ):
+        click.echo(f"{heading}: {', '.join(rows) or 'none'}")
     return ExitCode.DONE
 
 

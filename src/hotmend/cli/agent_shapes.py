@@ -56,6 +56,24 @@ class AgentTurnShape(msgspec.Struct, frozen=True):
     reboot: str = ""
 
 
+class AssessmentShape(msgspec.Struct, frozen=True):
+    """What an assessment found.
+
+    Attributes:
+        at: when, UTC.
+        waiting: updates that are offered and wanted.
+        restarts: units and processes that a restart takes to newer code.
+        reboot: why a reboot is due.
+        alerts: code and sentence of what is not as it should be.
+    """
+
+    at: str
+    waiting: tuple[str, ...]
+    restarts: tuple[str, ...]
+    reboot: tuple[str, ...]
+    alerts: tuple[tuple[str, str], ...]
+
+
 class FetchedShape(msgspec.Struct, frozen=True):
     """What was copied of a channel: names of files."""
 
