@@ -147,13 +147,15 @@ class Machine:
         namespaces = ["--mount", "--pid", "--cgroup"]
         return ["nsenter", f"--target={self._first}", *namespaces, "--root", "--wd", "sh", "-c", text]
 
-    def run(self, text: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, text: str, *, check: bool = True, seconds: float = RUN_SECONDS_MAX
+    ) -> subprocess.CompletedProcess[str]:
         """Have its shell run `text`."""
         done = subprocess.run(
             self.command(text),
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS_MAX,
+            timeout=seconds,
             env=os.environ
             | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PYTHONPATH": str(ROOT / "src")},
             check=False,

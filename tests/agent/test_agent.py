@@ -150,6 +150,7 @@ def active(machine: Machine) -> list[int]:
     return [row["pid"] for row in rows if any(hotpatch["active"] for hotpatch in row["hotpatches"])]
 
 
+@pytest.mark.timeout(1800)
 def test_killed_after_every_line_of_the_history(redis: Machine) -> None:
     """kill -9 right after each line is on the disk: the next turn's record says what memory says, and goes on."""
     (before,) = redis.pids("redis-server")
@@ -230,6 +231,7 @@ print(good, bad)
 """
 
 
+@pytest.mark.timeout(1800)
 def test_a_month_of_a_channel(redis: Machine) -> None:
     """Observed for a week, then each release in the next window that no freeze forbids; none that was withdrawn."""
     old = oldest(redis, "haproxy")
@@ -240,7 +242,7 @@ def test_a_month_of_a_channel(redis: Machine) -> None:
     packages = [f"{p} {oldest(redis, p)} {newest(redis, p)}" for p in ("redis-tools", "haproxy")]
     load = subprocess.Popen(redis.command(f"exec python3 -c '{LOAD}'"), stdout=subprocess.PIPE, text=True)
     script = shlex.join([sys.executable, "-m", "tests.agent.month", *packages, f"haproxy {old} 9.9"])
-    played = redis.run(f"cd {ROOT} && {script}")
+    played = redis.run(f"cd {ROOT} && {script}", seconds=1500)
     redis.run("touch /run/load-ends")
     told, _ = load.communicate(timeout=60)
     good, bad = map(int, told.split())

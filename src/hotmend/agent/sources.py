@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,10 +125,14 @@ class AptSource:
 
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:  # noqa: ARG002 - all of them concern the disk
         """Return apt's waiting updates."""
-        found = pending_updates(self._packages)
+        found = self._waiting
         for one in found:
             self._files[one.package] = elf_files(one.installed_name) if one.old_version else ()
         return tuple(Offer(str(one), one.package, one.new_version, "", self._builds(one.package), one) for one in found)
+
+    @functools.cached_property
+    def _waiting(self) -> tuple[Pending, ...]:
+        return pending_updates(self._packages)
 
     def _builds(self, package: str) -> frozenset[BuildId]:
         found = (file_build_id(Path("/", file.path)) for file in self._files[package])
@@ -184,21 +189,23 @@ class ChannelUpdates:
         self._channel = channel
         standing = [entry for entry in channel.index.releases if entry.withdrawn is None]
         superseded = {identity for entry in standing for identity in entry.supersedes}
-        apt = _by_package()
         offers: list[Offer] = []
         for entry in standing:
             if entry.id in superseded or entry.kind == "baseline":
                 continue
             release = _unless_refused(channel.release(entry.id))
             if isinstance(release, HotpatchRelease):
-                offers += self._of_hotpatch(release, running, apt)
+                offers += self._of_hotpatch(release, running)
             elif isinstance(release, UnplannedBaseline):
-                offers += _of_baseline(release, running, apt)
+                offers += self._of_baseline(release, running)
         return tuple(offers)
 
-    def _of_hotpatch(
-        self, release: HotpatchRelease, running: Sequence[ProcessImages], apt: Mapping[str, Pending]
-    ) -> Iterator[Offer]:
+    @functools.cached_property
+    def _apt(self) -> Mapping[str, Pending]:
+        """What apt has waiting, by package; it is asked once, and only where a release concerns what runs."""
+        return {one.package: one for one in pending_updates(every=True)}
+
+    def _of_hotpatch(self, release: HotpatchRelease, running: Sequence[ProcessImages]) -> Iterator[Offer]:
         for file in release.files:
             builds = frozenset(BuildId(image.old_build_id) for image in file.images)
             if not mapping_of(running, builds):
@@ -206,9 +213,23 @@ class ChannelUpdates:
             key = f"{release.id}/{file.name}"
             self._files[key] = (release, file)
             image = file.images[0]
-            pending = apt.get(image.package)
+            pending = self._apt.get(image.package)
             fits = pending is not None and pending.new_version == image.new_version
             yield Offer(key, image.package, image.new_version, release.id, builds, pending if fits else None)
+
+    def _of_baseline(self, release: UnplannedBaseline, running: Sequence[ProcessImages]) -> Iterator[Offer]:
+        """Yield packages whose old code runs, and which no hotpatch can help."""
+        refused = [image for image in release.images if image.verdict is Verdict.BASELINE_REQUIRED]
+        for step in release.packages:
+            images = [image for image in refused if image.package == step.name]
+            builds = frozenset(BuildId(image.old_build_id) for image in images)
+            if not mapping_of(running, builds):
+                continue
+            why = next((f"{r.sentence} [{r.code}]" for image in images for r in image.reasons), "it needs a baseline")
+            pending = self._apt.get(step.name)
+            fits = pending is not None and pending.new_version == step.new_version
+            key = f"{release.id}/{step.name}"
+            yield Offer(key, step.name, step.new_version, release.id, builds, pending if fits else None, why)
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
@@ -245,28 +266,6 @@ class ChannelUpdates:
 def copy_of(address: str, places: Places) -> str:
     """Return where a channel is read from: the copy that the part with network keeps, or a folder itself."""
     return str(places.mirror / "copy") if address.startswith(("http://", "https://")) else address
-
-
-def _by_package() -> dict[str, Pending]:
-    return {one.package: one for one in pending_updates(every=True)}
-
-
-def _of_baseline(
-    release: UnplannedBaseline, running: Sequence[ProcessImages], apt: Mapping[str, Pending]
-) -> Iterator[Offer]:
-    """Yield packages whose old code runs, and which no hotpatch can help."""
-    refused = [image for image in release.images if image.verdict is Verdict.BASELINE_REQUIRED]
-    for step in release.packages:
-        images = [image for image in refused if image.package == step.name]
-        builds = frozenset(BuildId(image.old_build_id) for image in images)
-        if not mapping_of(running, builds):
-            continue
-        why = next((f"{r.sentence} [{r.code}]" for image in images for r in image.reasons), "it needs a baseline")
-        pending = apt.get(step.name)
-        fits = pending is not None and pending.new_version == step.new_version
-        yield Offer(
-            f"{release.id}/{step.name}", step.name, step.new_version, release.id, builds, pending if fits else None, why
-        )
 
 
 def _unless_refused(answer: T | Reason) -> T:

@@ -94,7 +94,7 @@ def turn(machine: Machine) -> Turn:
         if mode == "download" and hold is None:
             source.download(offers)
         if mode == "automatic" and waiting and hold is None:
-            ended = run(machine, source_of(machine), Order(Trigger.SCHEDULE))
+            ended = run(machine, source, Order(Trigger.SCHEDULE))
         finished = None
         if mode == "automatic" and hold is None:
             finished = finish(machine, installed=ended is not None and ended.state.good)

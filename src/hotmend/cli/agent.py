@@ -184,7 +184,9 @@ def assess_command(audit: Path, as_json: bool) -> int:
         ("Reboot due", shape.reboot),
         ("Alerts", tuple(f"{sentence} [{code}]" for code, sentence in shape.alerts)),
     ):
-        click.echo(f"{heading}: {', '.join(rows) or 'none'}")
+        click.echo(f"{heading}: {'none' if not rows else ''}".rstrip())
+        for row in rows:
+            click.echo(f"  {row}")
     return ExitCode.DONE
 
 
