@@ -134,7 +134,7 @@ def fixed_everywhere(processes: Iterable[RunningProcess]) -> tuple[str, ...]:
     running: dict[str, list[RunningImage]] = {}
     for process in processes:
         for image in process.images:
-            running.setdefault(_plain_name(image.path), []).append(image)
+            running.setdefault(plain_name(image.path), []).append(image)
     fixed: set[str] = set()
     missing: set[str] = set()
     for images in running.values():
@@ -150,7 +150,7 @@ def fixed_everywhere(processes: Iterable[RunningProcess]) -> tuple[str, ...]:
     return tuple(sorted(fixed - missing))
 
 
-def _plain_name(path: str) -> str:
+def plain_name(path: str) -> str:
     """Return a file's name without what changes with each version: `libexpat.so.1` for `libexpat.so.1.8.10`."""
     return _VERSION_TAIL.sub(r"\1", path.rpartition("/")[2])
 

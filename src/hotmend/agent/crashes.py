@@ -64,6 +64,15 @@ def traps_since(since_us: int, log: Path = KERNEL_LOG) -> tuple[Trap, ...]:
     return tuple(trap for trap in found if trap is not None and trap.at_us >= since_us - _MARGIN_US)
 
 
+def kernel_lines(log: Path = KERNEL_LOG) -> tuple[str, ...]:
+    """Return the messages of the kernel's log, oldest first, without their heads.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return tuple(text.partition(";")[2].partition("\n")[0] for text in _records(log))
+
+
 def _records(log: Path) -> Iterator[str]:
     """Yield the records there are; each read of the device gives one."""
     descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

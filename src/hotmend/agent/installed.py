@@ -67,6 +67,21 @@ def service_names(package: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def package_of(path: str) -> str:
+    """Return package and installed version that a path belongs to, `nginx 1.22.1-9`; "" where it is of none.
+
+    Since `/lib` and its like became links into `/usr`, packages name their files either way.
+    """
+    for name in dict.fromkeys((path, path.removeprefix("/usr"))):
+        try:
+            package = dpkg_query("--search", name).splitlines()[0].partition(": ")[0]
+            version = dpkg_query("--show", "--showformat=${Version}", package)
+        except (InputError, IndexError):
+            continue
+        return f"{package.partition(':')[0]} {version}"
+    return ""
+
+
 def _is_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:

@@ -8,6 +8,7 @@ from hotmend.agent.alerts import Alert
 from hotmend.agent.assessment import OldCode
 from hotmend.agent.code_state import RunningImage
 from hotmend.agent.restarts import Ended, Need
+from hotmend.agent.timeline import Entry
 
 
 class OldImageShape(msgspec.Struct, frozen=True):
@@ -101,6 +102,110 @@ class NagiosShape(msgspec.Struct, frozen=True):
 
     level: str
     alerts: tuple[AlertShape, ...]
+
+
+class TimelineShape(msgspec.Struct, frozen=True):
+    """`timeline`: one thing that happened.
+
+    Attributes:
+        at: UTC, ISO 8601.
+        source: `history`, `audit`, `units` or `kernel`.
+        text: what, for people.
+        units, pids: that it is about.
+        audit_line: number of the line of the audit record; 0 for others.
+    """
+
+    at: str
+    source: str
+    text: str
+    units: tuple[str, ...]
+    pids: tuple[int, ...]
+    audit_line: int
+
+
+class PlaceShape(msgspec.Struct, frozen=True):
+    """`explain`: one image of one process, and on what that rests.
+
+    Attributes:
+        pid, comm, owner: the process, and whom it belongs to.
+        path, state, build_id, effective_build_id, disk_path, disk_build_id: as for `restarts`.
+        fixed: whether the process has what was asked for.
+        hotpatch, package, version: of the hotpatch whose code runs, and the version that it brings; "" for none.
+        since: when that was placed, UTC; "" for none.
+        update, release: of the history that brought it; "" where it has none.
+        audit_lines: numbers of lines of the audit record about this hotpatch in this process.
+    """
+
+    pid: int
+    comm: str
+    owner: str
+    path: str
+    state: str
+    build_id: str
+    effective_build_id: str
+    disk_path: str
+    disk_build_id: str | None
+    fixed: bool
+    hotpatch: str
+    package: str
+    version: str
+    since: str
+    update: str
+    release: str
+    audit_lines: tuple[int, ...]
+
+
+class ExplainShape(msgspec.Struct, frozen=True):
+    """`explain`: what is known of a CVE, a process, a unit or a file.
+
+    Attributes:
+        subject, kind: what was asked: `cve`, `process`, `unit` or `file`.
+        answer: in one sentence.
+        was_it_us: `yes`, `possible`, `no`, `unknown`, or "" where nothing ended.
+        why: on what that rests.
+        places: in memory now.
+        disk: package and version of files on the disk.
+        events: of history, audit record, units and kernel.
+    """
+
+    subject: str
+    kind: str
+    answer: str
+    was_it_us: str
+    why: str
+    places: tuple[PlaceShape, ...]
+    disk: tuple[str, ...]
+    events: tuple[TimelineShape, ...]
+
+
+class SupportShape(msgspec.Struct, frozen=True):
+    """`support`: where the bundle is, and its size in bytes."""
+
+    file: str
+    size: int
+
+
+class VexShape(msgspec.Struct, frozen=True):
+    """`vex`: what is said of one CVE of one package."""
+
+    cve: str
+    package: str
+    version: str
+    status: str
+    sentence: str
+    since: str
+
+
+def entry_shape(entry: Entry) -> TimelineShape:
+    """Return something that happened as `--json` has it."""
+    return TimelineShape(
+        entry.at.isoformat(timespec="milliseconds"),
+        entry.source,
+        entry.text,
+        tuple(sorted(entry.units)),
+        tuple(sorted(entry.pids)),
+        entry.line,
+    )
 
 
 def alert_shape(alert: Alert) -> AlertShape:

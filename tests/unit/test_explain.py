@@ -1,0 +1,216 @@
+"""What is known of a CVE, a process, a unit or a file, and whether it was us; and the timeline that it rests on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotmend.agent.assessment import RunningProcess
+from hotmend.agent.explain import NEAR, Explanation, Known, Ours, explain
+from hotmend.agent.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted, State
+from hotmend.agent.system_log import BROKEN, STARTED, CrashEvent, UnitEvent, parse_journal
+from hotmend.agent.timeline import merge, since_when
+from hotmend.live.chain import AuditRecord
+from hotmend.model.errors import UsageError
+from tests.unit.test_assessment import NEW, NEXT, NGINX, PATCH, REDIS, image, process
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+CVE = PATCH.cves[0]
+SHADOW = (0x7000, 0x8000)
+
+
+def ago(minutes: float) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+def record(number: int, minutes: float, pid: int, phase: str = "after") -> AuditRecord:
+    return AuditRecord(
+        number, "", ago(minutes).isoformat(), phase, deed="apply", pid=pid, start_time_ticks=7, hotpatches=(PATCH.id,)
+    )
+
+
+def action(minutes: float, pid: int, release: str = "") -> Action:
+    changed = (ChangedProcess(pid, 7, "nginx", "nginx.service", (SHADOW,)),)
+    return Action(
+        at=ago(minutes), run="r", update="nginx=2", state=State.SUCCEEDED, cves=PATCH.cves, hotpatches=(PATCH.id,),
+        release=release, changed=changed,
+    )  # fmt: skip
+
+
+def known(
+    *processes: RunningProcess,
+    history: tuple[AnyEvent, ...] = (),
+    audit: tuple[AuditRecord, ...] = (),
+    units: tuple[UnitEvent, ...] = (),
+    crashes: tuple[CrashEvent, ...] = (),
+) -> Known:
+    entries = merge(history, audit, units, crashes, ago(1e6))
+    return Known(processes, history, audit, entries, units, crashes, lambda path: f"of {path}")
+
+
+def ended(minutes: float, unit: str = "nginx.service") -> UnitEvent:
+    return UnitEvent(ago(minutes), unit, BROKEN, "killed 11")
+
+
+def test_a_cve_is_fixed_where_a_hotpatch_or_its_build_runs() -> None:
+    seen = known(
+        process(5, image(patch=PATCH)), process(6, image(NEW, NEW)), process(8, image(NEXT, NEXT)), process(9, image()),
+        history=(action(10, 5, "2026-11"),), audit=(record(3, 10, 5), record(4, 10, 6)),
+    )  # fmt: skip
+    found = explain(CVE.lower(), seen)
+    assert [(place.process.pid, place.fixed) for place in found.places] == [
+        (5, True),
+        (6, True),
+        (8, False),
+        (9, False),
+    ]
+    assert "2 of 4 places" in found.answer
+    first = found.places[0]
+    assert (first.update, first.release, first.audit_lines, first.since) == (
+        "nginx=2", "2026-11", (3,), "1970-01-01T00:00:01+00:00",
+    )  # fmt: skip
+    assert len(found.entries) == 1
+    assert found.known
+
+
+def test_a_cve_that_nobody_knows() -> None:
+    found = explain("CVE-2020-1234", known(process(5, image(patch=PATCH))))
+    assert (found.known, found.places) == (False, ())
+
+
+def test_a_process_that_began_anew_with_an_old_number_has_no_lines_of_the_other() -> None:
+    other = RunningProcess(5, "nginx", 8, NGINX, (image(patch=PATCH),))
+    (place,) = explain("5", known(other, audit=(record(3, 10, 5),))).places
+    assert place.audit_lines == ()
+
+
+def test_a_file() -> None:
+    found = explain("/usr/lib/libcrypto.so.3", known(process(5, image(patch=PATCH)), process(6, image(disk=NEW))))
+    assert (len(found.places), found.answer) == (
+        2, "mapped by 2 processes: 1 run new code by a hotpatch, 1 run old code",
+    )  # fmt: skip
+    assert found.disk == ("of /usr/lib/libcrypto.so.3",)
+
+
+def of_unit(**records: tuple[object, ...]) -> Explanation:
+    return explain("nginx", known(process(5, image(patch=PATCH)), **records))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("records", "ours", "words"),
+    [
+        ({"units": (ended(5),)}, Ours.NO, "no change of ours within 15 minutes"),
+        ({"units": (ended(5),), "audit": (record(3, 8, 5),)}, Ours.POSSIBLE, "lines 3 of the audit record"),
+        ({"units": (ended(5),), "audit": (record(3, 4, 5),)}, Ours.NO, ""),
+        ({"units": (ended(5),), "audit": (record(3, 21, 5),)}, Ours.NO, ""),
+        ({"units": (ended(5),), "audit": (record(3, 8, 77),)}, Ours.NO, ""),
+        ({"units": (ended(5),), "audit": (record(3, 8, 77),), "history": (action(8, 77),)}, Ours.POSSIBLE, ""),
+        ({"units": (ended(5, "redis.service"),)}, None, "nothing of it ended"),
+        (
+            {"units": (ended(5),), "history": (Restarted(at=ago(5.1), unit="nginx.service", outcome=""),)},
+            Ours.YES,
+            "hotmend restarted it",
+        ),
+        (
+            {
+                "units": (ended(5),),
+                "history": (Crashed(at=ago(4), pid=5, comm="nginx", unit="nginx.service", address=1, ours=True),),
+            },
+            Ours.YES,
+            "a crash in new code",
+        ),
+        (
+            {
+                "units": (ended(5),),
+                "history": (Crashed(at=ago(4), pid=5, comm="nginx", unit="nginx.service", address=1, ours=False),),
+            },
+            Ours.NO,
+            "",
+        ),
+    ],
+)
+def test_was_it_us(records: dict[str, tuple[object, ...]], ours: Ours | None, words: str) -> None:
+    found = of_unit(**records)
+    assert found.ours is ours
+    assert words in found.why
+
+
+@pytest.mark.parametrize(
+    ("address", "comm", "ours"),
+    [(0x7123, "nginx", Ours.YES), (0x8000, "nginx", Ours.POSSIBLE), (0x7123, "other", Ours.POSSIBLE)],
+)
+def test_a_process_that_crashed_is_judged_by_its_address(address: int, comm: str, ours: Ours) -> None:
+    crash = CrashEvent(ago(2), 5, comm, "segfault", address)
+    found = explain("5", known(history=(action(8, 5),), audit=(record(3, 8, 5),), crashes=(crash,)))
+    assert found.ours is ours
+    assert "it is gone: " in found.answer
+
+
+def test_processes_that_are_gone_without_a_trace() -> None:
+    assert explain("5", known()).known is False
+    found = explain("5", known(audit=(record(3, 8, 5),)))
+    assert (found.ours, "line 3" in found.why) == (Ours.UNKNOWN, True)
+
+
+@given(st.integers(-60, 60))
+def test_only_a_change_shortly_before_may_have_to_do_with_it(minutes: int) -> None:
+    found = of_unit(units=(ended(60),), audit=(record(3, 60 + minutes, 5),))
+    assert (found.ours is Ours.POSSIBLE) == (timedelta(0) <= timedelta(minutes=minutes) <= NEAR)
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["history", "audit", "units", "kernel"])), max_size=20))
+def test_the_timeline_is_in_order_and_complete(things: list[tuple[float, str]]) -> None:
+    since = ago(150)
+    entries = merge(
+        [action(m, 5) for m, kind in things if kind == "history"],
+        [record(n, m, 5) for n, (m, kind) in enumerate(things, 1) if kind == "audit"],
+        [UnitEvent(ago(m), "a.service", STARTED, "") for m, kind in things if kind == "units"],
+        [CrashEvent(ago(m), 5, "x", "segfault", 1) for m, kind in things if kind == "kernel"],
+        since,
+    )
+    assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
+    assert len(entries) == sum(ago(minutes) >= since for minutes, _ in things)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", NOW - timedelta(hours=2)),
+        ("30m", ago(30)),
+        ("3d", NOW - timedelta(days=3)),
+        ("2026-11-29T08:00+00:00", datetime(2026, 11, 29, 8, tzinfo=UTC)),
+    ],
+)
+def test_since(text: str, moment: datetime) -> None:
+    assert since_when(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2", "-2h"])
+def test_since_what(text: str) -> None:
+    with pytest.raises(UsageError):
+        since_when(text, NOW)
+
+
+def test_the_journal() -> None:
+    lines = [
+        '{"__REALTIME_TIMESTAMP":"1795953600000000","MESSAGE_ID":"39f53479d3a045ac8e11786248231fbf","UNIT":"a.service"}',
+        '{"__REALTIME_TIMESTAMP":"1795953600000000","MESSAGE_ID":"98e322203f7a4ed290d09fe03c09fe15","UNIT":"a.service",'
+        '"EXIT_CODE":"killed","EXIT_STATUS":"11"}',
+        '{"__REALTIME_TIMESTAMP":"x","MESSAGE_ID":"39f53479d3a045ac8e11786248231fbf","UNIT":"a.service"}',
+        '{"MESSAGE":"else"}',
+        "nonsense",
+    ]
+    assert [str(event) for event in parse_journal(iter(lines))] == [
+        "a.service: started",
+        "a.service: a process ended: killed 11",
+    ]
+
+
+def test_owners_of_other_units_are_left_out() -> None:
+    other = RunningProcess(6, "redis", 1, REDIS, (image(patch=PATCH),))
+    assert [
+        place.process.pid for place in explain("nginx.service", known(process(5, image(patch=PATCH)), other)).places
+    ] == [5]
