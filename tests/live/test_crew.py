@@ -6,14 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench.crowds import SOURCE
-from hotmend.linux import procfs, stop, sys
+from hotmend.linux import procfs, remote, stop, sys
 from hotmend.linux.calm import calm
 from hotmend.live.crew import ALONE_MAX, each_done, families, neighbours
 from hotmend.live.driver import Options, apply, revert
@@ -171,6 +172,27 @@ def test_who_shares_memory_is_found_once_for_all(tmp_path: Path, start: Start) -
             assert stopper.sharers == sharers
     finally:
         stop.know({})
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_where_stops_wait_for_each_other_they_are_fewer(
+    crowd: tuple[Path, Hotpatch], start: Start, monkeypatch: pytest.MonkeyPatch, turns: bool
+) -> None:
+    """The shadow's memory is asked for in the stop that looks whether the old code is in use."""
+    program, hotpatch = crowd
+    target = start(program, "3")
+    asked: list[int] = []
+    real = remote.RemoteCaller._try_thread
+
+    def counted(self: remote.RemoteCaller, tid: int, calls: Sequence[remote.Call], *, reluctant: bool) -> str | None:
+        asked.extend(call.number for call in calls)
+        return real(self, tid, calls, reluctant=reluctant)
+
+    monkeypatch.setattr(remote.RemoteCaller, "_try_thread", counted)
+    monkeypatch.setattr("hotmend.linux.calm._turns", [nullcontext()] if turns else [])
+    (result,) = apply([hotpatch], [target.pid], OPTIONS)
+    assert result.state == "applied"
+    assert (remote.SYS_MMAP in asked, remote.SYS_MPROTECT in asked) == (not turns, True)
 
 
 def test_hands_end_where_something_is_traced(crowd: tuple[Path, Hotpatch], start: Start) -> None:

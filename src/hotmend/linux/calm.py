@@ -58,6 +58,11 @@ def take_turns(turn: AbstractContextManager[object]) -> None:
     _turns[:] = [turn]
 
 
+def takes_turns() -> bool:
+    """Tell whether stops of this process and those of others wait for each other."""
+    return bool(_turns)
+
+
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
     """Run the block at SCHED_FIFO without garbage collection, as far as permissions go."""

@@ -16,6 +16,7 @@ What the frame takes, each point from a crash or from the kernel's source:
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from hotmend.linux.stop import (
     ERESTARTSYS,
     StopFailure,
     StopFailureKind,
+    Stopped,
     StoppedThread,
     Stopper,
 )
@@ -264,6 +266,7 @@ class RemoteCaller:
     gadgets: Gadgets
     longest_stop_seconds: float = 0.0
     _ran_ns: int | None = None
+    _begun: int | None = None
 
     def call(self, calls: Sequence[Call], done: Callable[[], bool], deadline: float) -> Reason | None:
         """Have one thread make the calls, and wait until `done()`; return None, or why not.
@@ -273,6 +276,9 @@ class RemoteCaller:
             done: tells from outside whether they took effect.
             deadline: `time.perf_counter()` after which no more moments are tried.
         """
+        if self._begun is not None:
+            tid, self._begun = self._begun, None
+            return self._await(tid, done, deadline)
         pause, reluctant_at, why = 0.001, time.perf_counter() + 0.02, "no thread was in a suitable state"
         while True:
             reluctant = time.perf_counter() > reluctant_at
@@ -287,6 +293,25 @@ class RemoteCaller:
                 return refusal("no-remote-call", f"process {self.stopper.pid}: no system call could be made in it", why)
             self.stopper.pause(pause)
             pause = min(pause * 2, 0.05)
+
+    def begin(self, stopped: Stopped, calls: Sequence[Call]) -> None:
+        """Set one of the threads of a stop on its way through the calls; the next `call` waits for what comes of it.
+
+        Where none is in a suitable state, `call` begins by itself.
+
+        Args:
+            stopped: all threads of the process.
+            calls: the ones that `call` is going to be asked for.
+        """
+        pid = self.stopper.pid
+        maps = procfs.read_maps(pid)
+        for tid in sorted(stopped.threads, key=lambda t: (t != pid, t)):
+            self._ran_ns = procfs.thread_run_ns(pid, tid)
+            thread = stopped.threads[tid]
+            with contextlib.suppress(OSError):
+                if thread.pid == pid and self._start(thread, calls, maps, reluctant=False) is None:
+                    self._begun = tid
+                    return
 
     def _try_thread(self, tid: int, calls: Sequence[Call], *, reluctant: bool) -> str | None:
         """Set one thread on its way; return None, or why this thread cannot do it now."""

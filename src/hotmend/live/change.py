@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from hotmend.linux import procfs, remote
+from hotmend.linux.calm import takes_turns
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
@@ -20,7 +21,7 @@ from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.lazy import advice, goes_on, lazy_obstacles
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.needs import Refusal, Target
-from hotmend.live.place import PlaceTakenError, place, placing_calls
+from hotmend.live.place import PlaceTakenError, map_call, place, placing_calls
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
 from hotmend.live.registry import mark_lost, observe, replacing
@@ -227,11 +228,14 @@ def _carry_out(
     transaction = work.begin(memory, plan.records, images, stopper)
     transaction.lazy, transaction.advice = work.options.lazy, help_
     if work.gadgets is not None:
-        transaction.probe()
+        work.caller = caller = remote.RemoteCaller(stopper, memory, work.gadgets)
+        if takes_turns():  # so do others, which wait for less than two stops
+            transaction.probe(lambda stopped: caller.begin(stopped, [map_call(plan.placements[0].record)]))
+        else:
+            transaction.probe()
         began = time.perf_counter()
-        work.caller = remote.RemoteCaller(stopper, memory, work.gadgets)
         for placement in plan.placements:
-            place(work.caller, placement, began + work.options.deadline_seconds)
+            place(caller, placement, began + work.options.deadline_seconds)
         transaction.know_placed()
         transaction.deadline += time.perf_counter() - began
     mark_lost(memory)

@@ -8,6 +8,7 @@ patcher leaves; its processes are done again by the caller. If the caller dies, 
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ from hotmend.live.work import ProcessResult
 ALONE_MAX = 6
 """Up to so many processes one pair of hands is as quick: workers have to be made first."""
 
-_WORKERS_PER_PROCESSOR, _UNITS_PER_WORKER = 4, 2
+_WORKERS_PER_PROCESSOR, _UNITS_PER_WORKER = 3, 2
 _JOBS_MAX = 8192
 """So many numbers fit into a pipe before anybody reads them."""
 
@@ -142,6 +143,7 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
     os.close(filling)  # whoever finds the pipe empty knows that nothing more comes
     workers: dict[Connection, ForkProcess] = {}
     whole = False
+    gc.freeze()  # or the first collection in each worker would write to every object there is
     try:
         for _ in range(count):
             reading, writing = fork.Pipe(duplex=False)
@@ -158,6 +160,7 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
         while os.read(jobs, _JOBS_MAX * _NUMBER_BYTES):
             pass
         os.close(jobs)
+        gc.unfreeze()
         for reading, worker in workers.items():
             if not whole:
                 worker.kill()

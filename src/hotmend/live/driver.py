@@ -7,10 +7,11 @@ kernel. Refusals are values (`ProcessResult.reasons`); nothing is written before
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hotmend.linux.process import processes_running
 from hotmend.live.change import apply_one, revert_one
-from hotmend.live.crew import each_done
+from hotmend.live.crew import ALONE_MAX, each_done
 from hotmend.live.hands import hands
 from hotmend.live.registry import patched_processes
 from hotmend.live.repair import repair_one
@@ -34,6 +35,10 @@ def _for_each(
             begun = Work(pid, options)
             return own.do(lambda: begun.guarded(lambda: one(begun)))
 
+        if len(pids) > ALONE_MAX:  # what is the same in all of them is found before workers are made
+            trial = Work(pids[0], replace(options, dry_run=True))
+            own.do(lambda: trial.guarded(lambda: one(trial)))
+            own.end()
         for pid, result in each_done(pids, work):
             results[pid] = result
             if progress is not None:

@@ -42,10 +42,10 @@ def _is_mapped(maps: tuple[Mapping, ...], start: int, end: int, permissions: str
 
 def placing_calls(placement: Placement) -> tuple[Call, ...]:
     """Return the system calls that make the pages of a shadow, in order: all of it, then what is not code."""
-    return (_map_call(placement.record), *map(_protect_call, _protected(placement.record)))
+    return (map_call(placement.record), *map(_protect_call, _protected(placement.record)))
 
 
-def _map_call(record: HeaderRecord) -> Call:
+def map_call(record: HeaderRecord) -> Call:
     """Return the call that maps the whole shadow readable and executable, where nothing is mapped."""
     size, flags = record.end - record.start, _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE
     return Call(SYS_MMAP, (record.start, size, _PROTECTIONS["r-x"], flags, _NO_FILE))
@@ -80,7 +80,7 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     """
     memory, record = caller.memory, placement.record
     whole = [(record.start, record.end, "r-x")]
-    reason = caller.call([_map_call(record)], partial(_are_mapped, memory.pid, whole), deadline)
+    reason = caller.call([map_call(record)], partial(_are_mapped, memory.pid, whole), deadline)
     if reason is not None:
         raise PlaceTakenError(reason)
     _write_contents(memory, placement)

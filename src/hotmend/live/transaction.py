@@ -185,12 +185,16 @@ class Transaction:
         elif step is Step.UNSTAGE:
             self.rewrite("stub", lambda entry: entry.old_bytes)
 
-    def probe(self) -> None:
-        """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain."""
+    def probe(self, act: Callable[[Stopped], None] = lambda _: None) -> None:
+        """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain.
+
+        Args:
+            act: what is to be done in that very moment; not done where old code may go on.
+        """
         if self.lazy:
             return
         functions = [f for r in self.records for f in (*r.replaced, *r.before)]
-        self._in_stop(Forbidden(without_ends(self.memory, functions)), lambda _: None)
+        self._in_stop(Forbidden(without_ends(self.memory, functions)), act)
 
     def _leaving(self) -> list[FunctionRecord]:
         """Return the code in which nobody may be when the new code takes over."""
