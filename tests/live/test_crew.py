@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -117,6 +118,25 @@ def test_a_worker_that_dies_in_its_turn_holds_nobody_up() -> None:
 
     done = dict(each_done(PIDS, one))
     assert {result.state for result in done.values()} == {f"{caller}"}
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_a_caller_that_is_interrupted_lets_workers_end_what_they_are_at(tmp_path: Path) -> None:
+    """And has them begin nothing more."""
+
+    def one(pid: int) -> ProcessResult:
+        (tmp_path / f"{pid} begun").touch()
+        time.sleep(0.05)
+        (tmp_path / f"{pid} ended").touch()
+        return named(pid)
+
+    each = each_done(PIDS, one)
+    next(each)
+    cast(Generator[object], each).close()
+    assert not children_of(os.getpid())
+    begun, ended = ({path.name.split()[0] for path in tmp_path.glob(f"* {word}")} for word in ("begun", "ended"))
+    assert begun == ended
+    assert len(ended) < COUNT
 
 
 @pytest.mark.usefixtures("alone_with_pids")

@@ -7,6 +7,7 @@ patcher leaves; its processes are done again by the caller. If the caller dies, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import multiprocessing
@@ -142,7 +143,6 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
     os.write(filling, b"".join(number.to_bytes(_NUMBER_BYTES, "little") for number in range(len(units))))
     os.close(filling)  # whoever finds the pipe empty knows that nothing more comes
     workers: dict[Connection, ForkProcess] = {}
-    whole = False
     gc.freeze()  # or the first collection in each worker would write to every object there is
     try:
         for _ in range(count):
@@ -153,19 +153,18 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
             workers[reading] = worker
         for found in _received(workers):
             yield from found
-        whole = True
     except _WorkerDiedError:
-        return
+        for worker in workers.values():
+            worker.kill()
     finally:
-        while os.read(jobs, _JOBS_MAX * _NUMBER_BYTES):
+        gc.unfreeze()
+        while os.read(jobs, _JOBS_MAX * _NUMBER_BYTES):  # where this ends early, workers end what they are at
             pass
         os.close(jobs)
-        gc.unfreeze()
-        for reading, worker in workers.items():
-            if not whole:
-                worker.kill()
-            worker.join()
+        for reading in workers:
             reading.close()
+        for worker in workers.values():
+            worker.join()
 
 
 def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
@@ -180,7 +179,7 @@ def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
         for reading in (one for one in wait(left) if isinstance(one, Connection)):
             try:
                 found: Done | Exception = reading.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 left.remove(reading)
                 workers[reading].join()
                 if workers[reading].exitcode:
@@ -201,9 +200,13 @@ def _serve(
     take_turns(turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.lock_memory()
-    while word := os.read(jobs, _NUMBER_BYTES):
-        try:
-            results.send([(pid, one(pid)) for pid in units[int.from_bytes(word, "little")]])
-        except Exception as error:  # noqa: BLE001 - raised again in the caller
-            results.send(error)
-            return
+    with contextlib.suppress(BrokenPipeError):  # the caller wants to know no more
+        while word := os.read(jobs, _NUMBER_BYTES):
+            found: Done | Exception
+            try:
+                found = [(pid, one(pid)) for pid in units[int.from_bytes(word, "little")]]
+            except Exception as error:  # noqa: BLE001 - raised again in the caller
+                found = error
+            results.send(found)
+            if isinstance(found, Exception):
+                return
