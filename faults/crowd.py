@@ -84,7 +84,7 @@ class CrowdSweep:
         """Ask all targets, repair them, change them there and back; count, and tell whether they can be used again."""
         health = [health_of(target) for target in self._targets]
         tally.kills += ran.reached
-        tally.found.update(seen.code if seen.changes <= 1 else "half" for seen in health)
+        tally.found.update(seen.code if seen.changes <= 1 else "half" for seen in health if ran.reached)
         tally.wrong += sum(seen.wrong for seen in health)
         tally.interrupted += sum(seen.interrupted for seen in health)
         done = {"apply": {"new"}, "revert": {"old"}}[deed]
