@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from iced_x86 import Decoder, FlowControl
 
@@ -34,6 +34,7 @@ def test_no_call_is_overlooked(before: bytes, last: bytes, known: int) -> None:
     assert not ends_elsewhere((before + last)[-7:][7 - known :])
 
 
+@example(b"\0\0\0\0\0\xff$")  # a jump without its operand
 @given(st.binary(min_size=7, max_size=7))
 def test_what_leaves_is_a_jump_or_a_return(tail: bytes) -> None:
     """Some way to read the bytes ends with one, and no way with a call."""

@@ -21,6 +21,7 @@ _JUMP, _SHORT_JUMP, _RETURN = 0xE9, 0xEB, 0xC3
 _TRAPS = frozenset({0xCC, 0xF1})
 _CALLS_OF_THE_KERNEL = frozenset({b"\x0f\x05", b"\x0f\x34"})
 _INTERRUPT = 0xCD
+_REGISTER, _SCALED, _NO_BASE = 3, 4, 5  # of the operand's form
 
 
 def without_ends(memory: ProcessMemory, functions: Sequence[FunctionRecord]) -> list[FunctionRecord]:
@@ -52,7 +53,7 @@ def ends_elsewhere(tail: bytes) -> bool:
         return False
     kinds = {tail[1 - n] >> 3 & 7 for n in range(2, len(tail) + 1) if tail[-n] == _GROUP_5}
     possible = kinds | ({tail[0] >> 3 & 7} if len(tail) < _TAIL_BYTES else set())
-    leaves = tail[-1] == _RETURN or tail[-2] == _SHORT_JUMP or tail[-5] == _JUMP or _NEAR_JUMP in kinds
+    leaves = tail[-1] == _RETURN or tail[-2] == _SHORT_JUMP or tail[-5] == _JUMP or _is_indirect_jump(tail)
     return leaves and not (
         tail[-5] == _CALL
         or possible & {_NEAR_CALL, _FAR_CALL}
@@ -60,3 +61,18 @@ def ends_elsewhere(tail: bytes) -> bool:
         or tail[-2] == _INTERRUPT
         or tail[-2:] in _CALLS_OF_THE_KERNEL
     )
+
+
+def _is_indirect_jump(tail: bytes) -> bool:
+    """Tell whether `ff /4` with all of its operand stands at the end."""
+    for size in range(2, len(tail) + 1):
+        code = tail[-size:]
+        mod, kind, base = code[1] >> 6, code[1] >> 3 & 7, code[1] & 7
+        if code[0] != _GROUP_5 or kind != _NEAR_JUMP:
+            continue
+        scaled = mod != _REGISTER and base == _SCALED
+        last = code[2] & 7 if scaled and size > 2 else base
+        displacement = 4 if mod == 2 or (mod == 0 and last == _NO_BASE) else int(mod == 1)
+        if size == 2 + scaled + displacement:
+            return True
+    return False
