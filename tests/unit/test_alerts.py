@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.alerts import LEVELS, AlertCode, Level, Record, record_alerts, worst
@@ -64,6 +64,7 @@ def test_an_agent_that_has_stopped_looking_is_silent_and_one_that_never_began_is
     assert codes(assessed[0]) == []
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.lists(st.sampled_from(Level)))
 def test_the_worst_is_critical_then_unknown_then_a_warning(levels: list[Level]) -> None:
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]

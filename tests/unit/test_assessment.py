@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.alerts import AlertCode
@@ -89,6 +89,7 @@ PROCESSES = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(IMAGES)
 def test_what_runs_is_what_is_on_disk_exactly_where_nothing_is_said(seen: RunningImage) -> None:
     """Unless the program made it itself, nothing due and no alert means that memory and disk are one build."""
@@ -100,6 +101,7 @@ def test_what_runs_is_what_is_on_disk_exactly_where_nothing_is_said(seen: Runnin
         assert seen.restart_due
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(PROCESSES)
 def test_every_process_with_old_code_is_named_once_and_no_other(processes: list[RunningProcess]) -> None:
     found = restarts_due(processes)
@@ -110,6 +112,7 @@ def test_every_process_with_old_code_is_named_once_and_no_other(processes: list[
     assert found == restarts_due(reversed(processes))
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(PROCESSES)
 def test_alerts_are_there_exactly_where_their_cause_is(processes: list[RunningProcess]) -> None:
     codes = {alert.code for alert in find_alerts(assessment(*processes))}
@@ -120,6 +123,7 @@ def test_alerts_are_there_exactly_where_their_cause_is(processes: list[RunningPr
     assert codes <= {AlertCode.DISK_OLD, AlertCode.RESTART_DUE, AlertCode.UNSEEN}
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(PROCESSES)
 def test_fixed_everywhere_is_fixed_in_each(processes: list[RunningProcess]) -> None:
     """A further process with old code of that name takes the CVE off the list; one with the new build does not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.assessment import RunningProcess
@@ -155,12 +155,14 @@ def test_processes_that_are_gone_without_a_trace() -> None:
     assert (found.ours, "line 3" in found.why) == (Ours.UNKNOWN, True)
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.integers(-60, 60))
 def test_only_a_change_shortly_before_may_have_to_do_with_it(minutes: int) -> None:
     found = of_unit(units=(ended(60),), audit=(record(3, 60 + minutes, 5),))
     assert (found.ours is Ours.POSSIBLE) == (timedelta(0) <= timedelta(minutes=minutes) <= NEAR)
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["history", "audit", "units", "kernel"])), max_size=20))
 def test_the_timeline_is_in_order_and_complete(things: list[tuple[float, str]]) -> None:
     since = ago(150)

@@ -6,7 +6,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.redaction import OUT, Redactor
@@ -94,6 +94,7 @@ def test_command_lines_are_left_out_and_the_values_of_their_options_too() -> Non
 WORDS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12, max_size=20)
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(secret=WORDS, before=st.text(max_size=20), after=st.text(max_size=20))
 def test_a_secret_of_the_configuration_is_in_no_text(secret: str, before: str, after: str) -> None:
     each = redactor()
@@ -102,6 +103,7 @@ def test_a_secret_of_the_configuration_is_in_no_text(secret: str, before: str, a
     assert secret not in json.dumps(each.value({"detail": [f"{before} {secret} {after}"]}))
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.ip_addresses(), st.sampled_from(["from {} port 7", "[{}]", "{}", "a={}, b"]))
 def test_no_address_but_those_of_every_machine_stays(address: object, form: str) -> None:
     text = form.format(address)
@@ -110,6 +112,7 @@ def test_no_address_but_those_of_every_machine_stays(address: object, form: str)
     assert (str(address) in told) == always
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.lists(WORDS, unique=True, min_size=2, max_size=4))
 def test_the_same_thing_has_the_same_stand_in_and_another_another(names: list[str]) -> None:
     each = Redactor(names, ())

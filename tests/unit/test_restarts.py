@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.assessment import RunningProcess, restarts_due
@@ -107,6 +107,7 @@ NAMES = [f"u{n}.service" for n in range(7)]
 RELATIONS = st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from([*NAMES, "basic.target"])))
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(RELATIONS)
 def test_each_unit_comes_behind_what_it_is_started_after(relations: dict[str, set[str]]) -> None:
     processes = [old(n, Owner(OwnerKind.SERVICE, name)) for n, name in enumerate(NAMES, 10)]
@@ -205,6 +206,7 @@ def test_a_unit_that_another_took_with_it_is_not_restarted_again() -> None:
     assert "restart b" not in stage.steps
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     policy=st.sampled_from(["if-required", "never", "always"]),
     reasons=st.lists(st.just("kernel"), max_size=1),

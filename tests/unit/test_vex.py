@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from hypothesis import given
+from hypothesis import given, settings
 from lib4vex.parser import VEXParser
 
 from hotmend.agent.assessment import RunningProcess
@@ -62,6 +62,7 @@ def test_nothing_is_said_of_what_is_not_installed() -> None:
     assert said(process(5, image())) == []
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(PROCESSES)
 def test_nobody_with_old_code_is_said_to_be_well(processes: list[RunningProcess]) -> None:
     """A further process that runs the file without the fix makes it affected."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from hotmend.agent.alerts import Alert
-from hotmend.agent.assessment import OldCode
-from hotmend.agent.code_state import RunningImage
-from hotmend.agent.restarts import Ended, Need
-from hotmend.agent.timeline import Entry
+if TYPE_CHECKING:
+    from hotmend.agent.alerts import Alert
+    from hotmend.agent.assessment import OldCode
+    from hotmend.agent.code_state import RunningImage
+    from hotmend.agent.restarts import Ended, Need
+    from hotmend.agent.timeline import Entry
 
 
 class OldImageShape(msgspec.Struct, frozen=True):
