@@ -6,8 +6,6 @@ reads is what happens to lie in the register.
 
 from __future__ import annotations
 
-from iced_x86 import FlowControl
-
 from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
@@ -89,7 +87,7 @@ def _is_pointed_to(contents: Contents, start: LinkAddress) -> bool:
 def _calls_by_pointer(c: Correspondence, aligned: Aligned, j: int) -> bool:
     """Return whether a new function calls, or jumps to, what a register or an object holds."""
     for instruction in aligned.new(j).instructions:
-        if instruction.flow_control not in (FlowControl.INDIRECT_CALL, FlowControl.INDIRECT_BRANCH):
+        if not (instruction.is_call_near_indirect or instruction.is_jmp_near_indirect):
             continue
         if not (instruction.is_ip_rel_memory_operand and instruction.ip_rel_memory_address in c.new.image.slots):
             return True
