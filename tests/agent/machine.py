@@ -28,6 +28,7 @@ mount -t overlay machine -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1
 cd "$1/root"
 mount -t proc proc proc
 rm -f usr/sbin/policy-rc.d
+rm -rf etc/hotmend var/lib/hotmend
 """
 _OWN_FILES = """
 mkdir -p ".$2"
