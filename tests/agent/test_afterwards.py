@@ -42,9 +42,8 @@ def main_pid(machine: Machine, unit: str) -> int:
 def settled(machine: Machine, image: str = "") -> list[int]:
     """Return the processes in which the hotpatch of an image, or of any, is settled."""
     rows = [json.loads(line) for line in machine.hotmend("status", "--json").stdout.splitlines()]
-    return [
-        row["pid"] for row in rows if any(h["name"] == image and h["state"] == "settled" for h in row["hotpatches"])
-    ]
+    found = ((row["pid"], h) for row in rows for h in row["hotpatches"])
+    return [pid for pid, h in found if h["state"] == "settled" and image in ("", h["name"])]
 
 
 def exchange(machine: Machine, *packages: str) -> None:

@@ -32,3 +32,10 @@ def test_a_torn_line_says_nothing(tmp_path: Path) -> None:
     file = tmp_path / "same-code.jsonl"
     file.write_bytes(b'{"old":"a","new":"b"}\n{"old":"a"\n\xff\n{"old":"a","new":"c"}')
     assert read_same_code(file) == {Row("a", "b"), Row("a", "c")}
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "none"
+    file.touch()
+    keep_same_code(file / "same-code.jsonl", [outcome("a", "b", Verdict.NO_CHANGE)])
+    assert file.read_bytes() == b""

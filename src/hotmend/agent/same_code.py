@@ -6,7 +6,7 @@ before, only the comparison knew.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -43,18 +43,12 @@ def read_same_code(file: Path) -> frozenset[Row]:
 
 
 def keep_same_code(file: Path, outcomes: Iterable[Outcome]) -> None:
-    """Add what comparisons have shown.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Add what comparisons have shown. Where it cannot be written, more restarts are due than need be."""
     same = (o for o in outcomes if o.verdict is Verdict.NO_CHANGE and o.old_build_id and o.new_build_id)
     rows = {Row(o.old_build_id, o.new_build_id) for o in same} - read_same_code(file)
     if not rows:
         return
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(descriptor, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with file.open("ab") as stream:
+            stream.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

@@ -7,6 +7,7 @@ last: a failure there leaves processes that are safe already and an old file, wh
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,9 @@ from pathlib import Path
 from hotmend.agent.disk import fetch, held_services, install
 from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
+from hotmend.agent.paths import Places
 from hotmend.agent.pending import Pending
+from hotmend.agent.same_code import keep_same_code
 from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.publisher import feed
 from hotmend.publisher.build import Progress
@@ -90,11 +93,14 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
         progress("fetching", 0, 1)
         files = fetch([p for p in pending if p.old_version], Path(folder))
         journal.begin(pending)
-        results, running = [], processes_mapping()
+        results, running = [], [process for process in processes_mapping() if process.pid != os.getpid()]
         for number, one in enumerate(pending):
             progress(f"{one.package} in memory", number, len(pending))
             results.append(in_memory(one, files.get(one.package), running, wish.memory, journal.applying))
             journal.done(results[-1])
+        if not wish.memory.apply.dry_run:
+            outcomes = [o for result in results if result.update is not None for o in result.update.outcomes]
+            keep_same_code(Places().same_code, outcomes)
         reboot = tuple(one.package for one in pending if one.is_kernel)
         if not wish.disk or wish.memory.apply.dry_run:
             journal.end()
