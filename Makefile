@@ -3,6 +3,7 @@
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make bench   the figures of the issue, from real runs
+# make deb     the Debian package, in build/
 # make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
 # make pairs faults   compiled pairs with one known change each: what is dangerous must be refused (root)
 
@@ -11,7 +12,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo quarter bench mutants pairs faults clean
+.PHONY: setup test lint types demo quarter bench deb mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -46,6 +47,9 @@ quarter: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+deb: $(SYSTEM_STAMP)
+	@packaging/build-deb build
 
 mutants: setup
 	@$(BIN)/python -m pip install --quiet --editable '.[dev,mutants]'

@@ -1,12 +1,14 @@
 """Build hook: compiles the stop window (`src/hotmend/linux/window.c`) where there is a C compiler.
 
 The library uses no part of Python's interface, so a C compiler and the C library's headers are all it takes. Where
-they are missing the package is built without it: the same work is then done in Python.
+they are missing the package is built without it: the same work is then done in Python. `CFLAGS` and `LDFLAGS` are used.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,9 +30,10 @@ class CustomBuildHook(BuildHookInterface[Any]):
             self.app.display_warning("no C compiler: the stop window stays in Python")
             return
         identity = hashlib.sha256(source.read_bytes()).hexdigest()
-        flags = ("-O2", "-shared", "-fPIC", f'-DSOURCE_SHA256="{identity}"')
-        command = [compiler, *flags, "-o", str(output), str(source)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        wanted = [shlex.split(os.environ.get(name, "")) for name in ("CFLAGS", "LDFLAGS")]
+        flags = ("-O2", *wanted[0], *wanted[1], "-shared", "-fPIC", f'-DSOURCE_SHA256="{identity}"')
+        command = [compiler, *flags, "-o", output.name, source.name]  # no path of this machine in the library
+        done = subprocess.run(command, cwd=source.parent, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             self.app.display_warning(f"the stop window stays in Python: {done.stderr.strip()}")
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -89,3 +91,29 @@ def test_a_defect_shows_where_when_asked(monkeypatch: pytest.MonkeyPatch, capfd:
     monkeypatch.setenv(main_module.DEBUG_VARIABLE, "1")
     assert run(["break"]) == 1
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_part_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "feedgen", None)
+    monkeypatch.setitem(sys.modules, "feedgen.feed", None)
+    monkeypatch.delitem(sys.modules, "hotmend.reference.feeds", raising=False)
+    assert run(["calendar", "--format", "atom"]) == 2
+    said = capfd.readouterr().err
+    assert "this Python lacks feedgen" in said
+    assert "'hotmend[publisher]'" in said
+
+
+def test_no_command_needs_an_optional_part_to_be_there() -> None:
+    """What the Debian package leaves out: each command's module is imported without it."""
+    without = ["dbos", "feedgen", "icalendar", "jinja2", "sqlalchemy", "starlette", "azure"]
+    program = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({without}))
+from hotmend.cli.main import _COMMANDS
+for name in _COMMANDS:
+    importlib.import_module("hotmend.cli." + name.replace("-", "_"))
+import hotmend.agent.turn, hotmend.agent.fetching, hotmend.agent.upgrade
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

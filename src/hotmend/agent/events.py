@@ -10,6 +10,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from hotmend.linux.outside import outside
+
 _TOLD_LETTERS_MAX: Final = 500
 
 
@@ -46,7 +48,7 @@ def run_command(command: Sequence[str], seconds: float, about: Mapping[str, str]
     name = command[0]
     try:
         process = subprocess.Popen(
-            list(command),
+            outside(command, about, seconds_max=seconds),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

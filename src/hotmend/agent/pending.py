@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hotmend.agent.installed import dpkg_query
+from hotmend.linux.outside import outside
 from hotmend.model.errors import FetchError
 
 APT_SECONDS_MAX: Final = 600
@@ -102,7 +103,8 @@ def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
     Raises:
         FetchError: it is missing, did not end, or failed; with its own first complaint.
     """
-    command = ["apt-get", "-q", "-y", *arguments]
+    variables = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | (environment or {})
+    command = outside(["apt-get", "-q", "-y", *arguments], variables)
     try:
         done = subprocess.run(
             command,
@@ -111,7 +113,7 @@ def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
             text=True,
             errors="replace",
             timeout=APT_SECONDS_MAX,
-            env=os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | (environment or {}),
+            env=os.environ | variables,
             check=False,
         )
     except FileNotFoundError:

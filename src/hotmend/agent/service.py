@@ -63,4 +63,4 @@ class Loop:
 
 def command(*arguments: str) -> tuple[str, ...]:
     """Return the command line that runs hotmend with the interpreter of this process."""
-    return (sys.executable, "-m", "hotmend", *arguments)
+    return (sys.executable, "-P", "-m", "hotmend", *arguments)

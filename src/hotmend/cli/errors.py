@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.model.errors import HotmendError
+from hotmend.model.errors import HotmendError, UsageError
 
 if TYPE_CHECKING:
     from hotmend.reference.texts import Reader
+
+
+_PUBLISHER = ("dbos", "feedgen", "icalendar", "jinja2", "sqlalchemy")
+"""What only the optional part `publisher` brings."""
+
+
+def part_missing(error: ModuleNotFoundError) -> UsageError | None:
+    """Return what to say where a library of an optional part is not installed; None: it is some other module."""
+    if (error.name or "").partition(".")[0] not in _PUBLISHER:
+        return None
+    command = "python -m pip install 'hotmend[publisher]'"
+    return UsageError("this Python lacks {name}", "run {command}", name=error.name, command=command)
 
 
 def error_told(error: HotmendError, reader: Reader | None) -> tuple[str, str]:

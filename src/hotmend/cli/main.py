@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from hotmend import __version__
-from hotmend.cli.errors import error_told, usage_told
+from hotmend.cli.errors import error_told, part_missing, usage_told
 from hotmend.cli.output import ExitCode, print_error
 from hotmend.model.errors import HotmendError, UsageError
 
@@ -134,6 +134,8 @@ def _reader(given: list[str]) -> Reader | None:
 
 def _explain(error: BaseException, reader: Reader | None) -> tuple[str, str, int]:
     """Return message, hint and exit code for whatever ended the command."""
+    if isinstance(error, ModuleNotFoundError):
+        error = part_missing(error) or error
     match error:
         case click.UsageError():
             return *usage_told(error, reader), ExitCode.USAGE

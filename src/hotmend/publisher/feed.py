@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hotmend.linux.outside import outside
 from hotmend.model.errors import FetchError
 
 APT_SECONDS_MAX: Final = 600
@@ -101,13 +102,15 @@ def offered_versions(package: str) -> tuple[str, ...]:
 
 def fetch_changelog(wanted: PackageVersion) -> str:
     """Return the changelog the distribution publishes for `wanted`, or "" when it cannot be had."""
+    variables = {"PAGER": "cat", "LC_ALL": "C.UTF-8"}
+    command = ["apt-get", "-q", "-o", "Acquire::Retries=0", "changelog", str(wanted)]
     try:
         done = subprocess.run(
-            ["apt-get", "-q", "-o", "Acquire::Retries=0", "changelog", str(wanted)],
+            outside(command, variables, seconds_max=CHANGELOG_SECONDS_MAX),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=CHANGELOG_SECONDS_MAX,
-            env=os.environ | {"PAGER": "cat", "LC_ALL": "C.UTF-8"},
+            env=os.environ | variables,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -141,15 +144,16 @@ def fetch_patches(source: PackageVersion) -> Path | None:
 
 
 def _apt(command: list[str], wanted: Sequence[PackageVersion], directory: str) -> None:
+    variables = {"LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
-            command,
+            outside(command, variables, directory=directory),
             cwd=directory,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=APT_SECONDS_MAX,
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
+            env=os.environ | variables,
             check=False,
         )
     except FileNotFoundError:

@@ -49,7 +49,7 @@ class Cell:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the cell
         with theirs:
             self._helper = subprocess.Popen(
-                [sys.executable, "-m", "hotmend.trial.inside", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "hotmend.trial.inside", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._complaints,
