@@ -16,6 +16,7 @@ from bench.cost import cost_measure
 from bench.crowds import crowds_measure
 from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
+from bench.idle import idle_measure
 from bench.latency import Deeds, latency_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.peers.measure import peers_measure
@@ -45,6 +46,7 @@ SECTIONS = (
     "hostile",
     "crowds",
     "assess",
+    "agent",
     "cost",
     "threads",
     "throughput",
@@ -96,6 +98,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "hostile": lambda: hostile_measure(folder / "hostile"),
         "crowds": lambda: crowds_measure(folder / "crowds"),
         "assess": lambda: assessing_measure(folder / "assess"),
+        "agent": lambda: idle_measure(folder / "agent"),
         "cost": lambda: cost_measure(folder / "cost"),
         "threads": lambda: _on_redis(folder / "threads", lambda s, f: pauses_measure(s, f, cycles, loaded=False)),
         "throughput": lambda: _on_nginx(folder / "throughput", throughput_measure),
