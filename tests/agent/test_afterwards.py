@@ -80,7 +80,7 @@ def test_haproxy_reload_re_executes_the_main_process(machine: Machine) -> None:
 
 def test_redis_saves_and_rewrites_in_children_and_is_restarted(machine: Machine) -> None:
     old = "5:7.0.15-1~deb12u7"
-    machine.install(f"redis-server={old}", f"redis-tools={old}")
+    machine.install(f"redis-server={old}", f"redis-tools={old}", "logrotate")
     machine.run(f"sed -i 's/^port .*/port {REDIS_PORT}/' /etc/redis/redis.conf; systemctl restart redis-server")
     assert machine.hotmend("upgrade", "redis-server", "redis-tools").returncode == 0
     main = main_pid(machine, "redis-server")
