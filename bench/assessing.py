@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.report import Figure, progress
-from hotmend.agent.assessment import take_assessment
+from hotmend.agent.census.assessment import take_assessment
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import Options, apply
 from hotmend.live.registry import process_status

@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from hotmend.agent.configuration import read_configuration
-from hotmend.agent.history import History
 from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
+from hotmend.agent.record.history import History
 from hotmend.agent.turn import turn
 from hotmend.model.verdict import Verdict, refusal
 from hotmend.package.bundle import unpack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hotmend.agent.units import unit_in
+from hotmend.agent.census.units import unit_in
 from tests.agent.machine import Machine
 
 

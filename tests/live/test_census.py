@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.assessment import RunningProcess, take_assessment
-from hotmend.agent.code_state import CodeState
-from hotmend.agent.owners import OwnerKind
+from hotmend.agent.census.assessment import RunningProcess, take_assessment
+from hotmend.agent.census.code_state import CodeState
+from hotmend.agent.census.owners import OwnerKind
 from hotmend.linux.census import SeenProcess, take_census
 from hotmend.linux.process import processes_mapping
 from tests.live.handmade import compile_target

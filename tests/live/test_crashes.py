@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.crashes import in_new_code, now_us, traps_since
-from hotmend.agent.history import ChangedProcess
+from hotmend.agent.health.crashes import in_new_code, now_us, traps_since
+from hotmend.agent.record.history import ChangedProcess
 from hotmend.live.driver import Options, apply
 from hotmend.live.registry import process_status
 from tests.live.conftest import Target

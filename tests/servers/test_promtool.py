@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.alerts import AlertCode, Record
-from hotmend.agent.assessment import Assessment
-from hotmend.agent.history import Assessed, Restarted, RunEnded, State
-from hotmend.agent.look import Look
-from hotmend.agent.metrics import metrics_text
-from hotmend.agent.restarts import Plan
+from hotmend.agent.census.alerts import AlertCode, Record
+from hotmend.agent.census.assessment import Assessment
+from hotmend.agent.census.look import Look
+from hotmend.agent.census.restarts import Plan
+from hotmend.agent.record.history import Assessed, Restarted, RunEnded, State
+from hotmend.agent.report.metrics import metrics_text
 from tests.servers.packages import candidate_version, deb_fetch, deb_unpack
 from tests.unit.test_assessment import NEW, PATCH, QUIET, image, process
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.held import Held, Holder, held_restarts, hold_restarts, release_restarts, restarts_held
-from hotmend.agent.installed import InstalledFile, parse_md5sums
-from hotmend.agent.pending import Pending, parse_simulation
-from hotmend.agent.units import unit_in
+from hotmend.agent.apt.held import Held, Holder, held_restarts, hold_restarts, release_restarts, restarts_held
+from hotmend.agent.apt.installed import InstalledFile, parse_md5sums
+from hotmend.agent.apt.pending import Pending, parse_simulation
+from hotmend.agent.census.units import unit_in
 from hotmend.model.errors import InputError
 
 SIMULATION = """\
@@ -103,7 +103,7 @@ def test_a_killed_one_holds_nothing_back(policy: Path) -> None:
     own = policy.read_text() if policy.exists() else None
     code = f"""
 import pathlib, time
-from hotmend.agent.held import restarts_held
+from hotmend.agent.apt.held import restarts_held
 with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
     print("held", flush=True)
     time.sleep(60)

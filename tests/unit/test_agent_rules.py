@@ -14,10 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
 from hotmend.agent.configuration import Configuration, parse_configuration, read_configuration
-from hotmend.agent.crashes import Trap, in_new_code, parse_record
-from hotmend.agent.events import Hook, run_hooks
-from hotmend.agent.history import (
+from hotmend.agent.health.crashes import Trap, in_new_code, parse_record
+from hotmend.agent.health.events import Hook, run_hooks
+from hotmend.agent.health.probes import (
+    AnyProbe,
+    CommandProbe,
+    HttpProbe,
+    LogProbe,
+    TcpProbe,
+    UnhealthyError,
+    begin,
+    unhealthy,
+)
+from hotmend.agent.machine import alone
+from hotmend.agent.pace import pace
+from hotmend.agent.paths import Places
+from hotmend.agent.record.history import (
     Action,
     AgentBegan,
     ChangedProcess,
@@ -29,13 +43,8 @@ from hotmend.agent.history import (
     last_actions,
     unfinished,
 )
-from hotmend.agent.hold import Hold, begin_hold, end_hold, read_hold
-from hotmend.agent.machine import alone
-from hotmend.agent.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
-from hotmend.agent.pace import pace
-from hotmend.agent.paths import Places
-from hotmend.agent.probes import AnyProbe, CommandProbe, HttpProbe, LogProbe, TcpProbe, UnhealthyError, begin, unhealthy
-from hotmend.agent.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.record.hold import Hold, begin_hold, end_hold, read_hold
+from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.run import worst
 from hotmend.model.errors import HotmendError, InputError
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmend.agent.alerts import LEVELS, AlertCode, Level, Record, record_alerts, worst
-from hotmend.agent.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded, State
-from hotmend.agent.hold import Hold
+from hotmend.agent.census.alerts import LEVELS, AlertCode, Level, Record, record_alerts, worst
+from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded, State
+from hotmend.agent.record.hold import Hold
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

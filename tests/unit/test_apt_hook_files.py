@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.apt_hook import APT_FILE, NEEDRESTART_FILE, Hook, find_command, read_hook, switch_off, switch_on
+from hotmend.agent.apt.hook import APT_FILE, NEEDRESTART_FILE, Hook, find_command, read_hook, switch_off, switch_on
 from hotmend.model.errors import UsageError
 
 

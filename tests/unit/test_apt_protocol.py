@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotmend.agent.apt_protocol import INPUT_BYTES_MAX, Unpacked, parse_upgrades
-from hotmend.agent.pending import Pending
+from hotmend.agent.apt.pending import Pending
+from hotmend.agent.apt.protocol import INPUT_BYTES_MAX, Unpacked, parse_upgrades
 from hotmend.model.errors import InputError
 
 ACTIONS = """\

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmend.agent.alerts import AlertCode
-from hotmend.agent.assessment import (
+from hotmend.agent.census.alerts import AlertCode
+from hotmend.agent.census.assessment import (
     Assessment,
     RunningProcess,
     find_alerts,
@@ -19,9 +19,9 @@ from hotmend.agent.assessment import (
     owner_text,
     restarts_due,
 )
-from hotmend.agent.code_state import CodeState, Patch, RunningImage
-from hotmend.agent.kernel import Boot, InstalledKernel, read_boot, reboot_reasons, release_key
-from hotmend.agent.owners import NOBODY, Owner, OwnerKind, owner_in
+from hotmend.agent.census.code_state import CodeState, Patch, RunningImage
+from hotmend.agent.census.kernel import Boot, InstalledKernel, read_boot, reboot_reasons, release_key
+from hotmend.agent.census.owners import NOBODY, Owner, OwnerKind, owner_in
 
 OLD, NEW, NEXT = "aa" * 20, "bb" * 20, "cc" * 20
 PATCH = Patch("0123456789abcdef", NEW, "libssl3", ("1", "2"), ("CVE-2026-0001", "CVE-2026-0002"), 1.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.earlier import Earlier, find_earlier, read_earlier
-from hotmend.agent.installed import InstalledFile
+from hotmend.agent.apt.earlier import Earlier, find_earlier, read_earlier
+from hotmend.agent.apt.installed import InstalledFile
 from hotmend.image.deb import Deb, ElfFile
 from hotmend.linux.process import MappedImage, ProcessImages, file_build_id, process_images
 from hotmend.model.addresses import BuildId

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmend.agent.assessment import RunningProcess
-from hotmend.agent.explain import NEAR, Explanation, Known, Ours, explain
-from hotmend.agent.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted, State
-from hotmend.agent.system_log import BROKEN, STARTED, CrashEvent, UnitEvent, parse_journal
-from hotmend.agent.timeline import merge, since_when
+from hotmend.agent.census.assessment import RunningProcess
+from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted, State
+from hotmend.agent.report.explain import NEAR, Explanation, Known, Ours, explain
+from hotmend.agent.report.system_log import BROKEN, STARTED, CrashEvent, UnitEvent, parse_journal
+from hotmend.agent.report.timeline import merge, since_when
 from hotmend.live.chain import AuditRecord
 from hotmend.model.errors import UsageError
 from tests.unit.test_assessment import NEW, NEXT, NGINX, PATCH, REDIS, image, process

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.agent.later import UNKNOWN, needed_later
+from hotmend.agent.apt.later import UNKNOWN, needed_later
 from hotmend.image.deb import ElfFile
 
 

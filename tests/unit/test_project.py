@@ -55,7 +55,7 @@ _ONE_GATEWAY = {
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "cryptography": {"repository/keys.py"},
-    "urllib3": {"repository/fetchers.py", "agent/probes.py"},
+    "urllib3": {"repository/fetchers.py", "agent/health/probes.py"},
     "tuf": {
         f"repository/{name}.py"
         for name in (

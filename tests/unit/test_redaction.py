@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmend.agent.redaction import OUT, Redactor
+from hotmend.agent.report.redaction import OUT, Redactor
 
 
 def redactor() -> Redactor:

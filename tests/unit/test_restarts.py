@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmend.agent.assessment import RunningProcess, restarts_due
-from hotmend.agent.code_state import RunningImage
-from hotmend.agent.history import Restarted
-from hotmend.agent.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
-from hotmend.agent.owners import NOBODY, Owner, OwnerKind
-from hotmend.agent.restarts import Ended, How, Means, Need, Plan, decide_reboot, do_restarts, plan_restarts
-from hotmend.agent.systemd import UnitFacts, parse_units
+from hotmend.agent.census.assessment import RunningProcess, restarts_due
+from hotmend.agent.census.code_state import RunningImage
+from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
+from hotmend.agent.census.owners import NOBODY, Owner, OwnerKind
+from hotmend.agent.census.restarts import Ended, How, Means, Need, Plan, decide_reboot, do_restarts, plan_restarts
+from hotmend.agent.census.systemd import UnitFacts, parse_units
+from hotmend.agent.record.history import Restarted
 from hotmend.model.errors import RemoteError
 from tests.unit.test_assessment import NEW, NEXT, PATCH, image
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hotmend.agent.same_code import Row, keep_same_code, read_same_code
+from hotmend.agent.apt.same_code import Row, keep_same_code, read_same_code
 from hotmend.model.addresses import BuildId
 from hotmend.model.hotpatch import Outcome, Statistics
 from hotmend.model.verdict import Verdict

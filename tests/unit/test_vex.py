@@ -13,8 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given, settings
 from lib4vex.parser import VEXParser
 
-from hotmend.agent.assessment import RunningProcess
-from hotmend.agent.vex import Statement, Status, cyclonedx, openvex, purls, statements
+from hotmend.agent.census.assessment import RunningProcess
+from hotmend.agent.report.vex import Statement, Status, cyclonedx, openvex, purls, statements
 from tests.unit.test_assessment import NEW, NEXT, PATCH, PROCESSES, image, process
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from hotmend.agent.history import ChangedProcess, History, Quarantined, Reverted
+from hotmend.agent.census.units import unit_of
 from hotmend.agent.paths import Places
-from hotmend.agent.quarantine import Entry, read_quarantine, with_entry, write_quarantine
-from hotmend.agent.units import unit_of
+from hotmend.agent.record.history import ChangedProcess, History, Quarantined, Reverted
+from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
 from hotmend.live.driver import ProcessResult
 
 _REASON = "taken back by hand"

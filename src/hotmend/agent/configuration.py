@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from hotmend.agent.events import Hook
-from hotmend.agent.never import DEFAULT_COMMANDS, DEFAULT_UNITS
-from hotmend.agent.probes import AnyProbe
+from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS
+from hotmend.agent.health.events import Hook
+from hotmend.agent.health.probes import AnyProbe
 from hotmend.model.errors import InputError, UsageError
 from hotmend.servicing.maintenance import Policy, policy_check
 

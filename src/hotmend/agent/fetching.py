@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
-from hotmend.agent.installed import dpkg_query
 from hotmend.agent.paths import Places
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason

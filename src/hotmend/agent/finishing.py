@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hotmend.agent.assessment import Assessment, take_assessment
-from hotmend.agent.code_state import CodeState
-from hotmend.agent.history import Rebooting
-from hotmend.agent.hold import read_hold
+from hotmend.agent.census.assessment import Assessment, take_assessment
+from hotmend.agent.census.code_state import CodeState
+from hotmend.agent.census.never import Never
+from hotmend.agent.census.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
 from hotmend.agent.machine import Machine, window
-from hotmend.agent.never import Never
-from hotmend.agent.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
+from hotmend.agent.record.history import Rebooting
+from hotmend.agent.record.hold import read_hold
 from hotmend.model.errors import HotmendError
 
 _REBOOT_SECONDS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 
-from hotmend.agent.history import Action, AnyEvent, DiskBegan, DiskEnded, OldProcess, RunBegan, RunEnded, State
+from hotmend.agent.apt.pending import Pending
 from hotmend.agent.machine import Machine, system_clock
 from hotmend.agent.memory import Memory, PackageResult, Prepared
-from hotmend.agent.pending import Pending
+from hotmend.agent.record.history import Action, AnyEvent, DiskBegan, DiskEnded, OldProcess, RunBegan, RunEnded, State
 from hotmend.agent.run import changed_process, worst
 from hotmend.live.gate import hotpatch_id
 from hotmend.publisher.update import Update

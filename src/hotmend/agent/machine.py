@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from hotmend.agent.census.never import Never
 from hotmend.agent.configuration import Configuration
-from hotmend.agent.history import AnyEvent, History
 from hotmend.agent.memory import Manner
-from hotmend.agent.never import Never
 from hotmend.agent.paths import Places
+from hotmend.agent.record.history import AnyEvent, History
 from hotmend.diff.options import Options as BuildOptions
 from hotmend.live.audit import DEFAULT_FILE
 from hotmend.live.driver import Options as ApplyOptions

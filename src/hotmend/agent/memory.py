@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hotmend.agent.earlier import Earlier, find_earlier, read_earlier
-from hotmend.agent.installed import InstalledFile, elf_files, read_installed
-from hotmend.agent.later import needed_later
-from hotmend.agent.pending import Pending
-from hotmend.agent.units import unit_of
+from hotmend.agent.apt.earlier import Earlier, find_earlier, read_earlier
+from hotmend.agent.apt.installed import InstalledFile, elf_files, read_installed
+from hotmend.agent.apt.later import needed_later
+from hotmend.agent.apt.pending import Pending
+from hotmend.agent.census.units import unit_of
 from hotmend.diff.options import Options as BuildOptions
 from hotmend.image.deb import read_deb
 from hotmend.linux.process import ProcessImages, file_build_id

@@ -12,9 +12,14 @@ from typing import Final
 
 import msgspec
 
-from hotmend.agent.events import run_hooks
-from hotmend.agent.held import release_restarts
-from hotmend.agent.history import (
+from hotmend.agent.apt.held import release_restarts
+from hotmend.agent.apt.installed import dpkg_query
+from hotmend.agent.census.units import unit_of
+from hotmend.agent.health.events import run_hooks
+from hotmend.agent.health.probes import unhealthy
+from hotmend.agent.machine import Machine
+from hotmend.agent.memory import mapping_of
+from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
@@ -29,13 +34,8 @@ from hotmend.agent.history import (
     of_run,
     unfinished,
 )
-from hotmend.agent.installed import dpkg_query
-from hotmend.agent.machine import Machine
-from hotmend.agent.memory import mapping_of
-from hotmend.agent.probes import unhealthy
 from hotmend.agent.run import unit_probes, worst
 from hotmend.agent.undo import processes_with, taken_back
-from hotmend.agent.units import unit_of
 from hotmend.linux import procfs
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import repair

@@ -18,10 +18,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from hotmend.agent import crashes
-from hotmend.agent.disk import held_services, install, without_forbidden
-from hotmend.agent.events import run_hooks
-from hotmend.agent.history import (
+from hotmend.agent.apt.disk import held_services, install, without_forbidden
+from hotmend.agent.census.units import unit_of
+from hotmend.agent.health import crashes
+from hotmend.agent.health.events import run_hooks
+from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
+from hotmend.agent.machine import Machine, window
+from hotmend.agent.memory import Changed, Memory, StillOld, all_old, change, mapping_of
+from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
@@ -34,14 +38,10 @@ from hotmend.agent.history import (
     RunState,
     State,
 )
-from hotmend.agent.hold import read_hold
-from hotmend.agent.machine import Machine, window
-from hotmend.agent.memory import Changed, Memory, StillOld, all_old, change, mapping_of
-from hotmend.agent.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
-from hotmend.agent.quarantine import read_quarantine
+from hotmend.agent.record.hold import read_hold
+from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.undo import taken_back
-from hotmend.agent.units import unit_of
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import ProcessResult
 from hotmend.live.gate import hotpatch_id

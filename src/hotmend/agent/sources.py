@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from hotmend.agent.apt.disk import download_only, fetch
+from hotmend.agent.apt.installed import InstalledFile, elf_files
+from hotmend.agent.apt.pending import Pending, pending_updates
 from hotmend.agent.configuration import ChannelSource
-from hotmend.agent.disk import download_only, fetch
-from hotmend.agent.installed import InstalledFile, elf_files
 from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of
 from hotmend.agent.paths import Places
-from hotmend.agent.pending import Pending, pending_updates
 from hotmend.diff.options import Options as BuildOptions
 from hotmend.linux.process import ProcessImages, file_build_id
 from hotmend.model.addresses import BuildId

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from hotmend import __version__
-from hotmend.agent.assessment import find_alerts, owner_text, take_assessment
+from hotmend.agent.census.assessment import find_alerts, owner_text, take_assessment
+from hotmend.agent.census.look import Look, look
 from hotmend.agent.finishing import Finished, finish
-from hotmend.agent.history import AgentBegan, Assessed, History
-from hotmend.agent.hold import read_hold
-from hotmend.agent.look import Look, look
 from hotmend.agent.machine import Machine, alone
+from hotmend.agent.record.history import AgentBegan, Assessed, History
+from hotmend.agent.record.hold import read_hold
 from hotmend.agent.recovery import recover
 from hotmend.agent.run import Ended, Order, Trigger, run, wanted_now
 from hotmend.agent.sources import AptSource, ChannelUpdates, Source

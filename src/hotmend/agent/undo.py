@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from hotmend.agent.history import Action, AnyEvent, Quarantined, State
 from hotmend.agent.machine import Machine
-from hotmend.agent.quarantine import Entry, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.history import Action, AnyEvent, Quarantined, State
+from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import revert
 from hotmend.live.registry import process_status

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hotmend.agent.disk import fetch, held_services, install
+from hotmend.agent.apt.disk import fetch, held_services, install
+from hotmend.agent.apt.pending import Pending
+from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
 from hotmend.agent.paths import Places
-from hotmend.agent.pending import Pending
-from hotmend.agent.same_code import keep_same_code
 from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.publisher import feed
 from hotmend.publisher.build import Progress

@@ -45,9 +45,9 @@ def this_machine(audit: Path) -> Machine:
         InputError: the configuration is none.
     """
     from hotmend.agent.configuration import read_configuration
-    from hotmend.agent.history import History
     from hotmend.agent.machine import Machine
     from hotmend.agent.paths import Places
+    from hotmend.agent.record.history import History
 
     if os.geteuid() != 0:
         raise UsageError("only root can change processes and packages", "run it as root")
@@ -163,7 +163,7 @@ def trust_command(root: Path, as_json: bool) -> int:
 @json_option
 def assess_command(audit: Path, as_json: bool) -> int:
     """Look now: what waits, what is due, what is not as it should be. Changes nothing but the history."""
-    from hotmend.agent.assessment import owner_text
+    from hotmend.agent.census.assessment import owner_text
     from hotmend.agent.turn import assess
 
     found = assess(this_machine(audit))
@@ -216,9 +216,9 @@ def install_command(packages: tuple[str, ...], anytime: bool, audit: Path, as_js
 @json_option
 def quarantine_command(lift: str | None, as_json: bool) -> int:
     """Show which updates this machine does not take any more, and why."""
-    from hotmend.agent.history import Quarantined
     from hotmend.agent.machine import alone
-    from hotmend.agent.quarantine import read_quarantine, without, write_quarantine
+    from hotmend.agent.record.history import Quarantined
+    from hotmend.agent.record.quarantine import read_quarantine, without, write_quarantine
     from hotmend.live.audit import DEFAULT_FILE
 
     machine = this_machine(DEFAULT_FILE)
@@ -268,7 +268,7 @@ def _print(shape: RunShape) -> None:
 
 
 def _code(ended: Ended) -> ExitCode:
-    from hotmend.agent.history import State
+    from hotmend.agent.record.history import State
 
     if ended.state.good:
         return ExitCode.DONE

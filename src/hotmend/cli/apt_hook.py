@@ -21,8 +21,8 @@ from hotmend.model.errors import HotmendError, UsageError
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
-    from hotmend.agent.apt_run import Before
-    from hotmend.agent.held import Holder
+    from hotmend.agent.apt.held import Holder
+    from hotmend.agent.apt.run import Before
     from hotmend.agent.memory import PackageResult
 
 HOOK_VARIABLE = "HOTMEND_APT_HOOK"
@@ -54,7 +54,7 @@ def apt_hook_command() -> None:
 @json_option
 def on_command(deadline: int, as_json: bool) -> int:
     """Have apt call hotmend from now on, and needrestart ask it."""
-    from hotmend.agent.apt_hook import Hook, find_command, switch_on
+    from hotmend.agent.apt.hook import Hook, find_command, switch_on
 
     _check_root()
     switch_on(Hook(find_command(), deadline))
@@ -65,8 +65,8 @@ def on_command(deadline: int, as_json: bool) -> int:
 @json_option
 def off_command(as_json: bool) -> int:
     """Have apt and needrestart work as if hotmend were not there."""
-    from hotmend.agent.apt_hook import switch_off
-    from hotmend.agent.held import release_restarts
+    from hotmend.agent.apt.held import release_restarts
+    from hotmend.agent.apt.hook import switch_off
 
     _check_root()
     was_on = switch_off()
@@ -87,12 +87,12 @@ def status_command(as_json: bool) -> int:
 @audit_option
 def before_command(deadline: int, audit: Path) -> int:
     """Change memory for what apt is about to install (for apt: what that is comes on stdin)."""
-    from hotmend.agent.apt_protocol import INPUT_BYTES_MAX
+    from hotmend.agent.apt.protocol import INPUT_BYTES_MAX
 
     said = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1).decode("utf-8", "surrogateescape")
     if _is_off():
         return ExitCode.DONE
-    from hotmend.agent.apt_run import find_holder
+    from hotmend.agent.apt.run import find_holder
 
     holder = find_holder()  # from here: apt is no relation of a child of ours
     until = time.monotonic() + deadline
@@ -105,7 +105,7 @@ def before_command(deadline: int, audit: Path) -> int:
 def after_command(deadline: int) -> int:
     """Hold nothing back any longer, and name what still runs old code (for apt)."""
     if not _is_off():
-        from hotmend.agent.apt_run import find_holder
+        from hotmend.agent.apt.run import find_holder
 
         holder = find_holder()
         _within(deadline, lambda: _after(holder))
@@ -115,7 +115,7 @@ def after_command(deadline: int) -> int:
 @apt_hook_command.command("fixed")
 def fixed_command() -> int:
     """Print the units that run old files with the code of the new ones (for needrestart), one on a line."""
-    from hotmend.agent.apt_run import units_fixed
+    from hotmend.agent.apt.run import units_fixed
     from hotmend.agent.paths import Places
 
     for unit in units_fixed(Places()):
@@ -132,8 +132,8 @@ def _check_root() -> None:
 
 
 def _report(*, as_json: bool) -> ExitCode:
-    from hotmend.agent.apt_hook import NEEDRESTART_FILE, read_hook
-    from hotmend.agent.held import held_restarts
+    from hotmend.agent.apt.held import held_restarts
+    from hotmend.agent.apt.hook import NEEDRESTART_FILE, read_hook
 
     hook, held = read_hook(), held_restarts()
     shape = AptHookShape(
@@ -200,15 +200,15 @@ def _say(text: str) -> None:
 
 
 def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None:
-    from hotmend.agent.apt_protocol import parse_upgrades
-    from hotmend.agent.apt_run import before_dpkg
+    from hotmend.agent.apt.protocol import parse_upgrades
+    from hotmend.agent.apt.run import before_dpkg
     from hotmend.agent.configuration import read_configuration
-    from hotmend.agent.history import History
-    from hotmend.agent.hold import read_hold
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import Machine, alone
     from hotmend.agent.paths import Places
-    from hotmend.agent.quarantine import read_quarantine
+    from hotmend.agent.record.history import History
+    from hotmend.agent.record.hold import read_hold
+    from hotmend.agent.record.quarantine import read_quarantine
     from hotmend.agent.recovery import recover
 
     places = Places()
@@ -255,8 +255,8 @@ def _outcome(package: PackageResult) -> str:
 
 
 def _after(holder: Holder | None) -> None:
-    from hotmend.agent.apt_run import after_dpkg
-    from hotmend.agent.assessment import owner_text
+    from hotmend.agent.apt.run import after_dpkg
+    from hotmend.agent.census.assessment import owner_text
     from hotmend.agent.paths import Places
 
     due = after_dpkg(holder, Places())

@@ -16,7 +16,7 @@ from hotmend.cli.timeline import audit_records
 from hotmend.model.errors import HotmendError, UsageError
 
 if TYPE_CHECKING:
-    from hotmend.agent.explain import Explanation, Known, Place
+    from hotmend.agent.report.explain import Explanation, Known, Place
 
 _EVENTS_MAX = 30
 
@@ -32,7 +32,7 @@ def explain_command(subject: str, days: int, audit: Path, as_json: bool) -> int:
     Fixed where: in which processes and on the disk; since when, by which update and hotpatch, on what evidence. For a
     unit, and a process that is gone: how it ended, and whether that was hotmend's doing.
     """
-    from hotmend.agent.explain import explain
+    from hotmend.agent.report.explain import explain
 
     if os.geteuid() != 0:
         raise UsageError("only root can look at all processes", "run it as root")
@@ -48,13 +48,13 @@ def explain_command(subject: str, days: int, audit: Path, as_json: bool) -> int:
 
 def _known(audit: Path, since: datetime) -> Known:
     """Look at the machine, and read all records. Those of hotmend itself are read from their beginning."""
-    from hotmend.agent.assessment import take_assessment
-    from hotmend.agent.explain import Known
-    from hotmend.agent.history import History
-    from hotmend.agent.installed import package_of
+    from hotmend.agent.apt.installed import package_of
+    from hotmend.agent.census.assessment import take_assessment
     from hotmend.agent.paths import Places
-    from hotmend.agent.system_log import crash_events, unit_events
-    from hotmend.agent.timeline import merge
+    from hotmend.agent.record.history import History
+    from hotmend.agent.report.explain import Known
+    from hotmend.agent.report.system_log import crash_events, unit_events
+    from hotmend.agent.report.timeline import merge
 
     places = Places()
     try:

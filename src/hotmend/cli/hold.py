@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import click
 
-from hotmend.agent.history import Held, History
-from hotmend.agent.hold import begin_hold, end_hold, read_hold
 from hotmend.agent.paths import Places
+from hotmend.agent.record.history import Held, History
+from hotmend.agent.record.hold import begin_hold, end_hold, read_hold
 from hotmend.cli.agent_shapes import HoldShape
 from hotmend.cli.output import ExitCode, print_json, print_note
 from hotmend.model.errors import HotmendError, UsageError

@@ -29,9 +29,9 @@ def metrics_command(output: Path | None, as_json: bool) -> int:
 
     packaging/prometheus has alerting rules for them, docs/runbook.md what to do for each.
     """  # fmt: skip
-    from hotmend.agent.look import look
-    from hotmend.agent.metrics import metrics_text
+    from hotmend.agent.census.look import look
     from hotmend.agent.paths import Places
+    from hotmend.agent.report.metrics import metrics_text
 
     if os.geteuid() != 0:
         raise UsageError("only root can look at all processes", "run it as root")

@@ -11,8 +11,8 @@ from hotmend.cli.output import print_json
 from hotmend.model.errors import HotmendError
 
 if TYPE_CHECKING:
-    from hotmend.agent.alerts import AlertCode, Level
-    from hotmend.agent.look import Look
+    from hotmend.agent.census.alerts import AlertCode, Level
+    from hotmend.agent.census.look import Look
 
 _LETTERS_MAX = 1000
 _UNKNOWN = 3
@@ -28,7 +28,7 @@ def nagios_command(critical: tuple[str, ...], warning: tuple[str, ...], ignore: 
 
     Exit codes are those of plugins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. docs/runbook.md has what each alert means.
     """
-    from hotmend.agent.look import look
+    from hotmend.agent.census.look import look
     from hotmend.agent.paths import Places
 
     try:
@@ -50,7 +50,7 @@ def nagios_command(critical: tuple[str, ...], warning: tuple[str, ...], ignore: 
 
 
 def _levels(critical: tuple[str, ...], warning: tuple[str, ...], ignore: tuple[str, ...]) -> dict[AlertCode, Level]:
-    from hotmend.agent.alerts import LEVELS, AlertCode, Level
+    from hotmend.agent.census.alerts import LEVELS, AlertCode, Level
 
     levels = dict(LEVELS)
     for level, names in ((Level.WARNING, warning), (Level.CRITICAL, critical), (Level.OK, ignore)):
@@ -63,7 +63,7 @@ def _levels(critical: tuple[str, ...], warning: tuple[str, ...], ignore: tuple[s
 
 def _line(seen: Look, levels: dict[AlertCode, Level], level: Level) -> str:
     """Return status, what it is about, and performance data; one line."""
-    from hotmend.agent.alerts import Level
+    from hotmend.agent.census.alerts import Level
 
     told = [alert for alert in seen.alerts if levels[alert.code] is not Level.OK]
     told.sort(key=lambda alert: levels[alert.code] is not level)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from hotmend.agent.alerts import Alert
-    from hotmend.agent.assessment import OldCode
-    from hotmend.agent.code_state import RunningImage
-    from hotmend.agent.restarts import Ended, Need
-    from hotmend.agent.timeline import Entry
+    from hotmend.agent.census.alerts import Alert
+    from hotmend.agent.census.assessment import OldCode
+    from hotmend.agent.census.code_state import RunningImage
+    from hotmend.agent.census.restarts import Ended, Need
+    from hotmend.agent.report.timeline import Entry
 
 
 class OldImageShape(msgspec.Struct, frozen=True):

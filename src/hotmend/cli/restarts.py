@@ -13,7 +13,7 @@ from hotmend.cli.report_shapes import NeedShape, RestartsShape, ended_shape, nee
 from hotmend.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from hotmend.agent.restarts import Ended, Plan
+    from hotmend.agent.census.restarts import Ended, Plan
 
 
 @click.command("restarts")
@@ -25,13 +25,13 @@ def restarts_command(wanted: bool, as_json: bool) -> int:
     Units come in the order in which they are restarted: each behind what it is started after or needs. What ends
     sessions, is never touched or would bring old code back is named with what it takes instead.
     """
-    from hotmend.agent.assessment import take_assessment
+    from hotmend.agent.census.assessment import take_assessment
+    from hotmend.agent.census.never import Never
+    from hotmend.agent.census.restarts import do_restarts, means_of, plan_of
     from hotmend.agent.configuration import read_configuration
-    from hotmend.agent.history import History
-    from hotmend.agent.hold import read_hold
-    from hotmend.agent.never import Never
     from hotmend.agent.paths import Places
-    from hotmend.agent.restarts import do_restarts, means_of, plan_of
+    from hotmend.agent.record.history import History
+    from hotmend.agent.record.hold import read_hold
 
     places = Places()
     if os.geteuid() != 0:

@@ -25,7 +25,7 @@ def support_command(output: Path | None, audit: Path, as_json: bool) -> int:
     people, and addresses, become stand-ins. Nothing is sent anywhere: the file is for you to read, and to send.
     """
     from hotmend.agent.paths import Places
-    from hotmend.agent.support import make_bundle
+    from hotmend.agent.report.support import make_bundle
 
     if os.geteuid() != 0:
         raise UsageError("only root can read all of this", "run it as root")

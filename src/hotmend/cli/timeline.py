@@ -29,10 +29,10 @@ def timeline_command(since: str, unit: str | None, pid: int | None, audit: Path,
     Merged from the agent's history, the audit record of every change to a process, the service manager's journal and
     the kernel's log. Times are the machine's own, in --json UTC.
     """
-    from hotmend.agent.history import History
     from hotmend.agent.paths import Places
-    from hotmend.agent.system_log import crash_events, unit_events
-    from hotmend.agent.timeline import merge, since_when
+    from hotmend.agent.record.history import History
+    from hotmend.agent.report.system_log import crash_events, unit_events
+    from hotmend.agent.report.timeline import merge, since_when
 
     first = since_when(since, datetime.now(UTC))
     places = Places()

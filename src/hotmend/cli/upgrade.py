@@ -42,11 +42,11 @@ def upgrade_command(
     Hotpatches are made on the spot, from the installed files and the updates. Services that run the new code
     afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
     """
-    from hotmend.agent.hold import read_hold
+    from hotmend.agent.apt.pending import pending_updates
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import alone
     from hotmend.agent.memory import Manner
-    from hotmend.agent.pending import pending_updates
+    from hotmend.agent.record.hold import read_hold
     from hotmend.agent.recovery import recover
     from hotmend.agent.upgrade import Wish, upgrade
     from hotmend.diff.options import Options as BuildOptions

@@ -32,8 +32,8 @@ def vex_command(form: str, running: bool, output: Path | None, as_json: bool) ->
     It is about this machine at this moment: scanners compare versions of files, and a hotpatch changes none. What some
     process runs without the fix is said to be affected.
     """  # fmt: skip
-    from hotmend.agent.assessment import take_assessment
-    from hotmend.agent.vex import cyclonedx, openvex, statements
+    from hotmend.agent.census.assessment import take_assessment
+    from hotmend.agent.report.vex import cyclonedx, openvex, statements
 
     if os.geteuid() != 0:
         raise UsageError("only root can look at all processes", "run it as root")
@@ -59,7 +59,7 @@ def vex_command(form: str, running: bool, output: Path | None, as_json: bool) ->
 
 def _installed(package: str) -> str:
     """Return the version that is installed of a package; "" where it is not."""
-    from hotmend.agent.installed import dpkg_query
+    from hotmend.agent.apt.installed import dpkg_query
 
     try:
         return dpkg_query("--show", "--showformat=${Version}", package)

@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
-from hotmend.agent.events import run_command
+from hotmend.agent.health.events import run_command
 from hotmend.model.errors import HotmendError
 
 _LOG_BYTES_MAX: Final = 64 << 20

@@ -22,11 +22,11 @@ from typing import Final
 import zstandard
 
 from hotmend import __version__
-from hotmend.agent.crashes import KERNEL_LOG, kernel_lines
-from hotmend.agent.history import Action, History
-from hotmend.agent.installed import dpkg_query
+from hotmend.agent.apt.installed import dpkg_query
+from hotmend.agent.health.crashes import KERNEL_LOG, kernel_lines
 from hotmend.agent.paths import Places
-from hotmend.agent.redaction import OUT, Redactor
+from hotmend.agent.record.history import Action, History
+from hotmend.agent.report.redaction import OUT, Redactor
 from hotmend.linux.census import take_census
 from hotmend.model.errors import InputError
 

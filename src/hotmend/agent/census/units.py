@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hotmend.agent.owners import OwnerKind, owner_in
+from hotmend.agent.census.owners import OwnerKind, owner_in
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hotmend.agent.installed import dpkg_query
+from hotmend.agent.apt.installed import dpkg_query
 from hotmend.linux.outside import outside
 from hotmend.model.errors import FetchError
 

@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 
 from hotmend import __version__
-from hotmend.agent.assessment import RunningProcess, plain_name
-from hotmend.agent.code_state import RunningImage
+from hotmend.agent.census.assessment import RunningProcess, plain_name
+from hotmend.agent.census.code_state import RunningImage
 
 OPENVEX_CONTEXT: Final = "https://openvex.dev/ns/v0.2.0"
 _TOOL: Final = f"hotmend {__version__}"

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from hotmend.agent.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
-from hotmend.agent.hold import Hold
+from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
+from hotmend.agent.record.hold import Hold
 
 _CRASH_AGE: Final = timedelta(days=1)
 _SILENT_TURNS: Final = 3

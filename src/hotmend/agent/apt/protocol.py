@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hotmend.agent.pending import Pending
+from hotmend.agent.apt.pending import Pending
 from hotmend.model.errors import InputError
 
 INPUT_BYTES_MAX: Final = 16 << 20

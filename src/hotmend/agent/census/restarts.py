@@ -14,13 +14,13 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
-from hotmend.agent.assessment import Assessment, Due, OldCode, RunningProcess, owner_text, take_assessment
-from hotmend.agent.code_state import CodeState
-from hotmend.agent.history import History, Restarted
-from hotmend.agent.never import Never
-from hotmend.agent.owners import OwnerKind
-from hotmend.agent.systemd import UnitFacts, active_state, restart_unit, unit_facts
-from hotmend.agent.units import unit_of
+from hotmend.agent.census.assessment import Assessment, Due, OldCode, RunningProcess, owner_text, take_assessment
+from hotmend.agent.census.code_state import CodeState
+from hotmend.agent.census.never import Never
+from hotmend.agent.census.owners import OwnerKind
+from hotmend.agent.census.systemd import UnitFacts, active_state, restart_unit, unit_facts
+from hotmend.agent.census.units import unit_of
+from hotmend.agent.record.history import History, Restarted
 from hotmend.model.errors import HotmendError
 
 SESSIONS: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hotmend.agent.history import (
+from hotmend.agent.record.history import (
     Action,
     AgentBegan,
     AnyEvent,

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from hotmend import __version__
-from hotmend.agent.alerts import AlertCode
-from hotmend.agent.code_state import CodeState
-from hotmend.agent.history import Assessed, Crashed, Restarted, RunEnded
-from hotmend.agent.look import Look
-from hotmend.agent.restarts import How
+from hotmend.agent.census.alerts import AlertCode
+from hotmend.agent.census.code_state import CodeState
+from hotmend.agent.census.look import Look
+from hotmend.agent.census.restarts import How
+from hotmend.agent.record.history import Assessed, Crashed, Restarted, RunEnded
 
 
 def metrics_text(look: Look) -> bytes:

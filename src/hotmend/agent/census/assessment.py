@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hotmend.agent.alerts import Alert, AlertCode
-from hotmend.agent.code_state import CodeState, Patch, RunningImage
-from hotmend.agent.kernel import Boot, read_boot, reboot_reasons
-from hotmend.agent.owners import Owner, OwnerKind, owner_in
+from hotmend.agent.census.alerts import Alert, AlertCode
+from hotmend.agent.census.code_state import CodeState, Patch, RunningImage
+from hotmend.agent.census.kernel import Boot, read_boot, reboot_reasons
+from hotmend.agent.census.owners import Owner, OwnerKind, owner_in
 from hotmend.linux.census import Census, SeenImage, SeenProcess, take_census
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import file_build_id, root_for_paths

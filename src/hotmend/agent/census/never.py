@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from hotmend.agent.units import unit_of
+from hotmend.agent.census.units import unit_of
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from hotmend.agent.assessment import OldCode, RunningProcess, owner_text, plain_name
-from hotmend.agent.code_state import RunningImage
-from hotmend.agent.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
-from hotmend.agent.system_log import BROKEN, EXITED, FAILED, STOPPED, CrashEvent, UnitEvent
-from hotmend.agent.timeline import Entry
+from hotmend.agent.census.assessment import OldCode, RunningProcess, owner_text, plain_name
+from hotmend.agent.census.code_state import RunningImage
+from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
+from hotmend.agent.report.system_log import BROKEN, EXITED, FAILED, STOPPED, CrashEvent, UnitEvent
+from hotmend.agent.report.timeline import Entry
 from hotmend.live.chain import AuditRecord
 
 NEAR: Final = timedelta(minutes=15)

@@ -12,15 +12,15 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hotmend.agent.apt_protocol import Unpacked
-from hotmend.agent.assessment import Due, RunningProcess, restarts_due, take_assessment
-from hotmend.agent.code_state import CodeState
-from hotmend.agent.disk import held_services
-from hotmend.agent.held import Holder, hold_restarts, release_restarts
+from hotmend.agent.apt.disk import held_services
+from hotmend.agent.apt.held import Holder, hold_restarts, release_restarts
+from hotmend.agent.apt.protocol import Unpacked
+from hotmend.agent.apt.same_code import keep_same_code, read_same_code
+from hotmend.agent.census.assessment import Due, RunningProcess, restarts_due, take_assessment
+from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, Memory, PackageResult, in_memory
 from hotmend.agent.paths import Places
-from hotmend.agent.same_code import keep_same_code, read_same_code
 from hotmend.linux import procfs
 from hotmend.linux.process import processes_mapping
 from hotmend.model.errors import HotmendError

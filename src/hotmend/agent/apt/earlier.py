@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hotmend.agent.installed import InstalledFile
+from hotmend.agent.apt.installed import InstalledFile
 from hotmend.image.deb import Deb, ElfFile
 from hotmend.linux import procfs
 from hotmend.linux.process import MappedImage, ProcessImages, file_build_id, root_for_paths

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hotmend.agent.history import ChangedProcess
+from hotmend.agent.record.history import ChangedProcess
 
 KERNEL_LOG: Final = Path("/dev/kmsg")
 _RECORD_BYTES_MAX: Final = 8192

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from hotmend.agent.crashes import now_us, traps_since
+from hotmend.agent.health.crashes import now_us, traps_since
 
 _SECONDS_MAX: Final = 60
 _LINES_MAX: Final = 20_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from hotmend.agent.history import AnyEvent
-from hotmend.agent.system_log import CrashEvent, UnitEvent
-from hotmend.agent.telling import pids_of, told, units_of
+from hotmend.agent.record.history import AnyEvent
+from hotmend.agent.report.system_log import CrashEvent, UnitEvent
+from hotmend.agent.report.telling import pids_of, told, units_of
 from hotmend.live.chain import AuditRecord
 from hotmend.model.errors import UsageError
 

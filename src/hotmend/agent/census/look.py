@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from hotmend.agent.alerts import Alert, AlertCode, Level, Record, record_alerts, worst
-from hotmend.agent.assessment import Assessment, take_assessment
+from hotmend.agent.census.alerts import Alert, AlertCode, Level, Record, record_alerts, worst
+from hotmend.agent.census.assessment import Assessment, take_assessment
+from hotmend.agent.census.never import Never
+from hotmend.agent.census.restarts import Plan, plan_of
 from hotmend.agent.configuration import read_configuration
-from hotmend.agent.history import Assessed, History
-from hotmend.agent.hold import read_hold
-from hotmend.agent.never import Never
 from hotmend.agent.paths import Places
-from hotmend.agent.quarantine import read_quarantine
-from hotmend.agent.restarts import Plan, plan_of
+from hotmend.agent.record.history import Assessed, History
+from hotmend.agent.record.hold import read_hold
+from hotmend.agent.record.quarantine import read_quarantine
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from hotmend.agent.held import restarts_held
-from hotmend.agent.installed import service_names
+from hotmend.agent.apt.held import restarts_held
+from hotmend.agent.apt.installed import service_names
+from hotmend.agent.apt.pending import Pending, brought_by, run_apt
+from hotmend.agent.census.units import is_booted, unit_of
 from hotmend.agent.memory import Changed, Memory, PackageResult
-from hotmend.agent.pending import Pending, brought_by, run_apt
-from hotmend.agent.units import is_booted, unit_of
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
 

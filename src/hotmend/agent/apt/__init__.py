@@ -1,0 +1,1 @@
+"""What apt and dpkg say, and what is asked of them."""

@@ -1,0 +1,1 @@
+"""What runs on this machine, with which code, and what is due."""

@@ -1,0 +1,1 @@
+"""What the agent keeps in files: its history, the hold, the quarantine."""

@@ -1,0 +1,1 @@
+"""What is told to people and programs from memory and records."""
