@@ -232,15 +232,28 @@ def _together(parts: Sequence[PackageResult]) -> PackageResult:
     """Return one result for all groups of one package."""
     if len(parts) == 1:
         return parts[0]
-    seen = {part.memory for part in parts} - {Memory.SAME_CODE}
-    memory = Memory.PARTLY if len(seen) > 1 else next(iter(seen), Memory.SAME_CODE)
     return PackageResult(
         parts[0].pending,
         next((part.update for part in parts if part.update is not None), None),
         "; ".join(dict.fromkeys(part.error for part in parts if part.error)),
         tuple(result for part in parts for result in part.results),
         tuple(old for part in parts for old in part.still_old),
-        memory,
+        _worst(part.memory for part in parts),
+        tuple(sorted({name for part in parts for name in part.needed_later})),
+    )
+
+
+def _worst(memories: Iterable[Memory]) -> Memory:
+    seen = set(memories) - {Memory.SAME_CODE}
+    return Memory.PARTLY if len(seen) > 1 else next(iter(seen), Memory.SAME_CODE)
+
+
+def combined(parts: Sequence[Changed]) -> Changed:
+    """Return what became of all groups of processes of one package."""
+    return Changed(
+        tuple(result for part in parts for result in part.results),
+        tuple(old for part in parts for old in part.still_old),
+        _worst(part.memory for part in parts),
         tuple(sorted({name for part in parts for name in part.needed_later})),
     )
 

@@ -19,12 +19,13 @@ from typing import Final, TypeVar
 import msgspec
 
 from hotmend.agent.apt.disk import held_services, install, without_forbidden
+from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
 from hotmend.agent.machine import Machine, window
-from hotmend.agent.memory import Changed, Memory, StillOld, all_old, change, mapping_of
+from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, mapping_of
 from hotmend.agent.record.history import (
     Action,
     AnyEvent,
@@ -48,6 +49,8 @@ from hotmend.live.gate import hotpatch_id
 from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
+from hotmend.model.hotpatch import Outcome
+from hotmend.model.verdict import Reason
 from hotmend.servicing.facts import Offer as ServicingOffer
 from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.selection import Deed, choose
@@ -178,6 +181,7 @@ class _Run:
     began_us: int = field(default_factory=crashes.now_us)
     actions: dict[str, Action] = field(default_factory=dict)
     results: list[tuple[Offer, Changed]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
     def do(self, offers: Sequence[Offer]) -> Ended:
         """Do all of it."""
@@ -227,42 +231,47 @@ class _Run:
     def _one(self, offer: Offer) -> str:
         """Do one action; return why no other may follow, or ""."""
         self._action(offer, State.VERIFYING)
-        running = processes_mapping()
-        mapping = mapping_of(running, offer.builds)
-        if not mapping:
+        groups = self.source.groups(offer, processes_mapping())
+        if not groups:
             self._action(offer, State.SUCCEEDED, "nothing of it runs")
             self.results.append((offer, Changed((), (), Memory.NOT_RUNNING)))
             return ""
-        try:
-            ready = self.source.ready(offer)
-        except HotmendError as error:
-            old = all_old(mapping)
-            self._write(_with(self.actions[offer.key], state=State.FAILED, detail=str(error), old=_old(old)))
-            self.results.append((offer, Changed((), old, Memory.OLD if old else Memory.NOT_RUNNING)))
-            return ""
-        ids = tuple(hotpatch_id(hotpatch) for hotpatch in ready.prepared.hotpatches)
+        readies: list[tuple[Group, Ready]] = []
+        refused: list[Changed] = []
+        for group in groups:
+            try:
+                readies.append((group, self.source.ready(offer, group)))
+            except HotmendError as error:
+                refused.append(Changed((), all_old(group.mapping), Memory.OLD))
+                self._action(offer, State.VERIFYING, str(error))
+        self.outcomes += [outcome for _, ready in readies for outcome in ready.outcomes]
+        hotpatches = [hotpatch for _, ready in readies for hotpatch in ready.prepared.hotpatches]
+        ids = tuple(dict.fromkeys(map(hotpatch_id, hotpatches)))
         if by_hand := set(ids) & {entry.update for entry in read_quarantine(self.machine.places.quarantine)}:
             self._action(offer, State.BLOCKED, f"taken back by hand: {', '.join(sorted(by_hand))}", ids)
             return ""
-        builds = tuple(str(hotpatch.old_build_id) for hotpatch in ready.prepared.hotpatches)
         about = Action(
             update=offer.key,
             state=State.APPLYING,
-            cves=ready.cves,
+            detail=self.actions[offer.key].detail,
+            cves=tuple(dict.fromkeys(cve for _, ready in readies for cve in ready.cves)),
             hotpatches=ids,
-            old_builds=builds,
+            old_builds=tuple(dict.fromkeys(str(hotpatch.old_build_id) for hotpatch in hotpatches)),
             release=offer.release,
             brings=f"{offer.package}={offer.version}",
         )
         self._write(about)
-        changed = change(ready.prepared, mapping, self.machine.manner())
+        manner = self.machine.manner()
+        changed = combined([*refused, *(change(ready.prepared, group.mapping, manner) for group, ready in readies)])
         about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in _NEW))
         about = _with(about, old=_old(changed.still_old))
         self._write(_with(about, state=State.HEALTH_CHECK))
         if why := self._health(about):
             return self._taken_back(about, why)
         self.results.append((offer, changed))
-        self._write(_with(about, **_judged(ready, changed)))
+        reasons = [reason for _, ready in readies for reason in ready.reasons]
+        state, detail = _judged(reasons, changed)
+        self._write(_with(about, state=state, detail="; ".join(text for text in (about.detail, detail) if text)))
         return ""
 
     def _health(self, about: Action) -> str:
@@ -317,6 +326,8 @@ class _Run:
         self._record(DiskBegan(updates=updates, held=held))
         error = install(pending, held, self.source.folder)
         self._record(DiskEnded(updates=updates, error=error))
+        if not error:
+            keep_same_code(self.machine.places.same_code, self.outcomes)
         return f"the disk was not brought up to date: {error}" if error else warning
 
     # --- lines --------------------------------------------------------------------------------------------
@@ -383,17 +394,17 @@ def _needs_no_restart(changed: Changed) -> bool:
     return changed.memory in (Memory.FIXED, Memory.SAME_CODE, Memory.NOT_RUNNING) and not changed.needed_later
 
 
-def _judged(ready: Ready, changed: Changed) -> dict[str, object]:
-    """Return how an action ends whose processes are well."""
+def _judged(reasons: Iterable[Reason], changed: Changed) -> tuple[State, str]:
+    """Return how an action ends whose processes are well, and why."""
     refused = [result for result in changed.results if result.state == "refused"]
-    reasons = dict.fromkeys((*ready.reasons, *(reason for result in refused for reason in result.reasons)))
-    told = "; ".join(f"{reason.sentence} [{reason.code}]" for reason in list(reasons)[:3])
+    found = dict.fromkeys((*reasons, *(reason for result in refused for reason in result.reasons)))
+    told = "; ".join(f"{reason.sentence} [{reason.code}]" for reason in list(found)[:3])
     match changed.memory:
         case Memory.FIXED | Memory.SAME_CODE | Memory.NOT_RUNNING:
-            return {"state": State.SUCCEEDED}
+            return State.SUCCEEDED, ""
         case Memory.PARTLY:
-            return {"state": State.SUCCEEDED_WITH_WARNINGS, "detail": told or "some processes run old code in part"}
-    return {"state": State.FAILED, "detail": told or "old code runs on"}
+            return State.SUCCEEDED_WITH_WARNINGS, told or "some processes run old code, or a part of it"
+    return State.FAILED, told or "old code runs on"
 
 
 def _old(processes: Iterable[StillOld]) -> tuple[OldProcess, ...]:

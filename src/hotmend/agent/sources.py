@@ -15,13 +15,13 @@ from hotmend.agent.apt.disk import download_only, fetch
 from hotmend.agent.apt.installed import InstalledFile, elf_files
 from hotmend.agent.apt.pending import Pending, pending_updates
 from hotmend.agent.configuration import ChannelSource
-from hotmend.agent.memory import Coverage, Prepared, compared, mapping_of
+from hotmend.agent.memory import Coverage, Group, Prepared, compared, grouped, mapping_of
 from hotmend.agent.paths import Places
 from hotmend.diff.options import Options as BuildOptions
-from hotmend.linux.process import ProcessImages, file_build_id
+from hotmend.linux.process import ProcessImages
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import FetchError, HotmendError
-from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.hotpatch import Hotpatch, Outcome
 from hotmend.model.verdict import Reason, Verdict
 from hotmend.publisher import feed
 from hotmend.repository.client import Channel, open_channel
@@ -42,7 +42,7 @@ class Offer:
         package: binary package.
         version: that it brings.
         release: of the channel; "" for none.
-        builds: old builds that it concerns, as far as known.
+        builds: old builds that it concerns, as its publisher says; none where it is compared here.
         pending: how apt offers the package; None where it does not.
         refused: why it cannot be hot-patched, as its publisher says; "" where it can.
     """
@@ -64,11 +64,13 @@ class Ready:
         prepared: what may be done.
         cves: what it fixes.
         reasons: why parts of it cannot be done.
+        outcomes: of the comparison, where one was made here.
     """
 
     prepared: Prepared
     cves: tuple[str, ...]
     reasons: tuple[Reason, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
 
 
 class Source(Protocol):
@@ -103,8 +105,15 @@ class Source(Protocol):
             HotmendError: it cannot be had.
         """
 
-    def ready(self, offer: Offer) -> Ready:
-        """Verify and prepare one of them.
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
+        """Return the processes that an offer concerns, those together that have the same old side.
+
+        Raises:
+            HotmendError: it cannot be learnt.
+        """
+
+    def ready(self, offer: Offer, group: Group) -> Ready:
+        """Verify and prepare one of them for a group of processes.
 
         Raises:
             HotmendError: it is refused, with the reason.
@@ -128,15 +137,11 @@ class AptSource:
         found = self._waiting
         for one in found:
             self._files[one.package] = elf_files(one.installed_name) if one.old_version else ()
-        return tuple(Offer(str(one), one.package, one.new_version, "", self._builds(one.package), one) for one in found)
+        return tuple(Offer(str(one), one.package, one.new_version, "", frozenset(), one) for one in found)
 
     @functools.cached_property
     def _waiting(self) -> tuple[Pending, ...]:
         return pending_updates(self._packages)
-
-    def _builds(self, package: str) -> frozenset[BuildId]:
-        found = (file_build_id(Path("/", file.path)) for file in self._files[package])
-        return frozenset(build_id for build_id in found if build_id)
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
@@ -153,14 +158,19 @@ class AptSource:
         """Fill apt's own cache, where it looks first."""
         download_only([offer.pending for offer in offers if offer.pending is not None])
 
-    def ready(self, offer: Offer) -> Ready:
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
+        """Return who runs what is installed, and who runs what was installed before."""
+        return grouped(running, self._files[offer.package]) if self._files[offer.package] else ()
+
+    def ready(self, offer: Offer, group: Group) -> Ready:
         """Compare what is installed with what was downloaded."""
         file = self._downloads.get(offer.package)
         if offer.pending is None or file is None:
             return Ready(Prepared((), {}), ())
-        update, ready = compared(offer.pending, self._files[offer.package], file, self._options)
+        files = self._files[offer.package]
+        update, ready = compared(offer.pending, files, file, self._options, earlier=group.earlier)
         reasons = dict.fromkeys(reason for outcome in update.refused for reason in outcome.reasons)
-        return Ready(ready, update.cves, tuple(reasons))
+        return Ready(ready, update.cves, tuple(reasons), update.outcomes)
 
 
 class ChannelUpdates:
@@ -250,7 +260,12 @@ class ChannelUpdates:
                 self.ready(offer)
         download_only([offer.pending for offer in offers if offer.pending is not None])
 
-    def ready(self, offer: Offer) -> Ready:
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
+        """Return who runs one of the old builds."""
+        mapping = mapping_of(running, offer.builds)
+        return (Group(mapping),) if mapping else ()
+
+    def ready(self, offer: Offer, group: Group | None = None) -> Ready:  # noqa: ARG002 - all have the same old side
         """Read and verify its hotpatches."""
         if offer.refused or self._channel is None:
             raise HotmendError(offer.refused or "the channel was not opened")
