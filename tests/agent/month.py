@@ -29,6 +29,8 @@ from tests.repository.kit import BASELINE, CHANNEL, World, baseline
 
 BEGIN = datetime(2027, 3, 1, tzinfo=UTC)
 DAYS = 31
+OUTSIDE = (2, 7, 10, 13, 16, 22)
+"""Days on which the agent takes a turn before its window as well."""
 CHANNEL_FOLDER = Path("/srv/channel")
 
 
@@ -123,7 +125,7 @@ def main() -> None:
             case 22:
                 month.unplanned_baseline(third.split(), _built(*second.split()))
         month.world.publisher().refresh()
-        turns = [month.agent()]
+        turns = [month.agent()] if day in OUTSIDE else []
         month.now += timedelta(hours=2)
         turns.append(month.agent())
         sys.stdout.write(json.dumps({"day": day, "turns": turns}) + "\n")
