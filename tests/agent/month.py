@@ -29,7 +29,7 @@ from tests.repository.kit import BASELINE, CHANNEL, World, baseline
 
 BEGIN = datetime(2027, 3, 1, tzinfo=UTC)
 DAYS = 31
-OUTSIDE = (2, 7, 10, 13, 16, 22)
+OUTSIDE = (0, 2, 7, 10, 13, 16, 22)
 """Days on which the agent takes a turn before its window as well."""
 CHANNEL_FOLDER = Path("/srv/channel")
 

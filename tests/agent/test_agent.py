@@ -250,7 +250,7 @@ def test_a_month_of_a_channel(redis: Machine) -> None:
     runs = {day: turns[-1]["actions"] for day, turns in days.items() if turns[-1]["actions"]}
     assert [day for day, turns in days.items() if turns[-1]["mode"] == "observe"] == list(range(7))
     outside = {day: turns[0]["run"] for day, turns in days.items() if len(turns) == 2}
-    assert outside == {2: None, 10: None} | dict.fromkeys((7, 13, 16, 22), "WAITING_WINDOW")
+    assert outside == {0: None, 2: None, 10: None} | dict.fromkeys((7, 13, 16, 22), "WAITING_WINDOW")
     assert days[6][-1]["waiting"] == ["first/first.0.hotmend"]
     assert runs[7] == {"first/first.0.hotmend": "SUCCEEDED"}
     assert days[8][-1]["waiting"] == []
