@@ -27,7 +27,7 @@ mkdir "$1/written" "$1/work" "$1/root"
 mount -t overlay machine -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-rm -f usr/sbin/policy-rc.d
+rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean
 rm -rf etc/hotmend var/lib/hotmend
 """
 _OWN_FILES = """

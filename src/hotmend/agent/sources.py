@@ -176,8 +176,9 @@ class AptSource:
 class ChannelUpdates:
     """A signed channel, read from a copy or from where it is."""
 
-    def __init__(self, channel: ChannelSource, places: Places, now: datetime) -> None:
+    def __init__(self, channel: ChannelSource, places: Places, now: datetime, *, disk: bool) -> None:
         self._wanted = channel
+        self._disk = disk
         self._places = places
         self._now = now
         self._channel: Channel | None = None
@@ -212,7 +213,9 @@ class ChannelUpdates:
 
     @functools.cached_property
     def _apt(self) -> Mapping[str, Pending]:
-        """What apt has waiting, by package; it is asked once, and only where a release concerns what runs."""
+        """What apt has waiting, by package; it is asked once, and only where something may be installed."""
+        if not self._disk:
+            return {}
         return {one.package: one for one in pending_updates(every=True)}
 
     def _of_hotpatch(self, release: HotpatchRelease, running: Sequence[ProcessImages]) -> Iterator[Offer]:

@@ -47,7 +47,7 @@ def source_of(machine: Machine, packages: tuple[str, ...] = ()) -> Source:
     channel = machine.configuration.channel
     if channel is None or packages:
         return AptSource(machine.manner().build, packages)
-    return ChannelUpdates(channel, machine.places, machine.clock())
+    return ChannelUpdates(channel, machine.places, machine.clock(), disk=machine.configuration.disk)
 
 
 def first_start(history: History) -> datetime | None:
