@@ -99,6 +99,7 @@ def test_apt_upgrade_restarts_nothing_that_runs_the_new_code(machine: Machine) -
     assert machine.pids("haproxy") != pids  # its package reloads it: the main process takes a new worker
 
 
+@pytest.mark.timeout(1500)
 def test_unattended_upgrade(machine: Machine) -> None:
     """The real one, with its own rules for what it takes; only haproxy is let through."""
     machine.install("unattended-upgrades")
@@ -106,7 +107,8 @@ def test_unattended_upgrade(machine: Machine) -> None:
     machine.run(f"apt-mark hold {' '.join(others.split())}")
     before, pids = started(machine), machine.pids("haproxy")
     with Load(machine, http(PORT, "here")) as load:
-        done = machine.run("unattended-upgrade -v 2>&1; cat /var/log/unattended-upgrades/unattended-upgrades-dpkg.log")
+        log = "/var/log/unattended-upgrades/unattended-upgrades-dpkg.log"
+        done = machine.run(f"unattended-upgrade -v 2>&1; cat {log}", seconds=1200)
     assert load.count.fine, load.count
     assert "All upgrades installed" in done.stdout
     assert (machine.version("haproxy"), started(machine), machine.pids("haproxy")) == (NEW, before, pids)
