@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zoneinfo
 from typing import Any, Final
 
@@ -53,7 +54,11 @@ def facts_encode(facts: MachineFacts) -> bytes:
 
 def facts_schema() -> dict[str, Any]:
     """Return the JSON schema (2020-12) of the form."""
-    return msgspec.json.schema(MachineFacts)
+    schema = msgspec.json.schema(MachineFacts)
+    for form in schema.get("$defs", {}).values():
+        if "description" in form:  # how it is indented depends on the version of msgspec
+            form["description"] = inspect.cleandoc(form["description"])
+    return schema
 
 
 _names: frozenset[str] = frozenset()
