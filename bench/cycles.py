@@ -64,7 +64,7 @@ SUBJECTS = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a process holds: lines of its maps, open descriptors, KiB of private memory."""
+    """What a process holds: lines of its maps but those of its own heap, open descriptors, KiB of private memory."""
 
     maps: int
     descriptors: int
@@ -75,7 +75,8 @@ def size_of(pid: int) -> Size:
     """Return what a process holds."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
-    maps = Path(f"/proc/{pid}/maps").read_text().count("\n")
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    maps = sum(not line.endswith("[heap]") for line in lines)  # a heap that grows after a fork is in two pieces
     return Size(maps, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()), private)
 
 

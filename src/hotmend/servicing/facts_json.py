@@ -54,11 +54,17 @@ def facts_encode(facts: MachineFacts) -> bytes:
 
 def facts_schema() -> dict[str, Any]:
     """Return the JSON schema (2020-12) of the form."""
-    schema = msgspec.json.schema(MachineFacts)
-    for form in schema.get("$defs", {}).values():
-        if "description" in form:  # how it is indented depends on the version of msgspec
-            form["description"] = inspect.cleandoc(form["description"])
-    return schema
+    return {name: _plain(part) for name, part in msgspec.json.schema(MachineFacts).items()}
+
+
+def _plain(part: Any) -> Any:
+    """Return a part of a schema without what differs between versions of msgspec: indents, and names of keys."""
+    if isinstance(part, dict):
+        kept = {name: _plain(value) for name, value in part.items() if name != "propertyNames"}
+        if isinstance(text := kept.get("description"), str):
+            kept["description"] = inspect.cleandoc(text)
+        return kept
+    return [_plain(each) for each in part] if isinstance(part, list) else part
 
 
 _names: frozenset[str] = frozenset()
