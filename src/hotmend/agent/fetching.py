@@ -8,10 +8,9 @@ from typing import Final
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.paths import Places
-from hotmend.model.errors import HotmendError
-from hotmend.model.verdict import Reason
 from hotmend.repository.client import open_channel, trust
 from hotmend.repository.layout import Tier
+from hotmend.repository.refusal import unless_refused
 from hotmend.repository.releases import HotpatchRelease
 
 _STATE: Final = "state"
@@ -45,29 +44,16 @@ def copy_channel(channel: ChannelSource, places: Places) -> tuple[str, ...]:
         UsageError: no root is trusted yet.
     """
     state = places.mirror / _STATE
-    keep = places.mirror / "copy"
-    opened = open_channel(channel.address, state, channel.name, Tier(channel.tier), keep=keep)
-    if isinstance(opened, Reason):
-        raise _refused(opened)
+    opened = unless_refused(
+        open_channel(channel.address, state, channel.name, Tier(channel.tier), keep=places.mirror_copy)
+    )
     installed = frozenset(dpkg_query("--show", "--showformat=${Package}\\n").split())
-    standing = [entry for entry in opened.index.releases if entry.withdrawn is None]
-    superseded = {identity for entry in standing for identity in entry.supersedes}
     names: list[str] = []
-    for entry in standing:
-        if entry.kind == "baseline" or entry.id in superseded:
-            continue
-        release = opened.release(entry.id)
-        if isinstance(release, Reason):
-            raise _refused(release)
+    for entry in opened.index.in_force:
+        release = unless_refused(opened.release(entry.id))
         for file in release.files if isinstance(release, HotpatchRelease) else ():
             if any(image.package in installed for image in file.images):
-                bundle = opened.bundle(file)
-                if isinstance(bundle, Reason):
-                    raise _refused(bundle)
+                unless_refused(opened.bundle(file))
                 names.append(file.name)
     opened.kept()
     return tuple(names)
-
-
-def _refused(reason: Reason) -> HotmendError:
-    return HotmendError(f"{reason.sentence} [{reason.code}]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,12 +9,11 @@ from hotmend.agent.census.assessment import Assessment, take_assessment
 from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.census.never import Never
 from hotmend.agent.census.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
+from hotmend.agent.census.systemd import systemctl
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
 from hotmend.model.errors import HotmendError
-
-_REBOOT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,4 @@ def _obstacles(machine: Machine, assessment: Assessment) -> tuple[str, ...]:
 
 
 def _reboot() -> None:
-    try:
-        subprocess.run(["systemctl", "reboot"], check=True, capture_output=True, timeout=_REBOOT_SECONDS)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise HotmendError(f"systemctl reboot: {error}") from error
+    systemctl("reboot")

@@ -60,3 +60,8 @@ class Places:
     def mirror(self) -> Path:
         """Where the part with network puts a channel's files; nothing in it is believed."""
         return self.root / "var/lib/hotmend/mirror"
+
+    @property
+    def mirror_copy(self) -> Path:
+        """The copy itself, in the form of a repository."""
+        return self.mirror / "copy"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from hotmend.agent.apt.disk import download_only, fetch
 from hotmend.agent.apt.installed import InstalledFile, elf_files
@@ -26,9 +26,9 @@ from hotmend.model.verdict import Reason, Verdict
 from hotmend.publisher import feed
 from hotmend.repository.client import Channel, open_channel
 from hotmend.repository.layout import Tier
+from hotmend.repository.refusal import unless_refused
 from hotmend.repository.releases import HotpatchRelease, ReleaseFile, UnplannedBaseline
 
-T = TypeVar("T")
 _LEFT = "left-for-baseline"
 """Code of the note in hotpatches that hold a part of an update."""
 
@@ -194,17 +194,13 @@ class ChannelUpdates:
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         """Return what stands in the channel, is not withdrawn or superseded, and concerns what runs."""
         source = copy_of(self._wanted.address, self._places)
-        channel = _unless_refused(
+        channel = unless_refused(
             open_channel(source, self._places.channel, self._wanted.name, Tier(self._wanted.tier), self._now)
         )
         self._channel = channel
-        standing = [entry for entry in channel.index.releases if entry.withdrawn is None]
-        superseded = {identity for entry in standing for identity in entry.supersedes}
         offers: list[Offer] = []
-        for entry in standing:
-            if entry.id in superseded or entry.kind == "baseline":
-                continue
-            release = _unless_refused(channel.release(entry.id))
+        for entry in channel.index.in_force:
+            release = unless_refused(channel.release(entry.id))
             if isinstance(release, HotpatchRelease):
                 offers += self._of_hotpatch(release, running)
             elif isinstance(release, UnplannedBaseline):
@@ -273,7 +269,7 @@ class ChannelUpdates:
         if offer.refused or self._channel is None:
             raise HotmendError(offer.refused or "the channel was not opened")
         release, file = self._files[offer.key]
-        hotpatches = _unless_refused(self._channel.bundle(file))
+        hotpatches = unless_refused(self._channel.bundle(file))
         covered = {
             hotpatch.old_build_id: Coverage.PART if any(r.code == _LEFT for r in hotpatch.reasons) else Coverage.WHOLE
             for hotpatch in hotpatches
@@ -283,10 +279,4 @@ class ChannelUpdates:
 
 def copy_of(address: str, places: Places) -> str:
     """Return where a channel is read from: the copy that the part with network keeps, or a folder itself."""
-    return str(places.mirror / "copy") if address.startswith(("http://", "https://")) else address
-
-
-def _unless_refused(answer: T | Reason) -> T:
-    if isinstance(answer, Reason):
-        raise HotmendError(f"{answer.sentence} [{answer.code}]")
-    return answer
+    return str(places.mirror_copy) if address.startswith(("http://", "https://")) else address

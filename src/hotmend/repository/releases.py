@@ -247,6 +247,13 @@ class Index(_Value, frozen=True):
         """Return the entry of that identity."""
         return next((entry for entry in self.releases if entry.id == identity), None)
 
+    @property
+    def in_force(self) -> tuple[IndexEntry, ...]:
+        """What a machine may take now: neither withdrawn nor held by a later one; planned baselines are no updates."""
+        standing = [entry for entry in self.releases if entry.withdrawn is None]
+        superseded = {identity for entry in standing for identity in entry.supersedes}
+        return tuple(entry for entry in standing if entry.kind != "baseline" and entry.id not in superseded)
+
 
 def index_of(channel: str, tier: Literal["canary", "stable"], releases: tuple[AnyRelease, ...]) -> Index:
     """Return the list of releases; it follows from them alone."""

@@ -62,7 +62,7 @@ def unit_facts(names: Iterable[str]) -> dict[str, UnitFacts]:
     if not wanted:
         return {}
     try:
-        return parse_units(_systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *wanted))
+        return parse_units(systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *wanted))
     except (RemoteError, InputError):
         return {}
 
@@ -74,7 +74,7 @@ def restart_unit(name: str) -> None:
         RemoteError: it failed; with the service manager's own complaint.
         InputError: there is no service manager to ask.
     """
-    _systemctl("restart", "--", name, seconds=_RESTART_SECONDS_MAX)
+    systemctl("restart", "--", name, seconds=_RESTART_SECONDS_MAX)
 
 
 def active_state(name: str) -> str:
@@ -83,7 +83,13 @@ def active_state(name: str) -> str:
     return facts[name].active if name in facts else "unknown"
 
 
-def _systemctl(*arguments: str, seconds: int = _SECONDS_MAX) -> str:
+def systemctl(*arguments: str, seconds: int = _SECONDS_MAX) -> str:
+    """Have systemctl do something and return what it printed.
+
+    Raises:
+        RemoteError: it failed, or did not end in time.
+        InputError: there is no service manager to ask.
+    """
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     try:
         done = subprocess.run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
+from hotmend.agent.census.systemd import systemctl
 from hotmend.agent.health.events import run_command
 from hotmend.model.errors import HotmendError
 
@@ -145,7 +145,10 @@ class UnitProbe(Probe, frozen=True, tag="unit"):
 
     def after(self, known: object) -> object:
         """Ask the service manager."""
-        shown = _systemctl("show", "--property=ActiveState,MainPID,NRestarts", self.unit)
+        try:
+            shown = systemctl("show", "--property=ActiveState,MainPID,NRestarts", self.unit, seconds=_SYSTEMCTL_SECONDS)
+        except HotmendError as error:
+            raise UnhealthyError(str(error)) from error
         found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         if found.get("ActiveState") != "active":
             raise UnhealthyError(f"{self.unit} is {found.get('ActiveState', 'unknown')}")
@@ -153,18 +156,6 @@ class UnitProbe(Probe, frozen=True, tag="unit"):
         if isinstance(known, _UnitState) and known != state:
             raise UnhealthyError(f"{self.unit} has restarted")
         return state
-
-
-def _systemctl(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["systemctl", *arguments], capture_output=True, text=True, timeout=_SYSTEMCTL_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnhealthyError(f"systemctl: {error}") from error
-    if done.returncode:
-        raise UnhealthyError(f"systemctl: {done.stderr.strip()}")
-    return done.stdout
 
 
 class LogProbe(Probe, frozen=True, tag="log"):
