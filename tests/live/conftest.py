@@ -42,6 +42,13 @@ class Target:
         self.send(command)
         return self.read()
 
+    def ended(self) -> int | None:
+        """Return how it has ended (a signal is negative); None while it runs."""
+        try:
+            return self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+
     def close(self) -> None:
         """End it."""
         self.process.kill()

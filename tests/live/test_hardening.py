@@ -50,11 +50,11 @@ def running(hotpatch: Hotpatch) -> int:
 def there_and_back(target: Target, hotpatch: Hotpatch, pid: int) -> None:
     """Apply and revert, which must work."""
     (result,) = apply([hotpatch], [pid], PATIENT)
-    assert result.state == "applied", result
-    assert target.ask("a") == "2 2"
+    assert result.state == "applied", (result, target.ended())
+    assert target.ask("a") == "2 2", target.ended()
     (result,) = revert(None, [pid], PATIENT)
-    assert result.state == "reverted", result
-    assert target.ask("a") == "1 1"
+    assert result.state == "reverted", (result, target.ended())
+    assert target.ask("a") == "1 1", target.ended()
 
 
 def refused(target: Target, hotpatch: Hotpatch, code: str) -> ProcessResult:

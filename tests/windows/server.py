@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class Server:
 
     def service(self, verb: str, *more: str) -> str:
         return self.wine.run("sc.exe", verb, "HIMDS", *more).stdout.decode()
+
+    def begin_service(self) -> str:
+        """Make the service and start it; return what the last question for its state was answered."""
+        self.service("create", "binPath=", r"C:\windows\system32\spoolsv.exe")
+        limit = time.monotonic() + 60
+        while "RUNNING" not in (answer := self.service("query")) and time.monotonic() < limit:
+            self.service("start")  # again where Wine's own sc.exe, or the service, has crashed at its start
+        return answer
 
 
 _AGENT_MODULE = "from tests.windows.emulated import register; register()"

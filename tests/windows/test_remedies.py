@@ -37,9 +37,7 @@ def server(wine: Wine, tmp_path: Path) -> Server:
 
 
 def test_option_2_is_done_only_after_a_boot_that_is_later_than_the_change(server: Server) -> None:
-    server.service("create", "binPath=", r"C:\windows\system32\spoolsv.exe")
-    server.service("start")
-    assert "RUNNING" in server.service("query")
+    assert "RUNNING" in server.begin_service()
 
     code, said = server.do("apply", "licence-bug-option-2")
     assert (code, said["standing"], said["changed"]) == (0, "awaiting-reboot", 3)

@@ -196,8 +196,7 @@ def _licence(watched: _Watched) -> Iterator[_Seen]:
         watched.do("undo", first)
     finally:
         definition.unlink()
-    server.service("create", "binPath=", r"C:\windows\system32\spoolsv.exe")
-    server.service("start")
+    server.begin_service()
     seen = watched.remedy("S49", "Option 2: service, override, value", "apply", second)
     running = "RUNNING" in server.service("query")
     kept = {name: value for name, value in server.get(OVERRIDES).items() if name in {"1234", OVERRIDE}}
