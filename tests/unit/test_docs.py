@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 import msgspec
 import pytest
 
-from hotmend.cli import arc_shapes, report_shapes, shapes, windows_shapes
+from hotmend import cli
+from hotmend.cli import publish_shapes
 from hotmend.cli.main import hotmend
 from hotmend.diff.options import ACCEPTABLE
 
@@ -86,12 +88,17 @@ def _check_described(command: click.Command, name: str, section: str) -> None:
 
 def test_every_field_of_the_json_is_described() -> None:
     missing = []
-    modules = (shapes, report_shapes, windows_shapes, arc_shapes)
+    names = [file.stem for file in Path(cli.__path__[0]).glob("*shapes.py")]
+    modules = [importlib.import_module(f"hotmend.cli.{name}") for name in names]
     for name, shape in (item for module in modules for item in vars(module).items()):
-        if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape is not msgspec.Struct:
-            missing += [f"{name}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in COMMANDS]
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct) and shape.__module__.endswith("shapes"):
+            missing += [
+                f"{name}.{field}"
+                for field in shape.__struct_fields__
+                if f"`{field}`" not in COMMANDS and f"[].{field}`" not in COMMANDS
+            ]
     section = COMMANDS[COMMANDS.index("## `hotmend survey") :].split("\n## ")[0]
-    for shape in shapes.SURVEY_SHAPES:
+    for shape in publish_shapes.SURVEY_SHAPES:
         missing += [f"{shape.__name__}.{field}" for field in shape.__struct_fields__ if f"`{field}`" not in section]
     assert missing == []
 

@@ -8,10 +8,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from hotmend.cli.main import run
+from hotmend.model.errors import InputError
 from hotmend.publisher.history import Installed, changes_of, history_read
 from hotmend.publisher.readiness import Replay, replay
+from hotmend.publisher.survey.compact import read_compact, write_compact
 from hotmend.publisher.survey.report import Report, make_report, write_lines
 from hotmend.publisher.survey.results import AboutRow, FileRow, PackageResult, PackageRow, PartialRow, ReasonRow
 
@@ -145,3 +148,25 @@ def test_the_command_reads_and_changes_nothing(
     assert "4 without hotmend, 3 with it" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in machine.rglob("*")} == before
     assert run([*words[:3], "--root", str(machine / "usr"), "--json"]) == 3
+
+
+def test_compact_results_say_the_same(
+    machine: Path, report: Report, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole, compact = tmp_path / "results.jsonl", tmp_path / "results.jsonl.zst"
+    write_lines(report, whole)
+    write_compact(report, compact)
+    told = []
+    for file in (whole, compact):
+        assert run(["readiness", "--survey", str(file), "--root", str(machine), "--until", "2026-11-20", "--json"]) == 0
+        told.append(json.loads(capfd.readouterr().out))
+    assert told[0] == told[1]
+    compact.write_bytes(compact.read_bytes()[:-5])
+    assert run(["readiness", "--survey", str(compact), "--root", str(machine)]) == 1
+    assert "not the results of a survey" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100, zstandard.compress(b"{}"), zstandard.compress(b"\0" * 4096)])
+def test_other_files_are_no_results(data: bytes) -> None:
+    with pytest.raises(InputError):
+        read_compact(data, "x")

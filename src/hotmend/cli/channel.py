@@ -27,7 +27,7 @@ from hotmend.cli.channel_text import (
     tier_shape,
 )
 from hotmend.cli.output import ExitCode
-from hotmend.cli.shapes import ChannelStatusShape, RequestChangeShape, RoleShape, SignedShape
+from hotmend.cli.publish_shapes import ChannelStatusShape, RequestChangeShape, RoleShape, SignedShape
 from hotmend.model.errors import HotmendError, InputError, UsageError
 from hotmend.package.bundle import BUNDLE_FILE_BYTES_MAX
 from hotmend.package.files import write_file

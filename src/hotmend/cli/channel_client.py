@@ -8,7 +8,7 @@ import click
 
 from hotmend.cli.channel_text import fetched_print, refused_print, release_shape
 from hotmend.cli.output import ExitCode
-from hotmend.cli.shapes import ChannelReleaseShape, FetchShape
+from hotmend.cli.publish_shapes import ChannelReleaseShape, FetchShape
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.package.files import write_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hotmend.cli.output import print_json, print_note, print_reasons, print_table, size_text
-from hotmend.cli.shapes import (
+from hotmend.cli.publish_shapes import (
     ArchiveShape,
     ChannelKeyShape,
     ChannelReleaseShape,
@@ -24,8 +24,8 @@ from hotmend.cli.shapes import (
     RoleShape,
     SignedShape,
     TierShape,
-    reason_shapes,
 )
+from hotmend.cli.shapes import reason_shapes
 from hotmend.model.verdict import Reason
 from hotmend.repository import requests
 from hotmend.repository.layout import Tier

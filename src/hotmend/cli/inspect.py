@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from hotmend.cli.inspect_shapes import InspectShape, LazyShape, RelocationShape, inspect_shape
 from hotmend.cli.output import ExitCode, print_json, print_reasons, print_table, share_text
-from hotmend.cli.shapes import InspectShape, LazyShape, RelocationShape, inspect_shape
 from hotmend.model.errors import HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.bundle import load

@@ -13,7 +13,7 @@ from hotmend.cli.channel import json_option, publisher_open, refusable, reposito
 from hotmend.cli.channel_client import root_read
 from hotmend.cli.channel_text import pending_print, refused_print, request_shape
 from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_table
-from hotmend.cli.shapes import PublishShape, RecheckedShape, RecheckShape, WorkedShape
+from hotmend.cli.publish_shapes import PublishShape, RecheckedShape, RecheckShape, WorkedShape
 from hotmend.model.verdict import Reason
 from hotmend.publisher.release.plan import plan_load
 from hotmend.repository.client import open_channel, trust

@@ -50,6 +50,12 @@ _CACHE_BYTES = 4 << 30
 @click.option("--partial/--no-partial", default=True, show_default=True, help="Try a part where the whole is refused.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run has found.")
 @click.option("--page-only", is_flag=True, help="Make the page again from the results.")
+@click.option(
+    "--compact",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the results without their evidence as well: for `readiness` on other machines.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def survey_command(
     old_suite: str | None,
@@ -67,6 +73,7 @@ def survey_command(
     partial: bool,
     fresh: bool,
     page_only: bool,
+    compact: Path | None,
     as_json: bool,
 ) -> int:
     """Compare every package that differs between two suites, and write what came out.
@@ -76,12 +83,15 @@ def survey_command(
     """
     # The queue brings a database library with it, the comparison numpy: the other commands start without.
     from hotmend.publisher.survey import run
+    from hotmend.publisher.survey.compact import write_compact
     from hotmend.publisher.survey.suites import default_suites
 
     if (old_suite is None) != (new_suite is None):
         raise UsageError("one suite is missing", "give OLD_SUITE and NEW_SUITE, or neither")
     if page_only:
         report = run.page_only(output)
+        if compact is not None:
+            write_compact(report, compact)
         _print(report, output, as_json=as_json)
         return ExitCode.DONE
     settings = run.Settings(
@@ -103,6 +113,8 @@ def survey_command(
             return ExitCode.DONE if done else ExitCode.NOTHING_TO_DO
         suites = (old_suite, new_suite) if old_suite and new_suite else default_suites()
         report = run.run_survey(suites, frozenset(only), settings, steps, fresh=fresh)
+    if compact is not None:
+        write_compact(report, compact)
     _print(report, output, as_json=as_json)
     return ExitCode.DONE if report.sources else ExitCode.NOTHING_TO_DO
 

@@ -11,6 +11,9 @@ from hotmend.servicing.products import catalogue_parse
 from hotmend.servicing.releases import Calendar, Release, calendar_rows
 from hotmend.servicing.remedies import remedies_parse
 
+SURVEY = "survey-{}.jsonl.zst"
+"""The results of a survey of a release of Debian, by its codename, as `hotmend survey --compact` writes them."""
+
 CALENDARS = ("first.csv", "windows.csv")
 
 
@@ -33,3 +36,9 @@ def program(more: tuple[Release, ...] = ()) -> Program:
         issues=issues_parse(data_text("known_issues.toml"), "known_issues.toml"),
         remedies=remedies_parse(data_text("remedies.toml"), "remedies.toml"),
     )
+
+
+def shipped_survey(codename: str) -> bytes | None:
+    """Return the results of the survey of a release, where one comes with hotmend."""
+    file = files("hotmend.reference") / "data" / SURVEY.format(codename)
+    return file.read_bytes() if codename.isalnum() and file.is_file() else None

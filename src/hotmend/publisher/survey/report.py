@@ -158,10 +158,15 @@ def count_codes(files: Iterable[FileRow]) -> tuple[CodeCountRow, ...]:
 
 
 def write_lines(report: Report, path: Path) -> None:
-    """Write all rows as JSON lines: the summary, then sources, packages and files. The file appears as a whole."""
+    """Write all rows as JSON lines. The file appears as a whole."""
+    replace_file(path, lines_of(report))
+
+
+def lines_of(report: Report) -> bytes:
+    """Return all rows as JSON lines: the summary, then sources, packages and files."""
     encoder = msgspec.json.Encoder()
     rows: tuple[Row, ...] = (report.summary, *report.sources, *report.packages, *report.files)
-    replace_file(path, b"".join(encoder.encode(row) + b"\n" for row in rows))
+    return b"".join(encoder.encode(row) + b"\n" for row in rows)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -180,16 +185,27 @@ def read_lines(path: Path) -> Report:
     Raises:
         InputError: there is no such file, or it is something else.
     """
-    decoder = msgspec.json.Decoder(Row)
     try:
-        rows = [decoder.decode(line) for line in path.read_bytes().splitlines()]
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "run the survey first") from error
+    return report_of(data, str(path))
+
+
+def report_of(lines: bytes, name: str) -> Report:
+    """Return the report that `lines_of` made these lines of.
+
+    Raises:
+        InputError: they are something else; `name` says in the message where they came from.
+    """
+    decoder = msgspec.json.Decoder(Row)
+    try:
+        rows = [decoder.decode(line) for line in lines.splitlines()]
     except msgspec.DecodeError as error:
-        raise InputError(f"{path}: not the results of a survey of this version ({error})") from error
+        raise InputError(f"{name}: not the results of a survey of this version ({error})") from error
     summaries = [row for row in rows if isinstance(row, SummaryRow)]
     if len(summaries) != 1:
-        raise InputError(f"{path}: holds {len(summaries)} summaries instead of one", "run the survey again")
+        raise InputError(f"{name}: holds {len(summaries)} summaries instead of one", "run the survey again")
     return Report(
         summaries[0],
         tuple(row for row in rows if isinstance(row, SourceRow)),

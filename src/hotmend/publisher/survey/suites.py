@@ -18,7 +18,7 @@ from hotmend.model.errors import FetchError, UsageError
 ARCHITECTURE: Final = "amd64"
 _HELPER = "/usr/lib/apt/apt-helper"
 """Reads apt's lists in whatever compression they are kept."""
-_OS_RELEASE = Path("/etc/os-release")
+_OS_RELEASE = Path("etc/os-release")
 _NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
 
 
@@ -70,14 +70,25 @@ def default_suites() -> tuple[str, str]:
     Raises:
         UsageError: the machine does not say which release it is.
     """
+    name = codename()
+    return name, f"{name}-security"
+
+
+def codename(root: Path = Path("/")) -> str:
+    """Return the codename of the release of a machine whose files are under `root`.
+
+    Raises:
+        UsageError: the machine does not say which release it is.
+    """
+    file = root / _OS_RELEASE
     try:
-        text = _OS_RELEASE.read_text()
+        text = file.read_text()
     except OSError:
         text = ""
     match = re.search(r"^VERSION_CODENAME=\"?([a-z0-9.-]+)\"?$", text, re.MULTILINE)
     if match is None:
-        raise UsageError(f"{_OS_RELEASE} does not name a release", "give OLD_SUITE and NEW_SUITE")
-    return match[1], f"{match[1]}-security"
+        raise UsageError(f"{file} does not name a release", "say on the command line what it is about")
+    return match[1]
 
 
 def compare_suites(old_suite: str, new_suite: str) -> Difference:
