@@ -28,8 +28,9 @@ $(PYTHON_STAMP): pyproject.toml | $(SYSTEM_STAMP)
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# Two rooms of tests at a time (tests/rooms.py), the long ones first: they follow the names of the folders.
 test: setup lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""For all tests: the audit record of what they change is theirs, and goes with them."""
+"""For all tests: the audit record of what they change is theirs, and goes with them; who runs beside whom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import tempfile
 
 import pytest
+
+from tests.rooms import Rooms
 
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
@@ -19,3 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Take it away."""
     config.stash[_FOLDER].cleanup()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Rooms:
+    """With `--dist loadscope`, keep the tests of one room together."""
+    return Rooms(config, log)
