@@ -13,8 +13,9 @@ from hotmend.agent.census.alerts import AlertCode, Record
 from hotmend.agent.census.assessment import Assessment
 from hotmend.agent.census.look import Look
 from hotmend.agent.census.restarts import Plan
-from hotmend.agent.record.history import Assessed, Restarted, RunEnded, State
+from hotmend.agent.record.history import Assessed, Restarted, RunEnded
 from hotmend.agent.report.metrics import metrics_text
+from hotmend.servicing.actions import State
 from tests.servers.packages import candidate_version, deb_fetch, deb_unpack
 from tests.unit.test_assessment import NEW, PATCH, QUIET, image, process
 

@@ -11,6 +11,7 @@ import msgspec
 
 from hotmend.cli import check_shapes
 from hotmend.cli.calendar import CalendarShape
+from hotmend.servicing import actions
 from hotmend.servicing.enrollment import diagram
 from hotmend.servicing.prerequisites import CHECKS
 
@@ -34,10 +35,10 @@ def test_every_code_is_explained() -> None:
     assert {code for code in codes | CHECKS.keys() if f"`{code}`" not in PAGE} == set()
 
 
-def test_the_diagram_is_the_table() -> None:
-    drawn = re.search(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
-    assert drawn
-    assert drawn[1].strip() == diagram()
+def test_the_diagrams_are_the_tables() -> None:
+    drawn = [found.strip() for found in re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)]
+    for made in (diagram(), actions.diagram()):
+        assert made in drawn
 
 
 def test_every_field_is_described() -> None:

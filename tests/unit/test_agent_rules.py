@@ -38,7 +38,6 @@ from hotmend.agent.record.history import (
     History,
     RunBegan,
     RunEnded,
-    State,
     decode,
     last_actions,
     unfinished,
@@ -47,6 +46,7 @@ from hotmend.agent.record.hold import Hold, begin_hold, end_hold, read_hold
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.run import worst
 from hotmend.model.errors import HotmendError, InputError
+from hotmend.servicing.actions import State
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.census.alerts import LEVELS, AlertCode, Level, Record, record_alerts, worst
-from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded, State
+from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
 from hotmend.agent.record.hold import Hold
+from hotmend.servicing.actions import State
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.census.assessment import RunningProcess
-from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted, State
+from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
 from hotmend.agent.report.explain import NEAR, Explanation, Known, Ours, explain
 from hotmend.agent.report.system_log import BROKEN, STARTED, CrashEvent, UnitEvent, parse_journal
 from hotmend.agent.report.timeline import merge, since_when
 from hotmend.live.chain import AuditRecord
 from hotmend.model.errors import UsageError
+from hotmend.servicing.actions import State
 from tests.unit.test_assessment import NEW, NEXT, NGINX, PATCH, REDIS, image, process
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)

@@ -11,6 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hotmend"
 
+
+def _of_subjects(*names: str) -> set[str]:
+    """Files of these names in the server's folders."""
+    found = (path for name in names for path in (SOURCE / "server").rglob(f"{name}.py"))
+    return {str(path.relative_to(SOURCE)) for path in found}
+
+
 _ONE_GATEWAY = {
     "cydifflib": {"diff/align.py", "diff/pair.py"},
     "ctypes": {
@@ -54,7 +61,7 @@ _ONE_GATEWAY = {
         )
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
-    "cryptography": {"repository/keys.py"},
+    "cryptography": {"repository/keys.py", "wire/keys.py"},
     "urllib3": {"repository/fetchers.py", "agent/health/probes.py"},
     "tuf": {
         f"repository/{name}.py"
@@ -73,13 +80,18 @@ _ONE_GATEWAY = {
     },
     "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
     "dbos": {"publisher/durable.py"},
-    "sqlalchemy": {"publisher/liveness.py"},
+    "sqlalchemy": {"publisher/liveness.py", "server/database.py", "server/problem.py"}
+    | _of_subjects("tables", "store", "service", "api", "pages", "[0-9]*"),
+    "alembic": {"server/database.py", "server/migrations/env.py"} | _of_subjects("[0-9]*"),
+    "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages"),
+    "uvicorn": {"cli/server.py"},
     "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},
     "feedgen": {"reference/feeds.py"},
     "icalendar": {"reference/feeds.py"},
     "babel": {"reference/texts.py", "reference/zones.py"},
     "azure": {"arc/connector.py"},
-    "starlette": {"arc/routes.py"},
+    "starlette": {"arc/routes.py", *(f"server/{name}.py" for name in ("app", "context", "problem", "identity/access"))}
+    | _of_subjects("api", "pages"),
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""
@@ -111,6 +123,8 @@ def test_the_model_uses_the_standard_library_only() -> None:
 def test_functions_fit_a_screen() -> None:
     long = []
     for path in _modules():
+        if path.parent.name == "versions":  # steps of the server's schema: lists of columns
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 80:
                 long.append(f"{path}: {node.name}")

@@ -8,10 +8,19 @@ from collections.abc import Iterable, Sequence
 from hotmend.agent.apt.pending import Pending
 from hotmend.agent.machine import Machine, system_clock
 from hotmend.agent.memory import Memory, PackageResult, Prepared
-from hotmend.agent.record.history import Action, AnyEvent, DiskBegan, DiskEnded, OldProcess, RunBegan, RunEnded, State
+from hotmend.agent.record.history import (
+    Action,
+    AnyEvent,
+    DiskBegan,
+    DiskEnded,
+    OldProcess,
+    RunBegan,
+    RunEnded,
+)
 from hotmend.agent.run import changed_process, worst
 from hotmend.live.gate import hotpatch_id
 from hotmend.publisher.update import Update
+from hotmend.servicing.actions import State
 
 _NEW = ("applied", "unchanged")
 

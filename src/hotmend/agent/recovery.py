@@ -29,7 +29,6 @@ from hotmend.agent.record.history import (
     RunBegan,
     RunEnded,
     RunState,
-    State,
     last_actions,
     of_run,
     unfinished,
@@ -42,6 +41,7 @@ from hotmend.live.driver import repair
 from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
+from hotmend.servicing.actions import State
 
 _CUT_OFF: Final = "the agent was ended in the middle"
 

@@ -37,7 +37,6 @@ from hotmend.agent.record.history import (
     RunBegan,
     RunEnded,
     RunState,
-    State,
 )
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import read_quarantine
@@ -51,6 +50,7 @@ from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.model.hotpatch import Outcome
 from hotmend.model.verdict import Reason
+from hotmend.servicing.actions import State
 from hotmend.servicing.facts import Offer as ServicingOffer
 from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.selection import Deed, choose

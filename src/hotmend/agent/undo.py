@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from hotmend.agent.machine import Machine
-from hotmend.agent.record.history import Action, AnyEvent, Quarantined, State
+from hotmend.agent.record.history import Action, AnyEvent, Quarantined
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import revert
 from hotmend.live.registry import process_status
 from hotmend.model.errors import ProcessGoneError
+from hotmend.servicing.actions import State
 
 
 def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> Action:

@@ -268,7 +268,7 @@ def _print(shape: RunShape) -> None:
 
 
 def _code(ended: Ended) -> ExitCode:
-    from hotmend.agent.record.history import State
+    from hotmend.servicing.actions import State
 
     if ended.state.good:
         return ExitCode.DONE

@@ -56,6 +56,7 @@ _ON_LINUX = (
     "timeline",
     "vex",
     "doctor",
+    "server",
     "symbols",
 )
 _COMMANDS = (*_ANYWHERE, *(() if sys.platform == "win32" else _ON_LINUX))

@@ -11,61 +11,17 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from hotmend.servicing.actions import State
+
 LINE_BYTES_MAX: Final = 4 << 20
 
 Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class State(StrEnum):
-    """Where an action is."""
-
-    SCHEDULED = "SCHEDULED"
-    WAITING_WINDOW = "WAITING_WINDOW"
-    PRECHECK = "PRECHECK"
-    PRE_EVENT = "PRE_EVENT"
-    DOWNLOADING = "DOWNLOADING"
-    VERIFYING = "VERIFYING"
-    APPLYING = "APPLYING"
-    HEALTH_CHECK = "HEALTH_CHECK"
-    WAITING_SLOT = "WAITING_SLOT"
-    RESTARTING = "RESTARTING"
-    RECOVERING = "RECOVERING"
-    POST_EVENT = "POST_EVENT"
-    SUCCEEDED = "SUCCEEDED"
-    SUCCEEDED_WITH_WARNINGS = "SUCCEEDED_WITH_WARNINGS"
-    FAILED = "FAILED"
-    ROLLED_BACK = "ROLLED_BACK"
-    CANCELED = "CANCELED"
-    TIMED_OUT = "TIMED_OUT"
-    WINDOW_EXCEEDED = "WINDOW_EXCEEDED"
-    BLOCKED = "BLOCKED"
-    NOT_APPLICABLE = "NOT_APPLICABLE"
-    ALREADY_INSTALLED = "ALREADY_INSTALLED"
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing comes after it."""
-        return self in _FINAL
-
-    @property
-    def bad(self) -> bool:
-        """Whether somebody has to look: it failed, was taken back, or ran out of time."""
-        return self in (State.FAILED, State.ROLLED_BACK, State.TIMED_OUT, State.WINDOW_EXCEEDED)
-
-    @property
-    def good(self) -> bool:
-        """Whether the machine has what the action was to bring."""
-        return self in (State.SUCCEEDED, State.SUCCEEDED_WITH_WARNINGS, State.ALREADY_INSTALLED)
-
-
-_FINAL = frozenset(list(State)[list(State).index(State.SUCCEEDED) :])
 
 
 class ChangedProcess(msgspec.Struct, frozen=True):

@@ -1,0 +1,106 @@
+"""`hotmend server`: the control plane of a fleet, in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hotmend.cli.output import ExitCode, print_note
+from hotmend.model.errors import HotmendError, UsageError
+
+if TYPE_CHECKING:
+    from hotmend.server.settings import Settings
+
+_DEFAULT_FOLDER = "/var/lib/hotmend/server"
+
+
+@click.command("server")
+@click.option("--database", help="URL of PostgreSQL or SQLite; a file below --state by default.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_DEFAULT_FOLDER,
+    show_default=True,
+    help="Where SQLite's file is.",
+)
+@click.option("--listen", default="127.0.0.1:8470", show_default=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option("--url", default="", help="How machines and people reach it; where it listens by default.")
+@click.option("--tls-certificate", type=click.Path(path_type=Path, dir_okay=False), help="PEM file; with --tls-key.")
+@click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="PEM file; with --tls-certificate.")
+@click.option(
+    "--check-in-seconds",
+    type=click.IntRange(5, 86400),
+    default=60,
+    show_default=True,
+    help="Between two check-ins of a machine.",
+)
+def server_command(
+    database: str | None,
+    state: Path,
+    listen: str,
+    url: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    check_in_seconds: int,
+) -> int:
+    """Serve a fleet: machines check in, people look and decide, rollouts go on.
+
+    Any number of these processes may share one PostgreSQL. The first start prints a token for the first administrator.
+    """
+    from hotmend.server.settings import Settings
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise UsageError("--tls-certificate and --tls-key belong together")
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"not an address to listen on: {listen}", "--listen 127.0.0.1:8470")
+    if database is None:
+        try:
+            state.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HotmendError(f"{state}: {error.strerror or error}", "--state names another folder") from error
+        database = f"sqlite:///{state.resolve() / 'server.db'}"
+    scheme = "http" if tls_certificate is None else "https"
+    settings = Settings(
+        database,
+        host.strip("[]"),
+        int(port),
+        url or f"{scheme}://{listen}",
+        check_in_seconds,
+        secure_cookies=scheme == "https" or url.startswith("https:"),
+    )
+    _serve(settings, tls_certificate, tls_key)
+    return ExitCode.DONE
+
+
+def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> None:
+    import uvicorn
+
+    from hotmend.server.app import make_app
+    from hotmend.server.context import system_clock
+    from hotmend.server.database import open_database
+    from hotmend.server.identity.service import begin_setup
+
+    database = open_database(settings.database)
+    try:
+        app = make_app(settings, database)
+        if token := begin_setup(database, system_clock()):
+            print_note(
+                f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"
+            )
+        print_note(f"server key: {app.state.context.key.public}")
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+        )
+    finally:
+        database.close()

@@ -1,0 +1,105 @@
+"""Who asks, and whether that is enough: a token of the API, or a session of the portal.
+
+An endpoint names the least role that may use it: `caller: Annotated[Principal, Depends(OPERATOR)]`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from hotmend.server.context import context_of
+from hotmend.server.identity import store
+from hotmend.server.identity.secrets import secret_hash
+from hotmend.server.identity.tables import ROLES
+from hotmend.server.problem import Problem
+
+COOKIE: Final = "hotmend_session"
+CSRF_HEADER: Final = "X-CSRF-Token"
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SECRET_CHARACTERS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks.
+
+    Attributes:
+        id, name: of the user.
+        role: what the token or session is good for.
+        csrf: what a form of this session must carry; "" for a token.
+    """
+
+    id: str
+    name: str
+    role: str
+    csrf: str = ""
+
+    def has(self, least: str) -> bool:
+        """Say whether this is enough where `least` is needed."""
+        return ROLES.index(self.role) >= ROLES.index(least)
+
+
+def principal(request: Request) -> Principal | None:
+    """Return who asks; None where nobody says who. Forms of a session must check `csrf_is`."""
+    context = context_of(request)
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    cookie = request.cookies.get(COOKIE, "")
+    if not secret and not cookie:
+        return None
+    given = secret.strip() if secret else cookie
+    if (secret and scheme.lower() != "bearer") or len(given) > _SECRET_CHARACTERS_MAX:
+        return None
+    now = context.clock()
+    with context.database.read() as connection:
+        if secret:
+            row = store.token_user(connection, secret_hash(given), now)
+            if row is None:
+                return None
+            # A user whose role was lowered takes the tokens along.
+            least = min(row["role"], row["user_role"], key=ROLES.index)
+            return Principal(row["id"], row["name"], least)
+        row = store.session_user(connection, secret_hash(given), now)
+    return None if row is None else Principal(row["id"], row["name"], row["role"], row["csrf"])
+
+
+def csrf_is(caller: Principal, given: str) -> bool:
+    """Say whether a form carries what its session gave out."""
+    return bool(caller.csrf) and hmac.compare_digest(caller.csrf, given)
+
+
+def needs(least: str) -> Callable[[Request], Principal]:
+    """Return the dependency of endpoints that need a role.
+
+    Raises (the dependency):
+        Problem: nobody, not enough, too often, or a session's request without its CSRF token.
+    """
+
+    def dependency(request: Request) -> Principal:
+        caller = principal(request)
+        if caller is None:
+            raise Problem(
+                401,
+                "not-authenticated",
+                "a token is needed",
+                "Authorization: Bearer hm_…",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        reading = request.method in _READING
+        if caller.csrf and not reading and not csrf_is(caller, request.headers.get(CSRF_HEADER, "")):
+            raise Problem(403, "csrf", f"the header {CSRF_HEADER} of this session is needed")
+        if not caller.has(least):
+            raise Problem(403, "role", f"this needs the role {least}; {caller.name} is {caller.role} here")
+        wait = context_of(request).callers.wait_seconds(caller.id)
+        if wait:
+            raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
+        return caller
+
+    return dependency
+
+
+VIEWER, OPERATOR, APPROVER, ADMIN = (needs(name) for name in ROLES)

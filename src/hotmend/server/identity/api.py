@@ -1,0 +1,159 @@
+"""Users, tokens and registration keys over the API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from sqlalchemy.engine import RowMapping
+from starlette.responses import Response
+
+from hotmend.server.context import context_of
+from hotmend.server.identity import service, store
+from hotmend.server.identity.access import ADMIN, OPERATOR, VIEWER, Principal
+from hotmend.server.identity.script import enroll_script
+from hotmend.server.problem import Problem
+from hotmend.wire.api import (
+    KeyWanted,
+    Me,
+    RegistrationKey,
+    SetupWanted,
+    Token,
+    TokenWanted,
+    User,
+    UserChange,
+    UserWanted,
+)
+
+router = APIRouter(tags=["identity"])
+
+Viewer = Annotated[Principal, Depends(VIEWER)]
+Operator = Annotated[Principal, Depends(OPERATOR)]
+Admin = Annotated[Principal, Depends(ADMIN)]
+
+
+@router.post("/setup", status_code=201)
+def set_up(request: Request, wanted: SetupWanted) -> Token:
+    """Make the first administrator with the token that the server printed at its start."""
+    context = context_of(request)
+    wait = context.callers.wait_seconds("setup")
+    if wait:
+        raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
+    made = service.set_up(context, wanted.token, wanted.name, wanted.password)
+    with context.database.read() as connection:
+        row = next(row for row in store.all_tokens(connection, None) if row["id"] == made.id)
+    return _token(row, made.secret)
+
+
+@router.get("/me")
+def who(caller: Viewer) -> Me:
+    """Return who asks."""
+    return Me(caller.id, caller.name, caller.role)  # type: ignore[arg-type]  # checked by the database
+
+
+@router.get("/users")
+def list_users(request: Request, caller: Admin) -> list[User]:  # noqa: ARG001 - asked for its role
+    """Return all users."""
+    with context_of(request).database.read() as connection:
+        return [_user(row) for row in store.all_users(connection)]
+
+
+@router.post("/users", status_code=201)
+def add_user(request: Request, caller: Admin, wanted: UserWanted) -> User:
+    """Add a user."""
+    context = context_of(request)
+    identity = service.add_user(context, caller, wanted)
+    with context.database.read() as connection:
+        row = store.user(connection, identity)
+    return _user(row)  # type: ignore[arg-type]  # it was just added
+
+
+@router.patch("/users/{identity}")
+def change_user(request: Request, caller: Admin, identity: str, change: UserChange) -> User:
+    """Change a user's role or password, or disable it."""
+    return _user(service.change_user(context_of(request), caller, identity, change))
+
+
+@router.get("/tokens")
+def list_tokens(request: Request, caller: Viewer) -> list[Token]:
+    """Return one's own tokens; an administrator sees all."""
+    with context_of(request).database.read() as connection:
+        rows = store.all_tokens(connection, None if caller.has("admin") else caller.id)
+    return [_token(row) for row in rows]
+
+
+@router.post("/tokens", status_code=201)
+def add_token(request: Request, caller: Viewer, wanted: TokenWanted) -> Token:
+    """Make a token for oneself."""
+    context = context_of(request)
+    made = service.add_token(context, caller, wanted)
+    with context.database.read() as connection:
+        row = next(row for row in store.all_tokens(connection, caller.id) if row["id"] == made.id)
+    return _token(row, made.secret)
+
+
+@router.delete("/tokens/{identity}", status_code=204)
+def revoke_token(request: Request, caller: Viewer, identity: str) -> Response:
+    """End a token."""
+    service.revoke_token(context_of(request), caller, identity)
+    return Response(status_code=204)
+
+
+@router.get("/registration-keys")
+def list_keys(request: Request, caller: Operator) -> list[RegistrationKey]:  # noqa: ARG001 - asked for its role
+    """Return all registration keys, without their secrets."""
+    with context_of(request).database.read() as connection:
+        return [_key(row) for row in store.all_keys(connection)]
+
+
+@router.post("/registration-keys", status_code=201)
+def add_key(request: Request, caller: Operator, wanted: KeyWanted) -> RegistrationKey:
+    """Make a registration key. Its secret and the script to paste are shown this once."""
+    context = context_of(request)
+    made = service.add_key(context, caller, wanted)
+    with context.database.read() as connection:
+        row = next(row for row in store.all_keys(connection) if row["id"] == made.id)
+    script = enroll_script(context.settings.public_url, made.secret, context.key.public)
+    return _key(row, made.secret, script)
+
+
+@router.delete("/registration-keys/{identity}", status_code=204)
+def revoke_key(request: Request, caller: Operator, identity: str) -> Response:
+    """End a registration key; machines that came with it stay."""
+    service.revoke_key(context_of(request), caller, identity)
+    return Response(status_code=204)
+
+
+def _user(row: RowMapping) -> User:
+    return User(row["id"], row["name"], row["role"], row["created_at"], row["disabled_at"] is not None)
+
+
+def _token(row: RowMapping, secret: str = "") -> Token:
+    return Token(
+        row["id"],
+        row["name"],
+        row["user"],
+        row["role"],
+        row["created_at"],
+        row["expires_at"],
+        row["revoked_at"] is not None,
+        secret,
+    )
+
+
+def _key(row: RowMapping | dict[str, Any], secret: str = "", script: str = "") -> RegistrationKey:
+    return RegistrationKey(
+        row["id"],
+        row["name"],
+        row["tier"],
+        row["tags"],
+        row["approval"],
+        row["uses"],
+        row["uses_max"],
+        row["created_by"],
+        row["created_at"],
+        row["expires_at"],
+        row["revoked_at"] is not None,
+        secret,
+        script,
+    )

@@ -1,0 +1,1 @@
+"""Machines: taken in, checked in, reported, tagged, told what is due."""

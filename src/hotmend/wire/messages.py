@@ -1,0 +1,230 @@
+"""Enrolment, check-in and answer. Fields are only ever added, with defaults: another version is understood."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from hotmend.model.errors import InputError
+from hotmend.servicing.actions import State
+from hotmend.wire.report import Report, Text, Texts
+
+ENROL_PATH: Final = "/agent/v1/enrol"
+CHECK_IN_PATH: Final = "/agent/v1/check-in"
+LEAVE_PATH: Final = "/agent/v1/leave"
+
+BODY_BYTES_MAX: Final = 2 << 20
+STATES_MAX: Final = 200
+ORDERS_MAX: Final = 20
+
+T = TypeVar("T")
+Moment = Annotated[datetime, Meta(tz=True)]
+Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Host(msgspec.Struct, frozen=True):
+    """By what a copy of a machine is told from it. Hashes: a server learns no serial number.
+
+    Attributes:
+        machine: of the installation: /etc/machine-id.
+        hardware: of the (virtual) hardware: its UUID and network addresses; "" where it cannot be read.
+        boot: of the boot.
+    """
+
+    machine: Hex64
+    hardware: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    boot: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Enrol(msgspec.Struct, frozen=True):
+    """A machine asks to be taken in. The request is signed with the new key, whose name is the key itself.
+
+    Attributes:
+        key: registration key.
+        name: of the machine.
+        public_key: that it has made.
+        host: see `Host`.
+        platform: `linux` or `windows`.
+        agent: version of hotmend.
+    """
+
+    key: Annotated[str, Meta(min_length=10, max_length=200)]
+    name: Name
+    public_key: Hex64
+    host: Host
+    platform: Literal["linux", "windows"] = "linux"
+    agent: Text = ""
+
+
+class Enrolled(msgspec.Struct, frozen=True):
+    """It is taken in, or waits for approval.
+
+    Attributes:
+        machine: its id from now on.
+        approved: whether it may do something.
+        server_key: what answers and policies are signed with.
+        why: why it waits.
+    """
+
+    machine: Identity
+    approved: bool
+    server_key: Hex64
+    why: Text = ""
+
+
+class Kind(StrEnum):
+    """What an action does."""
+
+    ASSESS = "assess"
+    INSTALL = "install"
+    REVERT = "revert"
+    QUARANTINE = "quarantine"
+    LIFT = "lift"
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """An action came to a state on the machine."""
+
+    action: Identity
+    state: State
+    at: Moment
+    detail: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class CheckIn(msgspec.Struct, frozen=True):
+    """A machine is there.
+
+    Attributes:
+        host: see `Host`.
+        agent: version of hotmend.
+        report_hash: of the report that holds now; "" before the first.
+        report: where the server has another one.
+        reached: states of actions that the server has not confirmed yet, oldest first.
+        policy: hash of the policy that the machine has; "" for none.
+    """
+
+    host: Host
+    agent: Text = ""
+    report_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    report: Report | None = None
+    reached: Annotated[tuple[Reached, ...], Meta(max_length=STATES_MAX)] = ()
+    policy: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An action that is due on this machine.
+
+    Attributes:
+        id: of the action: never done twice.
+        kind: what.
+        updates: the ones meant, as PACKAGE=VERSION or a release's id; all that are offered where there are none.
+        anytime: outside a window too.
+        emergency: goes before all else, holds on a machine that is halted, and leaves windows out: reverts alone.
+        disk: packages are installed as well.
+        until: what has not begun by then is not begun; None: no end.
+        reason: for people.
+    """
+
+    id: Identity
+    kind: Kind
+    updates: Texts = ()
+    anytime: bool = False
+    emergency: bool = False
+    disk: bool = True
+    until: Moment | None = None
+    reason: Text = ""
+
+
+class SignedPolicy(msgspec.Struct, frozen=True):
+    """A policy as bytes, and the server's signature over them."""
+
+    body: bytes
+    signature: bytes
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a machine is told. Signed for this machine and this check-in.
+
+    Attributes:
+        machine, counter: whom and which check-in it answers.
+        at: the server's time.
+        next_seconds: when to come back.
+        halted: nothing new begins; why. "": it is not.
+        want_report: the server does not have the report of this hash.
+        approved: the machine may do something.
+        policy: a signed policy, where the machine has another one.
+        policy_hash: of the policy that holds; "" for none.
+        orders: what is due.
+        confirmed: actions whose states are recorded.
+    """
+
+    machine: str
+    counter: int
+    at: Moment
+    next_seconds: Annotated[int, Meta(ge=1, le=30 * 86400)]
+    halted: str = ""
+    want_report: bool = False
+    approved: bool = True
+    policy: SignedPolicy | None = None
+    policy_hash: str = ""
+    orders: Annotated[tuple[Order, ...], Meta(max_length=ORDERS_MAX)] = ()
+    confirmed: tuple[str, ...] = ()
+
+
+def decode_enrol(data: bytes) -> Enrol:
+    """Return a request to be taken in.
+
+    Raises:
+        InputError: it is none.
+    """
+    return _decoded(_enrol, data)
+
+
+def decode_check_in(data: bytes) -> CheckIn:
+    """Return a check-in.
+
+    Raises:
+        InputError: it is none.
+    """
+    return _decoded(_check_in, data)
+
+
+def decode_enrolled(data: bytes) -> Enrolled:
+    """Return the answer to `Enrol`.
+
+    Raises:
+        InputError: it is none.
+    """
+    return _decoded(_enrolled, data)
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Return an answer to a check-in.
+
+    Raises:
+        InputError: it is none.
+    """
+    return _decoded(_answer, data)
+
+
+encode: Final = msgspec.json.Encoder().encode
+
+_enrol: Final = msgspec.json.Decoder(Enrol)
+_check_in: Final = msgspec.json.Decoder(CheckIn)
+_enrolled: Final = msgspec.json.Decoder(Enrolled)
+_answer: Final = msgspec.json.Decoder(Answer)
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    if len(data) > BODY_BYTES_MAX:
+        raise InputError(f"a message is at most {BODY_BYTES_MAX} bytes")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"not a message: {error}") from None

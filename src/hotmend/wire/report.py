@@ -1,0 +1,129 @@
+"""What a machine says of itself. It is sent when it has changed, and known by its hash otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+REPORT_BYTES_MAX: Final = 1 << 20
+
+Text = Annotated[str, Meta(max_length=500)]
+Texts = Annotated[tuple[Text, ...], Meta(max_length=2000)]
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class Fixed(StrEnum):
+    """Where the fix of a vulnerability is, for one image of one process."""
+
+    IN_MEMORY = "in-memory"
+    """The process runs the fixed code; the file on the disk is old."""
+    EVERYWHERE = "everywhere"
+    """The process runs the fixed code, and so does what begins anew."""
+    ON_DISK = "on-disk"
+    """The file on the disk is new; this process runs the old one."""
+    NOWHERE = "nowhere"
+    """An update waits."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One vulnerability in one process.
+
+    Attributes:
+        cve: which; "" where the update names none.
+        fixed: where its fix is.
+        pid: 0 where no process runs the code.
+        comm, unit: which process; "" for none.
+        image: file whose code it is.
+        brings: PACKAGE=VERSION that brings the fix.
+    """
+
+    cve: Text
+    fixed: Fixed
+    pid: Count = 0
+    comm: Text = ""
+    unit: Text = ""
+    image: Text = ""
+    brings: Text = ""
+
+
+class Prerequisite(msgspec.Struct, frozen=True):
+    """A prerequisite: whether it holds (None: not known), and why."""
+
+    name: Text
+    holds: bool | None
+    why: Text = ""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Something that is not as it should be: code and sentence."""
+
+    code: Text
+    sentence: Text
+
+
+class Quarantine(msgspec.Struct, frozen=True):
+    """An update that this machine does not take, and why."""
+
+    update: Text
+    reason: Text = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One machine.
+
+    Attributes:
+        release: name and version of its operating system.
+        kernel: that runs.
+        architecture: as the kernel calls it.
+        zone: IANA name of its time zone; "": not known.
+        agent: version of hotmend.
+        mode: in force.
+        level: update level, for people: baseline and hotpatch; "" where none is known.
+        line: `on`, `off` or `unknown`.
+        enrollment: state of `servicing.enrollment`; "" where it is not known.
+        why: what level and enrollment rest on.
+        prerequisites: as `hotmend doctor` finds them.
+        findings: each vulnerability in each process.
+        waiting: updates that are offered.
+        restarts: units that run old code.
+        reboot: why a reboot is due.
+        restarts_avoided, reboots_avoided: until now.
+        alerts: what is not as it should be.
+        quarantined: what is not taken.
+        held: the hold in force; "" for none.
+        last_run: end of the last run: state and detail; "" for none.
+    """
+
+    release: Text
+    kernel: Text
+    architecture: Text
+    zone: Text = ""
+    agent: Text = ""
+    mode: Text = ""
+    level: Text = ""
+    line: Text = "unknown"
+    enrollment: Text = ""
+    why: Texts = ()
+    prerequisites: Annotated[tuple[Prerequisite, ...], Meta(max_length=200)] = ()
+    findings: Annotated[tuple[Finding, ...], Meta(max_length=5000)] = ()
+    waiting: Texts = ()
+    restarts: Texts = ()
+    reboot: Texts = ()
+    restarts_avoided: Count = 0
+    reboots_avoided: Count = 0
+    alerts: Annotated[tuple[Notice, ...], Meta(max_length=200)] = ()
+    quarantined: Annotated[tuple[Quarantine, ...], Meta(max_length=1000)] = ()
+    held: Text = ""
+    last_run: Text = ""
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def report_hash(report: Report) -> str:
+    """Return what a report is known by: SHA-256 of its JSON."""
+    return hashlib.sha256(_encoder.encode(report)).hexdigest()
