@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
+import hotmend.durable.queue as durable
+from hotmend.durable.queue import Fields, Kind, Queue, Workflow
 from hotmend.model.errors import HotmendError
-from hotmend.publisher import durable
-from hotmend.publisher.durable import Fields, Kind, Queue, Workflow
 from hotmend.publisher.feed import PackageVersion
 from hotmend.publisher.release.builds import Building, Built
 from hotmend.publisher.release.mirror import Mirror

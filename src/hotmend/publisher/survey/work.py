@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from hotmend.publisher import durable
-from hotmend.publisher.durable import Fields, Item, Kind, Queue, Workflow
+import hotmend.durable.queue as durable
+from hotmend.durable.queue import Fields, Item, Kind, Queue, Workflow
 from hotmend.publisher.survey.packages import Bench, Prepared, file_row, package_result
 from hotmend.publisher.survey.results import FileRow, PackageResult
 from hotmend.publisher.survey.suites import Candidate

@@ -1,9 +1,9 @@
-"""A durable queue of packages: one workflow for each, whose steps are never done twice. The only user of DBOS.
+"""A durable queue: one workflow for each thing on it, whose steps are never done twice. The only user of DBOS.
 
 Everything that is known lives in the database: what is to be done, who does it, and what each step gave as soon as it
 is there. A run that was killed goes on behind the last step that was done. With SQLite one process works; with
-PostgreSQL any number of machines take from the same queue. A survey and a publisher may share a database: each has its
-own queue.
+PostgreSQL any number of machines take from the same queue. A survey, a publisher and a server may share a database:
+each has its own queue.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, Final
 import msgspec
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
 
+from hotmend.durable.liveness import Liveness
 from hotmend.model.errors import HotmendError, InputError
-from hotmend.publisher.liveness import Liveness
 
 SQLITE_EXECUTOR: Final = "local"
 _POLL_SECONDS = 0.1
@@ -154,14 +154,17 @@ def _item(status: WorkflowStatus) -> Item:
 
 
 @contextmanager
-def open_queue(database: str, kind: Kind, *, workers: int | None) -> Iterator[Queue]:
+def open_queue(
+    database: str, kind: Kind, *, workers: int | None, poll_seconds: float = _POLL_SECONDS
+) -> Iterator[Queue]:
     """Open a queue and begin to take work from it.
 
     Args:
         database: an SQLAlchemy URL of SQLite or PostgreSQL.
         kind: what is on it.
-        workers: how many packages a process works on at once, for all processes of this queue; None leaves what
+        workers: how many workflows a process works on at once, for all processes of this queue; None leaves what
             the queue says.
+        poll_seconds: how often a process looks for work.
 
     Raises:
         InputError: the database cannot be opened.
@@ -191,7 +194,7 @@ def open_queue(database: str, kind: Kind, *, workers: int | None) -> Iterator[Qu
                 kind.queue,
                 # One more than there are children, so that none waits while the next package is chosen.
                 worker_concurrency=(workers or 1) + 1,
-                polling_interval_sec=_POLL_SECONDS,
+                polling_interval_sec=poll_seconds,
                 on_conflict="always_update",
             )
         yield Queue(kind, workflow, liveness)

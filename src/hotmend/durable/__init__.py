@@ -1,0 +1,1 @@
+"""Work that survives the process that does it: workflows in a database."""
