@@ -11,7 +11,7 @@ import msgspec
 
 from hotmend.cli import check_shapes
 from hotmend.cli.calendar import CalendarShape
-from hotmend.servicing import actions
+from hotmend.servicing import actions, rollouts
 from hotmend.servicing.enrollment import diagram
 from hotmend.servicing.prerequisites import CHECKS
 
@@ -37,7 +37,7 @@ def test_every_code_is_explained() -> None:
 
 def test_the_diagrams_are_the_tables() -> None:
     drawn = [found.strip() for found in re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)]
-    for made in (diagram(), actions.diagram()):
+    for made in (diagram(), actions.diagram(), rollouts.diagram(), rollouts.group_diagram()):
         assert made in drawn
 
 

@@ -1,0 +1,164 @@
+"""Which machine belongs to which ring of a rollout: by tag, fault domain or percentage, canary first.
+
+Rings are looked at in their order, and the first that fits takes the machine. A percentage is of all machines, taken
+from those that no tag or domain has claimed, in an order that follows from the rollout's own seed: another rollout has
+other canaries, and the same plan made twice is the same. Two machines of a pair are never in one ring while there is a
+later one; whoever starts them sees to it besides that they are never changed at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from hotmend.servicing.message import Cause, cause
+from hotmend.servicing.rollouts import OPEN, GroupState
+
+RINGS_MAX: Final = 50
+REST: Final = -1
+
+
+class Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ring. Of `tag`, `domain` and `percent` at most one is given; none of them: the rest, which is the last ring.
+
+    Attributes:
+        name: for people, unlike that of any other ring.
+        tag: machines with this tag.
+        domain: machines of this fault domain.
+        percent: of all machines, at least one.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    tag: Annotated[str, Meta(max_length=200)] = ""
+    domain: Annotated[str, Meta(max_length=200)] = ""
+    percent: Annotated[int, Meta(ge=0, le=100)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A machine as the planner sees it.
+
+    Attributes:
+        id: of the machine.
+        tags: those it has.
+        domain: its fault domain; "" where it has none.
+        set: the set that is to stay available, of which only a share is changed at a time; "": none.
+        pair: name that both machines of a pair have; "": none.
+    """
+
+    id: str
+    tags: frozenset[str] = frozenset()
+    domain: str = ""
+    set: str = ""
+    pair: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who is where.
+
+    Attributes:
+        rings: machine ids of each ring, in the order in which they start.
+        causes: why the plan must not be used; empty where it may.
+    """
+
+    rings: tuple[tuple[str, ...], ...]
+    causes: tuple[Cause, ...] = ()
+
+
+def rings_check(rings: Sequence[Ring]) -> tuple[Cause, ...]:
+    """Return what is wrong with rings, whoever is in them."""
+    found: list[Cause] = []
+    if not 1 <= len(rings) <= RINGS_MAX:
+        found.append(cause("rings-count", "A rollout has 1 to {limit} rings.", limit=RINGS_MAX))
+    if len({ring.name for ring in rings}) != len(rings):
+        found.append(cause("ring-name-twice", "Two rings have the same name."))
+    for number, ring in enumerate(rings):
+        if sum(map(bool, (ring.tag, ring.domain, ring.percent))) > 1:
+            found.append(cause("ring-selects-twice", "Ring {ring} selects in more than one way.", ring=ring.name))
+        if (not _selects(ring)) != (number == len(rings) - 1):
+            found.append(
+                cause(
+                    "ring-of-the-rest", "The last ring, and no other, takes the rest; {ring} does not.", ring=ring.name
+                )
+            )
+    return tuple(found)
+
+
+def plan(members: Iterable[Member], rings: Sequence[Ring], seed: str) -> Plan:
+    """Return who is in which ring.
+
+    Args:
+        members: all machines of the rollout.
+        rings: in their order; the first is the canary.
+        seed: what the choice by percentage follows from.
+    """
+    wrong = rings_check(rings)
+    if wrong:
+        return Plan((), wrong)
+    ordered = sorted(members, key=lambda member: _rank(seed, member.id))
+    found: list[list[Member]] = [[] for _ in rings]
+    left: list[Member] = []
+    for member in ordered:
+        place = natural_ring(member, rings)
+        (left if place == REST else found[place]).append(member)
+    for number, ring in enumerate(rings):
+        if ring.percent:
+            count = max(1, ring.percent * len(ordered) // 100)
+            found[number] += left[:count]
+            left = left[count:]
+    found[-1] += left
+    _part_pairs(found)
+    placed = tuple(tuple(member.id for member in ring) for ring in found)
+    if not ordered:
+        return Plan(placed, (cause("nobody-selected", "No machine is selected."),))
+    if not placed[0]:
+        return Plan(placed, (cause("canary-empty", "The first ring, the canary, has no machine."),))
+    if len(ordered) > 1 and len(placed[0]) == len(ordered):
+        return Plan(placed, (cause("canary-everyone", "All machines are in the first ring: nobody would go first."),))
+    return Plan(placed)
+
+
+def natural_ring(member: Member, rings: Sequence[Ring]) -> int:
+    """Return the number of the ring whose tag or domain a machine has; REST where it is left to percentages."""
+    for number, ring in enumerate(rings):
+        if (ring.tag and ring.tag in member.tags) or (ring.domain and ring.domain == member.domain):
+            return number
+    return REST
+
+
+def late_ring(place: int, states: Sequence[GroupState]) -> int | None:
+    """Return the ring that takes a machine which comes late; None: the next rollout does.
+
+    A ring whose gate already counts its time takes nobody: what it proved would no longer be what it has.
+
+    Args:
+        place: the ring that the machine belongs to by its tags, or in which it was when it was off; REST: the last.
+        states: of all rings.
+    """
+    first = len(states) - 1 if place == REST else place
+    return next((number for number in range(first, len(states)) if states[number] in OPEN), None)
+
+
+def _selects(ring: Ring) -> bool:
+    return bool(ring.tag or ring.domain or ring.percent)
+
+
+def _rank(seed: str, identity: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{identity}".encode()).digest()
+
+
+def _part_pairs(found: list[list[Member]]) -> None:
+    """Move the second machine of a pair one ring further, as long as there is one."""
+    for number, ring in enumerate(found[:-1]):
+        seen: set[str] = set()
+        stay: list[Member] = []
+        for member in ring:
+            (found[number + 1] if member.pair and member.pair in seen else stay).append(member)
+            seen.add(member.pair)
+        found[number] = stay
