@@ -78,6 +78,10 @@ exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
 """
 _BOOT_SECONDS_MAX = 60
 """Only what a machine cannot do without begins at boot; servers are for the test to start."""
+_INSIDE = 'sh -c "$1"; exit $?'
+"""The shell that enters is beside the machine and its child is in it. nsenter's own child would be stopped by a
+shutdown (SIGSTOP goes to all before SIGTERM), nsenter then stops itself, and the shutdown waits for ever.
+"""
 _LEAVE_GROUP = """
 mount -t cgroup2 cgroup2 "$1"
 find "$1/$2" -depth -type d -exec rmdir {} +
@@ -146,7 +150,8 @@ class Machine:
     def command(self, text: str) -> list[str]:
         """Return the command line that has its shell run `text`."""
         namespaces = ["--mount", "--pid", "--cgroup"]
-        return ["nsenter", f"--target={self._first}", *namespaces, "--root", "--wd", "sh", "-c", text]
+        enter = ["nsenter", f"--target={self._first}", *namespaces, "--root", "--wd", "--no-fork"]
+        return [*enter, "sh", "-c", _INSIDE, "machine", text]
 
     def run(
         self, text: str, *, check: bool = True, seconds: float = RUN_SECONDS_MAX

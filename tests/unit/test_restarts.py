@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from hotmend.agent.census.code_state import RunningImage
 from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
 from hotmend.agent.census.owners import NOBODY, Owner, OwnerKind
 from hotmend.agent.census.restarts import Ended, How, Means, Need, Plan, decide_reboot, do_restarts, plan_restarts
-from hotmend.agent.census.systemd import UnitFacts, parse_units
+from hotmend.agent.census.systemd import UnitFacts, parse_units, reboot_machine
 from hotmend.agent.record.history import Restarted
 from hotmend.model.errors import RemoteError
 from tests.unit.test_assessment import NEW, NEXT, PATCH, image
@@ -231,3 +233,15 @@ def test_reboot_decision(
 
 def test_what_is_left_of_an_older_patch_is_due() -> None:
     assert planned(RunningProcess(5, "x", 1, service("nginx"), (image(disk=NEXT, patch=PATCH),))).restarts
+
+
+@pytest.mark.parametrize(("state", "begun"), [("stopping", True), ("running", False)])
+def test_a_shutdown_that_ends_systemctl_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, begun: bool
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *SystemState*) echo {state} ;; *) kill -TERM $$ ;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with contextlib.nullcontext() if begun else pytest.raises(RemoteError, match="systemctl reboot: exit code -15"):
+        reboot_machine()

@@ -9,7 +9,7 @@ from hotmend.agent.census.assessment import Assessment, take_assessment
 from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.census.never import Never
 from hotmend.agent.census.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
-from hotmend.agent.census.systemd import systemctl
+from hotmend.agent.census.systemd import reboot_machine
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
@@ -51,7 +51,7 @@ def finish(machine: Machine, *, installed: bool, reboot: Callable[[], None] | No
     )
     if decision.reboot:
         machine.record(Rebooting(reasons=assessment.reboot or (decision.reason,)))
-        (reboot or _reboot)()
+        (reboot or reboot_machine)()
     return Finished(done, decision)
 
 
@@ -76,7 +76,3 @@ def _obstacles(machine: Machine, assessment: Assessment) -> tuple[str, ...]:
     old = {i.disk_path for p in assessment.processes for i in p.images if i.state is CodeState.DISK_OLD}
     on_disk = [f"it would bring old code back: {', '.join(sorted(old))}"] if old else []
     return (*([str(hold)] if hold else []), *on_disk)
-
-
-def _reboot() -> None:
-    systemctl("reboot")

@@ -12,6 +12,8 @@ from hotmend.model.errors import InputError, RemoteError
 _SECONDS_MAX: Final = 60
 _RESTART_SECONDS_MAX: Final = 1800
 """Services have limits of their own, which end much sooner; a database may well take minutes to stop."""
+_REBOOT_SECONDS_MAX: Final = 30
+"""To hand it over. What the shutdown then waits for, the units say; the agent's own: 300 s at most."""
 
 _BEHIND: Final = ("After", "Requires", "Requisite", "BindsTo", "PartOf", "Wants")
 _PROPERTIES: Final = ("Id", "LoadState", "ActiveState", "RefuseManualStart", "RefuseManualStop", "CanStart", *_BEHIND)
@@ -75,6 +77,21 @@ def restart_unit(name: str) -> None:
         InputError: there is no service manager to ask.
     """
     systemctl("restart", "--", name, seconds=_RESTART_SECONDS_MAX)
+
+
+def reboot_machine() -> None:
+    """Have the service manager reboot; it is asked, and not waited for.
+
+    Raises:
+        RemoteError: it does not.
+        InputError: there is no service manager to ask.
+    """
+    try:
+        systemctl("reboot", seconds=_REBOOT_SECONDS_MAX)
+    except RemoteError:
+        # A shutdown that has begun may end systemctl before its answer is there.
+        if systemctl("show", "--property=SystemState", "--value", seconds=_REBOOT_SECONDS_MAX).strip() != "stopping":
+            raise
 
 
 def active_state(name: str) -> str:
