@@ -170,3 +170,26 @@ def test_compact_results_say_the_same(
 def test_other_files_are_no_results(data: bytes) -> None:
     with pytest.raises(InputError):
         read_compact(data, "x")
+
+
+def test_the_survey_that_comes_with_it_is_that_of_the_machines_release(
+    machine: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (machine / "etc").mkdir()
+    release = machine / "etc/os-release"
+    words = ["readiness", "--root", str(machine), "--until", "2026-11-20", "--json"]
+    release.write_text("VERSION_CODENAME=bookworm\n")
+    (machine / "var/log/dpkg.log").write_text(
+        "2026-02-02 06:12:01 upgrade libpng16-16:amd64 1.6.39-2 1.6.39-2+deb12u5\n"
+    )
+    assert run(words) == 0
+    shape = json.loads(capfd.readouterr().out)
+    assert shape["survey"].startswith("bookworm to bookworm-security, 20")
+    (known,) = [u for u in shape["updates"] if u["package"] == "libpng16-16"]
+    assert known["replay"] == "hotpatch" or known["like"] == "hotpatch"
+    release.write_text("VERSION_CODENAME=elsewhere\n")
+    assert run(words) == 2
+    assert "no survey of elsewhere" in capfd.readouterr().err
+    release.unlink()
+    assert run(words) == 2
+    assert "does not name a release" in capfd.readouterr().err
