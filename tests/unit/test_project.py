@@ -81,7 +81,7 @@ _ONE_GATEWAY = {
     "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
     "dbos": {"durable/queue.py"},
     "sqlalchemy": {"durable/liveness.py", "server/database.py", "server/problem.py"}
-    | _of_subjects("tables", "store", "service", "api", "pages", "[0-9]*"),
+    | _of_subjects("tables", "store", "service", "steering", "workflow", "api", "pages", "[0-9]*"),
     "alembic": {"server/database.py", "server/migrations/env.py"} | _of_subjects("[0-9]*"),
     "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages"),
     "uvicorn": {"cli/server.py"},

@@ -82,10 +82,14 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> No
     from hotmend.server.context import system_clock
     from hotmend.server.database import open_database
     from hotmend.server.identity.service import begin_setup
+    from hotmend.server.rollouts.workflow import Director
 
     database = open_database(settings.database)
     try:
         app = make_app(settings, database)
+        director = Director(app.state.context)
+        app.state.at_start.append(director.start)
+        app.state.at_end.append(director.stop)
         if token := begin_setup(database, system_clock()):
             print_note(
                 f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"

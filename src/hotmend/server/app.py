@@ -21,7 +21,7 @@ from hotmend.server.identity.service import ensure_server_key
 from hotmend.server.limits import Limiter
 from hotmend.server.settings import Settings
 
-SUBJECTS: Final = ("identity", "audit")
+SUBJECTS: Final = ("identity", "audit", "rollouts")
 """Folders with an `api.router`."""
 API_BYTES_MAX: Final = 16 << 20
 _HEADERS: Final = {

@@ -1,0 +1,1 @@
+"""Rollouts: a release to many machines, ring after ring."""

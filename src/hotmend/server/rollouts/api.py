@@ -1,0 +1,277 @@
+"""The API of rollouts."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.context import context_of
+from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
+from hotmend.server.paging import cursor_number
+from hotmend.server.problem import Problem, not_found
+from hotmend.server.rollouts import service, store
+from hotmend.server.rollouts.spec import Spec, spec_of
+from hotmend.servicing.lanes import Lane
+from hotmend.wire.rollouts import (
+    EventPage,
+    Group,
+    Halt,
+    MemberPage,
+    Reason,
+    RingPreview,
+    Rollout,
+    RolloutEvent,
+    RolloutMember,
+    RolloutPage,
+    RolloutPreview,
+    RolloutState,
+    RolloutWanted,
+    Yes,
+)
+
+router = APIRouter(tags=["rollouts"])
+_Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+def _spec(wanted: RolloutWanted) -> tuple[Lane, Spec]:
+    given = dataclasses.asdict(wanted)
+    given.pop("name")
+    return Lane(given.pop("lane")), spec_of(given)
+
+
+@router.post("/rollouts/preview")
+def preview_rollout(
+    request: Request,
+    wanted: RolloutWanted,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001 - asked for its role
+) -> RolloutPreview:
+    """Say what a rollout would do now; nothing is done."""
+    lane, spec = _spec(wanted)
+    found = service.preview(context_of(request), wanted.name, lane, spec)
+    shown = [
+        RingPreview(ring.name, ring.machines, ring.off, ring.waves, ring.held_now, list(ring.first))
+        for ring in found.rings
+    ]
+    return RolloutPreview(
+        [dict(each) for each in found.causes], found.machines, shown, found.hours_min, found.approvals
+    )
+
+
+@router.post("/rollouts", status_code=201)
+def create_rollout(
+    request: Request, response: Response, wanted: RolloutWanted, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> Rollout:
+    """Plan a rollout. It waits for approval."""
+    if not 1 <= len(wanted.name) <= 200:
+        raise Problem(422, "name", "a name has 1 to 200 characters")
+    context = context_of(request)
+    lane, spec = _spec(wanted)
+    identity = service.create(context, caller, wanted.name, lane, spec)
+    with context.database.read() as connection:
+        made = _whole(connection, identity)
+    response.headers["Location"] = f"/api/v1/rollouts/{identity}"
+    response.headers["ETag"] = f'"{made.version}"'
+    return made
+
+
+@router.get("/rollouts")
+def list_rollouts(
+    request: Request,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> RolloutPage:
+    """Return rollouts, newest first, without their groups."""
+    with context_of(request).database.read() as connection:
+        rows = store.page(connection, _before(cursor), limit)
+    following = f"{rows[-1]['created_at'].timestamp():.6f}_{rows[-1]['id']}" if len(rows) == limit else ""
+    return RolloutPage([_rollout(row) for row in rows], following)
+
+
+@router.get("/rollouts/{identity}")
+def get_rollout(
+    request: Request,
+    response: Response,
+    identity: str,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
+) -> Rollout:
+    """Return a rollout with its groups."""
+    with context_of(request).database.read() as connection:
+        found = _whole(connection, identity)
+    response.headers["ETag"] = f'"{found.version}"'
+    return found
+
+
+@router.get("/rollouts/{identity}/machines")
+def list_rollout_machines(
+    request: Request,
+    identity: str,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
+    group: int | None = None,
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> MemberPage:
+    """Return the machines of a rollout and where each stands."""
+    with context_of(request).database.read() as connection:
+        if store.rollout(connection, identity) is None:
+            raise not_found("rollout")
+        rows = store.member_page(connection, identity, group, cursor, limit)
+    items = [
+        RolloutMember(
+            row["machine_id"],
+            row["name"],
+            row["number"],
+            row["late"],
+            row["held"],
+            row["action_id"],
+            row["state"],
+            row["detail"] or "",
+            row["handed_at"],
+            row["changed_at"],
+            row["seen_at"],
+        )
+        for row in rows
+    ]
+    return MemberPage(items, items[-1].machine if len(items) == limit else "")
+
+
+@router.get("/rollouts/{identity}/events")
+def list_rollout_events(
+    request: Request,
+    identity: str,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> EventPage:
+    """Return what happened to a rollout, oldest first; the cursor goes on where this ended."""
+    after = cursor_number(cursor) or 0
+    with context_of(request).database.read() as connection:
+        if store.rollout(connection, identity) is None:
+            raise not_found("rollout")
+        rows = store.event_rows(connection, identity, after, limit)
+    items = [
+        RolloutEvent(row["id"], row["at"], row["who"], row["what"], row["group_number"], row["why"]) for row in rows
+    ]
+    return EventPage(items, str(items[-1].number if items else after))
+
+
+@router.post("/rollouts/{identity}/approve")
+def approve_rollout(
+    request: Request, identity: str, yes: Yes, caller: Annotated[Principal, Depends(APPROVER)]
+) -> RolloutState:
+    """Say yes to the plan of a rollout."""
+    return RolloutState(service.approve(context_of(request), caller, identity, yes.plan).value)
+
+
+@router.post("/rollouts/{identity}/start")
+def start_rollout(request: Request, identity: str, caller: Annotated[Principal, Depends(OPERATOR)]) -> RolloutState:
+    """Let an approved rollout begin."""
+    return RolloutState(service.start(context_of(request), caller, identity).value)
+
+
+@router.post("/rollouts/{identity}/pause")
+def pause_rollout(
+    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> RolloutState:
+    """Let nothing new begin."""
+    return RolloutState(service.pause(context_of(request), caller, identity, reason.reason).value)
+
+
+@router.post("/rollouts/{identity}/resume")
+def resume_rollout(
+    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> RolloutState:
+    """Go on with a paused rollout."""
+    return RolloutState(service.resume(context_of(request), caller, identity, reason.reason).value)
+
+
+@router.post("/rollouts/{identity}/stop")
+def stop_rollout(
+    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> RolloutState:
+    """End a rollout where it is."""
+    return RolloutState(service.stop(context_of(request), caller, identity, reason.reason).value)
+
+
+@router.post("/rollouts/{identity}/roll-back")
+def roll_back_rollout(
+    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> RolloutState:
+    """Take a rollout back on every machine that it may have changed: an emergency revert."""
+    return RolloutState(service.roll_back(context_of(request), caller, identity, reason.reason).value)
+
+
+@router.get("/halt")
+def get_halt(request: Request, caller: Annotated[Principal, Depends(VIEWER)]) -> Halt:  # noqa: ARG001
+    """Say whether everything is halted."""
+    with context_of(request).database.read() as connection:
+        row = store.halt(connection)
+    return Halt(halted=False) if row is None else Halt(row["halted"], row["reason"], row["by"], row["at"])
+
+
+@router.post("/halt")
+def halt(request: Request, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]) -> Halt:
+    """Let nothing new begin on any machine."""
+    return service.put_halt(context_of(request), caller, reason.reason, halted=True)
+
+
+@router.post("/release")
+def release_halt(request: Request, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]) -> Halt:
+    """Let rollouts and actions go on."""
+    return service.put_halt(context_of(request), caller, reason.reason, halted=False)
+
+
+def _whole(connection: Connection, identity: str) -> Rollout:
+    row = store.rollout(connection, identity)
+    if row is None:
+        raise not_found("rollout")
+    found = _rollout(row)
+    groups = []
+    for group in store.group_rows(connection, identity):
+        counts = store.states(connection, identity, group["number"])
+        groups.append(
+            Group(
+                group["number"],
+                group["name"],
+                group["state"],
+                group["why"],
+                group["began_at"],
+                group["quiet_since"],
+                group["ended_at"],
+                {"" if state is None else state.value: count for state, count in counts.items()},
+            )
+        )
+    people = sorted({each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]})
+    reverts = {state.value: count for state, count in store.reverts(connection, identity).items()}
+    return dataclasses.replace(found, approvals=people, groups=groups, reverts=reverts)
+
+
+def _rollout(row: RowMapping) -> Rollout:
+    return Rollout(
+        row["id"],
+        row["name"],
+        row["lane"],
+        row["state"],
+        row["plan"],
+        row["failed_at"],
+        row["why"],
+        row["spec"],
+        row["created_by"],
+        row["created_at"],
+        row["changed_at"],
+        row["version"],
+    )
+
+
+def _before(cursor: str) -> tuple[datetime, str] | None:
+    if not cursor:
+        return None
+    moment, _, identity = cursor.partition("_")
+    try:
+        return datetime.fromtimestamp(float(moment), UTC), identity
+    except (ValueError, OverflowError, OSError):
+        raise Problem(400, "cursor", "not a cursor of this list", "take `next` of the page before") from None

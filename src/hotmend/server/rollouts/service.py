@@ -1,0 +1,265 @@
+"""What people do with rollouts. Each is one transaction, with its audit row; the rest is `steering`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy.engine import Connection
+
+from hotmend.server.audit.store import append
+from hotmend.server.context import Context
+from hotmend.server.database import new_id
+from hotmend.server.identity.access import Principal
+from hotmend.server.problem import conflict, not_found, refused
+from hotmend.server.rollouts import steering, store
+from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
+from hotmend.server.rollouts.windows import Windows
+from hotmend.servicing import rings
+from hotmend.servicing.lanes import RULES, Lane, approved
+from hotmend.servicing.message import Cause, cause
+from hotmend.servicing.rollouts import Event, GroupState, State, advance
+from hotmend.servicing.starting import share, startable
+from hotmend.wire.rollouts import Halt
+
+
+@dataclass(frozen=True, slots=True)
+class RingPreview:
+    """What would become of one ring.
+
+    Attributes:
+        name: of the ring.
+        machines: how many.
+        off: how many of them are not there now.
+        waves: how many times its budget, or what its sets and pairs allow, must be begun at least.
+        held_now: code of the cause to how many would not begin now.
+        first: ids of machines that would begin first.
+    """
+
+    name: str
+    machines: int
+    off: int
+    waves: int
+    held_now: dict[str, int]
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a rollout would do; nothing is done.
+
+    Attributes:
+        plan: digest of it, for these machines and this seed.
+        causes: why it would not be made; empty where it would.
+        machines: how many in all.
+        rings: in their order.
+        hours_min: shortest time of all soaks together.
+        approvals: how many people would have to approve.
+    """
+
+    plan: str
+    causes: tuple[Mapping[str, object], ...]
+    machines: int
+    rings: tuple[RingPreview, ...]
+    hours_min: float
+    approvals: int
+
+
+def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
+    """Return what a rollout would do now."""
+    with context.database.read() as connection:
+        members = store.selected(connection, spec.selection)
+        plan = rings.plan(members, spec.rings, name)
+        by_id = {member.id: member for member in members}
+        found = tuple(
+            _ring_preview(context, connection, lane, spec, ring.name, [by_id[each] for each in ids])
+            for ring, ids in zip(spec.rings, plan.rings, strict=bool(plan.rings))
+        )
+    causes = tuple(cause_json(each) for each in plan.causes)
+    hours = len(spec.rings) * spec.thresholds.soak_minutes / 60
+    return Preview(plan_digest(spec, lane, plan.rings), causes, len(members), found, hours, RULES[lane].approvals)
+
+
+def _ring_preview(
+    context: Context, connection: Connection, lane: Lane, spec: Spec, name: str, members: list[rings.Member]
+) -> RingPreview:
+    now = context.clock()
+    seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
+    there = {row["machine_id"]: row for row in store.machines_there(connection, [m.id for m in members], seen_after)}
+    held: Counter[str] = Counter()
+    first = []
+    windows = Windows(store.policy_contents(connection), now, timedelta(minutes=spec.minutes))
+    for member in members:
+        row = there.get(member.id)
+        if row is None:
+            continue
+        decision = windows.ask(row["policy"], row["zone"])
+        if RULES[lane].windows and not decision.allowed:
+            held[decision.cause.code] += 1
+        else:
+            first.append(member)
+    start = startable(first, store.busy(connection, now), store.set_sizes(connection), 0, spec.limits)
+    held.update(each.code for each in start.held.values())
+    sizes = store.set_sizes(connection)
+    sets = Counter(member.set for member in members if member.set)
+    pairs = Counter(member.pair for member in members if member.pair)
+    waves = max(
+        [
+            -(-len(members) // spec.budget),
+            *(-(-count // share(sizes.get(each, 0), spec.limits)) for each, count in sets.items()),
+            *pairs.values(),
+        ],
+        default=0,
+    )
+    begins = tuple(member.id for member in start.members[:100])
+    return RingPreview(name, len(members), len(members) - len(there), waves, dict(held), begins)
+
+
+def create(context: Context, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:
+    """Plan a rollout and have it wait for approval; return its id.
+
+    Raises:
+        Problem: the plan makes no sense, such as one without a canary; its `code` is the rule's.
+    """
+    if lane is Lane.EMERGENCY:
+        raise refused("lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
+    now, identity = context.clock(), new_id()
+    with context.database.write() as connection:
+        members = store.selected(connection, spec.selection)
+        plan = rings.plan(members, spec.rings, identity)
+        if plan.causes:
+            raise refused(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
+        lost = set(spec.selection.machines) - {member.id for member in members}
+        if lost:
+            raise refused("machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
+        state = advance(State.CREATING, Event.PLANNED)
+        digest = plan_digest(spec, lane, plan.rings)
+        values = {
+            "id": identity,
+            "name": name,
+            "lane": lane.value,
+            "state": State.WAITING_FOR_APPROVAL.value if state is None else state.value,
+            "spec": msgspec.to_builtins(spec),
+            "plan": digest,
+            "why": {},
+            "created_by": caller.name,
+            "created_at": now,
+            "changed_at": now,
+        }
+        store.insert_rollout(connection, values)
+        store.insert_groups(connection, identity, [ring.name for ring in spec.rings], GroupState.READY.value)
+        for number, ids in enumerate(plan.rings):
+            store.insert_members(connection, identity, number, ids)
+        store.insert_event(connection, _event(identity, now, caller.name, "planned", None))
+        detail = {"name": name, "lane": lane.value, "machines": len(members), "plan": digest, "updates": spec.updates}
+        append(connection, now, caller.name, "rollout.create", identity, detail)
+    return identity
+
+
+def _event(identity: str, now: object, who: str, what: str, why: Cause | None) -> dict[str, Any]:
+    return {"rollout_id": identity, "at": now, "who": who, "what": what, "why": cause_json(why)}
+
+
+def approve(context: Context, caller: Principal, identity: str, plan: str) -> State:
+    """Keep the caller's yes to a plan; return the rollout's state.
+
+    Raises:
+        Problem: it does not wait for approval, or that is not its plan.
+    """
+    with context.database.write() as connection:
+        found = _load(connection, context, identity)
+        if found.state is not State.WAITING_FOR_APPROVAL:
+            raise conflict("state", f"it does not wait for approval: it is {found.state}")
+        if plan != found.row["plan"]:
+            raise conflict("plan-changed", "that is not the plan of this rollout", "look at it again")
+        store.approve(connection, identity, caller.name, plan, found.now)
+        missing = approved(found.lane, plan, store.approvals_of(connection, identity))
+        append(connection, found.now, caller.name, "rollout.approve", identity, {"plan": plan})
+        found.happened("approval", missing, who=caller.name)
+        if missing is None:
+            found.move(Event.APPROVED, who=caller.name)
+            store.update_groups(connection, identity, {"state": GroupState.SCHEDULED.value})
+        return found.state
+
+
+def start(context: Context, caller: Principal, identity: str) -> State:
+    """Let an approved rollout begin."""
+    return _act(context, caller, identity, Event.STARTED, "")
+
+
+def pause(context: Context, caller: Principal, identity: str, reason: str) -> State:
+    """Let nothing new begin. What machines have begun they end."""
+    return _act(context, caller, identity, Event.PAUSED, reason)
+
+
+def resume(context: Context, caller: Principal, identity: str, reason: str) -> State:
+    """Go on.
+
+    Raises:
+        Problem: it is not paused, or a ring went wrong: then it is stopped or rolled back.
+    """
+    return _act(context, caller, identity, Event.RESUMED, reason)
+
+
+def stop(context: Context, caller: Principal, identity: str, reason: str) -> State:
+    """End it where it is. What was done stays."""
+    return _act(context, caller, identity, Event.STOPPED, reason)
+
+
+def roll_back(context: Context, caller: Principal, identity: str, reason: str) -> State:
+    """Take it back on every machine it may have changed, whatever windows, freezes, slots, halt and brake say."""
+    return _act(context, caller, identity, Event.TAKEN_BACK, reason)
+
+
+def put_halt(context: Context, caller: Principal, reason: str, *, halted: bool) -> Halt:
+    """Halt everything, or let it go on: every machine learns of it at its next check-in.
+
+    Nothing new begins anywhere, whoever asked for it; emergency reverts do.
+    """
+    now = context.clock()
+    with context.database.write() as connection:
+        values = {"halted": halted, "reason": reason[:500], "by": caller.name, "at": now}
+        store.put_halt(connection, values)
+        append(connection, now, caller.name, "halt" if halted else "release", "fleet", {"reason": reason})
+    return Halt(halted, reason[:500], caller.name, now)
+
+
+def _act(context: Context, caller: Principal, identity: str, event: Event, reason: str) -> State:
+    with context.database.write() as connection:
+        found = _load(connection, context, identity)
+        if advance(found.state, event) is None:
+            raise conflict("state", f"it cannot be {event} now: it is {found.state}")
+        if event is Event.RESUMED:
+            _check_resumable(connection, found)
+        why = cause("by-hand", "{who}: {reason}", who=caller.name, reason=reason) if reason else None
+        if event in (Event.PAUSED, Event.STOPPED, Event.TAKEN_BACK):
+            store.withdraw(connection, identity, found.now, f"the rollout was {event}")
+        found.move(event, why, who=caller.name)
+        append(connection, found.now, caller.name, f"rollout.{_VERBS[event]}", identity, {"reason": reason})
+        return found.state
+
+
+_VERBS: Final = {
+    Event.STARTED: "start",
+    Event.PAUSED: "pause",
+    Event.RESUMED: "resume",
+    Event.STOPPED: "stop",
+    Event.TAKEN_BACK: "roll-back",
+}
+
+
+def _check_resumable(connection: Connection, found: steering.Rollout) -> None:
+    wrong = [row["name"] for row in store.group_rows(connection, found.id) if row["state"] == GroupState.ERROR]
+    if wrong:
+        raise conflict("ring-failed", f"ring {wrong[0]} went wrong", "stop it or roll it back, and make a new one")
+
+
+def _load(connection: Connection, context: Context, identity: str) -> steering.Rollout:
+    found = steering.load(connection, context, identity)
+    if found is None:
+        raise not_found("rollout")
+    return found

@@ -1,0 +1,93 @@
+"""What a rollout was made from, as it is kept: rings, limits and thresholds are those of the servicing rules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hotmend.server.problem import Problem
+from hotmend.servicing.gates import Thresholds
+from hotmend.servicing.lanes import Lane
+from hotmend.servicing.rings import Ring
+from hotmend.servicing.starting import Limits
+
+_Tag = Annotated[str, Meta(max_length=200)]
+
+
+class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which machines: those named, and those that have all of some tags. Neither given: all.
+
+    Attributes:
+        machines: ids.
+        tags: name to value.
+    """
+
+    machines: Annotated[tuple[str, ...], Meta(max_length=100_000)] = ()
+    tags: Annotated[dict[str, _Tag], Meta(max_length=20)] = {}
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether machines may come to it later."""
+        return not self.machines
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a rollout does.
+
+    Attributes:
+        kind: of its actions.
+        updates: as PACKAGE=VERSION or a release's id; none: all that a machine is offered.
+        disk: packages are installed as well.
+        rings: in their order, the canary first.
+        selection: which machines.
+        budget: machines of a ring that are changed at a time.
+        share_percent: of a set that is to stay available, at a time.
+        thresholds: of each ring's gate.
+        minutes: what an action needs of a window.
+        answer_minutes: an action that was begun and says nothing for so long has timed out.
+        reason: for people.
+    """
+
+    updates: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=500)], ...], Meta(max_length=200)]
+    rings: Annotated[tuple[Ring, ...], Meta(max_length=50)]
+    selection: Selection = Selection()
+    kind: Literal["install", "assess"] = "install"
+    disk: bool = True
+    budget: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    share_percent: Annotated[int, Meta(ge=1, le=100)] = 20
+    thresholds: Thresholds = Thresholds()
+    minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 15
+    answer_minutes: Annotated[int, Meta(ge=1, le=7 * 24 * 60)] = 120
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+    @property
+    def limits(self) -> Limits:
+        """How much is changed at a time."""
+        return Limits(self.budget, self.share_percent)
+
+
+def spec_of(given: object) -> Spec:
+    """Return a spec from plain values.
+
+    Raises:
+        Problem: they are none.
+    """
+    try:
+        return msgspec.convert(given, Spec, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "not-valid", str(error)) from None
+
+
+def plan_digest(spec: Spec, lane: Lane, rings: Sequence[Sequence[str]]) -> str:
+    """Return what people approve: the spec, and which machine is where."""
+    parts = [msgspec.to_builtins(spec), str(lane), rings]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def cause_json(found: object) -> Mapping[str, object]:
+    """Return a cause as it is kept and answered: code, English text, values."""
+    return dict(msgspec.to_builtins(found)) if found is not None else {}

@@ -1,0 +1,352 @@
+"""One step of a rollout: look at what machines have reported, and do what the rules say. Each is one transaction.
+
+A step rests on nothing but the database, so it may be taken by any process, at any time and any number of times: the
+rollout's row is locked, and what was done already is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.context import Context
+from hotmend.server.rollouts import store
+from hotmend.server.rollouts.spec import Spec, cause_json
+from hotmend.server.rollouts.windows import Windows
+from hotmend.servicing import starting
+from hotmend.servicing.actions import State as ActionState
+from hotmend.servicing.gates import Judgement, Tally, Verdict, judge
+from hotmend.servicing.lanes import RULES, Lane
+from hotmend.servicing.message import Cause, cause
+from hotmend.servicing.rings import late_ring, natural_ring
+from hotmend.servicing.rollouts import Event, GroupEvent, GroupState, State, advance, group_advance
+
+SERVER: Final = "server"
+"""Who does what nobody asked for."""
+_MISSED: Final = 3
+"""A machine that has missed so many check-ins is off."""
+_LOOK_AHEAD: Final = 4
+"""So many times the budget of waiting machines are looked at in a step."""
+_LOOK_MIN: Final = 200
+_UNTOLD: Final = timedelta(minutes=30)
+"""An action that its machine was not told of after so long is taken back: the machine went off just then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came of a step.
+
+    Attributes:
+        state: of the rollout afterwards.
+        moved: something was done; there may be more to do at once.
+    """
+
+    state: State
+    moved: bool
+
+
+@dataclass(slots=True)
+class Rollout:
+    """A rollout that this transaction has locked."""
+
+    connection: Connection
+    context: Context
+    now: datetime
+    row: RowMapping
+    spec: Spec
+    lane: Lane
+    state: State
+    failed_at: datetime | None
+    moved: bool = False
+
+    @property
+    def id(self) -> str:
+        """Of the rollout."""
+        return str(self.row["id"])
+
+    @property
+    def seen_after(self) -> datetime:
+        """Machines that were not heard of since are off."""
+        return self.now - _MISSED * timedelta(seconds=self.context.settings.check_in_seconds)
+
+    def happened(self, what: str, why: Cause | None = None, group: int | None = None, who: str = SERVER) -> None:
+        """Write down what happened."""
+        values = {"rollout_id": self.id, "at": self.now, "who": who, "what": what, "group_number": group}
+        store.insert_event(self.connection, {**values, "why": cause_json(why)})
+        self.moved = True
+
+    def move(self, event: Event, why: Cause | None = None, who: str = SERVER) -> None:
+        """Move the rollout, where its table has that."""
+        after = advance(self.state, event)
+        if after is None:
+            return
+        self.state = after
+        values: dict[str, Any] = {"state": after.value, "changed_at": self.now, "why": cause_json(why)}
+        store.update_rollout(self.connection, self.id, values)
+        self.happened(event.value, why, who=who)
+
+    def move_group(
+        self, number: int, state: GroupState, event: GroupEvent, why: Cause | None = None, **more: object
+    ) -> None:
+        """Move a group, where its table has that, and keep more of it."""
+        after = group_advance(state, event)
+        if after is None:
+            return
+        values = {"state": after.value, "why": cause_json(why), **more}
+        store.update_group(self.connection, self.id, number, values)
+        self.happened(f"group {event.value}", why, number)
+
+    def brake(self, why: Cause) -> None:
+        """From now on nothing begins; what no machine was told of is taken back."""
+        if self.failed_at is None:
+            self.failed_at = self.now
+            store.update_rollout(self.connection, self.id, {"failed_at": self.now})
+            self.happened("brake", why)
+        store.withdraw(self.connection, self.id, self.now, "the brake is on")
+
+
+def load(connection: Connection, context: Context, identity: str) -> Rollout | None:
+    """Lock a rollout and return it; None: there is none."""
+    row = store.locked(connection, identity)
+    if row is None:
+        return None
+    spec = msgspec.convert(row["spec"], Spec)
+    return Rollout(
+        connection, context, context.clock(), row, spec, Lane(row["lane"]), State(row["state"]), row["failed_at"]
+    )
+
+
+def reported(connection: Connection, context: Context, rollout: str, state: ActionState) -> None:
+    """Engage the brake when an action of a rollout has ended badly, in the transaction that keeps the report."""
+    if not state.bad:
+        return
+    found = load(connection, context, rollout)
+    if found is not None and not found.state.final:
+        found.brake(cause("failure-reported", "A machine reported {state}.", state=state.value))
+
+
+def step(context: Context, identity: str, *, join: bool = True) -> Step:
+    """Take one step.
+
+    Args:
+        context: of the process.
+        identity: of the rollout.
+        join: look for machines that come late, too.
+
+    Raises:
+        SQLAlchemyError: the database did not answer; nothing was done.
+    """
+    with context.database.write() as connection:
+        found = load(connection, context, identity)
+        if found is None:
+            return Step(State.STOPPED, moved=False)
+        match found.state:
+            case State.STARTING:
+                found.move(Event.BEGAN)
+            case State.RUNNING:
+                _run(found, join=join)
+            case State.PAUSED:
+                _keep_time(found)
+            case State.STOPPING:
+                _settle(found)
+            case State.ROLLING_BACK:
+                _take_back(found)
+        return Step(found.state, found.moved)
+
+
+def _keep_time(found: Rollout) -> None:
+    """End what says nothing for too long."""
+    answer = timedelta(minutes=found.spec.answer_minutes)
+    if store.time_out(found.connection, found.id, found.now, found.now - answer):
+        text = "A machine that had begun says nothing for {n} minutes."
+        found.brake(cause("action-silent", text, n=found.spec.answer_minutes))
+
+
+def _run(found: Rollout, *, join: bool) -> None:
+    _keep_time(found)
+    store.withdraw(found.connection, found.id, found.now, "the machine was not there in time", expired=True)
+    rows = store.group_rows(found.connection, found.id)
+    current = next((row for row in rows if row["state"] in (GroupState.RUNNING, GroupState.SOAKING)), None)
+    if current is None:
+        _next_group(found, rows)
+        return
+    if join:
+        _join(found, rows, current)
+    tally = _tally(found, current)
+    judgement = judge(tally, found.spec.thresholds, current["quiet_since"], found.now, canary=current["number"] == 0)
+    match judgement.verdict:
+        case Verdict.STOP:
+            _stop(found, current, judgement)
+        case Verdict.SOAK:
+            _end(found, current, tally, judgement)
+        case Verdict.OPEN:
+            _end(found, current, tally, judgement)
+            soaking = GroupState.SOAKING
+            found.move_group(current["number"], soaking, GroupEvent.PASSED, judgement.cause, ended_at=found.now)
+        case Verdict.WAIT if current["state"] == GroupState.RUNNING:
+            _go_on(found, current, tally, judgement)
+
+
+def _next_group(found: Rollout, rows: list[RowMapping]) -> None:
+    """Begin the next ring; where none is left, all have passed."""
+    following = next((row for row in rows if row["state"] == GroupState.SCHEDULED), None)
+    if following is None:
+        found.move(Event.COMPLETED, cause("rollout-done", "All rings have passed."))
+    elif not store.halted(found.connection):
+        found.move_group(following["number"], GroupState.SCHEDULED, GroupEvent.BEGAN, began_at=found.now)
+
+
+def _end(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) -> None:
+    """All of a ring has ended: its soak counts from now."""
+    state = GroupState(group["state"])
+    if state is GroupState.RUNNING:
+        found.move_group(group["number"], state, GroupEvent.ENDED, judgement.cause, quiet_since=found.now)
+    _judged(found, group, tally, judgement.cause)
+
+
+def _go_on(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) -> None:
+    if tally.failed > group["judged"] and found.failed_at is None:
+        found.brake(judgement.cause)
+    if not tally.busy:
+        _judged(found, group, tally, judgement.cause)
+    _begin(found, group, tally.busy)
+
+
+def _judged(found: Rollout, group: RowMapping, tally: Tally, why: Cause) -> None:
+    """Release the brake: all that had begun has ended, and there are not more failures than allowed."""
+    if found.failed_at is not None:
+        store.update_group(found.connection, found.id, group["number"], {"judged": tally.failed})
+        found.failed_at = None
+        store.update_rollout(found.connection, found.id, {"failed_at": None})
+        found.happened("brake released", why)
+
+
+def _stop(found: Rollout, group: RowMapping, judgement: Judgement) -> None:
+    found.brake(judgement.cause)
+    state = GroupState(group["state"])
+    found.move_group(group["number"], state, GroupEvent.FAILED, judgement.cause, ended_at=found.now)
+    found.move(Event.PAUSED, judgement.cause)
+
+
+def _tally(found: Rollout, group: RowMapping) -> Tally:
+    """Return where the machines of a group are."""
+    connection, number = found.connection, group["number"]
+    counts = store.states(connection, found.id, number)
+    off = store.not_there(connection, found.id, number, found.seen_after)
+    if group["state"] == GroupState.SOAKING:  # who was not there when it was its turn is left behind
+        off = counts.get(None, 0)
+    ended = {state: count for state, count in counts.items() if state is not None and state.final}
+    good = sum(count for state, count in ended.items() if state.good)
+    silence = timedelta(minutes=found.spec.thresholds.silence_minutes)
+    well = store.well(connection, found.id, number, found.now - silence)
+    none = ended.get(ActionState.NOT_APPLICABLE, 0) + ended.get(ActionState.CANCELED, 0)
+    return Tally(
+        well=well,
+        failed=sum(count for state, count in ended.items() if state.bad) + good - well,
+        blocked=ended.get(ActionState.BLOCKED, 0),
+        none=none,
+        busy=sum(count for state, count in counts.items() if state is not None and not state.final),
+        waiting=counts.get(None, 0) - off,
+        off=off,
+    )
+
+
+def _begin(found: Rollout, group: RowMapping, busy: int) -> None:
+    """Make the actions of machines that may begin now."""
+    held = starting.brake(found.state, found.lane, halted=store.halted(found.connection), failed_at=found.failed_at)
+    if held is not None or busy >= found.spec.budget:
+        return
+    connection, number = found.connection, group["number"]
+    limit = max(_LOOK_MIN, _LOOK_AHEAD * found.spec.budget)
+    rows = store.waiting(connection, found.id, number, found.seen_after, limit)
+    if not rows:
+        return
+    why: dict[str, str] = {}
+    open_rows = rows
+    if RULES[found.lane].windows:
+        minutes = timedelta(minutes=found.spec.minutes)
+        windows = Windows(store.policy_contents(connection), found.now, minutes)
+        decisions = {row["machine_id"]: windows.ask(row["policy"], row["zone"]) for row in rows}
+        open_rows = [row for row in rows if decisions[row["machine_id"]].allowed]
+        why = {machine: each.cause.code for machine, each in decisions.items() if not each.allowed}
+    alerts = {row["machine_id"]: row["alerts"] for row in open_rows}
+    ready = store.members_of(connection, list(alerts))
+    changing = store.busy(connection, found.now)
+    start = starting.startable(ready, changing, store.set_sizes(connection), busy, found.spec.limits)
+    store.hold(connection, found.id, {**why, **{machine: each.code for machine, each in start.held.items()}})
+    if not start.members:
+        return
+    begun = {member.id: alerts[member.id] for member in start.members}
+    store.begin(connection, found.id, group, begun, _action(found))
+    found.happened("begun", cause("begun", "{count} machines begin.", count=len(begun)), number)
+
+
+def _action(found: Rollout) -> Mapping[str, Any]:
+    return {
+        "kind": found.spec.kind,
+        "updates": list(found.spec.updates),
+        "anytime": not RULES[found.lane].windows,
+        "emergency": False,
+        "disk": found.spec.disk,
+        "reason": found.spec.reason or f"rollout {found.row['name']}",
+        "state": ActionState.SCHEDULED.value,
+        "created_by": str(found.row["created_by"]),
+        "created_at": found.now,
+        "due_at": found.now,
+        "until": found.now + _UNTOLD,
+        "changed_at": found.now,
+    }
+
+
+def _join(found: Rollout, rows: list[RowMapping], current: RowMapping) -> None:
+    """Take in machines that are new in the selection, and those that were off when it was their turn."""
+    connection = found.connection
+    states = [GroupState(row["state"]) for row in rows]
+    moved: dict[tuple[int, int], list[str]] = {}
+    passed = current["number"] + (current["state"] == GroupState.SOAKING)
+    for machine, number in store.left_behind(connection, found.id, passed, found.seen_after):
+        to = late_ring(number, states)
+        if to is not None:
+            moved.setdefault((number, to), []).append(machine)
+    for (number, to), ids in moved.items():
+        store.move(connection, found.id, number, to, ids)
+        found.happened("joined", cause("joined", "{count} machines join.", count=len(ids)), to)
+    if not found.spec.selection.dynamic:
+        return
+    joined: dict[int, list[str]] = {}
+    for member in store.selected(connection, found.spec.selection, not_in=found.id):
+        place = late_ring(natural_ring(member, found.spec.rings), states)
+        if place is not None:
+            joined.setdefault(place, []).append(member.id)
+    for place, ids in joined.items():
+        store.insert_members(connection, found.id, place, ids, late=True, place=1_000_000)
+        found.happened("joined", cause("joined", "{count} machines join.", count=len(ids)), place)
+
+
+def _settle(found: Rollout) -> None:
+    """A rollout that is being stopped has stopped when nothing of it is under way any more."""
+    _keep_time(found)
+    store.withdraw(found.connection, found.id, found.now, "the rollout was stopped")
+    if not store.in_flight(found.connection, found.id):
+        found.move(Event.SETTLED)
+
+
+def _take_back(found: Rollout) -> None:
+    """Make a revert for every machine that may have been changed; it is over when all of them have ended."""
+    connection = found.connection
+    _keep_time(found)
+    store.withdraw(connection, found.id, found.now, "the rollout is taken back")
+    ids = store.changed_machines(connection, found.id)
+    if ids:
+        action = {**_action(found), "kind": "revert", "emergency": True, "anytime": True, "until": None}
+        store.revert(connection, found.id, ids, {**action, "reason": f"rollout {found.row['name']} is taken back"})
+        found.happened("reverts", cause("reverts", "{count} machines are reverted.", count=len(ids)))
+        return
+    left = sum(count for state, count in store.reverts(connection, found.id).items() if not state.final)
+    if not left and not store.in_flight(connection, found.id):
+        found.move(Event.SETTLED)

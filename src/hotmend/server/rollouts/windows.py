@@ -1,0 +1,49 @@
+"""Which machines have an open window, by the policy of each and in the zone of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from hotmend.servicing.maintenance import Decision, Policy, intervals, may_start
+from hotmend.servicing.message import cause
+
+_AHEAD: Final = timedelta(days=400)
+
+
+@dataclass(slots=True)
+class Windows:
+    """Answers for one moment; each pair of policy and zone is worked out once.
+
+    Attributes:
+        policies: content by name, as the server keeps them.
+        now: the moment, UTC.
+        needed: what an action takes.
+    """
+
+    policies: Mapping[str, Any]
+    now: datetime
+    needed: timedelta
+    _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
+
+    def ask(self, policy: str, zone: str) -> Decision:
+        """Return whether an action may begin on a machine with this policy, in this zone; unknown is no."""
+        key = (policy, zone)
+        if key not in self._known:
+            self._known[key] = self._decide(policy, zone)
+        return self._known[key]
+
+    def _decide(self, name: str, zone_name: str) -> Decision:
+        try:
+            content = self.policies.get(name, {})  # one without a row is the default one
+            policy = msgspec.convert(content.get("maintenance", {}), Policy)
+            zone = ZoneInfo(content.get("zone") or zone_name)
+        except (KeyError, ValueError, msgspec.ValidationError, ZoneInfoNotFoundError, OSError):
+            why = cause("time-zone-unknown", "The machine's time zone is not known, and windows are in it.")
+            return Decision(False, None, None, why)
+        return may_start(intervals(policy, zone, self.now, self.now + _AHEAD), self.now, self.needed)

@@ -1,0 +1,134 @@
+"""Steering: one durable workflow for each rollout, on whichever server process has taken it.
+
+The workflow takes steps (`steering.step`) until the rollout has ended. What it does is in the database, so nothing is
+lost with a process: another one goes on, or the same after its start. A row of the workflow is written once a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+import sqlalchemy as sa
+
+import hotmend.durable.queue as durable
+from hotmend.durable.queue import Fields, Kind, Queue, Workflow
+from hotmend.model.errors import HotmendError
+from hotmend.server.context import Context
+from hotmend.server.rollouts import steering, store
+from hotmend.servicing.rollouts import State
+
+KIND_VERSION: Final = "rollouts-1"
+"""Of the workflow's steps. It stays when a server is upgraded: rollouts go on."""
+_AT_ONCE: Final = 50
+_MINUTE: Final = 60.0
+_MOVED_SECONDS: Final = 0.2
+_STILL_SECONDS: Final = 1.0
+_RESTING_SECONDS: Final = 5.0
+_JOIN_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 1.0
+_TAKE_OVER_SECONDS: Final = 5.0
+_LOG: Final = logging.getLogger("hotmend.server.rollouts")
+
+
+class Leaving(BaseException):
+    """This process ends. It is no error of the workflow, which stays as it is for the next process."""
+
+
+class Director:
+    """Gives each rollout its workflow, and takes over from processes that have died.
+
+    Args:
+        context: of the server process.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leaving = threading.Event()
+        self._opened = threading.Event()
+        self._error: Exception | None = None
+        # The library of the workflows refuses to be opened where an event loop runs.
+        self._thread = threading.Thread(target=self._work, name="rollouts", daemon=True)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            InputError: the database of the workflows cannot be opened.
+        """
+        self._thread.start()
+        self._opened.wait()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Let go of all workflows; they are taken up by another process, or by this one's next start."""
+        self._leaving.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        kind = Kind("hotmend-rollouts", KIND_VERSION, "rollout", self._register)
+        url = self._context.settings.database
+        try:
+            with durable.open_queue(url, kind, workers=_AT_ONCE, poll_seconds=_LOOK_SECONDS) as queue:
+                self._opened.set()
+                self._look(queue)
+        except Exception as error:  # noqa: BLE001 - told by `start`, or logged
+            self._error = error
+            if self._opened.is_set():
+                _LOG.exception("rollouts are not steered by this process any more")
+        finally:
+            self._opened.set()
+
+    def _look(self, queue: Queue) -> None:
+        known: set[str] = set()
+        looked = time.monotonic()
+        while not self._leaving.wait(_LOOK_SECONDS):
+            try:
+                with self._context.database.read() as connection:
+                    unended = set(store.unended(connection))
+                new: dict[str, Fields] = {f"rollout/{each}": {"rollout": each} for each in sorted(unended - known)}
+                queue.enqueue(new, lambda _: None, dict.fromkeys(new, 1))
+                known = unended
+                if time.monotonic() - looked >= _TAKE_OVER_SECONDS:
+                    queue.take_over()
+                    looked = time.monotonic()
+            except (sa.exc.SQLAlchemyError, HotmendError) as error:
+                _LOG.warning("rollouts are not looked for: %s", error)
+
+    def _register(self, executor: str) -> Workflow:  # noqa: ARG002 - the step writes no name down
+        @durable.step("steer")
+        def steer(rollout: str) -> Fields:
+            return {"state": self._steer(rollout).value}
+
+        @durable.workflow("rollout")
+        def run(fields: Fields) -> Fields:
+            while True:
+                answer = steer(str(fields["rollout"]))
+                if State(str(answer["state"])).final:
+                    return answer
+
+        return run
+
+    def _steer(self, rollout: str) -> State:
+        """Take steps for a minute, or until the rollout has ended."""
+        until, joined = time.monotonic() + _MINUTE, float("-inf")
+        while True:
+            if self._leaving.is_set():
+                raise Leaving
+            join = time.monotonic() - joined >= _JOIN_SECONDS
+            pause = _RESTING_SECONDS
+            try:
+                step = steering.step(self._context, rollout, join=join)
+            except Exception:  # noqa: BLE001 - see below
+                # Whatever it is: a workflow that ends here would leave its rollout without anybody who steers it.
+                _LOG.exception("rollout %s", rollout)
+            else:
+                if step.state.final or time.monotonic() >= until:
+                    return step.state
+                joined = time.monotonic() if join else joined
+                resting = step.state is State.PAUSED
+                pause = _MOVED_SECONDS if step.moved else _RESTING_SECONDS if resting else _STILL_SECONDS
+            self._leaving.wait(pause)

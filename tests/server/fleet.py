@@ -1,0 +1,174 @@
+"""Machines as rows, and what they report as the server keeps it: for what rests on the database alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from hotmend.server.context import Context
+from hotmend.server.database import Database, new_id
+from hotmend.server.identity.secrets import secret_hash
+from hotmend.server.identity.store import insert_token, user_named
+from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports, tags
+from hotmend.server.rollouts import steering
+from hotmend.servicing.actions import FINAL, State
+from hotmend.servicing.rollouts import State as RolloutState
+from tests.server.running import Running
+
+ALWAYS = {
+    "maintenance": {
+        "window": [{"name": "always", "rule": "FREQ=DAILY", "start": "2020-01-01T00:00:00", "minutes": 1440}]
+    }
+}
+_FINAL = [state.value for state in FINAL]
+
+
+@dataclass
+class Fleet:
+    """Machines of one server."""
+
+    server: Running
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def context(self) -> Context:
+        context: Context = self.server.app.state.context
+        return context
+
+    @property
+    def database(self) -> Database:
+        return self.server.database
+
+    def now(self) -> datetime:
+        return self.context.clock()
+
+    def add(self, count: int = 1, *, there: bool = True, zone: str = "UTC", **its: str) -> list[str]:
+        """Add machines with tags."""
+        now, made = self.now(), [new_id() for _ in range(count)]
+        with self.database.write() as connection:
+            for each in made:
+                row = {"id": each, "name": f"m-{each[:8]}", "state": "active", "platform": "linux", "tier": "stable"}
+                row |= {"public_key": each, "host_machine": each, "registered_at": now}  # type: ignore[dict-item]
+                connection.execute(sa.insert(machines).values(row))
+                seen = now if there else None
+                connection.execute(sa.insert(contacts).values(machine_id=each, seen_at=seen))
+                connection.execute(sa.insert(reports).values(_report(each, now, zone)))
+                for name, value in its.items():
+                    connection.execute(sa.insert(tags).values(machine_id=each, name=name, value=value))
+        self.ids += made
+        return made
+
+    def seen(self, ids: Iterable[str] | None = None) -> None:
+        """Have machines check in now."""
+        with self.database.write() as connection:
+            which = contacts.c.machine_id.in_(self.ids if ids is None else list(ids))
+            connection.execute(sa.update(contacts).where(which).values(seen_at=self.now()))
+
+    def alerts(self, machine: str, count: int) -> None:
+        with self.database.write() as connection:
+            connection.execute(sa.update(reports).where(reports.c.machine_id == machine).values(alerts=count))
+
+    def due(self) -> dict[str, str]:
+        """Tell machines what is due, as a check-in does, and return action by machine."""
+        with self.database.write() as connection:
+            query = sa.select(actions.c.id, actions.c.machine_id).where(actions.c.state.not_in(_FINAL))
+            found = {row.machine_id: row.id for row in connection.execute(query.with_for_update())}
+            which = actions.c.id.in_(list(found.values())) & actions.c.handed_at.is_(None)
+            connection.execute(sa.update(actions).where(which).values(handed_at=self.now()))
+        return found
+
+    def report(self, action: str, state: State) -> None:
+        """Have a machine report a state."""
+        with self.database.write() as connection:
+            values = {"state": state.value, "changed_at": self.now()}
+            connection.execute(sa.update(actions).where(actions.c.id == action).values(values))
+            rollout = connection.scalar(sa.select(actions.c.rollout_id).where(actions.c.id == action))
+            if rollout:
+                steering.reported(connection, self.context, rollout, state)
+
+    def finish(self, state: State = State.SUCCEEDED) -> int:
+        """Have all machines do what is due; return how many did."""
+        found = self.due()
+        for action in found.values():
+            self.report(action, state)
+        return len(found)
+
+    def later(self, **ahead: float) -> None:
+        """Let time pass, with all machines there."""
+        self.server.clock.ahead += timedelta(**ahead)
+        self.seen()
+
+    def step(self, rollout: str, times: int = 1) -> RolloutState:
+        """Steer a rollout."""
+        for _ in range(times):
+            state = steering.step(self.context, rollout).state
+        return state
+
+    def states(self, rollout: str) -> list[str]:
+        return [group["state"] for group in self.server.get(f"/api/v1/rollouts/{rollout}")["groups"]]
+
+    def events(self, action: str) -> list[str]:
+        with self.database.read() as connection:
+            query = sa.select(action_events.c.state).where(action_events.c.action_id == action)
+            return list(connection.scalars(query.order_by(action_events.c.number)))
+
+
+def _report(machine: str, now: datetime, zone: str) -> Mapping[str, Any]:
+    return {
+        "machine_id": machine,
+        "at": now,
+        "hash": "0" * 64,
+        "body": b"{}",
+        "release": "Debian 12",
+        "level": "",
+        "line": "on",
+        "enrollment": "ENABLED",
+        "mode": "automatic",
+        "zone": zone,
+        "waiting": 0,
+        "restarts_due": 0,
+        "reboot_due": False,
+        "restarts_avoided": 0,
+        "reboots_avoided": 0,
+        "alerts": 0,
+    }
+
+
+def wanted(name: str = "october", **fields: Any) -> dict[str, Any]:
+    """Return a rollout of two rings: machines tagged `canary`, and the rest."""
+    given: dict[str, Any] = {
+        "name": name,
+        "updates": ["openssl=3.0.17-1~deb12u3"],
+        "rings": [{"name": "canary", "tag": "canary"}, {"name": "rest"}],
+        "lane": "zero-day",
+        "budget": 5,
+        "thresholds": {"soak_minutes": 10, "silence_minutes": 60},
+    }
+    return given | fields
+
+
+def people(server: Running) -> None:
+    """Give each role a token of a user of its own: whoever approves twice is one person."""
+    with server.database.write() as connection:
+        for role in ("viewer", "operator", "approver"):
+            user, secret = user_named(connection, role), f"hm_{role}_{new_id()}"
+            assert user is not None
+            values = {"user_id": user["id"], "name": "own", "role": role, "created_at": server.clock()}
+            insert_token(connection, {**values, "hash": secret_hash(secret)})
+            server.tokens[role] = secret
+
+
+def begun(server: Running, **fields: Any) -> str:
+    """Create a rollout, have it approved by as many as it takes, and start it."""
+    people(server)
+    made = server.post("/api/v1/rollouts", wanted(**fields), role="operator")
+    yes = {"plan": made["plan"]}
+    for role in ("approver", "admin"):  # two people
+        if server.get(f"/api/v1/rollouts/{made['id']}")["state"] == "WAITING_FOR_APPROVAL":
+            server.post(f"/api/v1/rollouts/{made['id']}/approve", yes, role=role, status=200)
+    server.post(f"/api/v1/rollouts/{made['id']}/start", role="operator", status=200)
+    return str(made["id"])

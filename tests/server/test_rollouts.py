@@ -1,0 +1,339 @@
+"""Rollouts on both databases: rings, gates, brake, people, late machines, taking back."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from hotmend.server.machines.tables import actions, policies
+from hotmend.server.rollouts import store
+from hotmend.servicing.actions import State
+from hotmend.servicing.gates import Thresholds, well
+from tests.server.fleet import ALWAYS, Fleet, begun, people, wanted
+from tests.server.running import Running
+
+
+@pytest.fixture
+def fleet(either_server: Running) -> Fleet:
+    return Fleet(either_server)
+
+
+@pytest.fixture
+def one(server: Running) -> Fleet:
+    """The same on SQLite alone."""
+    return Fleet(server)
+
+
+def _rollout(fleet: Fleet, identity: str) -> dict[str, object]:
+    found: dict[str, object] = fleet.server.get(f"/api/v1/rollouts/{identity}")
+    return found
+
+
+def _what(fleet: Fleet, identity: str) -> list[str]:
+    return [each["what"] for each in fleet.server.get(f"/api/v1/rollouts/{identity}/events")["items"]]
+
+
+def test_ring_after_ring_to_the_end(fleet: Fleet) -> None:
+    fleet.add(2, canary="1")
+    fleet.add(8)
+    identity = begun(fleet.server)
+    assert fleet.step(identity) == "RUNNING"
+    fleet.step(identity, 2)
+    assert fleet.states(identity) == ["RUNNING", "SCHEDULED"]
+    assert fleet.finish() == 2
+    fleet.step(identity)
+    assert fleet.states(identity) == ["SOAKING", "SCHEDULED"]
+    fleet.later(minutes=9)
+    fleet.step(identity, 3)
+    assert fleet.states(identity) == ["SOAKING", "SCHEDULED"]
+    fleet.later(minutes=1)
+    fleet.step(identity, 3)
+    assert fleet.states(identity) == ["FINISHED", "RUNNING"]
+    assert fleet.finish() == 5  # the budget
+    fleet.step(identity)
+    assert fleet.finish() == 3
+    fleet.step(identity)
+    fleet.later(minutes=10)
+    assert fleet.step(identity, 2) == "FINISHED"
+    assert fleet.step(identity) == "FINISHED"
+    found = _rollout(fleet, identity)
+    assert [group["actions"] for group in found["groups"]] == [{"SUCCEEDED": 2}, {"SUCCEEDED": 8}]  # type: ignore[attr-defined]
+    assert _what(fleet, identity)[-1] == "completed"
+    assert fleet.server.get("/api/v1/audit/verify")["whole"]
+
+
+def test_the_first_failing_report_stops_everything_in_the_same_transaction(fleet: Fleet) -> None:
+    fleet.add(8, canary="1")
+    fleet.add(20)
+    identity = begun(fleet.server)
+    fleet.step(identity, 3)
+    with fleet.database.read() as connection:
+        planned = list(connection.scalars(sa.select(actions.c.id).order_by(actions.c.id)))
+    assert len(planned) == 5
+    with fleet.database.write() as connection:  # two machines were told, three have not come yet
+        told = actions.c.id.in_(planned[:2])
+        connection.execute(sa.update(actions).where(told).values(handed_at=fleet.now()))
+    fleet.report(planned[0], State.FAILED)
+    with fleet.database.read() as connection:
+        left = {row.id: row.state for row in connection.execute(sa.select(actions.c.id, actions.c.state))}
+    assert [left[each] for each in planned] == ["FAILED", "SCHEDULED", "CANCELED", "CANCELED", "CANCELED"]
+    assert fleet.events(planned[2]) == ["SCHEDULED", "CANCELED"]
+    assert _rollout(fleet, identity)["brake"]
+    assert fleet.step(identity) == "PAUSED"
+    assert fleet.states(identity) == ["ERROR", "SCHEDULED"]
+    reply = fleet.server.call("POST", f"/api/v1/rollouts/{identity}/resume", {"reason": "I dare"}, role="operator")
+    assert (reply.status, reply.json()["code"]) == (409, "ring-failed")
+    for _ in range(3):
+        fleet.step(identity)
+        assert set(fleet.due().values()) <= {planned[1]}
+    fleet.report(planned[1], State.SUCCEEDED)
+    # Taken back: both that were told have a revert, whatever holds.
+    fleet.server.post("/api/v1/halt", {"reason": "fire"}, role="operator", status=200)
+    fleet.server.post(f"/api/v1/rollouts/{identity}/roll-back", {"reason": "bad"}, role="operator", status=200)
+    assert fleet.step(identity) == "ROLLING_BACK"
+    with fleet.database.read() as connection:
+        query = sa.select(actions).where(actions.c.kind == "revert")
+        rows = list(connection.execute(query).mappings())
+    assert len(rows) == 2
+    assert all(row["emergency"] and row["anytime"] for row in rows)
+    assert fleet.step(identity) == "ROLLING_BACK"
+    assert fleet.finish() == 2
+    assert fleet.step(identity) == "ROLLED_BACK"
+    assert _rollout(fleet, identity)["reverts"] == {"SUCCEEDED": 2}
+
+
+def test_failures_that_are_allowed_hold_until_the_wave_has_ended(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(9)
+    thresholds = {"soak_minutes": 0, "silence_minutes": 60, "errors_max": 1, "success_percent": 80}
+    identity = begun(one.server, thresholds=thresholds, budget=3)
+    one.step(identity, 3)
+    one.finish()
+    one.step(identity, 4)
+    first, second, third = one.due().values()
+    one.report(first, State.FAILED)
+    for _ in range(3):
+        one.step(identity)
+    assert set(one.due().values()) == {second, third}
+    one.report(second, State.SUCCEEDED)
+    one.report(third, State.SUCCEEDED)
+    one.step(identity)
+    assert len(one.due()) == 3  # the next wave
+    assert "brake released" in _what(one, identity)
+    one.report(next(iter(one.due().values())), State.TIMED_OUT)
+    assert one.step(identity) == "PAUSED"
+
+
+def test_what_cannot_be_read_is_a_failure(one: Fleet) -> None:
+    a, b = one.add(2, canary="1")
+    one.add(2)
+    for spoil in ("alerts", "silence"):
+        identity = begun(one.server, name=spoil)
+        one.step(identity, 3)
+        assert one.finish() == 2
+        one.step(identity)
+        assert one.states(identity)[0] == "SOAKING"
+        if spoil == "alerts":
+            one.alerts(a, 1)
+        else:
+            one.later(hours=2)  # all are there, but one
+            with one.database.write() as connection:
+                from hotmend.server.machines.tables import contacts
+
+                old = one.now() - timedelta(hours=2)
+                connection.execute(sa.update(contacts).where(contacts.c.machine_id == b).values(seen_at=old))
+        assert one.step(identity) == "PAUSED"
+        assert _rollout(one, identity)["why"]["code"] == "errors-over-threshold"  # type: ignore[index]
+        one.alerts(a, 0)
+        one.seen()
+        one.server.post(f"/api/v1/rollouts/{identity}/stop", {}, role="operator", status=200)
+        assert one.step(identity) == "STOPPED"
+
+
+def test_the_query_of_wellness_is_the_rule(one: Fleet) -> None:
+    limit = Thresholds(silence_minutes=60)
+    (machine,) = one.add(1, canary="1")
+    one.add(1)
+    identity = begun(one.server)
+    one.step(identity, 3)
+    (action,) = one.due().values()
+    for state, alerts, silent in itertools.product(State, (0, 1), (10, 90)):
+        one.report(action, state)
+        one.alerts(machine, alerts)
+        now, seen = one.now() + timedelta(minutes=silent), one.now()
+        one.seen()
+        with one.database.read() as connection:
+            found = store.well(connection, identity, 0, now - timedelta(minutes=60))
+        assert found == well(state, alerts == 0, seen, now, limit), (state, alerts, silent)
+
+
+def test_pairs_and_sets_wait_for_each_other(one: Fleet) -> None:
+    one.add(1, canary="1")
+    pair = one.add(2, pair="db")
+    one.add(10, set="web")
+    identity = begun(one.server, budget=20, thresholds={"soak_minutes": 0, "silence_minutes": 600})
+    one.step(identity, 3)
+    one.finish()
+    one.step(identity, 3)
+    seen = []
+    for _ in range(6):
+        due = one.due()
+        seen.append(len(due))
+        assert len(set(pair) & due.keys()) <= 1
+        assert len(due.keys() - set(pair)) <= 2  # 20 % of ten
+        for action in due.values():
+            one.report(action, State.SUCCEEDED)
+        one.step(identity)
+    assert sum(seen) == 12
+    held = {each["held"] for each in one.server.get(f"/api/v1/rollouts/{identity}/machines")["items"]}
+    assert held == {""}
+
+
+def test_a_window_is_that_of_the_machine(one: Fleet) -> None:
+    one.add(1, canary="1", zone="UTC")
+    (unknown,) = one.add(1, zone="")
+    one.add(1, zone="Pacific/Auckland")
+    identity = begun(one.server, lane="normal", minutes=30)
+    one.step(identity, 2)
+    now = one.now()
+    # The default: 22 to 6 o'clock of each machine.
+    at = now.replace(hour=12, minute=0) + timedelta(days=1)
+    one.later(seconds=(at - now).total_seconds())
+    one.step(identity)
+    assert one.due() == {}
+    assert one.server.get(f"/api/v1/rollouts/{identity}/machines?group=0")["items"][0]["held"] == "window-closed"
+    one.later(hours=11)
+    one.step(identity)
+    assert len(one.due()) == 1
+    shown = one.server.post("/api/v1/rollouts/preview", wanted(lane="normal", minutes=30), role="viewer", status=200)
+    assert shown["rings"][1]["held_now"] == {"time-zone-unknown": 1, "window-closed": 1}
+    with one.database.write() as connection:
+        signed = {"serial": 1, "hash": "", "body": b"", "signature": b"", "issued_at": now, "expires_at": now}
+        connection.execute(sa.insert(policies).values(name="default", content={**ALWAYS, "zone": "UTC"}, **signed))
+    shown = one.server.post("/api/v1/rollouts/preview", wanted(lane="normal"), role="viewer", status=200)
+    assert shown["rings"][1]["held_now"] == {}
+    assert unknown in shown["rings"][1]["first"]
+
+
+def test_late_machines_and_machines_that_are_off(one: Fleet) -> None:
+    one.add(1, canary="1")
+    (off,) = one.add(1, there=False, canary="1")
+    one.add(1)
+    identity = begun(one.server)
+    one.step(identity, 3)
+    assert one.finish() == 1
+    one.ids.remove(off)
+    one.step(identity)
+    assert one.states(identity)[0] == "SOAKING"  # it does not wait for the one that is off
+    one.seen([off])
+    one.add(1, canary="1")  # comes late: its ring counts already
+    one.step(identity)
+    one.later(minutes=10)
+    one.seen([off])
+    one.step(identity, 3)
+    assert one.states(identity) == ["FINISHED", "RUNNING"]
+    rows = one.server.get(f"/api/v1/rollouts/{identity}/machines?group=1")["items"]
+    assert sorted(row["late"] for row in rows) == [False, True, True]
+    assert one.finish() == 3
+    one.step(identity)
+    one.later(minutes=10)
+    assert one.step(identity, 2) == "FINISHED"
+
+
+def test_a_machine_that_says_nothing_has_failed(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    identity = begun(one.server, answer_minutes=30)
+    one.step(identity, 3)
+    (action,) = one.due().values()
+    one.later(minutes=31)
+    assert one.step(identity) == "PAUSED"
+    assert one.events(action) == ["SCHEDULED", "TIMED_OUT"]
+
+
+def test_an_action_that_nobody_fetched_is_taken_back_and_made_again(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    identity = begun(one.server)
+    one.step(identity, 3)
+    one.later(minutes=31)
+    one.step(identity)
+    with one.database.read() as connection:
+        states = sorted(connection.scalars(sa.select(actions.c.state)))
+    assert states == ["CANCELED", "SCHEDULED"]
+    assert one.finish() == 1
+
+
+def test_the_halt_holds_and_is_released(fleet: Fleet) -> None:
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    identity = begun(fleet.server)
+    assert not fleet.server.get("/api/v1/halt", role="viewer")["halted"]
+    reply = fleet.server.call("POST", "/api/v1/halt", {"reason": "no"}, role="viewer")
+    assert reply.status == 403
+    fleet.server.post("/api/v1/halt", {"reason": "wait"}, role="operator", status=200)
+    fleet.step(identity, 4)
+    assert fleet.due() == {}
+    found = fleet.server.get("/api/v1/halt", role="viewer")
+    assert (found["halted"], found["reason"], found["by"]) == (True, "wait", "operator")
+    fleet.server.post("/api/v1/release", {"reason": "go"}, role="operator", status=200)
+    fleet.step(identity, 2)
+    assert len(fleet.due()) == 1
+
+
+def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> None:
+    server = one.server
+    people(server)
+    one.add(1, canary="1")
+    one.add(1)
+    assert server.call("POST", "/api/v1/rollouts", wanted(), role="viewer").status == 403
+    made = server.post("/api/v1/rollouts", wanted(), role="operator")
+    path = f"/api/v1/rollouts/{made['id']}"
+    assert made["state"] == "WAITING_FOR_APPROVAL"
+    assert server.call("POST", f"{path}/start", {}, role="operator").json()["code"] == "state"
+    assert server.call("POST", f"{path}/approve", {"plan": made["plan"]}, role="operator").status == 403
+    assert server.call("POST", f"{path}/approve", {"plan": "0"}, role="approver").json()["code"] == "plan-changed"
+    for _ in range(2):  # the same person twice is one
+        state = server.post(f"{path}/approve", {"plan": made["plan"]}, role="approver", status=200)
+        assert state == {"state": "WAITING_FOR_APPROVAL"}
+    assert server.post(f"{path}/approve", {"plan": made["plan"]}, status=200) == {"state": "READY"}
+    assert one.states(made["id"]) == ["SCHEDULED", "SCHEDULED"]
+    server.post(f"{path}/start", role="operator", status=200)
+    one.step(made["id"])
+    assert server.post(f"{path}/pause", {"reason": "lunch"}, role="operator", status=200) == {"state": "PAUSED"}
+    one.step(made["id"], 3)
+    assert one.due() == {}
+    assert server.post(f"{path}/resume", {}, role="operator", status=200) == {"state": "RUNNING"}
+    done = [each["action"] for each in server.get("/api/v1/audit?limit=1000")["items"] if each["subject"] == made["id"]]
+    assert done[::-1] == [
+        "rollout.create",
+        *["rollout.approve"] * 3,
+        *(f"rollout.{x}" for x in ("start", "pause", "resume")),
+    ]
+    listed = server.get("/api/v1/rollouts?limit=1")
+    assert [each["id"] for each in listed["items"]] == [made["id"]]
+    assert server.get(f"/api/v1/rollouts?limit=1&cursor={listed['next']}")["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"rings": [{"name": "all"}]}, 422, "canary-everyone"),
+        ({"rings": [{"name": "x", "tag": "nobody"}, {"name": "rest"}]}, 422, "canary-empty"),
+        ({"rings": [{"name": "x", "tag": "canary"}]}, 422, "ring-of-the-rest"),
+        ({"selection": {"tags": {"no": "such"}}}, 422, "nobody-selected"),
+        ({"selection": {"machines": ["f" * 32]}}, 422, "nobody-selected"),
+        ({"budget": 0}, 422, "not-valid"),
+        ({"lane": "emergency"}, 422, "not-valid"),
+        ({"thresholds": {"success_percent": 101}}, 422, "not-valid"),
+    ],
+)
+def test_plans_that_are_refused(one: Fleet, fields: dict[str, Any], status: int, code: str) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    reply = one.server.call("POST", "/api/v1/rollouts", wanted(**fields), role="operator")
+    assert (reply.status, reply.json()["code"]) == (status, code)
