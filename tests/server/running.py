@@ -18,8 +18,10 @@ from fastapi import FastAPI
 
 from hotmend.server.app import make_app
 from hotmend.server.database import Database, open_database
-from hotmend.server.identity.service import begin_setup
+from hotmend.server.identity.access import Principal
+from hotmend.server.identity.service import add_token, begin_setup
 from hotmend.server.settings import Settings
+from hotmend.wire.api import TokenWanted
 
 PASSWORD = "correct horse battery"
 
@@ -90,8 +92,9 @@ class Running:
         made = self.post("/api/v1/setup", {"token": token, "name": "root", "password": PASSWORD}, role=None)
         self.tokens["admin"] = made["secret"]
         for role in ("viewer", "operator", "approver"):
-            self.post("/api/v1/users", {"name": role, "role": role, "password": PASSWORD})
-            self.tokens[role] = self.post("/api/v1/tokens", {"name": role, "role": role})["secret"]
+            made = self.post("/api/v1/users", {"name": role, "role": role})
+            caller = Principal(made["id"], role, role)
+            self.tokens[role] = add_token(self.app.state.context, caller, TokenWanted(role, role)).secret
 
 
 @contextmanager

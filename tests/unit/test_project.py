@@ -80,8 +80,7 @@ _ONE_GATEWAY = {
     },
     "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
     "dbos": {"durable/queue.py"},
-    "sqlalchemy": {"durable/liveness.py", "server/database.py", "server/problem.py"}
-    | _of_subjects("tables", "store", "service", "steering", "workflow", "api", "pages", "[0-9]*"),
+    "sqlalchemy": {"durable/liveness.py"} | _of_subjects("*"),
     "alembic": {"server/database.py", "server/migrations/env.py"} | _of_subjects("[0-9]*"),
     "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages"),
     "uvicorn": {"cli/server.py"},
@@ -91,7 +90,7 @@ _ONE_GATEWAY = {
     "babel": {"reference/texts.py", "reference/zones.py"},
     "azure": {"arc/connector.py"},
     "starlette": {"arc/routes.py", *(f"server/{name}.py" for name in ("app", "context", "problem", "identity/access"))}
-    | _of_subjects("api", "pages"),
+    | _of_subjects("api", "pages", "door"),
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Final
@@ -19,9 +19,10 @@ from hotmend.server.context import Clock, Context, context_of, system_clock
 from hotmend.server.database import Database
 from hotmend.server.identity.service import ensure_server_key
 from hotmend.server.limits import Limiter
+from hotmend.server.machines.door import Door
 from hotmend.server.settings import Settings
 
-SUBJECTS: Final = ("identity", "audit", "rollouts")
+SUBJECTS: Final = ("identity", "machines", "audit", "rollouts")
 """Folders with an `api.router`."""
 API_BYTES_MAX: Final = 16 << 20
 _HEADERS: Final = {
@@ -67,6 +68,7 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
     app.state.at_start, app.state.at_end = [], []
     problem.install(app)
     app.add_middleware(_Guard)
+    app.add_middleware(_Agents, context=context, at_end=app.state.at_end)
     api = APIRouter(prefix="/api/v1")
     for subject in SUBJECTS:
         api.include_router(import_module(f"hotmend.server.{subject}.api").router)
@@ -108,6 +110,14 @@ class _Guard:
             await send(message)
 
         await self._app(scope, limited, headed)
+
+
+class _Agents(Door):
+    """The agents' door, closed with the app."""
+
+    def __init__(self, app: ASGIApp, context: Context, at_end: list[Callable[[], None]]) -> None:
+        super().__init__(app, context)
+        at_end.append(self.close)
 
 
 def _health(request: Request) -> Response:

@@ -149,3 +149,212 @@ class AuditVerdict:
     rows: int
     head: str
     wrong: str
+
+
+MachineState = Literal["pending", "active", "suspect", "left"]
+ActionKind = Literal["assess", "install", "revert", "quarantine", "lift"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as a list shows it.
+
+    Attributes:
+        state, why: see `MachineState`; why it is not active.
+        policy, policy_held: name of its policy, and hash of the one that it has.
+        version: grows with each change that people make; the first part of its ETag.
+        seen_at: last check-in.
+        reported_at: last report that differed; what follows is from it, "" and 0 before the first.
+        waiting, restarts_due, alerts: how many.
+    """
+
+    id: str
+    name: str
+    state: MachineState
+    why: str
+    platform: str
+    tier: str
+    tags: dict[str, str]
+    policy: str
+    policy_held: str
+    version: int
+    registered_at: datetime
+    seen_at: datetime | None
+    agent: str
+    reported_at: datetime | None
+    release: str
+    level: str
+    line: str
+    enrollment: str
+    mode: str
+    zone: str
+    waiting: int
+    restarts_due: int
+    reboot_due: bool
+    restarts_avoided: int
+    reboots_avoided: int
+    alerts: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePage:
+    """Machines by name; `next` is the cursor of the page after, "" at the end; `total` counts all that match."""
+
+    items: list[Machine]
+    next: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDetail:
+    """One machine, its report (`wire.report.Report`, None before the first), and since when each finding is there."""
+
+    machine: Machine
+    report: dict[str, Any] | None
+    findings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEvent:
+    """Something that happened to a machine."""
+
+    id: int
+    at: datetime
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEventPage:
+    """Events, newest first; `next` as in `MachinePage`."""
+
+    items: list[MachineEvent]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags of a machine, all of them."""
+
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What installing now would bring, as far as the machine has said.
+
+    Attributes:
+        token: names this forecast; an installation has to show that it was seen.
+        at: of the report it rests on.
+        updates: that would be installed.
+        restarts, reboot: due afterwards, as far as is known; a sentence each.
+        told: what a person should know, a sentence each.
+    """
+
+    token: str
+    at: datetime
+    updates: list[str]
+    restarts: list[str]
+    reboot: list[str]
+    told: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionWanted:
+    """An action to be.
+
+    Attributes:
+        kind: what.
+        updates: as PACKAGE=VERSION or a release's id; all that are offered where there are none.
+        anytime: outside a window too.
+        emergency: a revert that goes before all else and ignores windows and the brake.
+        disk: packages are installed as well.
+        minutes: not begun after so many; 0: without an end.
+        reason: for people.
+        forecast: token of the forecast that was seen; an installation needs it.
+    """
+
+    kind: ActionKind
+    updates: list[str] = field(default_factory=list)
+    anytime: bool = False
+    emergency: bool = False
+    disk: bool = True
+    minutes: int = 0
+    reason: str = ""
+    forecast: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStep:
+    """An action came to a state."""
+
+    at: datetime
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An action on one machine; `steps` is empty in lists."""
+
+    id: str
+    machine: str
+    kind: ActionKind
+    updates: list[str]
+    state: str
+    detail: str
+    anytime: bool
+    emergency: bool
+    reason: str
+    rollout: str | None
+    created_by: str
+    created_at: datetime
+    due_at: datetime
+    until: datetime | None
+    handed_at: datetime | None
+    steps: list[ActionStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which machines. What is None or empty asks nothing; all that is given must hold.
+
+    Attributes:
+        state, line, enrollment, platform, tier, release: exactly this.
+        tags: name and value of each; a value "" stands for any.
+        search: a part of the name.
+        cve: is in one of its processes still.
+        waiting, restarts_due, reboot_due, alerts: whether there are any.
+    """
+
+    state: MachineState | None = None
+    line: str | None = None
+    enrollment: str | None = None
+    platform: str | None = None
+    tier: TierName | None = None
+    release: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    search: str = ""
+    cve: str = ""
+    waiting: bool | None = None
+    restarts_due: bool | None = None
+    reboot_due: bool | None = None
+    alerts: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeWanted:
+    """A dynamic scope to be: machines belong to it as long as they match."""
+
+    name: str
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A dynamic scope, and how many machines match now."""
+
+    id: str
+    name: str
+    query: Query
+    machines: int

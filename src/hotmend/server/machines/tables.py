@@ -37,10 +37,12 @@ contacts = sa.Table(
     metadata,
     sa.Column("machine_id", Id, sa.ForeignKey("machines.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("counter", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("signed_at", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("seen_at", Moment),
     sa.Column("boot", sa.String(64), nullable=False, server_default=""),
     sa.Column("agent", sa.String(100), nullable=False, server_default=""),
     sa.Column("report_hash", sa.String(64), nullable=False, server_default=""),
+    sa.Column("policy", sa.String(64), nullable=False, server_default=""),
     # Only columns without an index change at each check-in: PostgreSQL then writes the row in place.
     postgresql_with={"fillfactor": 70},
 )

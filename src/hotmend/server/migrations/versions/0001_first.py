@@ -225,10 +225,12 @@ def upgrade() -> None:
         "contacts",
         sa.Column("machine_id", sa.String(length=32), nullable=False),
         sa.Column("counter", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("signed_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("seen_at", Moment(), nullable=True),
         sa.Column("boot", sa.String(length=64), server_default="", nullable=False),
         sa.Column("agent", sa.String(length=100), server_default="", nullable=False),
         sa.Column("report_hash", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("policy", sa.String(length=64), server_default="", nullable=False),
         sa.ForeignKeyConstraint(
             ["machine_id"], ["machines.id"], name=op.f("fk_contacts_machine_id"), ondelete="CASCADE"
         ),

@@ -1,0 +1,292 @@
+"""Many check-ins in one transaction: what they say is on the disk before any of them is answered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.context import Context
+from hotmend.server.machines import policies
+from hotmend.server.machines.reporting import put_report
+from hotmend.server.machines.rules import Heard, heard
+from hotmend.server.machines.tables import action_events, actions, brake, contacts, events, machines
+from hotmend.server.problem import Problem
+from hotmend.servicing.actions import FINAL, WAITING, State, may_follow
+from hotmend.wire.keys import PublicKey
+from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
+from hotmend.wire.signing import Signed, request_verified
+
+_FINAL: Final = tuple(sorted(state.value for state in FINAL))
+_TOLD: Final = {
+    Heard.CLOCK: Problem(401, "clock", "the clocks of machine and server are more than five minutes apart"),
+    Heard.REPLAY: Problem(409, "replayed", "this request, or a later one, was heard before"),
+}
+_SUSPECT: Final = {
+    Heard.TWO_HOSTS: "two hosts sign with this machine's key",
+    Heard.OTHER_HARDWARE: "the key is on another host than the one that was taken in",
+}
+_UNKNOWN: Final = Problem(401, "not-this-machine", "not signed by a machine of this server")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A check-in as it came: who signed it, what it says, and its bytes."""
+
+    signed: Signed
+    message: CheckIn
+    body: bytes
+
+
+Result = Answer | Problem
+
+
+def take(context: Context, batch: Sequence[Received]) -> list[Result]:
+    """Take check-ins of different machines, and return the answer to each, in order."""
+    now = context.clock()
+    with context.database.write() as connection:
+        rows = _rows(connection, [each.signed.key for each in batch])
+        judged = [_judge(each, rows.get(each.signed.key), now) for each in batch]
+        good = [each for each, found in zip(batch, judged, strict=True) if found is Heard.GOOD]
+        for each, found in zip(batch, judged, strict=True):
+            if isinstance(found, Heard) and found in _SUSPECT and rows[each.signed.key]["state"] == "active":
+                _suspect(connection, each.signed.key, _SUSPECT[found], now)
+        told = _Told(context, connection, now, rows)
+        told.prepare(good)
+        _update(connection, context.database.is_sqlite, good, now)
+        answers: list[Result] = []
+        for each, found in zip(batch, judged, strict=True):
+            if found is Heard.GOOD:
+                answers.append(told.answer(each))
+            elif isinstance(found, Problem):
+                answers.append(found)
+            elif found in _SUSPECT:
+                answers.append(Problem(409, "suspect", _SUSPECT[found], "enrol the other host with a key of its own"))
+            else:
+                answers.append(_TOLD[found])
+        return answers
+
+
+def _rows(connection: Connection, identities: Sequence[str]) -> dict[str, RowMapping]:
+    query = (
+        sa.select(
+            machines.c.id,
+            machines.c.state,
+            machines.c.public_key,
+            machines.c.host_hardware,
+            machines.c.policy,
+            contacts.c.counter,
+            contacts.c.signed_at,
+            contacts.c.boot,
+            contacts.c.report_hash,
+        )
+        .join(contacts, contacts.c.machine_id == machines.c.id)
+        .where(machines.c.id.in_(identities))
+        .order_by(machines.c.id)  # in one order, so that servers wait for each other and never in a ring
+        .with_for_update(of=contacts)
+    )
+    return {row["id"]: row for row in connection.execute(query).mappings()}
+
+
+def _judge(each: Received, row: RowMapping | None, now: datetime) -> Heard | Problem:
+    if row is None or row["public_key"] is None:
+        return _UNKNOWN
+    if not request_verified(each.signed, _key(row["public_key"]), "POST", CHECK_IN_PATH, each.body):
+        return _UNKNOWN
+    return heard(
+        each.signed,
+        now.timestamp(),
+        counter=row["counter"],
+        signed_at=row["signed_at"],
+        hardware=(row["host_hardware"], each.message.host.hardware),
+    )
+
+
+@lru_cache(maxsize=200_000)
+def _key(text: str) -> PublicKey:
+    return PublicKey(text)
+
+
+def _suspect(connection: Connection, identity: str, why: str, now: datetime) -> None:
+    values = {"state": "suspect", "why": why, "version": machines.c.version + 1}
+    connection.execute(sa.update(machines).where(machines.c.id == identity).values(values))
+    connection.execute(sa.insert(events).values(machine_id=identity, at=now, kind="suspect", detail=why))
+
+
+_UPDATE_MANY: Final = sa.text(
+    "UPDATE contacts SET counter = v.counter, signed_at = v.signed_at, seen_at = :now, boot = v.boot, agent = v.agent,"
+    " policy = v.policy FROM unnest(CAST(:ids AS text[]), CAST(:counters AS bigint[]), CAST(:signed AS bigint[]),"
+    " CAST(:boots AS text[]), CAST(:agents AS text[]), CAST(:policies AS text[]))"
+    " AS v(id, counter, signed_at, boot, agent, policy) WHERE contacts.machine_id = v.id"
+)
+_UPDATE_ONE: Final = (
+    sa.update(contacts)
+    .where(contacts.c.machine_id == sa.bindparam("b_id"))
+    .values(
+        counter=sa.bindparam("b_counter"),
+        signed_at=sa.bindparam("b_signed"),
+        seen_at=sa.bindparam("b_now"),
+        boot=sa.bindparam("b_boot"),
+        agent=sa.bindparam("b_agent"),
+        policy=sa.bindparam("b_policy"),
+    )
+)
+
+
+def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now: datetime) -> None:
+    if not good:
+        return
+    if not sqlite:
+        values = {
+            "now": now,
+            "ids": [each.signed.key for each in good],
+            "counters": [each.signed.counter for each in good],
+            "signed": [each.signed.created for each in good],
+            "boots": [each.message.host.boot for each in good],
+            "agents": [each.message.agent[:100] for each in good],
+            "policies": [each.message.policy for each in good],
+        }
+        connection.execute(_UPDATE_MANY, values)
+        return
+    rows = [
+        {
+            "b_id": each.signed.key,
+            "b_counter": each.signed.counter,
+            "b_signed": each.signed.created,
+            "b_now": now,
+            "b_boot": each.message.host.boot,
+            "b_agent": each.message.agent[:100],
+            "b_policy": each.message.policy,
+        }
+        for each in good
+    ]
+    connection.execute(_UPDATE_ONE, rows)
+
+
+class _Told:
+    """What the machines of one batch are told."""
+
+    def __init__(self, context: Context, connection: Connection, now: datetime, rows: dict[str, RowMapping]) -> None:
+        self._context, self._connection, self._now, self._rows = context, connection, now, rows
+        self._orders: dict[str, list[Order]] = defaultdict(list)
+        self._policies: dict[str, policies.Current] = {}
+        self._halted = ""
+
+    def prepare(self, good: Sequence[Received]) -> None:
+        """Take down what the machines say, and look up what is due."""
+        self._reached(good)
+        for each in good:
+            report = each.message.report
+            if report is not None:
+                put_report(self._connection, each.signed.key, report, self._now)
+        self._halted = halted(self._connection)
+        active = [each.signed.key for each in good if self._rows[each.signed.key]["state"] == "active"]
+        self._due(active)
+        for name in {self._rows[identity]["policy"] for identity in active}:
+            self._policies[name] = policies.current(
+                self._connection, name, self._context.key, self._context.settings, self._now
+            )
+
+    def answer(self, each: Received) -> Answer:
+        """Return what one machine is told."""
+        row = self._rows[each.signed.key]
+        message = each.message
+        approved = row["state"] == "active"
+        policy = self._policies.get(row["policy"]) if approved else None
+        return Answer(
+            machine=each.signed.key,
+            counter=each.signed.counter,
+            at=self._now,
+            next_seconds=self._context.settings.check_in_seconds,
+            halted=self._halted,
+            want_report=message.report is None and message.report_hash not in ("", row["report_hash"]),
+            approved=approved,
+            policy=policy.signed if policy is not None and policy.hash != message.policy else None,
+            policy_hash=policy.hash if policy is not None else "",
+            orders=tuple(self._orders.get(each.signed.key, ())[:ORDERS_MAX]),
+            confirmed=tuple(dict.fromkeys(reached.action for reached in message.reached)),
+        )
+
+    def _reached(self, good: Iterable[Received]) -> None:
+        """Take down the states that actions came to: forward only, of the machine's own actions."""
+        told = {reached.action: each for each in good for reached in each.message.reached}
+        if not told:
+            return
+        query = sa.select(actions.c.id, actions.c.machine_id, actions.c.state)
+        rows = {
+            row["id"]: row
+            for row in self._connection.execute(
+                query.where(actions.c.id.in_(list(told))).order_by(actions.c.id).with_for_update()
+            ).mappings()
+        }
+        for identity, each in told.items():
+            row = rows.get(identity)
+            if row is None or row["machine_id"] != each.signed.key:
+                continue
+            state = State(row["state"])
+            for reached in each.message.reached:
+                if reached.action == identity and may_follow(state, reached.state):
+                    set_state(self._connection, identity, reached.state, reached.detail, self._now)
+                    state = reached.state
+
+    def _due(self, active: Sequence[str]) -> None:
+        if not active:
+            return
+        query = sa.select(actions).where(
+            actions.c.machine_id.in_(active), actions.c.state.not_in(_FINAL), actions.c.due_at <= self._now
+        )
+        order = (actions.c.emergency.desc(), actions.c.due_at, actions.c.id)
+        new: list[str] = []
+        for row in self._connection.execute(query.order_by(*order)).mappings():
+            late = row["until"] is not None and row["until"] <= self._now
+            if late and State(row["state"]) in WAITING:
+                if row["handed_at"] is None:
+                    set_state(self._connection, row["id"], State.TIMED_OUT, "it was not begun in time", self._now)
+                continue
+            if self._halted and not row["emergency"]:
+                continue
+            self._orders[row["machine_id"]].append(_order(row))
+            if row["handed_at"] is None:
+                new.append(row["id"])
+        if new:
+            handed = sa.update(actions).where(actions.c.id.in_(new)).values(handed_at=self._now)
+            self._connection.execute(handed)
+
+
+def _order(row: RowMapping) -> Order:
+    return Order(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        updates=tuple(row["updates"]),
+        anytime=row["anytime"],
+        emergency=row["emergency"],
+        disk=row["disk"],
+        until=row["until"],
+        reason=row["reason"],
+    )
+
+
+def halted(connection: Connection) -> str:
+    """Return why nothing new begins anywhere; "" where it may."""
+    row = connection.execute(sa.select(brake.c.halted, brake.c.reason)).one_or_none()
+    return (row.reason or "halted") if row is not None and row.halted else ""
+
+
+def set_state(connection: Connection, action: str, state: State, detail: str, now: datetime) -> None:
+    """Put an action into a state, with its event. Whether it may be in it is the caller's to know."""
+    values: dict[str, Any] = {"state": state.value, "detail": detail[:2000], "changed_at": now}
+    connection.execute(sa.update(actions).where(actions.c.id == action).values(values))
+    number = sa.select(sa.func.coalesce(sa.func.max(action_events.c.number), 0) + 1).where(
+        action_events.c.action_id == action
+    )
+    connection.execute(
+        sa.insert(action_events).values(
+            action_id=action, number=number.scalar_subquery(), at=now, state=state.value, detail=detail[:2000]
+        )
+    )

@@ -1,0 +1,122 @@
+"""Where agents come in: three paths, beside the API. A check-in is what a server does most, and goes the short way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hotmend.model.errors import InputError
+from hotmend.server import problem
+from hotmend.server.context import Context
+from hotmend.server.machines import contact, service
+from hotmend.server.machines.batch import Batcher
+from hotmend.server.problem import Problem
+from hotmend.wire.keys import PublicKey
+from hotmend.wire.messages import (
+    BODY_BYTES_MAX,
+    CHECK_IN_PATH,
+    ENROL_PATH,
+    LEAVE_PATH,
+    Answer,
+    decode_check_in,
+    decode_enrol,
+    encode,
+)
+from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, Signed, answer_headers, parse, request_verified
+
+_NUL: Final = (b"\0", b"\\u0000")
+"""PostgreSQL keeps no such character, and nothing that a machine says has one."""
+
+
+class Door:
+    """Answers agents; everything else goes on to the app."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app = app
+        self._context = context
+        self._batcher = Batcher(lambda batch: contact.take(context, batch))
+        self._paths = {CHECK_IN_PATH: self._check_in, ENROL_PATH: self._enrol, LEAVE_PATH: self._leave}
+
+    def close(self) -> None:
+        """End what works in the background."""
+        self._batcher.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the app answer."""
+        ask = self._paths.get(scope["path"]) if scope["type"] == "http" else None
+        if ask is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            if scope["method"] != "POST":
+                raise Problem(405, "method", "agents POST here")
+            body = await _read(receive)
+            answer = await ask(Request(scope), body, _signed(Headers(scope=scope)))
+        except Exception as error:  # noqa: BLE001 - every error is an answer
+            answer = problem.answer(problem.problem_of(error))
+        await answer(scope, receive, send)
+
+    async def _check_in(self, request: Request, body: bytes, signed: Signed) -> Response:  # noqa: ARG002
+        found = await self._batcher.submit(contact.Received(signed, decode_check_in(body), body))
+        if isinstance(found, Answer):
+            return self._answered(encode(found), signed)
+        raise found
+
+    async def _enrol(self, request: Request, body: bytes, signed: Signed) -> Response:
+        address = request.client.host if request.client else "?"
+        if wait := self._context.enrolments.wait_seconds(address):
+            raise Problem(429, "too-often", "too many enrolments", "wait", {"Retry-After": str(int(wait) + 1)})
+        wanted = decode_enrol(body)
+        if signed.key != wanted.public_key:
+            raise Problem(401, "not-this-key", "not signed with the key that is to be registered")
+        self._fresh(signed, PublicKey(wanted.public_key), ENROL_PATH, body)
+        enrolled = await asyncio.to_thread(service.enrol, self._context, wanted, signed.counter)
+        return self._answered(encode(enrolled), signed)
+
+    async def _leave(self, request: Request, body: bytes, signed: Signed) -> Response:  # noqa: ARG002
+        key = await asyncio.to_thread(service.machine_key, self._context, signed.key)
+        self._fresh(signed, key, LEAVE_PATH, body)
+        await asyncio.to_thread(service.leave, self._context, signed)
+        return self._answered(b"{}", signed)
+
+    def _fresh(self, signed: Signed, key: PublicKey, path: str, body: bytes) -> None:
+        if not request_verified(signed, key, "POST", path, body):
+            raise Problem(401, "signature", "the signature is not one of this key")
+        if abs(signed.created - self._context.clock().timestamp()) > CLOCK_SKEW_SECONDS_MAX:
+            raise Problem(401, "clock", "the clocks of machine and server are more than five minutes apart")
+
+    def _answered(self, body: bytes, signed: Signed) -> Response:
+        now = int(self._context.clock().timestamp())
+        headers = answer_headers(self._context.key, 200, body, created=now, counter=signed.counter)
+        return Response(body, 200, headers, "application/json")
+
+
+async def _read(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "cut-off", "the request ended before its body did")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise Problem(413, "too-large", f"at most {BODY_BYTES_MAX} bytes")
+        parts.append(part)
+        more = message.get("more_body", False)
+    body = b"".join(parts)
+    if any(nul in body for nul in _NUL):
+        raise InputError("a message has no NUL in it")
+    return body
+
+
+def _signed(headers: Headers) -> Signed:
+    found = parse(headers.get("signature-input", ""), headers.get("signature", ""))
+    if found is None:
+        raise Problem(401, "not-signed", "Signature-Input and Signature are missing, or not of this profile")
+    return found

@@ -1,0 +1,66 @@
+"""What a machine says of itself, in rows: the report, and each vulnerability in each process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hotmend.server.machines.tables import contacts, events, findings, reports
+from hotmend.wire.report import Finding, Report, report_hash
+
+
+def put_report(connection: Connection, identity: str, report: Report, now: datetime) -> None:
+    """Keep a report in place of the one before; findings that stay keep their `since`."""
+    before = connection.execute(
+        sa.select(reports.c.hash, reports.c.level, reports.c.line, reports.c.enrollment).where(
+            reports.c.machine_id == identity
+        )
+    ).one_or_none()
+    hashed = report_hash(report)
+    if before is not None and before.hash == hashed:
+        return
+    values: dict[str, Any] = {
+        "at": now,
+        "hash": hashed,
+        "body": msgspec.json.encode(report),
+        "release": report.release[:200],
+        "level": report.level[:200],
+        "line": report.line[:20],
+        "enrollment": report.enrollment[:40],
+        "mode": report.mode[:20],
+        "zone": report.zone[:100],
+        "waiting": len(report.waiting),
+        "restarts_due": len(report.restarts),
+        "reboot_due": bool(report.reboot),
+        "restarts_avoided": report.restarts_avoided,
+        "reboots_avoided": report.reboots_avoided,
+        "alerts": len(report.alerts),
+    }
+    if before is None:
+        connection.execute(sa.insert(reports).values(machine_id=identity, **values))
+    else:
+        connection.execute(sa.update(reports).where(reports.c.machine_id == identity).values(values))
+    connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(report_hash=hashed))
+    _put_findings(connection, identity, report.findings, now)
+    new = (values["level"], values["line"], values["enrollment"])
+    if before is None or (before.level, before.line, before.enrollment) != new:
+        detail = f"level {report.level or '?'}, line {report.line}, enrollment {report.enrollment or '?'}"
+        connection.execute(sa.insert(events).values(machine_id=identity, at=now, kind="level", detail=detail[:2000]))
+
+
+def _put_findings(connection: Connection, identity: str, found: tuple[Finding, ...], now: datetime) -> None:
+    columns = [findings.c[name] for name in Finding.__struct_fields__]
+    query = sa.select(*columns, findings.c.since).where(findings.c.machine_id == identity)
+    since = {tuple(row[:-1]): row[-1] for row in connection.execute(query)}
+    rows = []
+    for number, finding in enumerate(found):
+        values = msgspec.structs.asdict(finding) | {"fixed": finding.fixed.value}
+        key = tuple(values[name] for name in Finding.__struct_fields__)
+        rows.append(values | {"machine_id": identity, "number": number, "since": since.get(key, now)})
+    connection.execute(sa.delete(findings).where(findings.c.machine_id == identity))
+    if rows:
+        connection.execute(sa.insert(findings), rows)

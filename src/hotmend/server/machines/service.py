@@ -1,0 +1,153 @@
+"""What is done with machines: taken in, approved, offboarded. Each is one transaction, with its audit row."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from hotmend.server.audit.store import append
+from hotmend.server.context import Context
+from hotmend.server.identity.access import Principal
+from hotmend.server.identity.secrets import secret_hash
+from hotmend.server.identity.store import use_key
+from hotmend.server.machines import store
+from hotmend.server.machines.contact import set_state
+from hotmend.server.machines.rules import Known, known
+from hotmend.server.problem import Problem, conflict, not_found
+from hotmend.servicing.actions import State
+from hotmend.wire.keys import PublicKey
+from hotmend.wire.messages import Enrol, Enrolled
+from hotmend.wire.signing import Signed
+
+_CLONE: Final = "another machine has the same /etc/machine-id; is it a clone?"
+_APPROVAL: Final = "its registration key asks for approval"
+
+
+def enrol(context: Context, wanted: Enrol, counter: int) -> Enrolled:
+    """Take a machine in.
+
+    Args:
+        context: the server.
+        wanted: what it says, signed with its own key.
+        counter: of the request: the machine counts on from there.
+
+    Raises:
+        Problem: the registration key is not good, or the machine's key is taken.
+    """
+    now = context.clock()
+    try:
+        with context.database.write() as connection:
+            key = use_key(connection, secret_hash(wanted.key), now)
+            if key is None:
+                raise Problem(403, "registration-key", "the registration key is unknown, over, revoked or used up")
+            found, other = known(wanted.host, store.hosts_of(connection, wanted.host.machine))
+            if found is Known.SAME:
+                identity, why = _again(connection, other, wanted)
+            else:
+                why = _CLONE if found is Known.CLONE else _APPROVAL if key["approval"] else ""
+                values: dict[str, Any] = {
+                    "name": wanted.name,
+                    "state": "pending" if why else "active",
+                    "why": why,
+                    "platform": wanted.platform,
+                    "tier": key["tier"],
+                    "public_key": wanted.public_key,
+                    "host_machine": wanted.host.machine,
+                    "host_hardware": wanted.host.hardware,
+                    "registration_key_id": key["id"],
+                    "registered_at": now,
+                    "approved_at": None if why else now,
+                }
+                identity = store.insert_machine(connection, values, key["tags"])
+            store.reset_contact(connection, identity, counter)
+            store.add_event(connection, identity, now, "enrolled", f"as {wanted.name}, key {key['name']}")
+            if found is Known.CLONE:
+                store.add_event(connection, other, now, "clone", f"{wanted.name} has the same /etc/machine-id")
+            detail = {"name": wanted.name, "key": key["name"], "host": found.value, "why": why}
+            append(connection, now, f"machine {wanted.name}", "machine.enrol", identity, detail)
+    except IntegrityError:
+        raise conflict("key-taken", "a machine is registered with this key already") from None
+    return Enrolled(identity, not why, context.key.public, why)
+
+
+def _again(connection: Connection, identity: str, wanted: Enrol) -> tuple[str, str]:
+    """Give a host that is known its new key; one that is suspect waits for somebody."""
+    row = _row(connection, identity)
+    waits = row["state"] != "active"
+    why = row["why"] if waits else ""
+    values = {
+        "name": wanted.name,
+        "public_key": wanted.public_key,
+        "state": "pending" if waits else "active",
+    }
+    store.update_machine(connection, identity, values)
+    return identity, why or ("it waits for approval" if waits else "")
+
+
+def machine_key(context: Context, identity: str) -> PublicKey:
+    """Return a machine's key.
+
+    Raises:
+        Problem: there is no such machine, or it has left.
+    """
+    with context.database.read() as connection:
+        row = store.machine(connection, identity)
+    if row is None or row["public_key"] is None:
+        raise Problem(401, "not-this-machine", "not signed by a machine of this server")
+    return PublicKey(row["public_key"])
+
+
+def leave(context: Context, signed: Signed) -> None:
+    """Let a machine go that has said so itself."""
+    _gone(context, signed.key, f"machine {signed.key}", None)
+
+
+def offboard(context: Context, caller: Principal, identity: str, version: int | None) -> None:
+    """Let a machine go: its key is worth nothing any more, and what was planned for it is canceled.
+
+    Raises:
+        Problem: there is none, or it is not the version that the caller saw.
+    """
+    _gone(context, identity, caller.name, version)
+
+
+def _gone(context: Context, identity: str, actor: str, version: int | None) -> None:
+    now = context.clock()
+    with context.database.write() as connection:
+        row = _row(connection, identity, version)
+        if row["state"] == "left":
+            raise conflict("left", "it has left already")
+        for action in store.open_actions(connection, identity):
+            set_state(connection, action, State.CANCELED, "the machine has left", now)
+        values = {"state": "left", "why": "", "public_key": None, "left_at": now}
+        store.update_machine(connection, identity, values)
+        store.add_event(connection, identity, now, "left", f"by {actor}")
+        append(connection, now, actor, "machine.leave", identity, {"name": row["name"]})
+
+
+def approve(context: Context, caller: Principal, identity: str, version: int | None) -> None:
+    """Let a machine take part that waits, or that was suspect.
+
+    Raises:
+        Problem: there is none, it does not wait, or it is not the version that the caller saw.
+    """
+    now = context.clock()
+    with context.database.write() as connection:
+        row = _row(connection, identity, version)
+        if row["state"] not in ("pending", "suspect"):
+            raise conflict("not-waiting", f"it is {row['state']}: nothing waits for approval")
+        store.update_machine(connection, identity, {"state": "active", "why": "", "approved_at": now})
+        store.add_event(connection, identity, now, "approved", f"by {caller.name}; it was {row['state']}")
+        detail = {"name": row["name"], "was": row["state"], "why": row["why"]}
+        append(connection, now, caller.name, "machine.approve", identity, detail)
+
+
+def _row(connection: Connection, identity: str, version: int | None = None) -> RowMapping:
+    row = store.machine(connection, identity, lock=True)
+    if row is None:
+        raise not_found("machine")
+    if version is not None and row["version"] != version:
+        raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
+    return row

@@ -1,0 +1,104 @@
+"""Facts of machines without an agent: uploaded, judged by the rules, and shown like a report."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hotmend.reference.shipped import program as shipped
+from hotmend.server.audit.store import append
+from hotmend.server.context import Context
+from hotmend.server.identity.access import Principal
+from hotmend.server.machines import store
+from hotmend.server.machines.reporting import put_report
+from hotmend.server.machines.tables import contacts, facts, machines
+from hotmend.server.problem import Problem, conflict
+from hotmend.servicing.evaluate import Answers, Program, evaluate
+from hotmend.servicing.facts import MachineFacts
+from hotmend.servicing.facts_json import facts_decode
+from hotmend.servicing.forecast import Need
+from hotmend.wire.report import Notice, Prerequisite, Report
+
+
+@cache
+def program() -> Program:
+    """Return calendar, products and known issues that come with hotmend."""
+    return shipped()
+
+
+def upload(context: Context, caller: Principal, name: str, body: bytes) -> str:
+    """Keep the facts of a machine without an agent; return its id. One that is new is added.
+
+    Raises:
+        InputError: these are no facts.
+        Problem: no name, or a machine of this name has an agent that speaks for it.
+    """
+    if not 0 < len(name) <= 253 or "\0" in name or b"\\u0000" in body:
+        raise Problem(422, "name", "a name has 1 to 253 characters")
+    given = facts_decode(body)
+    now = context.clock()
+    answers = evaluate(given, program(), now)
+    with context.database.write() as connection:
+        identity = _machine(connection, name, given, now)
+        connection.execute(sa.delete(facts).where(facts.c.machine_id == identity))
+        connection.execute(sa.insert(facts).values(machine_id=identity, at=given.collected_at, body=body))
+        put_report(connection, identity, report_of(given, answers), now)
+        connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(seen_at=now))
+        append(connection, now, caller.name, "facts.upload", identity, {"name": name})
+    return identity
+
+
+def _machine(connection: Connection, name: str, given: MachineFacts, now: datetime) -> str:
+    query = sa.select(machines.c.id, machines.c.public_key).where(machines.c.name == name, machines.c.state != "left")
+    found = connection.execute(query.with_for_update()).all()
+    if any(row.public_key is not None for row in found):
+        raise conflict("has-agent", f"{name} has an agent that speaks for it")
+    if found:
+        return str(found[0].id)
+    values: dict[str, Any] = {
+        "name": name,
+        "state": "active",
+        "platform": "windows" if given.windows is not None else "linux",
+        "tier": "stable",
+        "host_machine": hashlib.sha256(f"facts of {name}".encode()).hexdigest(),
+        "registered_at": now,
+        "approved_at": now,
+    }
+    identity = store.insert_machine(connection, values, {})
+    store.add_event(connection, identity, now, "uploaded", "facts of a machine without an agent")
+    return identity
+
+
+def report_of(given: MachineFacts, answers: Answers) -> Report:
+    """Return what the rules say of facts, in the form of a report."""
+    level, forecast, avoided = answers.level, answers.forecast, answers.avoided
+    product = answers.eligibility.product
+    names = [release.id for release in (level.baseline, level.hotpatch) if release] if level else []
+    due = forecast.due if forecast else ()
+    today = given.collected_at.date()
+    return Report(
+        release=product.name if product else "",
+        kernel="",
+        architecture=given.architecture or "",
+        zone=given.time_zone or "",
+        level=", ".join(names),
+        line=level.line.value if level else "unknown",
+        enrollment=answers.enrollment.state.value if answers.enrollment.state else "",
+        why=tuple(str(cause.message)[:500] for cause in (*(level.causes if level else ()), *answers.enrollment.causes)),
+        prerequisites=tuple(
+            Prerequisite(check.name, check.holds, str(check.cause.message)[:500])
+            for check in answers.eligibility.checks
+        ),
+        waiting=tuple(offer.id for offer in given.offered or ()),
+        reboot=tuple(
+            f"{each.day}: {each.cause.message}"[:500] for each in due if each.need is Need.REBOOT and each.day <= today
+        ),
+        reboots_avoided=avoided.reboots if avoided else 0,
+        restarts_avoided=avoided.restarts if avoided else 0,
+        alerts=tuple(Notice("known-issue", concern.issue.id[:500]) for concern in answers.concerns if not concern.done),
+    )

@@ -1,0 +1,341 @@
+"""Enrolment and check-in over HTTP: who is taken in, who is heard, what is told, what two hosts with one key get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from hotmend.server.machines import store
+from hotmend.server.machines.tables import action_events, actions, brake, findings, machines, policies
+from hotmend.servicing.actions import State
+from hotmend.wire.keys import PublicKey, SigningKey
+from hotmend.wire.messages import CHECK_IN_PATH, ENROL_PATH, CheckIn, Host, Reached, encode
+from hotmend.wire.policy import open_policy
+from hotmend.wire.report import Finding, Fixed, report_hash
+from tests.server.machine import Simple, hashed, host, registration_key, report, simple
+from tests.server.running import Running
+
+
+@pytest.fixture
+def server(either_server: Running) -> Iterator[Running]:
+    return either_server  # type: ignore[return-value]
+
+
+def _plan(machine: Simple, **fields: Any) -> str:
+    now = machine.server.clock()
+    values = {
+        "machine_id": machine.id,
+        "kind": "install",
+        "updates": ["nginx=2"],
+        "created_by": "test",
+        "created_at": now,
+        "due_at": now,
+        "changed_at": now,
+    }
+    with machine.server.database.write() as connection:
+        return store.insert_action(connection, values | fields)
+
+
+def _state(machine: Simple, action: str) -> tuple[str, list[str]]:
+    with machine.server.database.read() as connection:
+        state = connection.execute(sa.select(actions.c.state).where(actions.c.id == action)).scalar_one()
+        query = sa.select(action_events.c.state).where(action_events.c.action_id == action)
+        return state, list(connection.execute(query.order_by(action_events.c.number)).scalars())
+
+
+def _halt(server: Running, reason: str) -> None:
+    with server.database.write() as connection:
+        connection.execute(sa.delete(brake))
+        values = {"id": 1, "halted": bool(reason), "reason": reason, "by": "test", "at": datetime.now(UTC)}
+        connection.execute(sa.insert(brake).values(values))
+
+
+# --- taken in ---------------------------------------------------------------------------------------------
+
+
+def test_a_registration_key_is_good_for_so_many_and_so_long(server: Running) -> None:
+    twice = registration_key(server, uses=2, hours=1)
+    simple(server, "a", twice)
+    simple(server, "b", twice)
+    third = Simple(server, "c", host("c"))
+    reply = third.send(ENROL_PATH, third.asking(twice), who=third.key.public)
+    assert (reply.status, reply.json()["code"]) == (403, "registration-key")
+    short = registration_key(server, hours=1)
+    server.clock.ahead = timedelta(hours=1)
+    assert third.send(ENROL_PATH, third.asking(short), who=third.key.public).status == 403
+    server.clock.ahead = timedelta()
+    listed = server.get("/api/v1/registration-keys")
+    assert [each["uses"] for each in listed] == [0, 2]
+    revoked = server.post("/api/v1/registration-keys", {"name": "r"})
+    assert server.call("DELETE", f"/api/v1/registration-keys/{revoked['id']}").status == 204
+    assert third.send(ENROL_PATH, third.asking(revoked["secret"]), who=third.key.public).status == 403
+
+
+def test_many_that_come_at_once_are_no_more_than_the_key_is_for(server: Running) -> None:
+    key = registration_key(server, uses=5)
+    asking = [Simple(server, f"m{number}", host(f"m{number}")) for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda each: each.send(ENROL_PATH, each.asking(key), who=each.key.public), asking))
+    assert sorted(reply.status for reply in replies) == [200] * 5 + [403] * 7
+
+
+def test_a_machine_comes_with_the_keys_tier_and_tags(server: Running) -> None:
+    machine = simple(server, "a", registration_key(server, tier="canary", tags={"site": "berlin"}))
+    with server.database.read() as connection:
+        row = store.machine(connection, machine.id)
+        tags = store.tags_of(connection, [machine.id])
+    assert row is not None
+    assert (row["tier"], row["state"], tags[machine.id]) == ("canary", "active", {"site": "berlin"})
+
+
+def test_who_enrols_must_have_the_key_it_registers(server: Running) -> None:
+    key = registration_key(server)
+    machine = Simple(server, "a", host("a"))
+    asking = machine.asking(key)
+    other = SigningKey.generate()
+    stolen = Simple(server, "a", host("a"), key=other)
+    assert stolen.send(ENROL_PATH, asking, who=other.public).json()["code"] == "not-this-key"
+    assert stolen.send(ENROL_PATH, asking, who=machine.key.public).json()["code"] == "signature"
+    assert machine.send(ENROL_PATH, asking, who=machine.key.public, late=301).json()["code"] == "clock"
+    assert machine.send(ENROL_PATH, asking, who=machine.key.public, late=-301).json()["code"] == "clock"
+
+
+def test_a_machine_that_waits_is_told_nothing(server: Running) -> None:
+    machine = Simple(server, "a", host("a"))
+    enrolled = machine.enrol(registration_key(server, approval=True))
+    assert not enrolled.approved
+    assert enrolled.why
+    action = _plan(machine)
+    answer = machine.check_in()
+    assert (answer.approved, answer.orders, answer.policy) == (False, (), None)
+    assert server.call("POST", f"/api/v1/machines/{machine.id}/approve", role="operator").status == 403
+    server.post(f"/api/v1/machines/{machine.id}/approve", role="approver", status=200)
+    answer = machine.check_in()
+    assert answer.approved
+    assert [order.id for order in answer.orders] == [action]
+
+
+# --- clones -----------------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_machine_that_enrols_waits_for_somebody(server: Running) -> None:
+    machine = simple(server, "a")
+    copy = Simple(server, "b", Host(machine.host.machine, hashed("other hardware")))
+    enrolled = copy.enrol(registration_key(server))
+    assert not enrolled.approved
+    assert "clone" in enrolled.why
+    assert machine.check_in().approved
+
+
+def test_a_host_that_enrols_again_is_the_same_machine_with_another_key(server: Running) -> None:
+    machine = simple(server, "a")
+    again = Simple(server, "a", machine.host)
+    assert again.enrol(registration_key(server)).approved
+    assert again.id == machine.id
+    again.check_in()
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host)).status == 401
+
+
+def test_a_host_of_unknown_hardware_is_taken_for_a_clone(server: Running) -> None:
+    machine = Simple(server, "a", Host(hashed("id")))
+    assert machine.enrol(registration_key(server)).approved
+    again = Simple(server, "a", Host(hashed("id")))
+    assert not again.enrol(registration_key(server)).approved
+
+
+def test_two_hosts_with_one_key_are_noticed_and_told_nothing(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in()
+    copy = Simple(server, "a", machine.host, machine.key, machine.counter, machine.id)
+    _plan(machine)
+    server.clock.ahead += timedelta(seconds=60)
+    machine.check_in()
+    server.clock.ahead += timedelta(seconds=30)
+    reply = copy.send(CHECK_IN_PATH, CheckIn(copy.host))
+    assert (reply.status, reply.json()["code"]) == (409, "suspect")
+    answer = machine.check_in()
+    assert (answer.approved, answer.orders) == (False, ())
+    assert machine.state() == "suspect"
+
+
+def test_a_key_on_other_hardware_is_noticed(server: Running) -> None:
+    machine = simple(server, "a")
+    moved = Simple(server, "a", Host(machine.host.machine, hashed("new")), machine.key, machine.counter, machine.id)
+    assert moved.send(CHECK_IN_PATH, CheckIn(moved.host)).json()["code"] == "suspect"
+    assert machine.state() == "suspect"
+
+
+def test_a_replay_changes_nothing(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in()
+    old = machine.counter
+    machine.check_in()
+    reply = machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=old, late=5)
+    assert (reply.status, reply.json()["code"]) == (409, "replayed")
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=machine.counter).json()["code"] == "replayed"
+    assert machine.state() == "active"
+
+
+@pytest.mark.parametrize("late", [301, -301])
+def test_a_clock_that_is_wrong_is_told(server: Running, late: int) -> None:
+    machine = simple(server, "a")
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), late=late).json()["code"] == "clock"
+
+
+def test_who_has_no_key_is_nobody(server: Running) -> None:
+    machine = simple(server, "a")
+    other = Simple(server, "a", machine.host, SigningKey.generate(), 5, machine.id)
+    assert other.send(CHECK_IN_PATH, CheckIn(machine.host)).status == 401
+    body = encode(CheckIn(machine.host))
+    assert server.call("POST", CHECK_IN_PATH, body, role=None).json()["code"] == "not-signed"
+    assert server.call("GET", CHECK_IN_PATH, role=None).status == 405
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), who="f" * 32).status == 401
+    assert machine.state() == "active"
+
+
+def test_what_is_no_message_stops_nobody_else(server: Running) -> None:
+    machine = simple(server, "a")
+    assert machine.send(CHECK_IN_PATH, b"{").status == 400
+    nul = encode(CheckIn(machine.host, "a\0b"))
+    assert machine.send(CHECK_IN_PATH, nul).status == 400
+    assert machine.send(CHECK_IN_PATH, b"x" * ((2 << 20) + 1)).status == 413
+    machine.check_in()
+
+
+def test_many_at_once_are_all_answered(server: Running) -> None:
+    key = registration_key(server)
+    several = [simple(server, f"m{number}", key) for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(3):
+            answers = list(pool.map(lambda each: each.check_in(), several))
+            assert [answer.machine for answer in answers] == [each.id for each in several]
+    with server.database.read() as connection:
+        assert all(row["seen_at"] is not None for row in connection.execute(store.listing()).mappings())
+
+
+# --- what it says -----------------------------------------------------------------------------------------
+
+
+def test_a_report_is_sent_when_it_has_changed(server: Running) -> None:
+    machine = simple(server, "a")
+    first = report()
+    assert machine.check_in(report_hash=report_hash(first)).want_report
+    assert not machine.check_in(report_hash=report_hash(first), report=first).want_report
+    assert not machine.check_in(report_hash=report_hash(first)).want_report
+    second = report(level="2026-11", restarts=())
+    assert machine.check_in(report_hash=report_hash(second)).want_report
+    machine.check_in(report_hash=report_hash(second), report=second)
+    with server.database.read() as connection:
+        row = store.machine(connection, machine.id)
+        body = store.report_body(connection, machine.id)
+    assert row is not None
+    assert (row["level"], row["line"], row["restarts_due"], row["reboot_due"]) == ("2026-11", "on", 0, False)
+    assert body == msgspec.json.encode(second)
+
+
+def test_a_finding_keeps_since_when_it_is_there(server: Running) -> None:
+    machine = simple(server, "a")
+    old = Finding("CVE-1", Fixed.ON_DISK, 5, "redis", "redis.service", "/usr/bin/redis", "redis=2")
+    machine.check_in(report=report(findings=(old,)))
+    server.clock.ahead = timedelta(hours=1)
+    new = msgspec.structs.replace(old, cve="CVE-2")
+    machine.check_in(report=report(findings=(new, old)))
+    with server.database.read() as connection:
+        rows = {row["cve"]: row for row in store.findings_of(connection, machine.id)}
+    assert rows["CVE-2"]["since"] - rows["CVE-1"]["since"] >= timedelta(minutes=59)
+    machine.check_in(report=report(findings=()))
+    with server.database.read() as connection:
+        assert connection.execute(sa.select(findings)).all() == []
+
+
+# --- what it is told --------------------------------------------------------------------------------------
+
+
+def test_an_action_goes_its_way_and_never_back(server: Running) -> None:
+    machine = simple(server, "a")
+    action = _plan(machine, anytime=True, reason="now")
+    (order,) = machine.check_in().orders
+    assert (order.id, order.kind, order.updates, order.anytime) == (action, "install", ("nginx=2",), True)
+    now = server.clock()
+    some = (Reached(action, State.PRECHECK, now), Reached(action, State.APPLYING, now, "nginx"))
+    answer = machine.check_in(reached=some)
+    assert answer.confirmed == (action,)
+    machine.check_in(reached=(Reached(action, State.PRECHECK, now),))
+    end = (Reached(action, State.SUCCEEDED, now), Reached(action, State.FAILED, now))
+    assert machine.check_in(reached=end).orders == ()
+    told = ["SCHEDULED", "PRECHECK", "APPLYING", "SUCCEEDED"]
+    assert _state(machine, action) == ("SUCCEEDED", told)
+    machine.check_in(reached=end)
+    assert _state(machine, action) == ("SUCCEEDED", told)
+
+
+def test_no_machine_speaks_of_anothers_actions(server: Running) -> None:
+    machine, other = simple(server, "a"), simple(server, "b")
+    action = _plan(machine)
+    assert other.check_in(reached=(Reached(action, State.SUCCEEDED, server.clock()),)).confirmed == (action,)
+    assert _state(machine, action) == ("SCHEDULED", ["SCHEDULED"])
+    assert other.check_in().orders == ()
+
+
+def test_what_is_not_due_or_too_late_is_not_told(server: Running) -> None:
+    machine = simple(server, "a")
+    now = server.clock()
+    _plan(machine, due_at=now + timedelta(hours=1))
+    late = _plan(machine, until=now - timedelta(seconds=1))
+    assert machine.check_in().orders == ()
+    assert _state(machine, late)[0] == "TIMED_OUT"
+    server.clock.ahead = timedelta(hours=1, seconds=1)
+    assert len(machine.check_in().orders) == 1
+
+
+def test_halt_holds_at_the_next_check_in_and_lets_emergencies_through(server: Running) -> None:
+    machine = simple(server, "a")
+    _plan(machine)
+    emergency = _plan(machine, kind="revert", emergency=True)
+    assert machine.check_in().orders[0].id == emergency
+    _halt(server, "a bad release")
+    answer = machine.check_in()
+    assert (answer.halted, [order.id for order in answer.orders]) == ("a bad release", [emergency])
+    _halt(server, "")
+    answer = machine.check_in()
+    assert (answer.halted, len(answer.orders)) == ("", 2)
+
+
+def test_a_policy_is_sent_once_and_signed_anew_before_it_ends(server: Running) -> None:
+    machine = simple(server, "a")
+    answer = machine.check_in()
+    assert answer.policy is not None
+    policy = open_policy(answer.policy, PublicKey(server.app.state.context.key.public))
+    assert policy.expires_at - policy.issued_at == timedelta(days=14)
+    assert machine.check_in(policy=answer.policy_hash).policy is None
+    server.clock.ahead = timedelta(days=4)
+    later = machine.check_in(policy=answer.policy_hash)
+    assert later.policy is not None
+    renewed = open_policy(later.policy, PublicKey(server.app.state.context.key.public))
+    assert renewed.serial == policy.serial + 1
+    assert renewed.expires_at > policy.expires_at
+    with server.database.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(policies)).scalar_one() == 1
+
+
+# --- gone -------------------------------------------------------------------------------------------------
+
+
+def test_who_leaves_is_forgotten_as_a_speaker(server: Running) -> None:
+    machine = simple(server, "a")
+    action = _plan(machine)
+    assert machine.leave().status == 200
+    assert _state(machine, action)[0] == "CANCELED"
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host)).status == 401
+    assert machine.leave().status == 401
+    again = Simple(server, "a", machine.host)
+    assert again.enrol(registration_key(server)).approved
+    assert again.id != machine.id
+    with server.database.read() as connection:
+        assert connection.execute(sa.select(machines.c.state).where(machines.c.id == machine.id)).scalar_one() == "left"
