@@ -244,6 +244,35 @@ def test_late_machines_and_machines_that_are_off(one: Fleet) -> None:
     assert one.step(identity, 2) == "FINISHED"
 
 
+def test_events_before_and_after_a_ring_really_gate(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    thresholds = {"soak_minutes": 0, "silence_minutes": 600}
+    identity = begun(one.server, pre_event_minutes=10, post_event_minutes=10, thresholds=thresholds)
+    path = f"/api/v1/rollouts/{identity}/groups/0/events"
+    assert one.server.call("POST", f"{path}/pre", {"allow": True}, role="operator").json()["code"] == "not-asked"
+    one.step(identity, 3)
+    assert one.due() == {}
+    one.later(minutes=10)
+    assert one.step(identity) == "PAUSED"  # silence is a no
+    one.server.post(f"/api/v1/rollouts/{identity}/resume", {}, role="operator", status=200)
+    one.step(identity)
+    one.server.post(f"{path}/pre", {"allow": True}, role="operator", status=204)
+    one.step(identity, 2)
+    assert one.finish() == 1
+    one.step(identity, 3)
+    assert one.states(identity) == ["SOAKING", "SCHEDULED"]
+    one.server.post(f"{path}/post", {"allow": False, "reason": "monitoring"}, role="operator", status=204)
+    assert one.step(identity) == "PAUSED"
+    why = _rollout(one, identity)["why"]
+    assert why["values"] == {"kind": "post", "who": "operator", "reason": "monitoring"}  # type: ignore[index]
+    one.server.post(f"/api/v1/rollouts/{identity}/resume", {}, role="operator", status=200)
+    one.step(identity)
+    one.server.post(f"{path}/post", {"allow": True}, role="operator", status=204)
+    one.step(identity)
+    assert one.states(identity) == ["FINISHED", "SCHEDULED"]
+
+
 def test_a_machine_that_says_nothing_has_failed(one: Fleet) -> None:
     one.add(1, canary="1")
     one.add(1)

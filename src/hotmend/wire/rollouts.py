@@ -61,6 +61,8 @@ class RolloutWanted:
         thresholds: of each ring.
         minutes: what an action needs of a window.
         answer_minutes: what was begun and says nothing for so long has timed out.
+        pre_event_minutes, post_event_minutes: before a ring begins and after it has passed, somebody outside must allow
+            it within so many minutes, or the rollout pauses; 0: nobody is asked.
         reason: for people.
     """
 
@@ -76,6 +78,8 @@ class RolloutWanted:
     thresholds: ThresholdsWanted = field(default_factory=ThresholdsWanted)
     minutes: int = 15
     answer_minutes: int = 120
+    pre_event_minutes: int = 0
+    post_event_minutes: int = 0
     reason: str = ""
 
 
@@ -210,6 +214,14 @@ class Yes:
 class Reason:
     """Why something is done, for the record."""
 
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventAnswer:
+    """What somebody outside says to a pre- or post-event: go on, or not, and why."""
+
+    allow: bool
     reason: str = ""
 
 

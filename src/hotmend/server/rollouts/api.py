@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.engine import Connection, RowMapping
@@ -17,6 +17,7 @@ from hotmend.server.rollouts import service, store
 from hotmend.server.rollouts.spec import Spec, spec_of
 from hotmend.servicing.lanes import Lane
 from hotmend.wire.rollouts import (
+    EventAnswer,
     EventPage,
     Group,
     Halt,
@@ -203,6 +204,20 @@ def roll_back_rollout(
 ) -> RolloutState:
     """Take a rollout back on every machine that it may have changed: an emergency revert."""
     return RolloutState(service.roll_back(context_of(request), caller, identity, reason.reason).value)
+
+
+@router.post("/rollouts/{identity}/groups/{number}/events/{kind}", status_code=204)
+def answer_event(
+    request: Request,
+    identity: str,
+    number: int,
+    kind: Literal["pre", "post"],
+    answer: EventAnswer,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+) -> Response:
+    """Say whether a ring may begin (pre), or may count as passed (post)."""
+    service.answer_event(context_of(request), caller, identity, number, kind, answer.allow, answer.reason)
+    return Response(status_code=204)
 
 
 @router.get("/halt")

@@ -235,12 +235,32 @@ def _act(context: Context, caller: Principal, identity: str, event: Event, reaso
             raise conflict("state", f"it cannot be {event} now: it is {found.state}")
         if event is Event.RESUMED:
             _check_resumable(connection, found)
+            store.forget_denied(connection, identity)
         why = cause("by-hand", "{who}: {reason}", who=caller.name, reason=reason) if reason else None
         if event in (Event.PAUSED, Event.STOPPED, Event.TAKEN_BACK):
             store.withdraw(connection, identity, found.now, f"the rollout was {event}")
         found.move(event, why, who=caller.name)
         append(connection, found.now, caller.name, f"rollout.{_VERBS[event]}", identity, {"reason": reason})
         return found.state
+
+
+def answer_event(
+    context: Context, caller: Principal, identity: str, number: int, kind: str, allow: bool, reason: str
+) -> None:
+    """Say whether a group may begin, or may count as passed.
+
+    Raises:
+        Problem: nobody was asked, or it was said already.
+    """
+    with context.database.write() as connection:
+        found = _load(connection, context, identity)
+        values = {"state": "allowed" if allow else "denied", "by": caller.name, "reason": reason[:500]}
+        if not store.answer(connection, identity, number, kind, values):
+            raise conflict("not-asked", "nobody waits for an answer to that")
+        why = cause("by-hand", "{who}: {reason}", who=caller.name, reason=reason) if reason else None
+        found.happened(f"{kind}-event {values['state']}", why, number, who=caller.name)
+        detail = {"group": number, "event": kind, "allow": allow, "reason": reason}
+        append(connection, found.now, caller.name, "rollout.event", identity, detail)
 
 
 _VERBS: Final = {

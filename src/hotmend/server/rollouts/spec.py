@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,7 @@ from msgspec import Meta
 from hotmend.server.problem import Problem
 from hotmend.servicing.gates import Thresholds
 from hotmend.servicing.lanes import Lane
+from hotmend.servicing.message import Cause
 from hotmend.servicing.rings import Ring
 from hotmend.servicing.starting import Limits
 
@@ -49,6 +50,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         thresholds: of each ring's gate.
         minutes: what an action needs of a window.
         answer_minutes: an action that was begun and says nothing for so long has timed out.
+        pre_event_minutes, post_event_minutes: before a ring begins and after it has passed, somebody outside must allow
+            it within so many minutes; 0: nobody is asked.
         reason: for people.
     """
 
@@ -62,6 +65,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: Thresholds = Thresholds()
     minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 15
     answer_minutes: Annotated[int, Meta(ge=1, le=7 * 24 * 60)] = 120
+    pre_event_minutes: Annotated[int, Meta(ge=0, le=7 * 24 * 60)] = 0
+    post_event_minutes: Annotated[int, Meta(ge=0, le=7 * 24 * 60)] = 0
     reason: Annotated[str, Meta(max_length=500)] = ""
 
     @property
@@ -88,6 +93,9 @@ def plan_digest(spec: Spec, lane: Lane, rings: Sequence[Sequence[str]]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
-def cause_json(found: object) -> Mapping[str, object]:
-    """Return a cause as it is kept and answered: code, English text, values."""
-    return dict(msgspec.to_builtins(found)) if found is not None else {}
+def cause_json(found: Cause | None) -> dict[str, Any]:
+    """Return a cause as it is kept and answered: code, English sentence, and the text and values it is made of."""
+    if found is None:
+        return {}
+    values = msgspec.to_builtins(found.message.values)
+    return {"code": found.code, "sentence": str(found.message), "text": found.message.text, "values": values}

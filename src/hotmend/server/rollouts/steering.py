@@ -186,8 +186,9 @@ def _run(found: Rollout, *, join: bool) -> None:
             _end(found, current, tally, judgement)
         case Verdict.OPEN:
             _end(found, current, tally, judgement)
-            soaking = GroupState.SOAKING
-            found.move_group(current["number"], soaking, GroupEvent.PASSED, judgement.cause, ended_at=found.now)
+            if _allowed(found, current["number"], "post", found.spec.post_event_minutes):
+                soaking = GroupState.SOAKING
+                found.move_group(current["number"], soaking, GroupEvent.PASSED, judgement.cause, ended_at=found.now)
         case Verdict.WAIT if current["state"] == GroupState.RUNNING:
             _go_on(found, current, tally, judgement)
 
@@ -197,8 +198,30 @@ def _next_group(found: Rollout, rows: list[RowMapping]) -> None:
     following = next((row for row in rows if row["state"] == GroupState.SCHEDULED), None)
     if following is None:
         found.move(Event.COMPLETED, cause("rollout-done", "All rings have passed."))
-    elif not store.halted(found.connection):
+    elif not store.halted(found.connection) and _allowed(
+        found, following["number"], "pre", found.spec.pre_event_minutes
+    ):
         found.move_group(following["number"], GroupState.SCHEDULED, GroupEvent.BEGAN, began_at=found.now)
+
+
+def _allowed(found: Rollout, number: int, kind: str, minutes: int) -> bool:
+    """Ask those outside before or after a group; a no, and silence, pause the rollout."""
+    if not minutes:
+        return True
+    gate = store.gate(found.connection, found.id, number, kind)
+    if gate is None:
+        store.ask(found.connection, found.id, number, kind, found.now + timedelta(minutes=minutes))
+        found.happened(f"{kind}-event", cause("asked", "Allowed or not: {n} minutes to say so.", n=minutes), number)
+        return False
+    if gate["state"] == "waiting" and found.now >= gate["until"]:
+        silent = {"state": "denied", "by": SERVER, "reason": "no answer in time"}
+        store.answer(found.connection, found.id, number, kind, silent)
+        gate = {**gate, **silent}  # type: ignore[assignment]
+    if gate["state"] == "denied":
+        text = "The {kind}-event of the ring was denied by {who}: {reason}"
+        why = cause("event-denied", text, kind=kind, who=gate["by"], reason=gate["reason"])
+        found.move(Event.PAUSED, why)
+    return bool(gate["state"] == "allowed")
 
 
 def _end(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) -> None:

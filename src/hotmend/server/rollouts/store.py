@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.database import new_id
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, machines, policies, reports, tags
 from hotmend.server.rollouts.spec import Selection
-from hotmend.server.rollouts.tables import approvals, events, groups, members, rollouts
+from hotmend.server.rollouts.tables import approvals, events, gates, groups, members, rollouts
 from hotmend.servicing.actions import State
 from hotmend.servicing.lanes import Approval
 from hotmend.servicing.rings import Member
@@ -126,6 +126,34 @@ def approvals_of(connection: Connection, identity: str) -> list[Approval]:
     """Return who has approved what."""
     query = sa.select(approvals.c.person, approvals.c.plan).where(approvals.c.rollout_id == identity)
     return [Approval(*row) for row in connection.execute(query.order_by(approvals.c.at))]
+
+
+# Pre- and post-events
+
+
+def gate(connection: Connection, identity: str, number: int, kind: str) -> RowMapping | None:
+    """Return what was asked of those outside before or after a group, and what they said."""
+    which = (gates.c.rollout_id == identity) & (gates.c.number == number) & (gates.c.kind == kind)
+    return connection.execute(sa.select(gates).where(which)).mappings().one_or_none()
+
+
+def ask(connection: Connection, identity: str, number: int, kind: str, until: datetime) -> None:
+    """Ask those outside."""
+    values = {"rollout_id": identity, "number": number, "kind": kind, "state": "waiting", "until": until}
+    connection.execute(sa.insert(gates).values(values))
+
+
+def answer(connection: Connection, identity: str, number: int, kind: str, values: Mapping[str, Any]) -> bool:
+    """Keep what was said; False: nobody was asked, or it was said already."""
+    which = (gates.c.rollout_id == identity) & (gates.c.number == number) & (gates.c.kind == kind)
+    waits = which & (gates.c.state == "waiting")
+    return bool(connection.execute(sa.update(gates).where(waits).values(values)).rowcount)
+
+
+def forget_denied(connection: Connection, identity: str) -> None:
+    """Have those outside asked again who said no."""
+    which = (gates.c.rollout_id == identity) & (gates.c.state == "denied")
+    connection.execute(sa.delete(gates).where(which))
 
 
 # Machines as the planner sees them

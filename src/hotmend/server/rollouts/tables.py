@@ -61,6 +61,21 @@ members = sa.Table(
 )
 """`number`: of its group; `place`: in their order; `alerts`: that it had before; `action_id`: what was begun."""
 
+gates = sa.Table(
+    "rollout_gates",
+    metadata,
+    sa.Column("rollout_id", Id, sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(10), primary_key=True),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("until", Moment, nullable=False),
+    sa.Column("by", sa.String(200), nullable=False, server_default=""),
+    sa.Column("reason", sa.String(500), nullable=False, server_default=""),
+    sa.CheckConstraint(sa.column("kind").in_(["pre", "post"]), name="kind"),
+    sa.CheckConstraint(sa.column("state").in_(["waiting", "allowed", "denied"]), name="state"),
+)
+"""Pre- and post-events of a group: somebody outside is asked, and no answer in time is a no."""
+
 approvals = sa.Table(
     "rollout_approvals",
     metadata,

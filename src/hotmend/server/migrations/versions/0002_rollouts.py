@@ -49,6 +49,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rollout_id", "person", "plan", name=op.f("pk_rollout_approvals")),
     )
     op.create_table(
+        "rollout_gates",
+        sa.Column("rollout_id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("until", Moment(), nullable=False),
+        sa.Column("by", sa.String(length=200), server_default="", nullable=False),
+        sa.Column("reason", sa.String(length=500), server_default="", nullable=False),
+        sa.CheckConstraint("kind IN ('pre', 'post')", name=op.f("ck_rollout_gates_kind")),
+        sa.CheckConstraint("state IN ('waiting', 'allowed', 'denied')", name=op.f("ck_rollout_gates_state")),
+        sa.ForeignKeyConstraint(
+            ["rollout_id"], ["rollouts.id"], name=op.f("fk_rollout_gates_rollout_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("rollout_id", "number", "kind", name=op.f("pk_rollout_gates")),
+    )
+    op.create_table(
         "rollout_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("rollout_id", sa.String(length=32), nullable=False),
