@@ -13,7 +13,7 @@ from hotmend.server.machines.tables import actions, policies
 from hotmend.server.rollouts import store
 from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
-from tests.server.fleet import ALWAYS, Fleet, begun, people, wanted
+from tests.server.fleet import ALWAYS, Fleet, begun, wanted
 from tests.server.running import Running
 
 
@@ -316,7 +316,6 @@ def test_the_halt_holds_and_is_released(fleet: Fleet) -> None:
 
 def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> None:
     server = one.server
-    people(server)
     one.add(1, canary="1")
     one.add(1)
     assert server.call("POST", "/api/v1/rollouts", wanted(), role="viewer").status == 403

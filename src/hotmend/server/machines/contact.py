@@ -18,6 +18,7 @@ from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, events, machines
 from hotmend.server.problem import Problem
+from hotmend.server.rollouts import steering
 from hotmend.servicing.actions import FINAL, WAITING, State, may_follow
 from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
@@ -218,7 +219,7 @@ class _Told:
         told = {reached.action: each for each in good for reached in each.message.reached}
         if not told:
             return
-        query = sa.select(actions.c.id, actions.c.machine_id, actions.c.state)
+        query = sa.select(actions.c.id, actions.c.machine_id, actions.c.state, actions.c.rollout_id)
         rows = {
             row["id"]: row
             for row in self._connection.execute(
@@ -234,6 +235,8 @@ class _Told:
                 if reached.action == identity and may_follow(state, reached.state):
                     set_state(self._connection, identity, reached.state, reached.detail, self._now)
                     state = reached.state
+            if row["rollout_id"] is not None and state.bad:
+                steering.reported(self._connection, self._context, row["rollout_id"], state)
 
     def _due(self, active: Sequence[str]) -> None:
         if not active:
@@ -243,7 +246,8 @@ class _Told:
         )
         order = (actions.c.emergency.desc(), actions.c.due_at, actions.c.id)
         new: list[str] = []
-        for row in self._connection.execute(query.order_by(*order)).mappings():
+        # Locked: an action that is taken back at the same moment is either told or taken back, and never both.
+        for row in self._connection.execute(query.order_by(*order).with_for_update()).mappings():
             late = row["until"] is not None and row["until"] <= self._now
             if late and State(row["state"]) in WAITING:
                 if row["handed_at"] is None:
