@@ -15,7 +15,7 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
-from hotmend.server.problem import conflict, not_found, refused
+from hotmend.server.problem import Problem, conflict, not_found, refused
 from hotmend.server.rollouts import steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
 from hotmend.server.rollouts.windows import Windows
@@ -126,7 +126,7 @@ def create(context: Context, caller: Principal, name: str, lane: Lane, spec: Spe
         Problem: the plan makes no sense, such as one without a canary; its `code` is the rule's.
     """
     if lane is Lane.EMERGENCY:
-        raise refused("lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
+        raise Problem(422, "lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
     now, identity = context.clock(), new_id()
     with context.database.write() as connection:
         members = store.selected(connection, spec.selection)
@@ -135,7 +135,7 @@ def create(context: Context, caller: Principal, name: str, lane: Lane, spec: Spe
             raise refused(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
         lost = set(spec.selection.machines) - {member.id for member in members}
         if lost:
-            raise refused("machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
+            raise Problem(422, "machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
         state = advance(State.CREATING, Event.PLANNED)
         digest = plan_digest(spec, lane, plan.rings)
         values = {
