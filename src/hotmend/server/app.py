@@ -20,6 +20,7 @@ from hotmend.server.database import Database
 from hotmend.server.identity.service import ensure_server_key
 from hotmend.server.limits import Limiter
 from hotmend.server.machines.door import Door
+from hotmend.server.portal.mount import mount
 from hotmend.server.settings import Settings
 
 SUBJECTS: Final = ("identity", "machines", "audit", "rollouts")
@@ -74,6 +75,7 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
         api.include_router(import_module(f"hotmend.server.{subject}.api").router)
     app.include_router(api)
     app.add_api_route("/healthz", _health, include_in_schema=False)
+    mount(app)
     return app
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy.engine import RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from hotmend.server.audit.store import append
@@ -170,8 +170,10 @@ def revoke_token(context: Context, caller: Principal, identity: str) -> None:
     """
     now = context.clock()
     with context.database.write() as connection:
-        if not store.revoke_token(connection, identity, now, None if caller.has("admin") else caller.id):
+        owner = store.revoke_token(connection, identity, now, None if caller.has("admin") else caller.id)
+        if owner is None:
             raise not_found("token")
+        store.delete_sessions(connection, owner)  # one may have begun with it
         append(connection, now, caller.name, "token.revoke", identity, {})
 
 
@@ -183,17 +185,34 @@ def begin_session(context: Context, name: str, password: str) -> Made | None:
     right = password_is(password[: PASSWORD_CHARACTERS.stop], found["password"] if found else "")
     if not right or found is None or found["disabled_at"] is not None:
         return None
+    with context.database.write() as connection:
+        return _session(connection, found["id"], name, now)
+
+
+def begin_token_session(context: Context, token: str) -> Made | None:
+    """Return a new session for who has a token, as `begin_session`; None where it is not good.
+
+    A session may do what its user may: a token for less does not begin one.
+    """
+    now = context.clock()
+    with context.database.write() as connection:
+        row = store.token_user(connection, secret_hash(token), now)
+        if row is None or row["role"] != row["user_role"]:
+            return None
+        return _session(connection, row["id"], row["name"], now, row["expires_at"])
+
+
+def _session(connection: Connection, identity: str, name: str, now: datetime, until: datetime | None = None) -> Made:
     secret, csrf = new_secret("hmc"), new_secret("hmf")
     values = {
         "hash": secret_hash(secret),
-        "user_id": found["id"],
+        "user_id": identity,
         "csrf": csrf,
         "created_at": now,
-        "expires_at": now + SESSION_LIFE,
+        "expires_at": min(now + SESSION_LIFE, until or now + SESSION_LIFE),
     }
-    with context.database.write() as connection:
-        store.insert_session(connection, values)
-        append(connection, now, name, "session.begin", found["id"], {})
+    store.insert_session(connection, values)
+    append(connection, now, name, "session.begin", identity, {})
     return Made(csrf, secret)
 
 

@@ -61,7 +61,7 @@ def insert_token(connection: Connection, values: dict[str, Any]) -> str:
 def token_user(connection: Connection, hashed: str, now: datetime) -> RowMapping | None:
     """Return token and user that a secret belongs to: neither expired, revoked nor disabled."""
     query = (
-        sa.select(users.c.id, users.c.name, users.c.role.label("user_role"), tokens.c.role)
+        sa.select(users.c.id, users.c.name, users.c.role.label("user_role"), tokens.c.role, tokens.c.expires_at)
         .join(tokens, tokens.c.user_id == users.c.id)
         .where(tokens.c.hash == hashed, tokens.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
         .where(sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now))
@@ -77,12 +77,12 @@ def all_tokens(connection: Connection, user_id: str | None) -> list[RowMapping]:
     return list(connection.execute(query.order_by(tokens.c.created_at.desc(), tokens.c.id)).mappings())
 
 
-def revoke_token(connection: Connection, identity: str, now: datetime, user_id: str | None) -> bool:
-    """End a token; return whether there was one."""
+def revoke_token(connection: Connection, identity: str, now: datetime, user_id: str | None) -> str | None:
+    """End a token; return whose it was, None where there is none."""
     query = sa.update(tokens).where(tokens.c.id == identity, tokens.c.revoked_at.is_(None)).values(revoked_at=now)
     if user_id is not None:
         query = query.where(tokens.c.user_id == user_id)
-    return bool(connection.execute(query).rowcount)
+    return connection.execute(query.returning(tokens.c.user_id)).scalar_one_or_none()
 
 
 def insert_session(connection: Connection, values: dict[str, Any]) -> None:

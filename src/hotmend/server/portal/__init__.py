@@ -1,0 +1,1 @@
+"""The portal: pages that the server renders, which work without script."""

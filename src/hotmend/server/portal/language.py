@@ -1,0 +1,193 @@
+"""The portal's texts in the reader's language; sentences of the servicing rules come from their own catalogue."""
+
+from __future__ import annotations
+
+import gettext
+import io
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from babel import negotiate_locale
+from babel.dates import format_timedelta
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from starlette.requests import Request
+
+from hotmend.reference.texts import LANGUAGES, Reader
+from hotmend.servicing.message import N_, Message
+
+COOKIE: Final = "hotmend_language"
+NAMES: Final = {"en": "English", "de": "Deutsch"}
+
+CODES: Final[dict[str, str]] = {
+    "pending": N_("waits for approval"),
+    "active": N_("active"),
+    "suspect": N_("suspect: two hosts have its key"),
+    "left": N_("offboarded"),
+    "canary": N_("canary"),
+    "stable": N_("stable"),
+    "linux": N_("Linux"),
+    "windows": N_("Windows"),
+    "on": N_("on the line"),
+    "off": N_("off the line"),
+    "unknown": N_("not known"),
+    "in-memory": N_("fixed in memory, old on disk"),
+    "everywhere": N_("fixed in memory and on disk"),
+    "on-disk": N_("fixed on disk, old in memory"),
+    "nowhere": N_("not fixed"),
+    "assess": N_("assessment"),
+    "install": N_("installation"),
+    "revert": N_("revert"),
+    "quarantine": N_("quarantine"),
+    "lift": N_("end of a quarantine"),
+    "SCHEDULED": N_("planned"),
+    "WAITING_WINDOW": N_("waits for its window"),
+    "PRECHECK": N_("checks before the start"),
+    "PRE_EVENT": N_("event before the start"),
+    "DOWNLOADING": N_("downloads"),
+    "VERIFYING": N_("verifies"),
+    "APPLYING": N_("applies"),
+    "HEALTH_CHECK": N_("checks the health"),
+    "WAITING_SLOT": N_("waits for a restart slot"),
+    "RESTARTING": N_("restarts"),
+    "RECOVERING": N_("recovers"),
+    "POST_EVENT": N_("event after the end"),
+    "SUCCEEDED": N_("succeeded"),
+    "SUCCEEDED_WITH_WARNINGS": N_("succeeded with warnings"),
+    "FAILED": N_("failed"),
+    "ROLLED_BACK": N_("rolled back"),
+    "CANCELED": N_("canceled"),
+    "TIMED_OUT": N_("not begun in time"),
+    "WINDOW_EXCEEDED": N_("window exceeded"),
+    "BLOCKED": N_("blocked"),
+    "NOT_APPLICABLE": N_("not applicable"),
+    "ALREADY_INSTALLED": N_("installed already"),
+    "NOT_ENROLLED": N_("not enrolled"),
+    "PENDING": N_("in progress"),
+    "ENABLED": N_("enabled"),
+    "DISABLED": N_("disabled"),
+    "ACTION_REQUIRED": N_("action required"),
+    "deed-install": N_("is installed"),
+    "deed-ask": N_("is offered, and asked for"),
+    "deed-list": N_("is listed only"),
+    "deed-exclude": N_("is excluded"),
+    "update": N_("update"),
+    "hotpatch": N_("hotpatch"),
+    "installed": N_("installed"),
+    "pending-reboot": N_("waits for a reboot"),
+    "failed": N_("failed"),
+    "uninstalled": N_("uninstalled"),
+    "in force": N_("in force"),
+    "taken back": N_("taken back"),
+    "CREATING": N_("is made"),
+    "WAITING_FOR_APPROVAL": N_("waits for approval"),
+    "READY": N_("ready"),
+    "STARTING": N_("starts"),
+    "RUNNING": N_("runs"),
+    "PAUSED": N_("paused"),
+    "STOPPING": N_("is being stopped"),
+    "STOPPED": N_("stopped"),
+    "FINISHED": N_("finished"),
+    "ROLLING_BACK": N_("is being rolled back"),
+    "SOAKING": N_("is watched"),
+    "ERROR": N_("went wrong"),
+    "normal": N_("normal lane"),
+    "zero-day": N_("zero-day lane: two people, no window"),
+    "viewer": N_("viewer"),
+    "operator": N_("operator"),
+    "approver": N_("approver"),
+    "admin": N_("administrator"),
+}
+"""What codes of the database are called. Others are told by the catalogue of the servicing rules."""
+
+
+class Words:
+    """Texts for one reader.
+
+    Attributes:
+        language: `en` or `de`.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts = _translations(language)
+        self._reader = Reader(language)
+
+    def say(self, text: str, **values: object) -> str:
+        """Return a text of the portal, or of the rules, with values in its places."""
+        found = self._texts.gettext(text) if text else ""
+        if found == text:
+            found = self._reader.text(text)
+        return found.format(**{name: self._value(each) for name, each in values.items()}) if values else found
+
+    def code(self, code: str) -> str:
+        """Return what people call a code."""
+        return self.say(CODES.get(code, code))
+
+    def write(self, message: Message) -> str:
+        """Return a sentence of the rules, or of the server."""
+        return self._reader.write(Message(self._texts.gettext(message.text), message.values))
+
+    def day(self, day: date) -> str:
+        """Return a date."""
+        return self._reader.day(day)
+
+    def moment(self, moment: datetime) -> str:
+        """Return a time with its offset."""
+        return self._reader.moment(moment)
+
+    def ago(self, moment: datetime, now: datetime) -> str:
+        """Return how long ago a moment is."""
+        since = max(now - moment, timedelta(seconds=1))
+        return format_timedelta(-since, add_direction=True, locale=self.language)
+
+    def number(self, number: float) -> str:
+        """Return a number."""
+        return str(format_decimal(number, locale=self.language))
+
+    def _value(self, value: object) -> str:
+        match value:
+            case datetime():
+                return self.moment(value)
+            case date():
+                return self.day(value)
+            case bool() | str():
+                return str(value)
+            case int() | float():
+                return self.number(value)
+        return str(value)
+
+
+@cache
+def words(language: str) -> Words:
+    """Return the texts of a language."""
+    return Words(language)
+
+
+def language_of(request: Request) -> str:
+    """Return the language of a request: the one that was chosen, or else the one that the browser asks for."""
+    chosen = request.cookies.get(COOKIE, "")
+    if chosen in LANGUAGES:
+        return chosen
+    asked = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "")[:200].split(",")]
+    return negotiate_locale([each for each in asked if each], LANGUAGES, sep="-") or "en"
+
+
+@cache
+def _translations(language: str) -> gettext.NullTranslations:
+    file = files("hotmend.server.portal") / "locale" / f"{language}.po"
+    if not file.is_file():  # English is what the texts are written in
+        return gettext.NullTranslations()
+    with file.open("rb") as source:
+        catalog = read_po(source, locale=language)
+    compiled = io.BytesIO()
+    write_mo(compiled, catalog)
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
+
+
+Say = Callable[..., str]

@@ -1,0 +1,27 @@
+"""The portal as a part of the app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from hotmend.server.audit import pages as audit
+from hotmend.server.issues import pages as issues
+from hotmend.server.limits import Limiter
+from hotmend.server.machines import pages as machines
+from hotmend.server.portal import overview, pages
+from hotmend.server.releases import pages as releases
+from hotmend.server.rollouts import pages as rollouts
+
+_PAGES: Final = (pages, overview, machines, rollouts, issues, releases, audit)
+
+
+def mount(app: FastAPI) -> None:
+    """Put the pages and what they load on an app."""
+    app.state.sign_ins = Limiter(pages.TRIES_PER_MINUTE)
+    for each in _PAGES:
+        app.include_router(each.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))

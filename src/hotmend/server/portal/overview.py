@@ -1,0 +1,116 @@
+"""The overview: where the fleet stands, what runs, and what waits for somebody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Form
+from sqlalchemy.engine import RowMapping
+from starlette.responses import Response
+
+from hotmend.server.machines import fleet
+from hotmend.server.machines.uploads import program
+from hotmend.server.portal.charts import Bar, code_bars
+from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
+from hotmend.server.rollouts.service import put_halt
+from hotmend.server.rollouts.store import page
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+_FAILED_FOR: Final = timedelta(days=7)
+_ASKING: Final = ("WAITING_FOR_APPROVAL", "READY", "PAUSED")
+_SOON: Final = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something that waits for somebody: a sentence, where to go, and more about it."""
+
+    text: str
+    link: str
+    detail: str = ""
+
+
+@router.get("/")
+def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
+    """Show the fleet."""
+    with visit.context.database.read() as connection:
+        counts = fleet.counts(connection, fleet.silent_since(visit.context.settings, visit.now))
+        exposure = fleet.exposure(connection)
+        running = fleet.running_actions(connection)
+        failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
+        halted = fleet.halt(connection)
+        rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
+    words = visit.words
+    return visit.page(
+        "overview.html.j2",
+        counts=counts,
+        exposure=exposure,
+        running=running,
+        decisions=[*_rollouts(visit, rollouts), *_decisions(visit, counts), *_failures(visit, failed)],
+        lines=code_bars(counts.lines, words, "line"),
+        enrollments=code_bars(counts.enrollments, words, "enrollment"),
+        levels=[
+            Bar(
+                " · ".join(filter(None, (release, level))) or words.say("not known"),
+                number,
+                words.number(number),
+                link=f"/machines?{urlencode({'release': release, 'level': level})}" if release or level else "",
+            )
+            for release, level, number in counts.levels
+        ],
+        places=code_bars(exposure.findings, words),
+        halted=halted,
+        may_halt=visit.who.has("operator"),
+    )
+
+
+@router.post("/brake")
+def brake(
+    visit: Annotated[Visit, Depends(doing("operator"))],
+    halt: Annotated[str, Form(max_length=10)] = "",
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """Halt the whole fleet, or let it go on."""
+    put_halt(visit.context, visit.who, reason.strip(), halted=bool(halt))
+    return redirect("/", done="halted" if halt else "released")
+
+
+def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
+    say = visit.words.say
+    enrolling = counts.enrollments.get("ACTION_REQUIRED", 0)
+    asked = [
+        (counts.states.get("pending", 0), say("Machines that wait for approval: {count}"), "/machines?state=pending"),
+        (counts.states.get("suspect", 0), say("Machines that may be clones: {count}"), "/machines?state=suspect"),
+        (enrolling, say("Enrollments that need action: {count}"), "/machines?enrollment=ACTION_REQUIRED"),
+        (counts.lines.get("off", 0), say("Machines off the hotpatch line: {count}"), "/machines?line=off"),
+        (counts.sums["alerts"], say("Machines where something is not as it should be: {count}"), "/machines?due=alert"),
+        (counts.unseen, say("Machines not heard of lately: {count}"), "/machines?unseen=yes"),
+    ]
+    found = [Decision(text.format(count=visit.words.number(count)), link) for count, text, link in asked if count]
+    today = visit.now.date()
+    for issue in program().issues:
+        if counts.platforms.get("windows") and issue.deadline and today <= issue.deadline <= today + _SOON:
+            when = say("to be done before {day}", day=issue.deadline)
+            found.append(Decision(say(issue.title), f"/issues#{issue.id}", when))
+    return found
+
+
+def _rollouts(visit: Visit, rows: list[RowMapping]) -> list[Decision]:
+    code, say = visit.words.code, visit.words.say
+    return [Decision(f"{say('Rollout')} {row['name']}: {code(row['state'])}", f"/rollouts/{row['id']}") for row in rows]
+
+
+def _failures(visit: Visit, failed: list[RowMapping]) -> list[Decision]:
+    code = visit.words.code
+    return [
+        Decision(
+            f"{row['machine']}: {code(row['kind'])}: {code(row['state'])}",
+            f"/machines/{row['machine_id']}/actions/{row['id']}",
+            row["detail"],
+        )
+        for row in failed
+    ]

@@ -1,0 +1,325 @@
+"""Pages of the portal: complete in both languages, well formed, and for those alone who may."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import html5lib
+import msgspec
+import pytest
+from babel.messages.pofile import read_po
+
+from hotmend.server.identity.service import begin_setup
+from tests.server.fleet import wanted
+from tests.server.machine import report
+from tests.server.portal.conftest import FORM, Fleet, Person
+from tests.server.portal.texts import SERVER, texts
+from tests.server.running import PASSWORD, Running, running
+
+REFERENCE = SERVER.parent / "reference" / "locale" / "de.po"
+GERMAN = SERVER / "portal" / "locale" / "de.po"
+
+
+def paths(fleet: Fleet) -> list[str]:
+    """Return all pages that a viewer may see, with something on them."""
+    web, database = fleet.machines["web-1"].id, fleet.machines["db-1"].id
+    tabs = ("", "?tab=updates", "?tab=compliance", "?tab=history", "?tab=issues")
+    machines = [f"/machines/{each}{tab}" for each in (web, database, fleet.windows) for tab in tabs]
+    lists = ("", "?line=off", "?due=restart", "?name=WEB&tag=set%3Dweb", "?cve=CVE-2026-0002", "?unseen=yes&state=left")
+    return ["/", *(f"/machines{query}" for query in lists), *machines, "/rollouts", "/issues", "/calendar"]
+
+
+def operator_paths(fleet: Fleet) -> list[str]:
+    installs = [f"/machines/{fleet.machines['web-1'].id}/install?previewed=yes&exclude=nginx*&restart=yes"]
+    return [*installs, f"/machines/{fleet.windows}/install", "/audit"]
+
+
+def check(body: bytes) -> Any:
+    """Return a page's tree; it must be well formed, with nothing that the CSP forbids or that is of elsewhere."""
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)
+    tree = parser.parse(body, transport_encoding="utf-8")
+    ids = [each.get("id") for each in tree.iter() if each.get("id")]
+    assert len(ids) == len(set(ids)), sorted(ids)
+    assert len(tree.findall(".//h1")) == 1
+    for each in tree.iter():
+        assert each.tag not in ("script", "style")
+        assert not [name for name in each.attrib if name == "style" or name.startswith("on")]
+        for name in ("href", "src", "action", "formaction"):
+            assert not re.match(r"(?i)\w+:|//", each.get(name) or ""), each.get(name)
+        if each.tag in ("input", "select", "textarea") and each.get("type") != "hidden":
+            assert tree.findall(f".//label[@for='{each.get('id')}']"), each.get("name")
+        if (
+            each.tag == "form"
+            and each.get("method") == "post"
+            and each.get("action") not in ("/sign-in", "/set-up", "/language")
+        ):
+            assert each.findall(".//input[@name='csrf']"), each.get("action")
+    return tree
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_page_is_there_in_both_languages(fleet: Fleet, language: str) -> None:
+    person = fleet.person("operator")
+    for path in (*paths(fleet), *operator_paths(fleet)):
+        reply = person.get(path, language)
+        assert reply.status == 200, (path, reply.body)
+        tree = check(reply.body)
+        assert tree.get("lang") == language
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+        assert "unsafe" not in reply.headers["Content-Security-Policy"]
+        assert reply.headers["Cache-Control"] == "no-store"
+
+
+def test_no_text_is_missing_in_german() -> None:
+    with REFERENCE.open("rb") as of_rules, GERMAN.open("rb") as own:
+        rules = {str(entry.id) for entry in read_po(of_rules, locale="de") if entry.id}
+        translated = {str(entry.id): str(entry.string) for entry in read_po(own, locale="de") if entry.id}
+    assert texts() - rules == translated.keys() - rules
+    places = re.compile(r"{\w+}")
+    wrong = [t for t, german in translated.items() if sorted(places.findall(t)) != sorted(places.findall(german))]
+    assert wrong == []
+    assert [text for text, german in translated.items() if not german] == []
+
+
+def test_a_german_page_says_nothing_in_english(fleet: Fleet) -> None:
+    person = fleet.person("operator")
+    with GERMAN.open("rb") as own:
+        told = {str(e.id) for e in read_po(own, locale="de") if " " in str(e.id) and str(e.id) != str(e.string)}
+    for path in (*paths(fleet), *operator_paths(fleet)):
+        tree = check(person.get(path, "de").body)
+        shown = {" ".join((text or "").split()) for text in _german(tree)}
+        assert not shown & told, path
+
+
+def _german(element: Any) -> list[str]:
+    if element.get("lang") == "en" or element.tag == "code":
+        return []
+    found = [element.text or ""]
+    for each in element:
+        found += [*_german(each), each.tail or ""]
+    return found
+
+
+def test_the_german_words_are_those_of_the_portal_that_people_know(fleet: Fleet) -> None:
+    page = fleet.person("operator").get(f"/machines/{fleet.machines['web-1'].id}", "de").body.decode()
+    for word in (
+        "Empfohlene Updates",
+        "Updatecompliance",
+        "Updateverlauf",
+        "Jetzt bewerten",
+        "Updates jetzt installieren",
+    ):
+        assert word in page
+
+
+def test_who_has_not_signed_in_is_led_there_and_back(fleet: Fleet) -> None:
+    nobody = Person(fleet.server)
+    for path in (*paths(fleet), *operator_paths(fleet)):
+        reply = nobody.get(path)
+        assert reply.status == 303, path
+        assert reply.headers["Location"].startswith("/sign-in"), path
+    assert nobody.post("/brake", halt="yes").status == 303
+    assert check(nobody.get("/sign-in").body) is not None
+    reply = nobody.post("/sign-in", name="root", password="wrong password", next="/calendar")
+    assert (reply.status, b"Not known" in reply.body) == (403, True)
+    reply = nobody.post("/sign-in", name="root", password=PASSWORD, next="/calendar")
+    assert (reply.status, reply.headers["Location"]) == (303, "/calendar")
+    cookie = reply.headers["Set-Cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    for elsewhere in ("https://evil.example/", "//evil.example", "/\\evil.example"):
+        reply = Person(fleet.server).post("/sign-in", name="root", password=PASSWORD, next=elsewhere)
+        assert reply.headers["Location"] == "/"
+
+
+def test_a_role_that_is_not_enough_is_refused(fleet: Fleet) -> None:
+    viewer, operator = fleet.person("viewer"), fleet.person("operator")
+    machine = fleet.machines["web-1"].id
+    for path in operator_paths(fleet):
+        reply = viewer.get(path)
+        assert reply.status == 403, path
+        check(reply.body)
+    version = str(fleet.server.get(f"/api/v1/machines/{machine}")["machine"]["version"])
+    for person, path, fields in (
+        (viewer, f"/machines/{machine}/actions", {"kind": "assess"}),
+        (viewer, f"/machines/{machine}/tags", {"version": version}),
+        (viewer, "/brake", {"halt": "yes"}),
+        (operator, f"/machines/{machine}/offboard", {"version": version}),
+        (operator, f"/machines/{machine}/approve", {"version": version}),
+    ):
+        assert person.post(path, **fields).status == 403, path
+    assert "Audit" not in viewer.get("/").body.decode()
+    assert fleet.server.get(f"/api/v1/machines/{machine}/actions") == []
+
+
+def test_a_form_of_another_site_or_session_does_nothing(fleet: Fleet) -> None:
+    person, other = fleet.person("operator"), fleet.person("operator")
+    path = f"/machines/{fleet.machines['web-1'].id}/actions"
+    own, person.csrf = person.csrf, other.csrf
+    assert person.post(path, kind="assess").status == 403
+    person.csrf = ""
+    assert person.post(path, kind="assess").status == 403
+    headers = person._headers("en") | FORM | {"Sec-Fetch-Site": "cross-site"}
+    reply = fleet.server.call("POST", path, f"csrf={own}&kind=assess".encode(), role=None, headers=headers)
+    assert reply.status == 403
+    reply = fleet.server.call(
+        "POST",
+        "/sign-in",
+        f"name=root&password={PASSWORD}".encode(),
+        role=None,
+        headers=FORM | {"Sec-Fetch-Site": "cross-site"},
+    )
+    assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
+    assert fleet.server.get(f"/api/v1/machines/{fleet.machines['web-1'].id}/actions") == []
+
+
+def test_what_a_machine_says_is_text_alone(fleet: Fleet) -> None:
+    page = fleet.person("viewer").get(f"/machines/{fleet.machines['db-1'].id}").body
+    assert b"nothing comes for &lt;libssl3&gt;" in page
+
+
+def test_an_installation_is_asked_for_with_its_forecast_seen(fleet: Fleet) -> None:
+    person, machine = fleet.person("operator"), fleet.machines["web-2"]
+    machine.check_in(report=report(waiting=("openssl=4", "nginx=5")))
+    page = check(person.get(f"/machines/{machine.id}/install?previewed=yes&exclude=nginx*&restart=yes").body)
+    form = next(each for each in page.findall(".//form") if each.findall(".//input[@name='forecast']"))
+    fields = {each.get("name"): each.get("value") for each in form.findall(".//input[@type='hidden']")}
+    assert fields["update"] == "openssl=4"
+    assert person.post(form.get("action"), **(fields | {"forecast": "0" * 32})).status == 412
+    reply = person.post(form.get("action"), **fields, reason="CVE of today")
+    assert reply.status == 303
+    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")[0]
+    assert (action["kind"], action["updates"], action["reason"]) == ("install", ["openssl=4"], "CVE of today")
+    assert [order.id for order in machine.check_in().orders] == [action["id"]]
+    told = person.get(reply.headers["Location"])
+    assert b'role="status"' in told.body
+    shown = check(person.get(f"/machines/{machine.id}/actions/{action['id']}").body)
+    assert not [each for each in shown.iter("form") if each.get("action", "").endswith("/cancel")]
+
+
+def test_an_assessment_can_be_canceled_until_the_machine_is_told(fleet: Fleet) -> None:
+    person, machine = fleet.person("operator"), fleet.machines["db-1"]
+    assert person.post(f"/machines/{machine.id}/actions", kind="assess").status == 303
+    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")[0]["id"]
+    check(person.get(f"/machines/{machine.id}/actions/{action}").body)
+    assert person.post(f"/machines/{machine.id}/actions/{action}/cancel").status == 303
+    assert machine.check_in().orders == ()
+    assert person.post(f"/machines/{machine.id}/actions/{action}/cancel").status == 409
+
+
+def test_history_is_given_as_files(fleet: Fleet) -> None:
+    person = fleet.person("viewer")
+    rows = msgspec.json.decode(person.get(f"/machines/{fleet.windows}/history.json").body)
+    lines = person.get(f"/machines/{fleet.windows}/history.csv").body.decode().splitlines()
+    assert len(rows) == len(lines) - 1 > 0
+    assert person.get(f"/machines/{fleet.windows}/history.exe").status == 422
+
+
+def test_a_known_issue_names_the_machines_that_it_concerns(fleet: Fleet) -> None:
+    server = fleet.server
+    was, server.clock.ahead = server.clock.ahead, timedelta(days=-398)  # 27 October 2025
+    try:
+        person = Person(server)
+        person.sign_in("viewer")
+        page = person.get("/issues", "de").body.decode()
+    finally:
+        server.clock.ahead = was
+    assert "october-2-right" in page
+    assert "Problemumgehung" in page
+
+
+def test_approval_tags_and_brake(fleet: Fleet) -> None:
+    approver, operator, machine = fleet.person("approver"), fleet.person("operator"), fleet.machines["new-1"]
+    version = str(fleet.server.get(f"/api/v1/machines/{machine.id}")["machine"]["version"])
+    assert approver.post(f"/machines/{machine.id}/approve", version="999").status == 412
+    assert approver.post(f"/machines/{machine.id}/approve", version=version).status == 303
+    assert machine.state() == "active"
+    version = str(int(version) + 1)
+    assert operator.post(f"/machines/{machine.id}/tags", version=version, tags="Bad Name=x").status == 422
+    assert (
+        operator.post(f"/machines/{machine.id}/tags", version=version, tags="ring=first\r\nsite=ulm\r\n").status == 303
+    )
+    assert fleet.server.get(f"/api/v1/machines/{machine.id}")["machine"]["tags"] == {"ring": "first", "site": "ulm"}
+    assert operator.post("/brake", halt="yes", reason="something crashes").status == 303
+    assert machine.check_in().halted == "something crashes"
+    assert "something crashes" in operator.get("/").body.decode()
+    assert operator.post("/brake").status == 303
+    assert machine.check_in().halted == ""
+
+
+def test_a_rollout_is_approved_and_stopped_from_its_page(fleet: Fleet) -> None:
+    made = fleet.server.post(
+        "/api/v1/rollouts",
+        wanted(name="October", lane="normal", rings=[{"name": "canary", "percent": 40}, {"name": "rest"}]),
+    )
+    approver, page = fleet.person("approver"), f"/rollouts/{made['id']}"
+    for language in ("en", "de"):
+        tree = check(approver.get(page, language).body)
+    plan = tree.find(".//input[@name='plan']").get("value")
+    assert approver.post(f"{page}/approve", plan="0" * 64).status == 409
+    assert fleet.person("operator").post(f"{page}/approve", plan=plan).status == 403
+    assert approver.post(f"{page}/approve", plan=plan).status == 303
+    assert approver.post(f"{page}/stop", reason="enough").status == 303
+    assert b"enough" in approver.get(page).body
+    assert approver.post(f"{page}/start").status == 409
+
+
+def test_the_audit_record_is_paged_and_verified(fleet: Fleet) -> None:
+    operator, admin = fleet.person("operator"), fleet.person("root")
+    first = operator.get("/audit").body.decode()
+    after = re.search(r'rel="next" href="/audit\?after=(\d+)"', first)
+    if after is not None:
+        check(operator.get(f"/audit?after={after[1]}").body)
+    assert operator.get("/audit?after=abc").status == 400
+    assert "follow from each other" in admin.get("/audit?verify=yes").body.decode()
+    assert "follow from each other" not in operator.get("/audit?verify=yes").body.decode()
+
+
+def test_the_first_administrator_is_made_with_the_servers_token(sqlite_url: str) -> None:
+    with running(sqlite_url) as server:
+        person = Person(server)
+        assert b"/set-up" in person.get("/sign-in").body
+        check(person.get("/sign-in").body)
+        token = begin_setup(server.database, server.clock())
+        assert token is not None
+        assert person.post("/set-up", token="hms_guessed", name="ann", password=PASSWORD).status == 403
+        assert person.post("/set-up", token=token, name="ann", password="short").status == 422
+        done = person.post("/set-up", token=token, name="ann", password=PASSWORD)
+        secret = re.search(r"hm_[\w-]+", done.body.decode())
+        assert secret is not None
+        assert person.get("/").status == 200
+        with_token = Person(server)
+        assert with_token.post("/sign-in", token=secret[0]).status == 303
+        server.tokens["admin"] = secret[0]
+        less = server.post("/api/v1/tokens", {"name": "less", "role": "viewer"})["secret"]
+        assert Person(server).post("/sign-in", token=less).status == 403
+        own = next(each["id"] for each in server.get("/api/v1/tokens") if each["name"] == "first")
+        assert server.call("DELETE", f"/api/v1/tokens/{own}").status == 204
+        assert with_token.get("/").status == 303
+        assert person.post("/sign-in", name="ann", password=PASSWORD).status == 303
+        person.learn()
+        assert person.post("/sign-out").status == 303
+        assert person.get("/").status == 303
+
+
+def test_signing_in_is_tried_so_often_alone(sqlite_url: str) -> None:
+    with running(sqlite_url) as server:
+        server.set_up()
+        tried = [Person(server).post("/sign-in", name="root", password="wrong password").status for _ in range(60)]
+        assert tried[:20] == [403] * 20
+        assert 429 in tried  # a slow machine lets some more pass: a try comes back each three seconds
+
+
+def test_the_language_that_is_chosen_stays(fleet: Fleet) -> None:
+    person = fleet.person("viewer")
+    assert person.post("/language", chosen="de", next="/calendar").headers["Location"] == "/calendar"
+    assert check(person.get("/calendar", "en").body).get("lang") == "de"
+
+
+def test_static_files_are_the_servers_own(server: Running) -> None:
+    reply = server.call("GET", "/static/portal.css", role=None)
+    assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, "text/css")
+    assert not re.search(rb"(?i)@import|url\(|https?://", reply.body)
+    assert server.call("GET", "/static/../pages.py", role=None).status == 404
