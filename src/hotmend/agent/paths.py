@@ -57,6 +57,51 @@ class Places:
         return self.root / "var/lib/hotmend/channel"
 
     @property
+    def server(self) -> Path:
+        """Whose machine this is, and the key that is pinned."""
+        return self.root / "etc/hotmend/server.json"
+
+    @property
+    def host(self) -> Path:
+        """What this host is told from its copies by."""
+        return self.root / "etc/hotmend/host.json"
+
+    @property
+    def uplink(self) -> Path:
+        """Where the part with network keeps key and letters; nothing in it is believed unsigned."""
+        return self.root / "var/lib/hotmend/uplink"
+
+    @property
+    def uplink_key(self) -> Path:
+        """What requests to the server are signed with."""
+        return self.uplink / "key"
+
+    @property
+    def carried(self) -> Path:
+        """The counter, and what the server was told."""
+        return self.uplink / "carried.json"
+
+    @property
+    def letter(self) -> Path:
+        """The server's last answer."""
+        return self.uplink / "letter.json"
+
+    @property
+    def orders(self) -> Path:
+        """Changes with what the last letter asks for."""
+        return self.uplink / "orders"
+
+    @property
+    def directed(self) -> Path:
+        """What was taken from letters."""
+        return self.state / "directed.json"
+
+    @property
+    def outbox(self) -> Path:
+        """What is to be told to the server."""
+        return self.root / "var/lib/hotmend/outbox/outbox.json"
+
+    @property
     def mirror(self) -> Path:
         """Where the part with network puts a channel's files; nothing in it is believed."""
         return self.root / "var/lib/hotmend/mirror"

@@ -68,6 +68,7 @@ class Trigger(StrEnum):
 
     SCHEDULE = "schedule"
     COMMAND = "command"
+    ORDER = "order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ class Order:
     """What a run is to do.
 
     Attributes:
-        trigger: schedule or command.
-        anytime: outside a window too; only by command.
+        trigger: schedule, command, or order of a server.
+        anytime: outside a window too; not by schedule.
         disk: packages are installed as well.
     """
 

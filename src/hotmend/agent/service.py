@@ -14,6 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Final
+
+NEWS_SECONDS: Final = 2.0
+"""How often news are looked for."""
 
 
 @dataclass
@@ -24,11 +28,13 @@ class Loop:
         turn: command line of one turn.
         seconds: what is between the beginnings of two turns; asked each time.
         say: tells a person.
+        news: changes when a turn is to begin before its time; None: nothing does that.
     """
 
     turn: Sequence[str]
     seconds: Callable[[], float]
     say: Callable[[str], None]
+    news: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         self._end = threading.Event()
@@ -41,12 +47,22 @@ class Loop:
             signal.signal(number, self._signalled)
         while not self._end.is_set():
             began = time.monotonic()
+            seen = self.news() if self.news is not None else None
             code = self._one_turn()
             if code not in (0, 3, 4):
                 self.say(f"the turn ended with exit code {code}; the next one tries again")
-            wait = max(1.0, began + self.seconds() - time.monotonic())
-            self._now.wait(wait)
+            self._wait(began + self.seconds(), seen)
             self._now.clear()
+
+    def _wait(self, until: float, seen: object) -> None:
+        left = max(1.0, until - time.monotonic())
+        if self.news is None:
+            self._now.wait(left)
+            return
+        end = time.monotonic() + left
+        while (left := end - time.monotonic()) > 0 and not self._now.wait(min(left, NEWS_SECONDS)):
+            if self.news() != seen:
+                return
 
     def _one_turn(self) -> int:
         child = subprocess.Popen(list(self.turn), stdin=subprocess.DEVNULL)

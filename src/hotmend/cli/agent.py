@@ -13,6 +13,7 @@ from hotmend.cli.agent_shapes import (
     ActionShape,
     AgentTurnShape,
     AssessmentShape,
+    CheckInShape,
     FetchedShape,
     QuarantineShape,
     RunShape,
@@ -66,9 +67,9 @@ def run_command(once: bool, audit: Path, as_json: bool) -> int:
     """
     if not once:
         return _loop("run", audit)
-    from hotmend.agent.turn import turn
+    from hotmend.agent.uplink.turn import directed_turn
 
-    done = turn(this_machine(audit))
+    done = directed_turn(this_machine(audit))
     ended = None if done.ended is None else run_shape(done.ended)
     finished = done.finished
     shape = AgentTurnShape(
@@ -98,9 +99,11 @@ def _loop(name: str, audit: Path | None) -> int:
     from hotmend.agent.pace import pace
     from hotmend.agent.paths import Places
     from hotmend.agent.service import Loop, command
+    from hotmend.agent.uplink.news import letter_name
 
     turn = command("agent", name, "--once", *(() if audit is None else ("--audit", str(audit))))
-    Loop(turn, lambda: pace(Places().configuration), print_note).run()
+    news = (lambda: letter_name(Places())) if name == "run" else None
+    Loop(turn, lambda: pace(Places().configuration), print_note, news).run()
     return ExitCode.DONE
 
 
@@ -128,6 +131,39 @@ def fetch_command(once: bool, as_json: bool) -> int:
         print_json(FetchedShape(channel.name, channel.tier, files))
     else:
         print_note(f"{channel.name}/{channel.tier}: {len(files)} files of hotpatches for packages of this machine")
+    return ExitCode.DONE
+
+
+@agent_command.command("uplink")
+@click.option("--once", is_flag=True, help="Check in once and end.")
+@json_option
+def uplink_command(once: bool, as_json: bool) -> int:
+    """Carry letters between this machine and its server (hotmend enroll), at the pace that the server says.
+
+    Runs as a user of its own; `agent run` opens what it brings, and believes the server's signature alone.
+    """
+    from hotmend.agent.paths import Places
+    from hotmend.agent.uplink.carrying import check_in, failed, pause
+
+    places = Places()
+    if not once:
+        from hotmend.agent.service import Loop, command
+
+        Loop(command("agent", "uplink", "--once"), lambda: pause(places), print_note).run()
+        return ExitCode.DONE
+    try:
+        answer = check_in(places)
+    except HotmendError:
+        if places.server.exists():
+            failed(places)
+        raise
+    orders = tuple(order.id for order in answer.orders)
+    shape = CheckInShape(answer.machine, answer.approved, answer.halted, orders, answer.next_seconds)
+    if as_json:
+        print_json(shape)
+    else:
+        told = "waits for approval" if not answer.approved else answer.halted and f"halted: {answer.halted}"
+        print_note(f"{len(orders)} actions are due" + (f"; {told}" if told else ""))
     return ExitCode.DONE
 
 

@@ -82,6 +82,24 @@ class FetchedShape(msgspec.Struct, frozen=True):
     files: tuple[str, ...]
 
 
+class CheckInShape(msgspec.Struct, frozen=True):
+    """One check-in.
+
+    Attributes:
+        machine: id of this machine at its server.
+        approved: whether it takes part.
+        halted: why nothing new begins; "" where it may.
+        orders: ids of what is due.
+        next_seconds: until the next check-in.
+    """
+
+    machine: str
+    approved: bool
+    halted: str
+    orders: tuple[str, ...]
+    next_seconds: int
+
+
 class TrustedShape(msgspec.Struct, frozen=True):
     """The root that is trusted from now on: SHA-256 of its file."""
 

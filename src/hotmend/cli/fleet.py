@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.output import ExitCode, print_error, print_note, print_table
 from hotmend.fleet.client import Client, ServerRefusal
 from hotmend.fleet.rollouts import Rollouts
@@ -59,7 +60,13 @@ def fleet_command(
     ctx.obj = (server, token_file, authorities, as_json)
 
 
-def _client(ctx: click.Context) -> Client:
+def client_of(ctx: click.Context) -> Client:
+    """Return the server that is asked, as who asks.
+
+    Raises:
+        UsageError: neither is known.
+        InputError: the file with the token cannot be read.
+    """
     server, token_file, authorities, _ = ctx.obj
     token = os.environ.get("HOTMEND_TOKEN", "")
     try:
@@ -112,7 +119,7 @@ def setup_command(ctx: click.Context, url: str, token: str, name: str) -> int:
 @click.pass_context
 def halt_command(ctx: click.Context, reason: str, show: bool) -> int:
     """Let nothing new begin on any machine; each learns of it at its next check-in. Emergency reverts go on."""
-    rollouts = Rollouts(_client(ctx))
+    rollouts = Rollouts(client_of(ctx))
     return _halt_shown(ctx, rollouts.halted() if show else rollouts.halt(reason))
 
 
@@ -121,7 +128,7 @@ def halt_command(ctx: click.Context, reason: str, show: bool) -> int:
 @click.pass_context
 def release_command(ctx: click.Context, reason: str) -> int:
     """End the halt."""
-    return _halt_shown(ctx, Rollouts(_client(ctx)).release(reason))
+    return _halt_shown(ctx, Rollouts(client_of(ctx)).release(reason))
 
 
 def _halt_shown(ctx: click.Context, halt: Halt) -> int:
@@ -141,7 +148,7 @@ def rollout_group() -> None:
 @click.pass_context
 def preview_command(ctx: click.Context, file: Path) -> int:
     """Show what a rollout would do now; nothing is done. FILE is TOML."""
-    found = Rollouts(_client(ctx)).preview(_wanted(file))
+    found = Rollouts(client_of(ctx)).preview(_wanted(file))
     if not _shown(ctx, found):
         _preview_table(found)
     return ExitCode.REFUSED if found.causes else ExitCode.DONE
@@ -152,7 +159,7 @@ def preview_command(ctx: click.Context, file: Path) -> int:
 @click.pass_context
 def create_command(ctx: click.Context, file: Path) -> int:
     """Plan a rollout; it waits for approval. FILE is TOML."""
-    return _rollout_shown(ctx, Rollouts(_client(ctx)).create(_wanted(file)))
+    return _rollout_shown(ctx, Rollouts(client_of(ctx)).create(_wanted(file)))
 
 
 @rollout_group.command("list")
@@ -160,7 +167,7 @@ def create_command(ctx: click.Context, file: Path) -> int:
 @click.pass_context
 def list_command(ctx: click.Context, limit: int) -> int:
     """Show rollouts, newest first."""
-    page = Rollouts(_client(ctx)).page(limit=limit)
+    page = Rollouts(client_of(ctx)).page(limit=limit)
     if not _shown(ctx, page):
         rows = [(each.id, each.name, each.lane, each.state, f"{each.created_at:%Y-%m-%d %H:%M}") for each in page.items]
         print_table("", ("id", "name", "lane", "state", "created"), rows)
@@ -172,7 +179,7 @@ def list_command(ctx: click.Context, limit: int) -> int:
 @click.pass_context
 def show_command(ctx: click.Context, identity: str) -> int:
     """Show where a rollout and its rings stand."""
-    return _rollout_shown(ctx, Rollouts(_client(ctx)).get(identity))
+    return _rollout_shown(ctx, Rollouts(client_of(ctx)).get(identity))
 
 
 @rollout_group.command("approve")
@@ -181,7 +188,7 @@ def show_command(ctx: click.Context, identity: str) -> int:
 @click.pass_context
 def approve_command(ctx: click.Context, identity: str, plan: str) -> int:
     """Say yes to the plan of a rollout."""
-    return _state_shown(ctx, Rollouts(_client(ctx)).approve(identity, plan))
+    return _state_shown(ctx, Rollouts(client_of(ctx)).approve(identity, plan))
 
 
 @rollout_group.command("event")
@@ -193,7 +200,7 @@ def approve_command(ctx: click.Context, identity: str, plan: str) -> int:
 @click.pass_context
 def event_command(ctx: click.Context, identity: str, group: int, kind: str, allow: bool, reason: str) -> int:
     """Say whether a ring may begin (pre), or may count as passed (post)."""
-    Rollouts(_client(ctx)).answer(identity, group, kind, allow, reason)
+    Rollouts(client_of(ctx)).answer(identity, group, kind, allow, reason)
     return ExitCode.DONE
 
 
@@ -203,7 +210,7 @@ def _verb(name: str, told: str) -> None:
     @click.option("--reason", default="", help="For people, and for the record.")
     @click.pass_context
     def command(ctx: click.Context, identity: str, reason: str) -> int:
-        return _state_shown(ctx, Rollouts(_client(ctx)).act(identity, name, reason))
+        return _state_shown(ctx, Rollouts(client_of(ctx)).act(identity, name, reason))
 
 
 _verb("start", "Let an approved rollout begin.")
@@ -269,3 +276,7 @@ def _preview_table(found: RolloutPreview) -> None:
     ]
     print_table("", ("ring", "#machines", "#off", "#waves", "held now"), rows)
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
+
+
+for _command in COMMANDS:
+    fleet_command.add_command(_command)

@@ -56,6 +56,7 @@ _ON_LINUX = (
     "timeline",
     "vex",
     "doctor",
+    "enroll",
     "fleet",
     "server",
     "symbols",

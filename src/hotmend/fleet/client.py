@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -15,6 +16,7 @@ from hotmend.model.errors import HotmendError, InputError, RemoteError
 
 T = TypeVar("T")
 _SECONDS: Final = 30.0
+_NONE: Final[Mapping[str, str]] = {}
 _ANSWER_BYTES_MAX: Final = 64 << 20
 
 
@@ -66,17 +68,26 @@ class Client:
         asked = {name: str(value) for name, value in query.items() if value not in ("", None)}
         return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path, None, kind)
 
-    def post(self, path: str, body: object, kind: type[T]) -> T:
+    def post(self, path: str, body: object, kind: type[T], headers: Mapping[str, str] = _NONE) -> T:
         """Ask for something to be done, and return the answer; raises as `get`."""
-        return self._ask("POST", path, body, kind)
+        return self._ask("POST", path, body, kind, headers)
 
-    def _ask(self, method: str, path: str, body: object, kind: type[T]) -> T:
-        headers = {"Accept": "application/json", "User-Agent": f"hotmend/{__version__}"}
+    def put(self, path: str, body: object, kind: type[T], headers: Mapping[str, str] = _NONE) -> T:
+        """Put something in the place of what is there; raises as `get`. Bytes are sent as they are."""
+        return self._ask("PUT", path, body, kind, headers)
+
+    def delete(self, path: str) -> None:
+        """Remove something; raises as `get`."""
+        self._ask("DELETE", path, None, type(None))
+
+    def _ask(self, method: str, path: str, body: object, kind: type[T], given: Mapping[str, str] = _NONE) -> T:
+        headers = {"Accept": "application/json", "User-Agent": f"hotmend/{__version__}", **given}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         data = None
         if body is not None:
-            data, headers["Content-Type"] = msgspec.json.encode(body), "application/json"
+            data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
         try:
             options: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED}
             if self.authorities:

@@ -89,7 +89,7 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     """A run.
 
     Attributes:
-        trigger: `schedule`, `command`, `upgrade` or `apt`.
+        trigger: `schedule`, `command`, `order`, `upgrade` or `apt`.
         source: `apt`, or the channel.
         updates: what it is about, in order.
         until: end of the window it keeps to; None: it keeps to none.
@@ -206,6 +206,23 @@ class Crashed(Event, frozen=True, tag="crashed"):
     hotpatches: tuple[str, ...] = ()
 
 
+class Ordered(Event, frozen=True, tag="ordered"):
+    """What the machine's server asks for is about to be done: `order` is the action's id there."""
+
+    order: str
+    kind: str
+    updates: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class OrderEnded(Event, frozen=True, tag="order-ended"):
+    """It has ended, and is never done again."""
+
+    order: str
+    state: State
+    detail: str = ""
+
+
 AnyEvent = (
     AgentBegan
     | Assessed
@@ -221,6 +238,8 @@ AnyEvent = (
     | Restarted
     | Rebooting
     | Crashed
+    | Ordered
+    | OrderEnded
 )
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 

@@ -13,6 +13,8 @@ from hotmend.agent.record.history import (
     DiskBegan,
     DiskEnded,
     Held,
+    Ordered,
+    OrderEnded,
     Quarantined,
     Rebooting,
     Restarted,
@@ -57,6 +59,10 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
             text = f"restart of {event.unit}: {event.outcome or 'begins'}{_because(event.detail)}"
         case Rebooting():
             text = f"rebooting: {'; '.join(event.reasons)}"
+        case Ordered():
+            text = f"the server asks: {event.kind} {_names(event.updates)}".rstrip() + _because(event.reason)
+        case OrderEnded():
+            text = f"what the server asked for: {event.state}{_because(event.detail)}"
         case Crashed():
             whose = f"in new code of {_names(event.hotpatches)}" if event.ours else "outside new code"
             text = f"{event.comm} ({event.pid}) crashed at {event.address:#x}, {whose}"

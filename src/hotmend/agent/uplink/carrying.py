@@ -1,0 +1,280 @@
+"""The part that has a network: enrols, and carries letters. It can read what leaves the machine and forge nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+
+from hotmend import __version__
+from hotmend.agent.paths import Places
+from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, read, registration, write
+from hotmend.agent.uplink.news import note_letter
+from hotmend.agent.uplink.rhythm import wait_seconds
+from hotmend.model.errors import HotmendError, InputError, RemoteError, UsageError
+from hotmend.wire.keys import PublicKey, SigningKey, read_key, write_key
+from hotmend.wire.messages import (
+    BODY_BYTES_MAX,
+    CHECK_IN_PATH,
+    ENROL_PATH,
+    LEAVE_PATH,
+    STATES_MAX,
+    Answer,
+    CheckIn,
+    Enrol,
+    Enrolled,
+    Host,
+    decode_answer,
+    decode_enrolled,
+    encode,
+)
+from hotmend.wire.report import report_hash
+from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, answer_verified, parse, request_headers
+
+_SECONDS: Final = urllib3.Timeout(connect=10, read=30)
+_TOLD_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Got:
+    """A signed answer: nothing else is one."""
+
+    body: bytes
+    signature_input: str
+    signature: str
+
+
+def enrol(places: Places, url: str, key: str, host: Host, *, name: str, server_key: str, ca: str) -> Enrolled:
+    """Make this machine one of a server: with a new key, and the server's key pinned. Run by root.
+
+    Args:
+        places: of this machine.
+        url: of the server: HTTPS, or HTTP on this machine itself.
+        key: registration key.
+        host: see `Host`.
+        name: of this machine there.
+        server_key: that the server must have; "": the one that it says, which the caller shows.
+        ca: see `Registration`.
+
+    Raises:
+        UsageError: not an address to send a registration key to.
+        RemoteError: the server refuses, or cannot be reached.
+        InputError: its answer is not signed by the key it should be.
+    """
+    _check_url(url)
+    own = SigningKey.generate()
+    counter = 1
+    message = encode(Enrol(key, name, own.public, host, agent=__version__))
+    got = _post(_Caller(url, own.public, own, ca), ENROL_PATH, message, counter)
+    enrolled = decode_enrolled(got.body)
+    _check_signed(got, server_key or enrolled.server_key, counter)
+    if server_key and enrolled.server_key != server_key:
+        raise InputError("the server has another key than the one that was given")
+    _keep(places, own, counter)
+    write(places.host, host, 0o644)
+    write(places.server, Registration(url, enrolled.machine, enrolled.server_key, ca), 0o644)
+    return enrolled
+
+
+def leave(places: Places) -> bool:
+    """Leave the server; what it has said is forgotten. Return whether the server was told. Run by root.
+
+    Raises:
+        UsageError: this machine is nobody's.
+    """
+    own = registration(places)
+    if own is None:
+        raise UsageError("this machine is not enrolled anywhere", "hotmend enroll URL")
+    told = True
+    try:
+        carried = _next(places)
+        _post(_caller(places, own), LEAVE_PATH, b"{}", carried.counter)
+    except (HotmendError, OSError):
+        told = False
+    for path in (places.server, places.host, places.directed):
+        path.unlink(missing_ok=True)
+    for folder in (places.uplink, places.outbox.parent):
+        shutil.rmtree(folder, ignore_errors=True)
+    return told
+
+
+def check_in(places: Places, clock: Callable[[], float] = time.time) -> Answer:
+    """Go to the server once, and put its answer where the acting part finds it.
+
+    Raises:
+        UsageError: this machine is nobody's.
+        RemoteError: the server refuses, or cannot be reached.
+        InputError: its answer is not signed by the pinned key.
+    """
+    own = registration(places)
+    if own is None:
+        raise UsageError("this machine is not enrolled anywhere", "hotmend enroll URL")
+    outbox = read(places.outbox, Outbox) or Outbox()
+    host = read(places.host, Host)
+    if host is None:
+        raise InputError(f"{places.host} is missing", "enrol again")
+    host = msgspec.structs.replace(host, boot=_boot(places))
+    answer = _ask(places, own, outbox, host, clock, send_report=False)
+    if answer.want_report and outbox.report is not None:
+        answer = _ask(places, own, outbox, host, clock, send_report=True)
+    return answer
+
+
+def failed(places: Places) -> None:
+    """Note that a check-in brought no answer."""
+    carried = read(places.carried, Carried) or Carried()
+    write(places.carried, msgspec.structs.replace(carried, failures=carried.failures + 1))
+
+
+def pause(places: Places) -> float:
+    """Return the seconds until the next check-in."""
+    try:
+        carried = read(places.carried, Carried) or Carried()
+    except InputError:
+        carried = Carried(failures=1)
+    return wait_seconds(carried.next_seconds, carried.failures, random.random)
+
+
+def own_name() -> str:
+    """Return how this machine calls itself."""
+    return socket.gethostname()
+
+
+def _ask(
+    places: Places, own: Registration, outbox: Outbox, host: Host, clock: Callable[[], float], *, send_report: bool
+) -> Answer:
+    carried = _next(places)
+    told = set(carried.told)
+    news = [each for each in outbox.reached if f"{each.action} {each.state}" not in told][:STATES_MAX]
+    message = CheckIn(
+        host,
+        __version__,
+        report_hash(outbox.report) if outbox.report is not None else "",
+        outbox.report if send_report else None,
+        tuple(news),
+        outbox.policy,
+    )
+    got = _post(_caller(places, own), CHECK_IN_PATH, encode(message), carried.counter, clock)
+    _check_signed(got, own.server_key, carried.counter, clock)
+    answer = decode_answer(got.body)
+    confirmed = [f"{each.action} {each.state}" for each in news if each.action in answer.confirmed]
+    kept = (*carried.told, *confirmed)[-_TOLD_MAX:]
+    write(places.letter, Letter(got.body, got.signature_input, got.signature))
+    write(places.carried, Carried(carried.counter, kept, 0, answer.next_seconds))
+    asked = (answer.halted, answer.approved, answer.policy_hash, sorted(order.id for order in answer.orders))
+    note_letter(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
+    return answer
+
+
+def _next(places: Places) -> Carried:
+    """Return what is remembered, with a counter that was never used; on the disk, whatever becomes of the request."""
+    carried = read(places.carried, Carried) or Carried()
+    carried = msgspec.structs.replace(carried, counter=carried.counter + 1)
+    write(places.carried, carried)
+    return carried
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who calls whom."""
+
+    url: str
+    name: str
+    key: SigningKey
+    ca: str
+
+
+def _caller(places: Places, own: Registration) -> _Caller:
+    try:
+        key = read_key(places.uplink_key)
+    except OSError as error:
+        raise InputError(
+            f"{places.uplink_key}: {error.strerror}", "enrol again, or run it as the user hotmend"
+        ) from error
+    return _Caller(own.url, own.machine, key, own.ca)
+
+
+def _post(caller: _Caller, path: str, body: bytes, counter: int, clock: Callable[[], float] = time.time) -> _Got:
+    headers = request_headers(caller.key, caller.name, "POST", path, body, created=int(clock()), counter=counter)
+    headers["Content-Type"] = "application/json"
+    options: dict[str, Any] = {"ca_certs": caller.ca} if caller.ca else {}
+    with urllib3.PoolManager(num_pools=1, timeout=_SECONDS, **options) as pool:
+        try:
+            answer = pool.request(
+                "POST",
+                caller.url.rstrip("/") + path,
+                body=body,
+                headers=headers,
+                retries=False,  # a request that is sent again is a replay
+                redirect=False,
+                preload_content=False,
+            )
+            data = answer.read(BODY_BYTES_MAX + 1)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise RemoteError(
+                f"{caller.url} does not answer: {error}", "is the server up, and its certificate known?"
+            ) from error
+    if len(data) > BODY_BYTES_MAX:
+        raise RemoteError("the answer is too large")
+    if answer.status != 200:
+        raise _refusal(answer.status, data)
+    return _Got(data, answer.headers.get("signature-input", ""), answer.headers.get("signature", ""))
+
+
+def _refusal(status: int, data: bytes) -> RemoteError:
+    try:
+        told = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = {}
+    return RemoteError(
+        f"the server refuses: {told.get('detail', status)} [{told.get('code', status)}]", str(told.get("hint", ""))
+    )
+
+
+def _check_signed(got: _Got, server_key: str, counter: int, clock: Callable[[], float] = time.time) -> None:
+    signed = parse(got.signature_input, got.signature)
+    if signed is None or not answer_verified(signed, PublicKey(server_key), 200, got.body):
+        raise InputError("the answer is not signed by the server's key", "is this the server that was enrolled with?")
+    if signed.counter != counter:
+        raise InputError("the answer is one to another request")
+    if abs(signed.created - clock()) > 2 * CLOCK_SKEW_SECONDS_MAX:
+        raise InputError("the answer was signed at another time; are the clocks right?")
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if (parts.scheme != "https" and not (parts.scheme == "http" and local)) or not parts.hostname:
+        raise UsageError("the server's address has to begin with https://", "a registration key is sent to it")
+
+
+def _keep(places: Places, key: SigningKey, counter: int) -> None:
+    """Put key and counter into the folder of the part that has a network, and give it to its user."""
+    shutil.rmtree(places.uplink, ignore_errors=True)
+    places.uplink.mkdir(mode=0o750, parents=True)
+    places.outbox.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    write_key(places.uplink_key, key)
+    write(places.carried, Carried(counter))
+    if places.mirror.exists():
+        owner = places.mirror.stat()
+        for path in (places.uplink, *places.uplink.iterdir()):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(places.outbox.parent, 0, owner.st_gid)
+        places.outbox.parent.chmod(0o2750)  # files in it get the group; the part that acts may not give it away
+
+
+def _boot(places: Places) -> str:
+    try:
+        return (places.root / "proc/sys/kernel/random/boot_id").read_text().strip()[:64]
+    except OSError:
+        return ""

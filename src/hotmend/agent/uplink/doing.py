@@ -1,0 +1,158 @@
+"""Doing what is due, and saying so before and after: an action that was cut off is taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotmend.agent.by_hand import note_reverted
+from hotmend.agent.machine import Machine, alone
+from hotmend.agent.memory import Group
+from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
+from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.recovery import recover
+from hotmend.agent.run import Ended, Trigger, run
+from hotmend.agent.run import Order as RunOrder
+from hotmend.agent.sources import Offer, Ready, Source
+from hotmend.agent.turn import note_start, source_of
+from hotmend.linux.process import ProcessImages
+from hotmend.live.driver import revert
+from hotmend.model.errors import HotmendError
+from hotmend.servicing.actions import State
+from hotmend.wire.messages import Kind, Order
+
+
+def perform(machine: Machine, order: Order) -> OrderEnded | None:
+    """Do one order; None: it waits for its window. What is announced in the history is told later, whatever happens.
+
+    Raises:
+        HotmendError: another run is under way, or the history cannot be written: the order stays to be done.
+    """
+    with alone(machine.places):
+        note_start(machine)
+        recover(machine)
+        if order.until is not None and order.until <= machine.clock():
+            state, detail = State.TIMED_OUT, "it was not done in time"
+        else:
+            machine.record(Ordered(order=order.id, kind=order.kind.value, updates=order.updates, reason=order.reason))
+            try:
+                state, detail = _done(machine, order)
+            except (HotmendError, OSError) as error:
+                state, detail = State.FAILED, str(error)
+            if state is State.WAITING_WINDOW:
+                machine.record(RunState(state=state, detail=detail))
+                return None
+        ended = OrderEnded(order=order.id, state=state, detail=detail)
+        machine.record(ended)
+    return ended
+
+
+def _done(machine: Machine, order: Order) -> tuple[State, str]:
+    match order.kind:
+        case Kind.ASSESS:
+            return State.SUCCEEDED, ""  # the turn that follows looks, as every turn does
+        case Kind.INSTALL:
+            source = _Only(source_of(machine), order.updates) if order.updates else source_of(machine)
+            return _of_run(run(machine, source, RunOrder(Trigger.ORDER, order.anytime, order.disk)))
+        case Kind.REVERT:
+            return _reverted(machine, order)
+        case Kind.QUARANTINE:
+            return _quarantined(machine, order)
+        case Kind.LIFT:
+            return _lifted(machine, order)
+
+
+def _of_run(ended: Ended) -> tuple[State, str]:
+    if ended.state is State.NOT_APPLICABLE:
+        return State.ALREADY_INSTALLED, "nothing is offered that is not here, in quarantine or tried already"
+    told = [f"{each.update}: {each.detail}" for each in ended.actions if each.detail]
+    return ended.state, "; ".join(part for part in (ended.detail, *told[:3]) if part)
+
+
+def _reverted(machine: Machine, order: Order) -> tuple[State, str]:
+    ids = _hotpatches(machine, order.updates) if order.updates else None
+    if order.updates and not ids:
+        return State.NOT_APPLICABLE, "none of these is in memory"
+    results = revert(ids, None, machine.manner().apply)
+    note_reverted(machine.places, results)
+    if order.updates:
+        _quarantined(machine, order)
+    refused = [result for result in results if result.state == "refused"]
+    done = [result for result in results if result.state == "reverted"]
+    if refused:
+        told = ", ".join(f"{result.pid} ({result.comm})" for result in refused[:10])
+        codes = sorted({reason.code for result in refused for reason in result.reasons})
+        return State.FAILED, f"could not be taken back in {told} [{', '.join(codes)}]: restart them"
+    if not done:
+        return State.NOT_APPLICABLE, "nothing is applied in any process"
+    return State.SUCCEEDED, f"taken back in {len(done)} processes"
+
+
+def _hotpatches(machine: Machine, updates: Sequence[str]) -> list[str]:
+    """Return the hotpatches that updates brought, by the history."""
+    events = machine.history.read().events
+    found = (
+        identity
+        for event in events
+        if isinstance(event, Action) and {event.update, event.brings, event.release}.intersection(updates)
+        for identity in event.hotpatches
+    )
+    return list(dict.fromkeys(found))
+
+
+def _quarantined(machine: Machine, order: Order) -> tuple[State, str]:
+    entries = read_quarantine(machine.places.quarantine)
+    reason = order.reason or "by its server"
+    new = [update for update in order.updates if all(entry.update != update for entry in entries)]
+    for update in new:
+        machine.record(Quarantined(update=update, reason=reason))
+        entries = with_entry(entries, Entry(update, machine.clock(), reason))
+    write_quarantine(machine.places.quarantine, entries)
+    return (State.SUCCEEDED, "") if new else (State.ALREADY_INSTALLED, "in quarantine already")
+
+
+def _lifted(machine: Machine, order: Order) -> tuple[State, str]:
+    entries = read_quarantine(machine.places.quarantine)
+    found = [update for update in order.updates if any(entry.update == update for entry in entries)]
+    for update in found:
+        machine.record(Quarantined(update=update, reason=order.reason or "by its server", lifted=True))
+        entries = without(entries, update)
+    write_quarantine(machine.places.quarantine, entries)
+    return (State.SUCCEEDED, "") if found else (State.NOT_APPLICABLE, "none of these is in quarantine")
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """A source of which only these updates are meant: by key, PACKAGE=VERSION or release."""
+
+    source: Source
+    updates: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def folder(self) -> Path:
+        return self.source.folder
+
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
+        wanted = set(self.updates)
+        offers = self.source.offers(running)
+        return tuple(o for o in offers if wanted & {o.key, f"{o.package}={o.version}", o.release})
+
+    @contextlib.contextmanager
+    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
+        with self.source.opened(offers):
+            yield
+
+    def download(self, offers: Sequence[Offer]) -> None:
+        self.source.download(offers)
+
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
+        return self.source.groups(offer, running)
+
+    def ready(self, offer: Offer, group: Group) -> Ready:
+        return self.source.ready(offer, group)

@@ -1,0 +1,391 @@
+"""`hotmend fleet machines` and the like: machines, keys and tokens of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from hotmend.cli.output import ExitCode, print_note, print_table
+from hotmend.fleet.machines import Machines
+
+if TYPE_CHECKING:
+    from hotmend.wire.api import Forecast
+
+_ROLES: Final = ("viewer", "operator", "approver", "admin")
+
+
+def machines_of(ctx: click.Context) -> Machines:
+    """Return the server that is asked."""
+    from hotmend.cli.fleet import client_of
+
+    return Machines(client_of(ctx))
+
+
+def as_json(ctx: click.Context) -> bool:
+    """Say whether JSON is wanted."""
+    return bool(ctx.obj[3])
+
+
+def _print(
+    rows: Iterable[Any], ctx: click.Context, title: str, columns: Sequence[str], cells: Callable[[Any], Sequence[Any]]
+) -> None:
+    rows = list(rows)
+    if as_json(ctx):
+        for row in rows:
+            click.echo(msgspec.json.encode(row))
+    elif rows:
+        print_table(title, tuple(columns), [tuple(cells(row)) for row in rows])
+    else:
+        print_note("none")
+
+
+@click.command("machines")
+@click.option("--state", type=click.Choice(["pending", "active", "suspect", "left"]))
+@click.option("--tier", type=click.Choice(["canary", "stable"]))
+@click.option("--line", type=click.Choice(["on", "off", "unknown"]))
+@click.option("--release", help="Exactly this.")
+@click.option("--search", default="", help="A part of the name.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--scope", default="", help="A dynamic scope.")
+@click.option("--cve", default="", help="Old code of it still runs.")
+@click.option("--waiting", is_flag=True, help="Updates wait.")
+@click.option("--restarts-due", is_flag=True, help="Services run old code.")
+@click.pass_context
+def machines_command(
+    ctx: click.Context,
+    state: str | None,
+    tier: str | None,
+    line: str | None,
+    release: str | None,
+    search: str,
+    tags: tuple[str, ...],
+    scope: str,
+    cve: str,
+    waiting: bool,
+    restarts_due: bool,
+) -> int:
+    """List machines by name."""
+    from hotmend.wire.api import Query
+
+    asked = msgspec.convert(
+        {
+            "state": state,
+            "tier": tier,
+            "line": line,
+            "release": release,
+            "search": search,
+            "tags": _tags(tags),
+            "cve": cve,
+            "waiting": True if waiting else None,
+            "restarts_due": True if restarts_due else None,
+        },
+        Query,
+    )
+    columns = ("name", "id", "state", "tier", "level", "line", "#waiting", "#restarts due", "seen")
+    client = machines_of(ctx)
+    _print(
+        client.machines(asked, scope),
+        ctx,
+        "",
+        columns,
+        lambda m: (m.name, m.id, m.state, m.tier, m.level, m.line, m.waiting, m.restarts_due, _when(m.seen_at)),
+    )
+    return ExitCode.DONE
+
+
+@click.command("machine")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def machine_command(ctx: click.Context, identity: str) -> int:
+    """Show one machine: what runs, what is due, what happened."""
+    client = machines_of(ctx)
+    found = client.machine(identity)
+    events = client.machine_events(identity, 20)
+    if as_json(ctx):
+        click.echo(msgspec.json.encode(found))
+        return ExitCode.DONE
+    m = found.machine
+    click.echo(f"{m.name} ({m.id}): {m.state}" + (f", {m.why}" if m.why else ""))
+    click.echo(f"  {m.platform}, {m.release or '?'}, tier {m.tier}, level {m.level or '?'}, line {m.line or '?'}")
+    click.echo(f"  seen {_when(m.seen_at)}; {m.waiting} updates wait, {m.restarts_due} restarts due")
+    if found.findings:
+        columns = ("cve", "fixed", "#pid", "process", "unit", "image", "brings")
+        names = ("cve", "fixed", "pid", "comm", "unit", "image", "brings")
+        print_table("Fixes", columns, [tuple(each[name] for name in names) for each in found.findings])
+    print_table("Events", ("at", "kind", "detail"), [(_when(e.at), e.kind, e.detail) for e in events])
+    return ExitCode.DONE
+
+
+@click.command("tag")
+@click.argument("identity", metavar="ID")
+@click.argument("tags", nargs=-1, metavar="[NAME=VALUE]...")
+@click.pass_context
+def tag_command(ctx: click.Context, identity: str, tags: tuple[str, ...]) -> int:
+    """Give a machine these tags and no other."""
+    client = machines_of(ctx)
+    made = client.put_tags(identity, _tags(tags))
+    _print([made], ctx, "", ("tags",), lambda each: (", ".join(f"{k}={v}" for k, v in each.tags.items()) or "none",))
+    return ExitCode.DONE
+
+
+@click.command("approve")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def approve_command(ctx: click.Context, identity: str) -> int:
+    """Let a machine take part that waits, or that is suspect."""
+    client = machines_of(ctx)
+    print_note(f"{client.approve(identity).machine.name} takes part")
+    return ExitCode.DONE
+
+
+@click.command("remove")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def remove_command(ctx: click.Context, identity: str) -> int:
+    """Let a machine go. What it has installed stays."""
+    client = machines_of(ctx)
+    client.remove(identity)
+    print_note("it has left")
+    return ExitCode.DONE
+
+
+@click.command("forecast")
+@click.argument("identity", metavar="ID")
+@click.option("--update", "updates", multiple=True, help="These alone.")
+@click.pass_context
+def forecast_command(ctx: click.Context, identity: str, updates: tuple[str, ...]) -> int:
+    """Show what installing now would bring."""
+    client = machines_of(ctx)
+    shown = client.forecast(identity, updates)
+    if as_json(ctx):
+        click.echo(msgspec.json.encode(shown))
+    else:
+        _forecast(shown)
+    return ExitCode.DONE
+
+
+def _forecast(shown: Forecast) -> None:
+    for heading, rows in (
+        ("Installed", shown.updates),
+        ("Restarts due", shown.restarts),
+        ("Reboot due", shown.reboot),
+    ):
+        click.echo(f"{heading}: {', '.join(rows) or 'none'}")
+    for each in shown.told:
+        click.echo(each)
+
+
+@click.command("act")
+@click.argument("identity", metavar="ID")
+@click.argument("kind", type=click.Choice(["assess", "install", "revert", "quarantine", "lift"]))
+@click.option("--update", "updates", multiple=True, help="PACKAGE=VERSION or a release's id.")
+@click.option("--anytime", is_flag=True, help="Outside a window too.")
+@click.option("--emergency", is_flag=True, help="A revert before all else, whatever window or halt there is.")
+@click.option("--minutes", type=click.IntRange(0, 44640), default=0, help="Not begun after so many.")
+@click.option("--reason", default="", help="For people.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def act_command(
+    ctx: click.Context,
+    identity: str,
+    kind: str,
+    updates: tuple[str, ...],
+    anytime: bool,
+    emergency: bool,
+    minutes: int,
+    reason: str,
+    yes: bool,
+) -> int:
+    """Have a machine do something: it is told at its next check-in. An installation shows its forecast first."""
+    from hotmend.wire.api import ActionWanted
+
+    client = machines_of(ctx)
+    token = ""
+    if kind == "install":
+        shown = client.forecast(identity, updates)
+        if not as_json(ctx):
+            _forecast(shown)
+        if not yes:
+            click.confirm("Install now?", abort=True, err=True)
+        token = shown.token
+    wanted = ActionWanted(kind, list(updates), anytime, emergency, True, minutes, reason, token)  # type: ignore[arg-type]
+    made = client.act(identity, wanted)
+    _print([made], ctx, "", ("action", "kind", "state"), lambda each: (each.id, each.kind, each.state))
+    return ExitCode.DONE
+
+
+@click.command("actions")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def actions_command(ctx: click.Context, identity: str) -> int:
+    """Show a machine's actions, newest first."""
+    client = machines_of(ctx)
+    rows = client.actions(identity)
+    _print(
+        rows,
+        ctx,
+        "",
+        ("action", "kind", "updates", "state", "by", "at", "why"),
+        lambda a: (a.id, a.kind, " ".join(a.updates), a.state, a.created_by, _when(a.created_at), a.detail or a.reason),
+    )
+    return ExitCode.DONE
+
+
+@click.command("cancel")
+@click.argument("action")
+@click.pass_context
+def cancel_command(ctx: click.Context, action: str) -> int:
+    """Cancel an action that the machine has not been told of."""
+    client = machines_of(ctx)
+    print_note(client.cancel(action).state)
+    return ExitCode.DONE
+
+
+@click.command("keys")
+@click.pass_context
+def keys_command(ctx: click.Context) -> int:
+    """List registration keys."""
+    client = machines_of(ctx)
+    rows = client.keys()
+    _print(
+        rows,
+        ctx,
+        "",
+        ("name", "id", "tier", "tags", "#used", "of", "until", "approval", "revoked"),
+        lambda k: (
+            k.name,
+            k.id,
+            k.tier,
+            ", ".join(f"{name}={value}" for name, value in k.tags.items()),
+            k.uses,
+            k.uses_max or "any",
+            _when(k.expires_at) or "no end",
+            "yes" if k.approval else "",
+            "yes" if k.revoked else "",
+        ),
+    )
+    return ExitCode.DONE
+
+
+@click.command("key-add")
+@click.argument("name")
+@click.option("--tier", type=click.Choice(["canary", "stable"]), default="stable", show_default=True)
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE")
+@click.option("--hours", type=click.IntRange(0, 87840), default=24, show_default=True, help="0: no end.")
+@click.option("--uses", type=click.IntRange(0, 10_000_000), default=0, show_default=True, help="0: any number.")
+@click.option("--approval", is_flag=True, help="Each machine waits until somebody approves it.")
+@click.pass_context
+def key_add_command(
+    ctx: click.Context,
+    name: str,
+    tier: str,
+    tags: tuple[str, ...],
+    hours: int,
+    uses: int,
+    approval: bool,
+) -> int:
+    """Make a registration key, and print the script to paste into machines."""
+    from hotmend.wire.api import KeyWanted
+
+    client = machines_of(ctx)
+    made = client.add_key(KeyWanted(name, tier, _tags(tags), hours, uses, approval))  # type: ignore[arg-type]
+    click.echo(msgspec.json.encode(made) if as_json(ctx) else made.script)
+    return ExitCode.DONE
+
+
+@click.command("key-revoke")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def key_revoke_command(ctx: click.Context, identity: str) -> int:
+    """End a registration key; machines that came with it stay."""
+    client = machines_of(ctx)
+    client.revoke_key(identity)
+    print_note("revoked")
+    return ExitCode.DONE
+
+
+@click.command("tokens")
+@click.pass_context
+def tokens_command(ctx: click.Context) -> int:
+    """List one's own API tokens; an administrator sees all."""
+    client = machines_of(ctx)
+    rows = client.tokens()
+    _print(
+        rows,
+        ctx,
+        "",
+        ("name", "id", "user", "role", "until", "revoked"),
+        lambda t: (t.name, t.id, t.user, t.role, _when(t.expires_at) or "no end", "yes" if t.revoked else ""),
+    )
+    return ExitCode.DONE
+
+
+@click.command("token-add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(_ROLES), default="viewer", show_default=True)
+@click.option("--days", type=click.IntRange(0, 3660), default=90, show_default=True, help="0: no end.")
+@click.pass_context
+def token_add_command(ctx: click.Context, name: str, role: str, days: int) -> int:
+    """Make an API token for oneself; it is shown this once."""
+    from hotmend.wire.api import TokenWanted
+
+    client = machines_of(ctx)
+    made = client.add_token(TokenWanted(name, role, days))  # type: ignore[arg-type]
+    click.echo(msgspec.json.encode(made) if as_json(ctx) else made.secret)
+    return ExitCode.DONE
+
+
+@click.command("token-revoke")
+@click.argument("identity", metavar="ID")
+@click.pass_context
+def token_revoke_command(ctx: click.Context, identity: str) -> int:
+    """End an API token."""
+    client = machines_of(ctx)
+    client.revoke_token(identity)
+    print_note("revoked")
+    return ExitCode.DONE
+
+
+@click.command("upload")
+@click.argument("name")
+@click.argument("facts", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.pass_context
+def upload_command(ctx: click.Context, name: str, facts: Path) -> int:
+    """Keep the facts of a machine without an agent, as `hotmend windows facts` writes them."""
+    client = machines_of(ctx)
+    machine = client.upload(name, facts.read_bytes()).machine
+    _print([machine], ctx, "", ("name", "id", "level", "line"), lambda m: (m.name, m.id, m.level or "?", m.line or "?"))
+    return ExitCode.DONE
+
+
+def _tags(given: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
+
+
+def _when(moment: Any) -> str:
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+COMMANDS: Final = (
+    machines_command,
+    machine_command,
+    tag_command,
+    approve_command,
+    remove_command,
+    forecast_command,
+    act_command,
+    actions_command,
+    cancel_command,
+    keys_command,
+    key_add_command,
+    key_revoke_command,
+    tokens_command,
+    token_add_command,
+    token_revoke_command,
+    upload_command,
+)
+"""All of them."""

@@ -1,0 +1,118 @@
+"""The client and its commands, against a real server: what a person types, and what comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hotmend.cli.main import run
+from hotmend.fleet.client import Client, ServerRefusal
+from hotmend.fleet.machines import Machines
+from hotmend.model.errors import RemoteError
+from hotmend.wire.api import ActionWanted, KeyWanted, Query, ScopeWanted
+from tests.server.machine import Simple, host, report, simple
+from tests.server.running import Running
+
+FACTS = Path(__file__).parents[1] / "data" / "facts" / "cases"
+
+
+class Typed:
+    """`hotmend fleet ...` as somebody."""
+
+    def __init__(self, server: Running, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capture = capture
+        monkeypatch.setenv("HOTMEND_SERVER", server.url)
+        monkeypatch.setenv("HOTMEND_TOKEN", server.tokens["admin"])
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        assert run(["fleet", *arguments]) == code, arguments
+        return self._capture.readouterr().out
+
+    def rows(self, *arguments: str) -> list[Any]:
+        return [msgspec.json.decode(line) for line in self("--json", *arguments).splitlines()]
+
+
+@pytest.fixture
+def typed(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
+    return Typed(server, capsys, monkeypatch)
+
+
+def test_the_client_has_the_types_of_the_api(server: Running) -> None:
+    client = Machines(Client(server.url, server.tokens["admin"]))
+    assert client.me().role == "admin"
+    key = client.add_key(KeyWanted("k", "canary", {"site": "berlin"}))
+    assert key.secret in key.script
+    machine = simple(server, "a", key.secret)
+    for number in range(5):
+        Simple(server, f"m{number}", host(f"m{number}")).enrol(key.secret)
+    machine.check_in(report=report(waiting=("nginx=2",)))
+    assert [each.name for each in client.machines(limit=2)] == ["a", "m0", "m1", "m2", "m3", "m4"]
+    assert [each.name for each in client.machines(Query(waiting=True, tags={"site": "berlin"}))] == ["a"]
+    shown = client.machine(machine.id)
+    assert shown.machine.restarts_due == 1
+    client.put_tags(machine.id, {"role": "web"}, shown.machine.version)
+    with pytest.raises(ServerRefusal) as error:
+        client.put_tags(machine.id, {}, shown.machine.version)
+    assert (error.value.code, error.value.by_a_rule) == ("changed", True)
+    assert client.add_scope(ScopeWanted("web", Query(tags={"role": "web"}))).machines == 1
+    assert [each.name for each in client.machines(scope="web")] == ["a"]
+    assert client.scopes()[0].query.tags == {"role": "web"}
+    forecast = client.forecast(machine.id)
+    action = client.act(machine.id, ActionWanted("install", forecast=forecast.token), key="one")
+    assert client.act(machine.id, ActionWanted("install", forecast=forecast.token), key="one") == action
+    assert client.action(action.id).steps[0].state == "SCHEDULED"
+    assert client.cancel(action.id).state == "CANCELED"
+    client.remove(machine.id)
+    assert client.machine_events(machine.id)[0].kind == "left"
+
+
+def test_a_server_that_is_none_is_told(server: Running) -> None:
+    with pytest.raises(RemoteError):
+        Machines(Client("http://127.0.0.1:1", "x")).me()
+    with pytest.raises(ServerRefusal) as error:
+        Machines(Client(server.url, "x")).me()
+    assert error.value.status == 401
+
+
+def test_machines_by_command(server: Running, typed: Typed) -> None:
+    typed("key-add", "k", "--tier", "canary", "--tag", "site=berlin", "--uses", "2", "--hours", "1")
+    key = typed.rows("key-add", "k2", "--approval")[0]["secret"]
+    machine = Simple(server, "web-1", host("web-1"))
+    machine.enrol(key)
+    assert "pending" in typed("machines")
+    typed("approve", machine.id)
+    machine.check_in(report=report(waiting=("nginx=2",)))
+    assert [row["name"] for row in typed.rows("machines", "--waiting", "--line", "on")] == ["web-1"]
+    assert typed.rows("machines", "--tag", "site") == []
+    assert "CVE-2026-0002" in typed("machine", machine.id)
+    typed("tag", machine.id, "site=bonn")
+    assert len(typed.rows("machines", "--tag", "site=bonn")) == 1
+    assert "not availability-first" in typed("forecast", machine.id).replace("\n", " ")
+    assert typed.rows("act", machine.id, "install", "--yes")[0]["state"] == "SCHEDULED"
+    (planned,) = typed.rows("actions", machine.id)
+    typed("cancel", planned["id"])
+    assert "CANCELED" in typed("actions", machine.id)
+    typed("act", machine.id, "assess", "--emergency", code=4)
+    typed("remove", machine.id)
+    typed("remove", machine.id, code=4)
+    assert [row["uses"] for row in typed.rows("keys")] == [1, 0]
+    typed("key-revoke", typed.rows("keys")[0]["id"])
+
+
+def test_tokens_and_facts_by_command(server: Running, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = typed("token-add", "mine", "--role", "viewer").strip()
+    (made,) = [row for row in typed.rows("tokens") if row["name"] == "mine"]
+    row = typed.rows("upload", "srv-1", str(FACTS / "october-2-right.json"))[0]
+    assert (row["platform"], row["line"]) == ("windows", "on")
+    monkeypatch.setenv("HOTMEND_TOKEN", secret)
+    typed("key-add", "k", code=1)
+    assert len(typed.rows("machines")) == 1
+    monkeypatch.setenv("HOTMEND_TOKEN", server.tokens["admin"])
+    typed("token-revoke", made["id"])
+    monkeypatch.setenv("HOTMEND_TOKEN", secret)
+    typed("machines", code=1)
+    monkeypatch.setenv("HOTMEND_TOKEN", "")
+    typed("machines", code=2)
