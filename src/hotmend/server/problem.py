@@ -47,7 +47,7 @@ def conflict(code: str, text: str, hint: str = "") -> Problem:
     return Problem(409, code, text, hint)
 
 
-def refused(code: str, text: str, hint: str = "") -> Problem:
+def unprocessable(code: str, text: str, hint: str = "") -> Problem:
     """Return the problem that a rule says no: exit code 4 of commands."""
     return Problem(422, code, text, hint)
 

@@ -14,7 +14,7 @@ from hotmend.server.context import Context
 from hotmend.server.identity.access import Principal
 from hotmend.server.machines import store
 from hotmend.server.machines.contact import halted, set_state
-from hotmend.server.problem import Problem, conflict, not_found, refused
+from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.servicing.actions import WAITING, State
 from hotmend.wire.api import ActionWanted, Forecast
 from hotmend.wire.report import Report
@@ -39,7 +39,7 @@ def forecast(connection: Connection, row: RowMapping, updates: list[str]) -> For
     report = msgspec.json.decode(body, type=Report)
     unknown = sorted(set(updates) - set(report.waiting))
     if unknown:
-        raise refused("not-offered", f"the machine does not say that these wait: {', '.join(unknown[:5])}")
+        raise unprocessable("not-offered", f"the machine does not say that these wait: {', '.join(unknown[:5])}")
     wanted = list(updates or report.waiting)
     quarantined = {each.update: each.reason for each in report.quarantined}
     told = [_NOT_FIRST]

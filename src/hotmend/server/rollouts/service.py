@@ -15,7 +15,7 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
-from hotmend.server.problem import Problem, conflict, not_found, refused
+from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.server.rollouts import steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
 from hotmend.server.rollouts.windows import Windows
@@ -132,7 +132,7 @@ def create(context: Context, caller: Principal, name: str, lane: Lane, spec: Spe
         members = store.selected(connection, spec.selection)
         plan = rings.plan(members, spec.rings, identity)
         if plan.causes:
-            raise refused(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
+            raise unprocessable(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
         lost = set(spec.selection.machines) - {member.id for member in members}
         if lost:
             raise Problem(422, "machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
