@@ -18,6 +18,8 @@ def _of_subjects(*names: str) -> set[str]:
     return {str(path.relative_to(SOURCE)) for path in found}
 
 
+_PORTAL = {str(path.relative_to(SOURCE)) for path in (SOURCE / "server" / "portal").glob("*.py")}
+
 _ONE_GATEWAY = {
     "cydifflib": {"diff/align.py", "diff/pair.py"},
     "ctypes": {
@@ -82,15 +84,16 @@ _ONE_GATEWAY = {
     "dbos": {"durable/queue.py"},
     "sqlalchemy": {"durable/liveness.py"} | _of_subjects("*"),
     "alembic": {"server/database.py", "server/migrations/env.py"} | _of_subjects("[0-9]*"),
-    "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages"),
+    "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages") | _PORTAL,
     "uvicorn": {"cli/server.py"},
-    "jinja2": {"publisher/survey/page.py", "reference/feeds.py"},
+    "jinja2": {"publisher/survey/page.py", "reference/feeds.py"} | _PORTAL,
     "feedgen": {"reference/feeds.py"},
     "icalendar": {"reference/feeds.py"},
-    "babel": {"reference/texts.py", "reference/zones.py"},
+    "babel": {"reference/texts.py", "reference/zones.py"} | _PORTAL,
     "azure": {"arc/connector.py"},
     "starlette": {"arc/routes.py", *(f"server/{name}.py" for name in ("app", "context", "problem", "identity/access"))}
-    | _of_subjects("api", "pages", "door"),
+    | _of_subjects("api", "pages", "door")
+    | _PORTAL,
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }
 """Library -> the only files that may use it."""
