@@ -23,6 +23,7 @@ from bench.peers.measure import peers_measure
 from bench.publishing import publishing_measure
 from bench.replaces import replaces_measure
 from bench.report import Figure, figures_print
+from bench.rollout import rollout_measure
 from bench.servicing import servicing_measure
 from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
 from bench.trials import rehearsal_measure, verify_measure
@@ -58,6 +59,7 @@ SECTIONS = (
     "verify",
     "servicing",
     "publishing",
+    "rollout",
     "peers",
 )
 
@@ -110,6 +112,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "verify": lambda: verify_measure(folder / "verify"),
         "servicing": servicing_measure,
         "publishing": publishing_measure,
+        "rollout": lambda: rollout_measure(folder / "rollout"),
         "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:

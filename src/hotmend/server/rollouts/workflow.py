@@ -17,6 +17,7 @@ import hotmend.durable.queue as durable
 from hotmend.durable.queue import Fields, Kind, Queue, Workflow
 from hotmend.model.errors import HotmendError
 from hotmend.server.context import Context
+from hotmend.server.maintenance.service import assign_all
 from hotmend.server.rollouts import steering, store
 from hotmend.servicing.rollouts import State
 
@@ -29,7 +30,7 @@ _STILL_SECONDS: Final = 1.0
 _RESTING_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
-_TAKE_OVER_SECONDS: Final = 5.0
+_TAKE_OVER_SECONDS: Final = 10.0
 _LOG: Final = logging.getLogger("hotmend.server.rollouts")
 
 
@@ -38,7 +39,7 @@ class Leaving(BaseException):
 
 
 class Director:
-    """Gives each rollout its workflow, and takes over from processes that have died.
+    """Gives each rollout its workflow, takes over from processes that have died, and has assignments followed.
 
     Args:
         context: of the server process.
@@ -94,6 +95,8 @@ class Director:
                 known = unended
                 if time.monotonic() - looked >= _TAKE_OVER_SECONDS:
                     queue.take_over()
+                    with self._context.database.write() as connection:
+                        assign_all(connection)
                     looked = time.monotonic()
             except (sa.exc.SQLAlchemyError, HotmendError) as error:
                 _LOG.warning("rollouts are not looked for: %s", error)

@@ -1,0 +1,146 @@
+"""The API of maintenance."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from hotmend.server.context import context_of
+from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
+from hotmend.server.maintenance import service, store
+from hotmend.server.problem import Problem, not_found
+from hotmend.wire.maintenance import (
+    Assignment,
+    AssignmentWanted,
+    Configuration,
+    ConfigurationWanted,
+    FreezeWanted,
+    MachineMaintenance,
+    NamedFreeze,
+)
+
+router = APIRouter(prefix="/maintenance", tags=["maintenance"])
+_Viewer = Annotated[Principal, Depends(VIEWER)]
+_Operator = Annotated[Principal, Depends(OPERATOR)]
+
+
+@router.get("/configurations")
+def list_configurations(request: Request, caller: _Viewer) -> list[Configuration]:  # noqa: ARG001 - asked for its role
+    """Return all configurations."""
+    with context_of(request).database.read() as connection:
+        counts = store.machine_counts(connection)
+        rows = store.configuration_rows(connection)
+    return [
+        Configuration(
+            row["name"],
+            msgspec.convert(row["content"], ConfigurationWanted),
+            row["version"],
+            row["changed_by"],
+            row["changed_at"],
+            counts.get(row["name"], 0),
+        )
+        for row in rows
+    ]
+
+
+@router.get("/configurations/{name}")
+def get_configuration(request: Request, response: Response, name: str, caller: _Viewer) -> Configuration:
+    """Return a configuration."""
+    found = next((each for each in list_configurations(request, caller) if each.name == name), None)
+    if found is None:
+        raise not_found("configuration")
+    response.headers["ETag"] = f'"{found.version}"'
+    return found
+
+
+@router.put("/configurations/{name}")
+def put_configuration(
+    request: Request,
+    response: Response,
+    name: str,
+    wanted: ConfigurationWanted,
+    caller: _Operator,
+    if_match: Annotated[str, Header()] = "",
+) -> Configuration:
+    """Make or change a configuration. The one with the name `default` is for machines without another."""
+    service.put_configuration(context_of(request), caller, name, wanted, _version(if_match))
+    return get_configuration(request, response, name, caller)
+
+
+@router.delete("/configurations/{name}", status_code=204)
+def delete_configuration(request: Request, name: str, caller: _Operator) -> Response:
+    """Remove a configuration that is assigned to nobody."""
+    service.delete_configuration(context_of(request), caller, name)
+    return Response(status_code=204)
+
+
+@router.get("/freezes")
+def list_freezes(request: Request, caller: _Viewer) -> list[NamedFreeze]:  # noqa: ARG001
+    """Return the freezes for everybody."""
+    with context_of(request).database.read() as connection:
+        rows = store.freeze_rows(connection)
+    return [NamedFreeze(row["name"], row["first"], row["last"], row["yearly"]) for row in rows]
+
+
+@router.put("/freezes/{name}", status_code=204)
+def put_freeze(request: Request, name: str, wanted: FreezeWanted, caller: _Operator) -> Response:
+    """Freeze days for everybody."""
+    service.put_freeze(context_of(request), caller, name, wanted)
+    return Response(status_code=204)
+
+
+@router.delete("/freezes/{name}", status_code=204)
+def delete_freeze(request: Request, name: str, caller: _Operator) -> Response:
+    """End a freeze for everybody."""
+    service.delete_freeze(context_of(request), caller, name)
+    return Response(status_code=204)
+
+
+@router.get("/assignments")
+def list_assignments(request: Request, caller: _Viewer) -> list[Assignment]:  # noqa: ARG001
+    """Return assignments, the one that counts first."""
+    with context_of(request).database.read() as connection:
+        rows = store.assignment_rows(connection)
+    return [
+        Assignment(
+            row["id"],
+            row["configuration"],
+            row["priority"],
+            row["machine_id"],
+            row["scope"],
+            row["tag_name"],
+            row["tag_value"],
+        )
+        for row in rows
+    ]
+
+
+@router.post("/assignments", status_code=201)
+def add_assignment(request: Request, wanted: AssignmentWanted, caller: _Operator) -> Assignment:
+    """Give machines a configuration; those that come to a scope or tag later get it, too."""
+    identity = service.add_assignment(context_of(request), caller, wanted)
+    return next(each for each in list_assignments(request, caller) if each.id == identity)
+
+
+@router.delete("/assignments/{identity}", status_code=204)
+def delete_assignment(request: Request, identity: str, caller: _Operator) -> Response:
+    """Take an assignment back."""
+    service.delete_assignment(context_of(request), caller, identity)
+    return Response(status_code=204)
+
+
+@router.get("/machines/{identity}")
+def get_machine_maintenance(request: Request, identity: str, caller: _Viewer) -> MachineMaintenance:  # noqa: ARG001
+    """Return what holds for a machine, with its next windows."""
+    return service.of_machine(context_of(request), identity)
+
+
+def _version(match: str) -> int | None:
+    if not match:
+        return None
+    text = match.strip().removeprefix("W/").strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise Problem(412, "changed", "not a version of a configuration", "read it again")
+    return int(text)

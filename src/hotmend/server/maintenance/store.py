@@ -1,0 +1,104 @@
+"""SQL of maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.machines import query
+from hotmend.server.machines.tables import machines, policies, scopes, tags
+from hotmend.server.maintenance.tables import assignments, configurations, freezes
+from hotmend.wire.api import Query
+
+
+def configuration(connection: Connection, name: str, *, lock: bool = False) -> RowMapping | None:
+    """Return a configuration."""
+    found = sa.select(configurations).where(configurations.c.name == name)
+    return connection.execute(found.with_for_update() if lock else found).mappings().one_or_none()
+
+
+def configuration_rows(connection: Connection) -> list[RowMapping]:
+    """Return all configurations by name."""
+    return list(connection.execute(sa.select(configurations).order_by(configurations.c.name)).mappings())
+
+
+def machine_counts(connection: Connection) -> dict[str, int]:
+    """Return how many machines have which policy."""
+    found = sa.select(machines.c.policy, sa.func.count()).where(machines.c.state != "left").group_by(machines.c.policy)
+    return {row[0]: row[1] for row in connection.execute(found)}
+
+
+def put_configuration(connection: Connection, name: str, values: Mapping[str, Any], *, new: bool) -> None:
+    """Insert or change a configuration."""
+    if new:
+        connection.execute(sa.insert(configurations).values(name=name, **values))
+        return
+    changed = {**values, "version": configurations.c.version + 1}
+    connection.execute(sa.update(configurations).where(configurations.c.name == name).values(changed))
+
+
+def delete_configuration(connection: Connection, name: str) -> None:
+    """Remove a configuration and the policy made of it."""
+    connection.execute(sa.delete(configurations).where(configurations.c.name == name))
+    connection.execute(sa.delete(policies).where(policies.c.name == name))
+
+
+def freeze_rows(connection: Connection) -> list[RowMapping]:
+    """Return the freezes for everybody by name."""
+    return list(connection.execute(sa.select(freezes).order_by(freezes.c.name)).mappings())
+
+
+def put_freeze(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
+    """Insert or change a freeze."""
+    if not connection.execute(sa.update(freezes).where(freezes.c.name == name).values(values)).rowcount:
+        connection.execute(sa.insert(freezes).values(name=name, **values))
+
+
+def delete_freeze(connection: Connection, name: str) -> bool:
+    """Remove a freeze; False: there is none."""
+    return bool(connection.execute(sa.delete(freezes).where(freezes.c.name == name)).rowcount)
+
+
+def assignment_rows(connection: Connection, configuration: str = "") -> list[RowMapping]:
+    """Return assignments, the one that counts first."""
+    found = sa.select(assignments).order_by(assignments.c.priority.desc())
+    if configuration:
+        found = found.where(assignments.c.configuration == configuration)
+    return list(connection.execute(found).mappings())
+
+
+def insert_assignment(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Insert an assignment."""
+    connection.execute(sa.insert(assignments).values(values))
+
+
+def delete_assignment(connection: Connection, identity: str) -> bool:
+    """Remove an assignment; False: there is none."""
+    return bool(connection.execute(sa.delete(assignments).where(assignments.c.id == identity)).rowcount)
+
+
+def scope(connection: Connection, name: str) -> Query | None:
+    """Return the query of a scope; None: there is none."""
+    found = connection.scalar(sa.select(scopes.c.query).where(scopes.c.name == name))
+    return None if found is None else msgspec.convert(found, Query)
+
+
+def fits(connection: Connection, row: RowMapping) -> sa.ColumnElement[bool]:
+    """Return the condition of machines that an assignment fits; a scope that is gone fits nobody."""
+    if row["machine_id"] is not None:
+        return machines.c.id.in_([row["machine_id"]])
+    if row["scope"] is not None:
+        asked = scope(connection, row["scope"])
+        return sa.false() if asked is None else machines.c.id.in_(query.ids(asked))
+    tagged = sa.select(tags.c.machine_id).where(tags.c.name == row["tag_name"])
+    return machines.c.id.in_(tagged.where(tags.c.value == row["tag_value"]) if row["tag_value"] else tagged)
+
+
+def assign(connection: Connection, policy: str, fit: sa.ColumnElement[bool]) -> int:
+    """Give machines a policy that have another; return how many."""
+    which = fit & (machines.c.policy != policy) & (machines.c.state != "left")
+    return connection.execute(sa.update(machines).where(which).values(policy=policy)).rowcount
