@@ -33,6 +33,8 @@ _MISSED: Final = 3
 _LOOK_AHEAD: Final = 4
 """So many times the budget of waiting machines are looked at in a step."""
 _LOOK_MIN: Final = 200
+_SAID_EVERY: Final = timedelta(seconds=20)
+"""That somebody steers is written down so often."""
 _UNTOLD: Final = timedelta(minutes=30)
 """An action that its machine was not told of after so long is taken back: the machine went off just then."""
 
@@ -145,6 +147,9 @@ def step(context: Context, identity: str, *, join: bool = True) -> Step:
         found = load(connection, context, identity)
         if found is None:
             return Step(State.STOPPED, moved=False)
+        steered = found.row["steered_at"]
+        if steered is None or found.now - steered >= _SAID_EVERY:
+            store.put_steered(connection, identity, found.now)
         match found.state:
             case State.STARTING:
                 found.move(Event.BEGAN)

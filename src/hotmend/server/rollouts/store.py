@@ -86,6 +86,11 @@ def update_rollout(connection: Connection, identity: str, values: Mapping[str, A
     connection.execute(sa.update(rollouts).where(rollouts.c.id == identity).values(changed))
 
 
+def put_steered(connection: Connection, identity: str, now: datetime) -> None:
+    """Write down that somebody steers; it is no change of the rollout."""
+    connection.execute(sa.update(rollouts).where(rollouts.c.id == identity).values(steered_at=now))
+
+
 def group_rows(connection: Connection, identity: str) -> list[RowMapping]:
     """Return the groups of a rollout in their order."""
     query = sa.select(groups).where(groups.c.rollout_id == identity).order_by(groups.c.number)

@@ -23,6 +23,7 @@ rollouts = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("steered_at", Moment),
     sa.CheckConstraint(sa.column("state").in_([state.value for state in State]), name="state"),
     sa.CheckConstraint(sa.column("lane").in_([Lane.NORMAL.value, Lane.ZERO_DAY.value]), name="lane"),
 )

@@ -1,0 +1,69 @@
+"""What is counted, each by one query."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hotmend.server.machines.tables import actions, brake, contacts, machines
+from hotmend.server.rollouts.tables import gates, rollouts
+from hotmend.servicing.actions import FINAL
+from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
+from hotmend.servicing.rollouts import State
+
+_FINAL = [state.value for state in FINAL]
+_NOT_STEERED = [state.value for state in (State.CREATING, State.WAITING_FOR_APPROVAL, State.READY, *ROLLOUT_FINAL)]
+
+
+def machines_by_state(connection: Connection) -> dict[str, int]:
+    """Return how many machines are in which state."""
+    found = sa.select(machines.c.state, sa.func.count()).group_by(machines.c.state)
+    return {row[0]: row[1] for row in connection.execute(found)}
+
+
+def machines_silent(connection: Connection, seen_after: datetime) -> int:
+    """Return how many active machines were not heard of since a moment."""
+    joined = machines.join(contacts, contacts.c.machine_id == machines.c.id)
+    silent = contacts.c.seen_at.is_(None) | (contacts.c.seen_at < seen_after)
+    found = sa.select(sa.func.count()).select_from(joined).where(machines.c.state == "active", silent)
+    return int(connection.scalar(found) or 0)
+
+
+def rollouts_by_state(connection: Connection) -> dict[str, int]:
+    """Return how many rollouts are in which state."""
+    found = sa.select(rollouts.c.state, sa.func.count()).group_by(rollouts.c.state)
+    return {row[0]: row[1] for row in connection.execute(found)}
+
+
+def brakes(connection: Connection) -> int:
+    """Return in how many rollouts that are not over the brake is on."""
+    unended = rollouts.c.state.not_in([state.value for state in ROLLOUT_FINAL])
+    found = sa.select(sa.func.count()).select_from(rollouts).where(rollouts.c.failed_at.is_not(None), unended)
+    return int(connection.scalar(found) or 0)
+
+
+def steered_at(connection: Connection) -> datetime | None:
+    """Return when the rollout was steered last that has waited for it longest; None: there is nothing to steer."""
+    since = sa.func.min(
+        sa.func.coalesce(rollouts.c.steered_at, rollouts.c.changed_at), type_=rollouts.c.changed_at.type
+    )
+    return connection.scalar(sa.select(since).where(rollouts.c.state.not_in(_NOT_STEERED)))
+
+
+def open_actions(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return how many actions have not ended, by kind and state."""
+    found = sa.select(actions.c.kind, actions.c.state, sa.func.count()).where(actions.c.state.not_in(_FINAL))
+    return {(row[0], row[1]): row[2] for row in connection.execute(found.group_by(actions.c.kind, actions.c.state))}
+
+
+def events_waiting(connection: Connection) -> int:
+    """Return how many events before or after a ring nobody has answered yet."""
+    found = sa.select(sa.func.count()).select_from(gates).where(gates.c.state == "waiting")
+    return int(connection.scalar(found) or 0)
+
+
+def halted(connection: Connection) -> bool:
+    """Return whether everything is halted."""
+    return bool(connection.scalar(sa.select(brake.c.halted)))
