@@ -1,7 +1,8 @@
 """A machine beside this one: its files over this machine's, its own packages, processes and process numbers.
 
 What it writes is gone with it. Without `systemd` packages start and restart services by their init scripts; with it
-the machine is booted, by Debian's own service manager as its first process.
+the machine is booted, by Debian's own service manager as its first process. It keeps no index of manual pages, which
+takes longer than most installations.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ mkdir "$1/written" "$1/work" "$1/root"
 mount -t overlay machine -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean
+rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean var/lib/man-db/auto-update
 rm -rf etc/hotmend var/lib/hotmend
 """
 _OWN_FILES = """
@@ -173,6 +174,14 @@ class Machine:
     def install(self, *packages: str) -> None:
         """Install packages, given as `PACKAGE=VERSION`, without those they recommend."""
         self.run(f"apt-get install -qq -y --no-install-recommends --allow-downgrades {shlex.join(packages)}")
+
+    def offer_only(self, pattern: str) -> None:
+        """Have apt offer updates of these packages alone: a simulation with a hundred others takes it seconds."""
+        pins = "".join(
+            f"Package: {packages}\nPin: release o=Debian\nPin-Priority: {priority}\n\n"
+            for packages, priority in (("*", 50), (pattern, 500))
+        )
+        self.run(f"cat > /etc/apt/preferences.d/only <<'END'\n{pins}END")
 
     def hotmend(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command; its exit code is for the caller to look at."""

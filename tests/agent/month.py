@@ -93,6 +93,7 @@ class Month:
             "mode": done.mode,
             "waiting": list(done.waiting),
             "run": None if ended is None else ended.state,
+            "withdrawn": [one.update for one in done.withdrawn],
             "actions": {} if ended is None else {a.update: a.state for a in ended.actions},
         }
 
@@ -124,6 +125,10 @@ def main() -> None:
                 month.publish("second", second)
             case 22:
                 month.unplanned_baseline(third.split(), _built(*second.split()))
+            case 24:
+                month.withdraw("second")
+            case 27:
+                month.publish("second-again", second)
         month.world.publisher().refresh()
         turns = [month.agent()] if day in OUTSIDE else []
         month.now += timedelta(hours=2)

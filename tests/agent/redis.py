@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.agent.machine import Machine
 
-PORT = 18441
+PORT = 18481
 ALWAYS = 'window = [{name = "all day", rule = "FREQ=DAILY", start = 2000-01-01T00:00:00, minutes = 1440}]'
 
 
@@ -18,11 +18,11 @@ def oldest(machine: Machine, package: str) -> str:
     return machine.run(f"apt-cache madison {package} | tail -1 | cut -d'|' -f2").stdout.strip()
 
 
-def old_redis(machine: Machine) -> Machine:
+def old_redis(machine: Machine, port: int = PORT) -> Machine:
     """Install redis as it was, and start it as its package does."""
     old = oldest(machine, "redis-server")
     machine.install(f"redis-server={old}", f"redis-tools={old}")
-    machine.run(f"systemctl stop redis-server; sed -i 's/^port .*/port {PORT}/' /etc/redis/redis.conf")
+    machine.run(f"systemctl stop redis-server; sed -i 's/^port .*/port {port}/' /etc/redis/redis.conf")
     machine.run("systemctl start redis-server")
     machine.settle("redis-server", 1)
     return machine

@@ -36,6 +36,7 @@ frontend all
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """With haproxy of the main archive, as its unit starts it, and the hook on."""
     with Machine(tmp_path / "machine", systemd=True) as begun:
+        begun.offer_only("haproxy")
         begun.install(f"haproxy={OLD}")
         begun.run(f"cat > /etc/haproxy/haproxy.cfg <<'END'\n{CONFIGURATION}END")
         begun.run("systemctl restart haproxy")

@@ -28,6 +28,7 @@ url = "http://robot:wh1sper-probe@db7.secret.example/health"
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with Machine(tmp_path / "machine", systemd=True) as begun:
+        begun.offer_only("redis-*")
         begun.run(NO_RESTARTS)
         begun.install(f"redis-server={REDIS_OLD}", f"redis-tools={REDIS_OLD}")
         begun.run("sed -i 's/^port .*/port 18964/' /etc/redis/redis.conf; systemctl start redis-server")

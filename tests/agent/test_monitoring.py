@@ -18,6 +18,7 @@ PLUGIN_LINE = re.compile(r"HOTMEND (OK|WARNING|CRITICAL|UNKNOWN) - [^|\n]+ \|( \
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with Machine(tmp_path / "machine", systemd=True) as begun:
+        begun.offer_only("redis-*")
         begun.run(NO_RESTARTS)
         begun.install(f"redis-server={REDIS_OLD}", f"redis-tools={REDIS_OLD}")
         begun.run("sed -i 's/^port .*/port 18963/' /etc/redis/redis.conf; systemctl start redis-server")

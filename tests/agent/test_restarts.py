@@ -36,6 +36,7 @@ NO_RESTARTS = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 7
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """With redis and haproxy of the main archive; haproxy comes behind redis."""
     with Machine(tmp_path / "machine", systemd=True) as begun:
+        begun.offer_only("redis-* haproxy")
         begun.run(NO_RESTARTS)
         begun.install(f"redis-server={REDIS_OLD}", f"redis-tools={REDIS_OLD}", f"haproxy={HAPROXY_OLD}")
         begun.run("sed -i 's/^port .*/port 18961/' /etc/redis/redis.conf")

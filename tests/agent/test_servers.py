@@ -30,6 +30,7 @@ def started(machine: Machine, unit: str) -> str:
 @pytest.fixture
 def redis_machine(machine: Machine) -> Machine:
     """With redis in its hardened unit."""
+    machine.offer_only("redis-*")
     machine.install(f"redis-server={REDIS_OLD}", f"redis-tools={REDIS_OLD}")
     machine.run(f"sed -i 's/^port .*/port {REDIS_PORT}/' /etc/redis/redis.conf; systemctl restart redis-server")
     return machine

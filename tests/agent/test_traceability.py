@@ -23,6 +23,7 @@ classifications = []
 include = ["redis-*"]
 {ALWAYS}
 """
+PORT = 18484
 PROBE = """
 [[probe]]
 kind = "command"
@@ -35,7 +36,8 @@ tries = 1
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with Machine(tmp_path / "machine", systemd=True) as begun:
-        old_redis(begun)
+        begun.offer_only("redis-*")
+        old_redis(begun, PORT)
         yield begun
 
 

@@ -24,18 +24,21 @@ class Finished:
     reboot: RebootDecision
 
 
-def finish(machine: Machine, *, installed: bool, reboot: Callable[[], None] | None = None) -> Finished:
+def finish(
+    machine: Machine, *, installed: bool, reboot: Callable[[], None] | None = None, seen: Assessment | None = None
+) -> Finished:
     """Restart what is due where the configuration wants that, and reboot where its policy does.
 
     Args:
         machine: which; its window and hold are asked before each restart.
         installed: the run before this has installed something.
         reboot: reboots; the service manager by default.
+        seen: a look at the machine since which nothing was changed; a new one by default.
 
     Raises:
         HotmendError: the history cannot be written; nothing was done then.
     """
-    assessment = take_assessment(now=machine.clock())
+    assessment = seen or take_assessment(now=machine.clock())
     done: tuple[Ended, ...] = ()
     if machine.configuration.restart and not _forbidden(machine):
         plan = plan_of(assessment, Never(*machine.configuration.never))

@@ -19,10 +19,9 @@ from hotmend.agent.record.history import (
 )
 from hotmend.agent.run import changed_process, worst
 from hotmend.live.gate import hotpatch_id
+from hotmend.model.process_states import NEW_CODE
 from hotmend.publisher.update import Update
 from hotmend.servicing.actions import State
-
-_NEW = ("applied", "unchanged")
 
 
 class Journal:
@@ -71,7 +70,7 @@ class Journal:
                 hotpatches=tuple(hotpatch_id(hotpatch) for hotpatch in hotpatches),
                 old_builds=tuple(str(hotpatch.old_build_id) for hotpatch in hotpatches),
                 brings=str(result.pending),
-                changed=tuple(changed_process(r) for r in result.results if r.state in _NEW),
+                changed=tuple(changed_process(r) for r in result.results if r.state in NEW_CODE),
                 old=tuple(OldProcess(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
             )
         )

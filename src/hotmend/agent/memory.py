@@ -25,6 +25,7 @@ from hotmend.live.driver import ProcessResult, apply
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, InputError
 from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Verdict
 from hotmend.publisher.build import Progress, build_packages
 from hotmend.publisher.update import Update
@@ -313,7 +314,7 @@ def change(ready: Prepared, mapping: Sequence[ProcessImages], manner: Manner) ->
     old_builds = {hotpatch.old_build_id for hotpatch in ready.hotpatches}
     pids = [process.pid for process in mapping_of(mapping, old_builds) if not manner.spared(process.pid)]
     results = tuple(apply(ready.hotpatches, pids, manner.within)) if pids else ()
-    done = {r.pid for r in results if r.state in ("applied", "unchanged", "would-apply")}
+    done = {r.pid for r in results if r.state in NEW_CODE}
     still_old = []
     touched = False
     for process in mapping:

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from hotmend.agent.apt.disk import held_services, install, without_forbidden
+from hotmend.agent.apt.pending import Pending
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
@@ -33,6 +34,7 @@ from hotmend.agent.record.history import (
     Crashed,
     DiskBegan,
     DiskEnded,
+    DiskLeft,
     OldProcess,
     RunBegan,
     RunEnded,
@@ -49,6 +51,7 @@ from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.model.hotpatch import Outcome
+from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Reason
 from hotmend.servicing.actions import State
 from hotmend.servicing.facts import Offer as ServicingOffer
@@ -126,11 +129,16 @@ def run(machine: Machine, source: Source, order: Order) -> Ended:
 
 def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> tuple[Offer, ...]:
     """Leave out what is in quarantine, what memory and disk have already, and what was tried since a moment."""
-    quarantined = {entry.update for entry in read_quarantine(machine.places.quarantine)}
+    entries = read_quarantine(machine.places.quarantine)
+    quarantined = {entry.update for entry in entries}
+    brought = {entry.brings for entry in entries}
     last: dict[str, Action] = {}
+    left: dict[str, tuple[str, ...]] = {}
     for event in machine.history.read().events:
         if isinstance(event, Action) and event.state.final:
             last[event.update] = event
+        elif isinstance(event, DiskLeft):
+            left.update(dict.fromkeys(event.updates, event.because))
     found = []
     for offer in offers:
         before = last.get(offer.key)
@@ -140,7 +148,8 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
             continue
         if before and quarantined.intersection(before.hotpatches):
             continue
-        if before and before.state.good and not _disk_waits(machine, offer) and verified(before):
+        settled = not _disk_waits(machine, offer) or (offer.key in left and brought.issuperset(left[offer.key]))
+        if before and before.state.good and settled and verified(before):
             continue
         found.append(offer)
     return tuple(found)
@@ -264,7 +273,7 @@ class _Run:
         self._write(about)
         manner = self.machine.manner()
         changed = combined([*refused, *(change(ready.prepared, group.mapping, manner) for group, ready in readies)])
-        about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in _NEW))
+        about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in NEW_CODE))
         about = _with(about, old=_old(changed.still_old))
         self._write(_with(about, state=State.HEALTH_CHECK))
         if why := self._health(about):
@@ -316,10 +325,12 @@ class _Run:
         left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
         warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
         pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
-        forbidden = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
-        forbidden.update(str(offer.pending) for offer, _ in done if offer.package in left)
-        if forbidden:
-            pending = list(without_forbidden(pending, forbidden))
+        poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
+        if poison:
+            pending = self._without(pending, poison)
+        if left:
+            restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
+            pending = list(without_forbidden(pending, restarting))
         if not pending:
             return warning
         held = held_services((offer.package, changed) for offer, changed in wanted if offer.pending in pending)
@@ -330,6 +341,15 @@ class _Run:
         if not error:
             keep_same_code(self.machine.places.same_code, self.outcomes)
         return f"the disk was not brought up to date: {error}" if error else warning
+
+    def _without(self, pending: list[Pending], poison: set[str]) -> list[Pending]:
+        """Leave out what would bring an update in quarantine, and note it: it is looked at again when that changes."""
+        allowed = list(without_forbidden(pending, poison))
+        kept = [one for one in pending if one not in allowed]
+        if kept:
+            keys = tuple(offer.key for offer, _ in self.results if offer.pending in kept)
+            self._record(DiskLeft(updates=keys, because=tuple(sorted(poison))))
+        return allowed
 
     # --- lines --------------------------------------------------------------------------------------------
 
@@ -362,7 +382,6 @@ class _Run:
         self.machine.record(_with(event, run=event.run or self.identity))
 
 
-_NEW: Final = ("applied", "unchanged")
 _BAD_FIRST: Final = (
     State.FAILED,
     State.ROLLED_BACK,

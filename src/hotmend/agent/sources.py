@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -91,6 +91,15 @@ class Source(Protocol):
             HotmendError: it cannot be learnt.
         """
 
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
+        """Return why each update was withdrawn, "" for one that stands; of those alone that this source knows.
+
+        `offers` comes before it.
+
+        Raises:
+            HotmendError: it cannot be learnt.
+        """
+
     def opened(self, offers: Sequence[Offer]) -> contextlib.AbstractContextManager[None]:
         """Download what belongs to the offers; it is there for the block.
 
@@ -134,10 +143,12 @@ class AptSource:
 
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:  # noqa: ARG002 - all of them concern the disk
         """Return apt's waiting updates."""
-        found = self._waiting
-        for one in found:
-            self._files[one.package] = elf_files(one.installed_name) if one.old_version else ()
-        return tuple(Offer(str(one), one.package, one.new_version, "", frozenset(), one) for one in found)
+        waiting = self._waiting
+        return tuple(Offer(str(one), one.package, one.new_version, "", frozenset(), one) for one in waiting)
+
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:  # noqa: ARG002 - of any source
+        """Return nothing: apt withdraws nothing."""
+        return {}
 
     @functools.cached_property
     def _waiting(self) -> tuple[Pending, ...]:
@@ -145,13 +156,14 @@ class AptSource:
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
-        """Have apt download the packages."""
+        """Have apt download the packages, and read what is installed of them."""
         cache = feed.cache_directory()
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="agent-") as folder:
             self.folder = Path(folder)
             wanted = [offer.pending for offer in offers if offer.pending is not None and offer.pending.old_version]
             self._downloads = fetch(wanted, self.folder)
+            self._files = {one.package: elf_files(one.installed_name) for one in wanted}
             yield
 
     def download(self, offers: Sequence[Offer]) -> None:
@@ -160,7 +172,8 @@ class AptSource:
 
     def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
         """Return who runs what is installed, and who runs what was installed before."""
-        return grouped(running, self._files[offer.package]) if self._files[offer.package] else ()
+        files = self._files.get(offer.package, ())
+        return grouped(running, files) if files else ()
 
     def ready(self, offer: Offer, group: Group) -> Ready:
         """Compare what is installed with what was downloaded."""
@@ -182,6 +195,7 @@ class ChannelUpdates:
         self._places = places
         self._now = now
         self._channel: Channel | None = None
+        self._in_force: list[HotpatchRelease] = []
         self._files: dict[str, tuple[HotpatchRelease, ReleaseFile]] = {}
         self._hotpatches: dict[str, tuple[Hotpatch, ...]] = {}
         self.folder = Path()
@@ -198,14 +212,28 @@ class ChannelUpdates:
             open_channel(source, self._places.channel, self._wanted.name, Tier(self._wanted.tier), self._now)
         )
         self._channel = channel
+        self._in_force = []
         offers: list[Offer] = []
         for entry in channel.index.in_force:
             release = unless_refused(channel.release(entry.id))
             if isinstance(release, HotpatchRelease):
+                self._in_force.append(release)
                 offers += self._of_hotpatch(release, running)
             elif isinstance(release, UnplannedBaseline):
                 offers += self._of_baseline(release, running)
         return tuple(offers)
+
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
+        """Return what the index says of the updates' releases. A file that another release in force has too stands."""
+        if self._channel is None:
+            raise FetchError("the channel was not opened")
+        reasons = {entry.id: entry.withdrawn or "" for entry in self._channel.index.releases}
+        known = {update: reasons[release] for update in updates if (release := update.partition("/")[0]) in reasons}
+        standing = {file.sha256 for release in self._in_force for file in release.files}
+        return {
+            update: "" if reason and _sha256(self._channel, update) in standing else reason
+            for update, reason in known.items()
+        }
 
     @functools.cached_property
     def _apt(self) -> Mapping[str, Pending]:
@@ -275,6 +303,14 @@ class ChannelUpdates:
             for hotpatch in hotpatches
         }
         return Ready(Prepared(hotpatches, covered), release.cves)
+
+
+def _sha256(channel: Channel, update: str) -> str:
+    """Return the hash of an update's file; "" where its release cannot be read any more."""
+    identity, _, name = update.partition("/")
+    release = channel.release(identity)
+    files = release.files if isinstance(release, HotpatchRelease) else ()
+    return next((file.sha256 for file in files if file.name == name), "")
 
 
 def copy_of(address: str, places: Places) -> str:

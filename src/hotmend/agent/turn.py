@@ -7,15 +7,16 @@ from datetime import datetime
 from pathlib import Path
 
 from hotmend import __version__
-from hotmend.agent.census.assessment import find_alerts, owner_text, take_assessment
+from hotmend.agent.census.assessment import Assessment, find_alerts, owner_text, take_assessment
 from hotmend.agent.census.look import Look, look
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.machine import Machine, alone
-from hotmend.agent.record.history import AgentBegan, Assessed, History
+from hotmend.agent.record.history import AgentBegan, Assessed, History, Withdrawn
 from hotmend.agent.record.hold import read_hold
+from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover
 from hotmend.agent.run import Ended, Order, Trigger, run, wanted_now
-from hotmend.agent.sources import AptSource, ChannelUpdates, Source
+from hotmend.agent.sources import AptSource, ChannelUpdates, Offer, Source
 from hotmend.linux.process import processes_mapping
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -32,6 +33,7 @@ class Turn:
         ended: how the run of this turn ended; None where the mode allows none, or none was needed.
         held: the hold in force, as a sentence; "" for none.
         finished: restarts and reboot; None where the mode allows none.
+        withdrawn: updates that were taken here and are withdrawn, and why.
     """
 
     mode: str
@@ -40,6 +42,7 @@ class Turn:
     ended: Ended | None
     held: str
     finished: Finished | None = None
+    withdrawn: tuple[Withdrawn, ...] = ()
 
 
 def source_of(machine: Machine, packages: tuple[str, ...] = ()) -> Source:
@@ -63,14 +66,25 @@ def note_start(machine: Machine) -> None:
         machine.record(AgentBegan(version=__version__, mode=machine.configuration.mode, boot=boot))
 
 
-def assessed(waiting: tuple[str, ...], now: datetime) -> Assessed:
-    """Look at the machine; return the line that says what was seen."""
-    found = take_assessment(now=now)
+def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offer, ...], Assessed, Assessment]:
+    """Ask what is offered, look at the machine, and write what was seen into the history; return all three."""
+    offers = wanted_now(machine, source.offers(processes_mapping()), None)
+    events = machine.history.read().events
+    withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
+    found = take_assessment(now=now, withdrawn=sentences(withdrawn))
+    line = assessed(found, tuple(offer.key for offer in offers), withdrawn)
+    machine.record(line)
+    return offers, line, found
+
+
+def assessed(found: Assessment, waiting: tuple[str, ...], withdrawn: tuple[Withdrawn, ...]) -> Assessed:
+    """Return the line that says what was seen."""
     return Assessed(
         waiting=waiting,
         restarts=tuple(owner_text(due.owner, due.processes) for due in found.restarts),
         reboot=found.reboot,
         alerts=tuple(dict.fromkeys(alert.code.value for alert in find_alerts(found))),
+        withdrawn=withdrawn,
     )
 
 
@@ -87,18 +101,18 @@ def turn(machine: Machine) -> Turn:
         mode = machine.configuration.effective_mode(first_start(machine.history), now)
         hold = read_hold(machine.places.hold, now)
         source = source_of(machine)
-        offers = wanted_now(machine, source.offers(processes_mapping()), None)
-        waiting = tuple(offer.key for offer in offers)
-        machine.record(assessed(waiting, now))
+        offers, line, found = _assess(machine, source, now)
         ended = None
         if mode == "download" and hold is None:
             source.download(offers)
-        if mode == "automatic" and waiting and hold is None:
+        if mode == "automatic" and offers and hold is None:
             ended = run(machine, source, Order(Trigger.SCHEDULE))
         finished = None
         if mode == "automatic" and hold is None:
-            finished = finish(machine, installed=ended is not None and ended.state.good)
-        return Turn(mode, waiting, recovered.run if recovered else "", ended, str(hold) if hold else "", finished)
+            seen = found if ended is None else None
+            finished = finish(machine, installed=ended is not None and ended.state.good, seen=seen)
+        run_id = recovered.run if recovered else ""
+        return Turn(mode, line.waiting, run_id, ended, str(hold) if hold else "", finished, line.withdrawn)
 
 
 def assess(machine: Machine) -> Look:
@@ -107,8 +121,7 @@ def assess(machine: Machine) -> Look:
     Raises:
         HotmendError: what is offered cannot be learnt, or the history not be written.
     """
-    offers = wanted_now(machine, source_of(machine).offers(processes_mapping()), None)
-    machine.record(assessed(tuple(offer.key for offer in offers), machine.clock()))
+    _assess(machine, source_of(machine), machine.clock())
     return look(machine.places)
 
 

@@ -80,6 +80,7 @@ def run_command(once: bool, audit: Path, as_json: bool) -> int:
         ended,
         tuple(f"{each.unit}: {each.outcome}" for each in finished.restarts) if finished else (),
         finished.reboot.reason if finished else "",
+        tuple(f"{one.update}: {one.reason}" for one in done.withdrawn),
     )
     if as_json:
         print_json(shape)
@@ -87,6 +88,8 @@ def run_command(once: bool, audit: Path, as_json: bool) -> int:
         print_note(f"mode {shape.mode}; {len(shape.waiting)} updates wait" + (f"; {done.held}" if done.held else ""))
         if ended is not None:
             _print(ended)
+        for told in shape.withdrawn:
+            print_note(f"withdrawn by its publisher: {told}")
         for told in (*shape.restarted, *([shape.reboot] if shape.reboot else [])):
             print_note(told)
     if finished is not None and not all(each.good for each in finished.restarts):

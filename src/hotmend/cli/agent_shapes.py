@@ -45,6 +45,7 @@ class AgentTurnShape(msgspec.Struct, frozen=True):
         run: of this turn; null where there was none.
         restarted: units that were restarted in this turn, with how each ended.
         reboot: whether and why the machine is rebooted; "" where the mode allows none.
+        withdrawn: updates that were taken here and that their publisher has withdrawn, with the reason.
     """
 
     mode: str
@@ -54,6 +55,7 @@ class AgentTurnShape(msgspec.Struct, frozen=True):
     run: RunShape | None
     restarted: tuple[str, ...] = ()
     reboot: str = ""
+    withdrawn: tuple[str, ...] = ()
 
 
 class AssessmentShape(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from hotmend.cli.change import audit_option
 from hotmend.cli.output import ExitCode, print_json
 from hotmend.cli.upgrade_shapes import AptHookShape
 from hotmend.model.errors import HotmendError, UsageError
+from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _say_before(done: Before) -> None:
 
 def _outcome(package: PackageResult) -> str:
     """Say in one line what became of the processes, and why some are not changed."""
-    done = sum(result.state in ("applied", "unchanged") for result in package.results)
+    done = sum(result.state in NEW_CODE for result in package.results)
     whole = len({r.pid for r in package.results} | {old.pid for old in package.still_old})
     text = f"{package.memory.value} in memory" if whole else package.memory.value
     text += f", {done} of {whole} processes" if whole else ""

@@ -86,6 +86,7 @@ def _place_shape(place: Place) -> PlaceShape:
         place.update,
         place.release,
         place.audit_lines,
+        place.withdrawn,
     )
 
 
@@ -113,6 +114,8 @@ def _print(found: Explanation) -> None:
         )
         columns = ("#pid", "command", "belongs to", "image", "state", "hotpatch", "brings", "since", "audit lines")
         print_table("", columns, rows)
+    for told in dict.fromkeys(place.withdrawn for place in found.places if place.withdrawn):
+        click.echo(f"\nWithdrawn by its publisher: {told}")
     if found.disk:
         click.echo("\nOn the disk:")
         for line in found.disk:

@@ -137,6 +137,7 @@ class PlaceShape(msgspec.Struct, frozen=True):
         since: when that was placed, UTC; "" for none.
         update, release: of the history that brought it; "" where it has none.
         audit_lines: numbers of lines of the audit record about this hotpatch in this process.
+        withdrawn: update and reason, where its publisher has withdrawn it; "" where it stands.
     """
 
     pid: int
@@ -156,6 +157,7 @@ class PlaceShape(msgspec.Struct, frozen=True):
     update: str
     release: str
     audit_lines: tuple[int, ...]
+    withdrawn: str = ""
 
 
 class ExplainShape(msgspec.Struct, frozen=True):

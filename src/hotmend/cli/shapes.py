@@ -237,7 +237,8 @@ class AppliedShape(msgspec.Struct, frozen=True):
     """`status`: one image's hotpatch in a process. `applied_at` is in seconds since 1970, UTC.
 
     `replaced_by` is the `id` of the hotpatch that took over from it, while its state is `replaced`. `part`: it leaves
-    functions that changed for the baseline.
+    functions that changed for the baseline. `withdrawn`: update and reason, where its publisher has withdrawn it by
+    what the agent saw last.
     """
 
     id: str
@@ -256,6 +257,7 @@ class AppliedShape(msgspec.Struct, frozen=True):
     bytes_mapped: int
     replaced_by: str
     part: bool
+    withdrawn: str = ""
 
 
 class StatusShape(msgspec.Struct, frozen=True):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import click
 
+from hotmend.agent.paths import Places
+from hotmend.agent.record.history import History
+from hotmend.agent.record.withdrawn import last_withdrawn, sentences
 from hotmend.cli.output import ExitCode, Steps, print_json, print_note, print_table
 from hotmend.cli.shapes import AppliedFunctionShape, AppliedShape, StatusShape
 from hotmend.linux.procfs import read_stat
@@ -20,8 +24,9 @@ def status_command(pids: tuple[int, ...], as_json: bool) -> int:
     """Show what is applied in running processes.
 
     Read from their memory: there is no database. A hotpatch that was taken back is still there, inactive; its
-    memory is kept and used again.
+    memory is kept and used again. The agent's history only adds which of them their publisher has withdrawn.
     """
+    withdrawn = _withdrawn()
     with Steps(threaded=False) as steps:
         steps("looking at processes", 0, 1)
         found = list(dict.fromkeys(pids)) or patched_processes()
@@ -29,7 +34,7 @@ def status_command(pids: tuple[int, ...], as_json: bool) -> int:
         for number, pid in enumerate(found):
             steps("reading memory", number, len(found))
             try:
-                shapes.append(_shape(pid))
+                shapes.append(_shape(pid, withdrawn))
             except ProcessGoneError:
                 # Named by the user it is an error; found by us it has merely ended meanwhile.
                 if pids:
@@ -42,13 +47,20 @@ def status_command(pids: tuple[int, ...], as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _shape(pid: int) -> StatusShape:
+def _withdrawn() -> dict[str, str]:
+    """Return what to tell of withdrawn hotpatches, by id; nothing where this user may not read the history."""
+    with contextlib.suppress(OSError):
+        return sentences(last_withdrawn(History(Places().history).read().events))
+    return {}
+
+
+def _shape(pid: int, withdrawn: dict[str, str]) -> StatusShape:
     stat = read_stat(pid)
-    hotpatches = tuple(_applied_shape(applied) for applied in process_status(pid))
+    hotpatches = tuple(_applied_shape(applied, withdrawn) for applied in process_status(pid))
     return StatusShape(pid, stat.comm, stat.start_time_ticks, hotpatches)
 
 
-def _applied_shape(applied: AppliedHotpatch) -> AppliedShape:
+def _applied_shape(applied: AppliedHotpatch, withdrawn: dict[str, str]) -> AppliedShape:
     return AppliedShape(
         id=applied.id,
         name=applied.name,
@@ -66,6 +78,7 @@ def _applied_shape(applied: AppliedHotpatch) -> AppliedShape:
         bytes_mapped=applied.bytes_mapped,
         replaced_by=applied.replaced_by,
         part=applied.part,
+        withdrawn=withdrawn.get(applied.id, "") if applied.active else "",
     )
 
 
@@ -79,6 +92,8 @@ def _print(shapes: list[StatusShape]) -> None:
         print_note("Nothing is applied.")
         return
     print_table("", ("#pid", "command", "image", "code", "#functions", "hotpatch", "versions", "since"), rows)
+    for told in dict.fromkeys(h.withdrawn for s in shapes for h in s.hotpatches if h.withdrawn):
+        print_note(f"withdrawn by its publisher: {told}")
 
 
 def _code_text(applied: AppliedShape) -> str:

@@ -13,6 +13,7 @@ from hotmend.cli.change import audit_option
 from hotmend.cli.output import ExitCode, Steps, print_error, print_json, print_note, print_reasons, print_table
 from hotmend.cli.shapes import reason_shapes
 from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
+from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _print(shape: UpgradeShape) -> None:
 
 
 def _processes(package: UpgradePackageShape) -> str:
-    done = sum(process.state in ("applied", "unchanged", "would-apply") for process in package.processes)
+    done = sum(process.state in NEW_CODE for process in package.processes)
     whole = len({p.pid for p in package.processes} | {o.pid for o in package.still_old})
     return f"{done} of {whole}" if whole else ""
 

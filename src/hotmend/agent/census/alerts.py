@@ -25,6 +25,7 @@ class AlertCode(StrEnum):
     UNSEEN = "process-not-seen"
     WAITING = "update-waiting"
     CRASHED = "crash-in-new-code"
+    WITHDRAWN = "release-withdrawn-but-runs"
     RUN_FAILED = "last-run-failed"
     QUARANTINED = "update-in-quarantine"
     HELD = "on-hold"
@@ -44,6 +45,7 @@ class Level(IntEnum):
 LEVELS: Final = dict.fromkeys(AlertCode, Level.WARNING) | {
     AlertCode.UNSETTLED: Level.CRITICAL,
     AlertCode.CRASHED: Level.CRITICAL,
+    AlertCode.WITHDRAWN: Level.CRITICAL,
     AlertCode.RUN_FAILED: Level.CRITICAL,
     AlertCode.UNSEEN: Level.UNKNOWN,
     AlertCode.SILENT: Level.UNKNOWN,

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from hotmend.agent.census.alerts import Alert, AlertCode
@@ -87,6 +87,7 @@ class Assessment:
         unseen: pids that this user may not look at.
         boot: kernels, and who asks for a reboot.
         waiting: updates that are offered, as PACKAGE=VERSION or a release's id.
+        withdrawn: what to tell of hotpatches whose publisher has withdrawn them, by their ids.
     """
 
     at: datetime
@@ -94,6 +95,7 @@ class Assessment:
     unseen: tuple[int, ...]
     boot: Boot
     waiting: tuple[str, ...] = ()
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def restarts(self) -> tuple[Due, ...]:
@@ -171,12 +173,22 @@ def find_alerts(assessment: Assessment) -> Iterable[Alert]:
         yield Alert(AlertCode.REBOOT_DUE, "a reboot is due", reasons)
     if unsettled := [f"{p.comm} ({p.pid}): {', '.join(p.unsettled)}" for p in assessment.processes if p.unsettled]:
         yield Alert(AlertCode.UNSETTLED, "hotpatches are half done or damaged: hotmend repair", tuple(unsettled))
+    if gone := tuple(_withdrawn(assessment)):
+        yield Alert(AlertCode.WITHDRAWN, "code runs whose publisher has withdrawn it", gone)
     blind = [f"{process.comm} ({process.pid})" for process, _ in states.get(CodeState.UNSEEN, ())]
     if assessment.unseen or blind:
         subjects = (*map(str, assessment.unseen), *dict.fromkeys(blind))
         yield Alert(AlertCode.UNSEEN, "these processes, or their files, could not be looked at", subjects)
     if assessment.waiting:
         yield Alert(AlertCode.WAITING, "updates are waiting", assessment.waiting)
+
+
+def _withdrawn(assessment: Assessment) -> Iterable[str]:
+    """Yield a line for each process and hotpatch."""
+    for process in assessment.processes:
+        ids = dict.fromkeys(image.patch.id for image in process.images if image.patch)
+        for told in dict.fromkeys(assessment.withdrawn[one] for one in ids if one in assessment.withdrawn):
+            yield f"{process.comm} ({process.pid}): {told}"
 
 
 def owner_text(owner: Owner, processes: Sequence[OldCode] = ()) -> str:
@@ -189,16 +201,19 @@ def owner_text(owner: Owner, processes: Sequence[OldCode] = ()) -> str:
     return f"{owner.kind} {owner.name}".rstrip() + user
 
 
-def take_assessment(waiting: Sequence[str] = (), now: datetime | None = None) -> Assessment:
+def take_assessment(
+    waiting: Sequence[str] = (), now: datetime | None = None, withdrawn: Mapping[str, str] | None = None
+) -> Assessment:
     """Look at the machine.
 
     Args:
         waiting: what is offered; nothing is asked here.
         now: the moment to write into it; the clock's by default.
+        withdrawn: what to tell of withdrawn hotpatches, by their ids.
     """
     seen: Census = take_census()
     processes = tuple(_running(process) for process in seen.processes)
-    return Assessment(now or datetime.now(UTC), processes, seen.unseen, read_boot(), tuple(waiting))
+    return Assessment(now or datetime.now(UTC), processes, seen.unseen, read_boot(), tuple(waiting), withdrawn or {})
 
 
 def _running(process: SeenProcess) -> RunningProcess:

@@ -14,6 +14,7 @@ from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Assessed, History
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import read_quarantine
+from hotmend.agent.record.withdrawn import last_withdrawn, sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Look:
     """What was seen.
 
     Attributes:
-        assessment: of processes, disk and kernel; what is waiting is what the agent saw last.
+        assessment: of processes, disk and kernel; what waits and what is withdrawn is what the agent saw last.
         plan: what takes processes with old code to the new.
         record: history, hold and quarantine.
     """
@@ -51,7 +52,8 @@ def look(places: Places) -> Look:
     configuration = read_configuration(places.configuration)
     read = History(places.history).read()
     assessed = [event for event in read.events if isinstance(event, Assessed)]
-    assessment = take_assessment(assessed[-1].waiting if assessed else (), now)
+    withdrawn = sentences(last_withdrawn(read.events))
+    assessment = take_assessment(assessed[-1].waiting if assessed else (), now, withdrawn)
     record = Record(
         events=read.events,
         unreadable=read.unreadable,

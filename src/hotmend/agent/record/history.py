@@ -69,6 +69,20 @@ class AgentBegan(Event, frozen=True, tag="agent-began"):
     boot: str
 
 
+class Withdrawn(msgspec.Struct, frozen=True):
+    """An update that was taken here, and its publisher's reason to withdraw it since.
+
+    Attributes:
+        update: as its action had it.
+        reason: as its publisher says.
+        hotpatches: their ids; memory says where they run.
+    """
+
+    update: str
+    reason: str
+    hotpatches: tuple[str, ...]
+
+
 class Assessed(Event, frozen=True, tag="assessed"):
     """An assessment.
 
@@ -77,12 +91,14 @@ class Assessed(Event, frozen=True, tag="assessed"):
         restarts: units that run old code.
         reboot: why a reboot is due; empty where none is.
         alerts: codes of what is not as it should be.
+        withdrawn: updates that were taken here and are withdrawn.
     """
 
     waiting: tuple[str, ...]
     restarts: tuple[str, ...]
     reboot: tuple[str, ...]
     alerts: tuple[str, ...] = ()
+    withdrawn: tuple[Withdrawn, ...] = ()
 
 
 class RunBegan(Event, frozen=True, tag="run-began"):
@@ -141,6 +157,13 @@ class DiskBegan(Event, frozen=True, tag="disk-began"):
 
     updates: tuple[str, ...]
     held: tuple[str, ...]
+
+
+class DiskLeft(Event, frozen=True, tag="disk-left"):
+    """Updates stay off the disk: apt would bring one that is in quarantine. `because`: those, as PACKAGE=VERSION."""
+
+    updates: tuple[str, ...]
+    because: tuple[str, ...]
 
 
 class DiskEnded(Event, frozen=True, tag="disk-ended"):
@@ -230,6 +253,7 @@ AnyEvent = (
     | RunState
     | Action
     | DiskBegan
+    | DiskLeft
     | DiskEnded
     | RunEnded
     | Quarantined

@@ -16,6 +16,7 @@ from typing import Final
 from hotmend.agent.census.assessment import OldCode, RunningProcess, owner_text, plain_name
 from hotmend.agent.census.code_state import RunningImage
 from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
+from hotmend.agent.record.withdrawn import last_withdrawn, sentences
 from hotmend.agent.report.system_log import BROKEN, EXITED, FAILED, STOPPED, CrashEvent, UnitEvent
 from hotmend.agent.report.timeline import Entry
 from hotmend.live.chain import AuditRecord
@@ -74,6 +75,7 @@ class Place:
         fixed: whether it has what was asked for.
         update, release: of the history that brought its hotpatch; "" where the history has none.
         audit_lines: numbers of lines of the audit record about its hotpatch in this process.
+        withdrawn: the update and why its publisher has withdrawn it; "" where it stands.
     """
 
     process: RunningProcess
@@ -82,6 +84,7 @@ class Place:
     update: str
     release: str
     audit_lines: tuple[int, ...]
+    withdrawn: str = ""
 
     @property
     def owner(self) -> str:
@@ -160,7 +163,8 @@ def _place(process: RunningProcess, image: RunningImage, known: Known, *, fixed:
         if patch.id in record.hotpatches
         and (record.pid, record.start_time_ticks) == (process.pid, process.start_time_ticks)
     )
-    return Place(process, image, fixed, last.update if last else "", last.release if last else "", lines)
+    withdrawn = sentences(last_withdrawn(known.history)).get(patch.id, "")
+    return Place(process, image, fixed, last.update if last else "", last.release if last else "", lines, withdrawn)
 
 
 def _cve(cve: str, known: Known) -> Explanation:

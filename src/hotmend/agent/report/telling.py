@@ -12,6 +12,7 @@ from hotmend.agent.record.history import (
     Crashed,
     DiskBegan,
     DiskEnded,
+    DiskLeft,
     Held,
     Ordered,
     OrderEnded,
@@ -44,6 +45,8 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
         case DiskBegan():
             held = f"; not to be restarted: {_names(event.held)}" if event.held else ""
             text = f"the disk: installing {_names(event.updates)}{held}"
+        case DiskLeft():
+            text = f"the disk: without {_names(event.updates)}, which would bring {_names(event.because)}"
         case DiskEnded():
             text = f"the disk: failed: {event.error}" if event.error else f"the disk: has {_names(event.updates)}"
         case RunEnded():

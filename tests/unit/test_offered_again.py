@@ -1,0 +1,45 @@
+"""What is offered again: a sister of a quarantined package stays off the disk and is not looked at anew each time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hotmend.agent.apt.pending import Pending
+from hotmend.agent.configuration import Configuration
+from hotmend.agent.machine import Machine
+from hotmend.agent.paths import Places
+from hotmend.agent.record.history import Action, DiskLeft, History
+from hotmend.agent.record.quarantine import Entry, write_quarantine
+from hotmend.agent.run import wanted_now
+from hotmend.agent.sources import Offer
+from hotmend.servicing.actions import State
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+SECURITY = ("Debian-Security:12/stable-security",)
+SISTER = Pending("redis-server", "amd64", "1", "2", SECURITY)
+OFFER = Offer("redis-server=2", "redis-server", "2", "", frozenset(), SISTER)
+
+
+def offered(machine: Machine) -> list[str]:
+    return [offer.key for offer in wanted_now(machine, [OFFER], None)]
+
+
+def quarantined(machine: Machine, *names: str) -> None:
+    entries = tuple(Entry(f"{name}=2", NOW, "ill", f"{name}=2") for name in names)
+    write_quarantine(machine.places.quarantine, entries)
+
+
+def test_until_the_quarantine_that_kept_it_away_is_another(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    machine = Machine(places, Configuration(), History(places.history), clock=lambda: NOW)
+    assert offered(machine) == [OFFER.key]
+    quarantined(machine, "redis-tools")
+    machine.record(Action(update=OFFER.key, state=State.SUCCEEDED, brings=OFFER.key))
+    assert offered(machine) == [OFFER.key]  # in memory, and not on the disk yet
+    machine.record(DiskLeft(updates=(OFFER.key,), because=("redis-tools=2",)))
+    assert offered(machine) == []
+    quarantined(machine, "redis-tools", "nginx")
+    assert offered(machine) == []
+    quarantined(machine, "nginx")
+    assert offered(machine) == [OFFER.key]
