@@ -137,6 +137,7 @@ def test_who_has_not_signed_in_is_led_there_and_back(fleet: Fleet) -> None:
 def test_a_role_that_is_not_enough_is_refused(fleet: Fleet) -> None:
     viewer, operator = fleet.person("viewer"), fleet.person("operator")
     machine = fleet.machines["web-1"].id
+    planned = len(fleet.server.get(f"/api/v1/machines/{machine}/actions"))
     for path in operator_paths(fleet):
         reply = viewer.get(path)
         assert reply.status == 403, path
@@ -151,12 +152,13 @@ def test_a_role_that_is_not_enough_is_refused(fleet: Fleet) -> None:
     ):
         assert person.post(path, **fields).status == 403, path
     assert "Audit" not in viewer.get("/").body.decode()
-    assert fleet.server.get(f"/api/v1/machines/{machine}/actions") == []
+    assert len(fleet.server.get(f"/api/v1/machines/{machine}/actions")) == planned
 
 
 def test_a_form_of_another_site_or_session_does_nothing(fleet: Fleet) -> None:
     person, other = fleet.person("operator"), fleet.person("operator")
     path = f"/machines/{fleet.machines['web-1'].id}/actions"
+    planned = len(fleet.server.get(f"/api/v1{path}"))
     own, person.csrf = person.csrf, other.csrf
     assert person.post(path, kind="assess").status == 403
     person.csrf = ""
@@ -172,7 +174,7 @@ def test_a_form_of_another_site_or_session_does_nothing(fleet: Fleet) -> None:
         headers=FORM | {"Sec-Fetch-Site": "cross-site"},
     )
     assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
-    assert fleet.server.get(f"/api/v1/machines/{fleet.machines['web-1'].id}/actions") == []
+    assert len(fleet.server.get(f"/api/v1{path}")) == planned
 
 
 def test_what_a_machine_says_is_text_alone(fleet: Fleet) -> None:
@@ -273,8 +275,8 @@ def test_the_audit_record_is_paged_and_verified(fleet: Fleet) -> None:
     if after is not None:
         check(operator.get(f"/audit?after={after[1]}").body)
     assert operator.get("/audit?after=abc").status == 400
-    assert "follow from each other" in admin.get("/audit?verify=yes").body.decode()
-    assert "follow from each other" not in operator.get("/audit?verify=yes").body.decode()
+    assert "Rows that follow from each other" in admin.get("/audit?verify=yes").body.decode()
+    assert "Rows that follow from each other" not in operator.get("/audit?verify=yes").body.decode()
 
 
 def test_the_first_administrator_is_made_with_the_servers_token(sqlite_url: str) -> None:
