@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +142,9 @@ class _Only:
         wanted = set(self.updates)
         offers = self.source.offers(running)
         return tuple(o for o in offers if wanted & {o.key, f"{o.package}={o.version}", o.release})
+
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
+        return self.source.withdrawn(updates)
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
