@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hotmend.linux.apt import call_apt
 from hotmend.linux.outside import outside
 from hotmend.model.errors import FetchError
 
-APT_SECONDS_MAX: Final = 600
 CHANGELOG_SECONDS_MAX: Final = 30
 _SPEC = re.compile(r"(?P<package>[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?)=(?P<version>[0-9A-Za-z.+~:-]+)")
 
@@ -144,23 +144,8 @@ def fetch_patches(source: PackageVersion) -> Path | None:
 
 
 def _apt(command: list[str], wanted: Sequence[PackageVersion], directory: str) -> None:
-    variables = {"LC_ALL": "C.UTF-8"}
-    try:
-        done = subprocess.run(
-            outside(command, variables, directory=directory),
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=APT_SECONDS_MAX,
-            env=os.environ | variables,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise FetchError("apt-get is not installed", "give two .deb or ELF files instead") from None
-    except subprocess.TimeoutExpired:
-        names = ", ".join(map(str, wanted))
-        raise FetchError(f"apt did not fetch {names} within {APT_SECONDS_MAX} s") from None
+    hint = "give two .deb or ELF files instead"
+    done = call_apt(command, {"LC_ALL": "C.UTF-8"}, directory=directory, hint=hint)
     if done.returncode:
         raise _explain_first(wanted, done.stderr)
 

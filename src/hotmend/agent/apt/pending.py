@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from hotmend.agent.apt.installed import dpkg_query
-from hotmend.linux.outside import outside
+from hotmend.linux.apt import call_apt, complaints_of
 from hotmend.model.errors import FetchError
 
-APT_SECONDS_MAX: Final = 600
 KERNEL = re.compile(r"linux-image-(\d.*|[a-z0-9-]+)")
 _SECURITY_SUITE = "-security"
 _ROW = re.compile(
@@ -104,23 +100,10 @@ def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
         FetchError: it is missing, did not end, or failed; with its own first complaint.
     """
     variables = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | (environment or {})
-    command = outside(["apt-get", "-q", "-y", *arguments], variables)
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=APT_SECONDS_MAX,
-            env=os.environ | variables,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise FetchError("apt-get is not installed", "this works on Debian and what is made from it") from None
-    except subprocess.TimeoutExpired:
-        raise FetchError(f"apt-get did not end within {APT_SECONDS_MAX} s") from None
+    done = call_apt(
+        ["apt-get", "-q", "-y", *arguments], variables, hint="this works on Debian and what is made from it"
+    )
     if done.returncode:
-        lines = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith("E: ")]
-        raise FetchError(f"apt-get failed: {lines[0] if lines else done.stderr.strip()[-200:]}")
+        told = complaints_of(done.stderr) or [done.stderr.strip()[-200:]]
+        raise FetchError(f"apt-get failed: {told[0]}")
     return done.stdout

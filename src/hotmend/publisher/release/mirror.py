@@ -8,9 +8,7 @@ refuses. The machine's own sources, keys and lists are neither used nor changed;
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from hotmend.image.deb import version_order
+from hotmend.linux.apt import call_apt, complaints_of
 from hotmend.model.errors import FetchError, InputError
 from hotmend.publisher import feed
 from hotmend.publisher.feed import PackageVersion
@@ -180,27 +179,19 @@ class Mirror:
 
     def _run(self, command: list[str], cwd: str | None = None, refused: str = "") -> str:
         """Run apt; what it says is an error as well where it has the words `refused` in it."""
-        environment = os.environ | {"LC_ALL": "C.UTF-8"}
-        try:
-            done = subprocess.run(
-                [command[0], *self._options(), *command[1:]],
-                cwd=cwd,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=APT_SECONDS_MAX,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise FetchError(f"{command[0]} is not installed", "publishing needs apt") from None
-        except subprocess.TimeoutExpired:
-            raise FetchError(f"{command[0]} did not answer within {APT_SECONDS_MAX} s") from None
-        said = done.stderr.decode("utf-8", "replace").splitlines()
-        complaints = [line[3:] for line in said if line.startswith("E: ") or (refused and refused in line)]
+        done = call_apt(
+            [command[0], *self._options(), *command[1:]],
+            {"LC_ALL": "C.UTF-8"},
+            directory=cwd,
+            seconds_max=APT_SECONDS_MAX,
+            hint="publishing needs apt",
+        )
+        complaints = complaints_of(done.stderr)
+        complaints += [line[3:] for line in done.stderr.splitlines() if refused and refused in line]
         if done.returncode or (refused and complaints):
             reason = complaints[0] if complaints else "failed"
             raise FetchError(f"{' '.join(command[:3])}: {reason}", "nothing was published")
-        return done.stdout.decode("utf-8", "replace")
+        return done.stdout
 
 
 def digest_of(path: Path) -> str:
