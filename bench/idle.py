@@ -1,25 +1,35 @@
-"""What the agent costs: the installed package on a booted machine, between two turns, and one turn."""
+"""What the agent costs, and how long the archive is ahead of memory: the installed package on a booted machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from bench.report import Figure, progress
 from tests.agent.machine import Machine
-from tests.agent.package import build
+from tests.agent.package import built
+from tests.agent.redis import ALWAYS, oldest
 
 SECONDS = 300
+PORT = 18495
+AUTOMATIC = f"""
+mode = "automatic"
+observe_days = 0
+health_seconds = 10
+[maintenance]
+{ALWAYS}
+"""
 LIMIT_MB, LIMIT_PERCENT = 60.0, 0.1
 
 
 def idle_measure(folder: Path) -> Iterator[Figure]:
     """Yield memory and processor time of the agent between turns, and the processor time of a turn."""
     progress("the package")
-    package = build(folder / "out", folder / "work")
-    with Machine(folder / "machine", systemd=True) as machine:
+    with built() as package, Machine(folder / "machine", systemd=True) as machine:
         machine.run(f"apt-get install -qq -y --no-install-recommends {package}")
         _await(machine, "assessed", 1)
         pid = machine.run("systemctl show --property=MainPID --value hotmend-agent").stdout.strip()
@@ -42,6 +52,33 @@ def idle_measure(folder: Path) -> Iterator[Figure]:
         note = f"in the mode observe, with apt's own simulation; {waiting} packages wait; load {os.getloadavg()[0]:.1f}"
         yield Figure("Agent", "processor, one turn", turn, "s", note=note)
         yield Figure("Agent", "processor, a turn an hour", turn / 3600 * 100, "%")
+        yield from _exposure(machine)
+
+
+def _exposure(machine: Machine) -> Iterator[Figure]:
+    """Yield what passes from an update being offered to the new code in memory, and from there to the disk.
+
+    The turn is begun at once; waiting for the next one adds up to `assess_minutes`, and for the window what that takes.
+    """
+    progress("an update that is offered")
+    machine.offer_only("nothing-at-all")
+    old = [f"{name}={oldest(machine, name)}" for name in ("redis-server", "redis-tools")]
+    machine.install(*old)
+    machine.run(f"systemctl stop redis-server; sed -i 's/^port .*/port {PORT}/' /etc/redis/redis.conf")
+    machine.run(f"systemctl start redis-server; cat > /etc/hotmend/agent.toml <<'END'\n{AUTOMATIC}END")
+    began = time.time()
+    machine.offer_only("redis-*")
+    machine.run("systemctl reload hotmend-agent")
+    _await(machine, "run-ended", 1)
+    text = machine.run("cat /var/lib/hotmend/agent/history.jsonl").stdout
+    events = [json.loads(line) for line in text.splitlines()]
+    placed = next(e for e in events if e.get("state") == "HEALTH_CHECK" and e["changed"])
+    installed = next(e for e in events if e["event"] == "disk-ended" and not e["error"])
+    in_memory, on_disk = (datetime.fromisoformat(e["at"]).timestamp() for e in (placed, installed))
+    note = f"redis; apt offers it, a turn begins at once; load {os.getloadavg()[0]:.1f}"
+    yield Figure("Agent", "exposure: offered to fixed in memory", in_memory - began, "s", note=note)
+    note = "health_seconds = 10 of it; a process begun meanwhile from the old file waits for the next turn in a window"
+    yield Figure("Agent", "fixed in memory to the new file on the disk", on_disk - in_memory, "s", note=note)
 
 
 def _fields(text: str) -> Iterator[tuple[str, int]]:
