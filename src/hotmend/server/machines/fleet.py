@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from hotmend.wire.api import Query
 _FINAL: Final = tuple(sorted(state.value for state in FINAL))
 _BAD: Final = tuple(sorted(state.value for state in State if state.bad))
 _PRESENT: Final = machines.c.state != "left"
+LEVELS_MAX: Final = 12
+SUMS: Final = ("restarts_avoided", "reboots_avoided", "restarts_due", "reboots_due", "waiting", "alerts")
 _OPEN_FIX: Final = ("on-disk", "nowhere")
 
 
@@ -35,13 +38,22 @@ class Counts:
     """
 
     machines: int
-    states: dict[str, int]
-    platforms: dict[str, int]
-    lines: dict[str, int]
-    enrollments: dict[str, int]
+    states: Mapping[str, int]
+    platforms: Mapping[str, int]
+    lines: Mapping[str, int]
+    enrollments: Mapping[str, int]
     levels: list[tuple[str, str, int]]
-    sums: dict[str, int]
+    sums: Mapping[str, int]
     unseen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A vulnerability that is not fixed in the memory of `machines` machines, the first of them since a moment."""
+
+    cve: str
+    machines: int
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,78 +62,82 @@ class Exposure:
 
     Attributes:
         findings: where to how many vulnerable images of processes.
-        open: vulnerabilities that are not fixed in memory somewhere: CVE, machines, since when.
+        open: the oldest of those that are not fixed in the memory of some machine; open_count: how many there are.
         closed: vulnerabilities that are fixed in the memory of all machines that have them.
     """
 
-    findings: dict[str, int] = field(default_factory=dict)
-    open: list[RowMapping] = field(default_factory=list)
-    open_count: int = 0
-    closed: int = 0
+    findings: Mapping[str, int]
+    open: list[Open]
+    open_count: int
+    closed: int
 
 
 def counts(connection: Connection, unseen_since: datetime) -> Counts:
-    """Return the fleet in figures."""
-    states = _grouped(connection, machines.c.state)
-    platforms = _grouped(connection, machines.c.platform, _PRESENT)
-    said = sa.select(
-        *(
-            sa.func.coalesce(sa.func.sum(each), 0).label(name)
-            for name, each in (
-                ("restarts_avoided", reports.c.restarts_avoided),
-                ("reboots_avoided", reports.c.reboots_avoided),
-                ("restarts_due", reports.c.restarts_due),
-                ("reboots_due", sa.case((reports.c.reboot_due, 1), else_=0)),
-                ("waiting", sa.case((reports.c.waiting > 0, 1), else_=0)),
-                ("alerts", sa.case((reports.c.alerts > 0, 1), else_=0)),
-            )
-        )
-    )
-    row = (
-        connection.execute(said.join(machines, machines.c.id == reports.c.machine_id).where(_PRESENT)).mappings().one()
-    )
-    level = (
-        sa.select(reports.c.release, reports.c.level, sa.func.count())
+    """Return the fleet in figures: each table is read once."""
+    by_kind = sa.select(machines.c.state, machines.c.platform, sa.func.count())
+    states, platforms = Counter[str](), Counter[str]()
+    for state, platform, number in connection.execute(by_kind.group_by(machines.c.state, machines.c.platform)):
+        states[state] += number
+        if state != "left":
+            platforms[platform] += number
+    keys = (reports.c.release, reports.c.level, reports.c.line, reports.c.enrollment)
+    said = (
+        sa.select(*keys, sa.func.count().label("machines"), *_sums())
         .join(machines, machines.c.id == reports.c.machine_id)
         .where(_PRESENT)
-        .group_by(reports.c.release, reports.c.level)
-        .order_by(sa.func.count().desc(), reports.c.release, reports.c.level)
-        .limit(12)
+        .group_by(*keys)
     )
-    late = sa.select(sa.func.count()).select_from(machines).join(contacts).where(unseen(unseen_since))
+    lines, enrollments, sums = Counter[str](), Counter[str](), Counter[str]()
+    levels = Counter[tuple[str, str]]()
+    for row in connection.execute(said).mappings():
+        number = row["machines"]
+        lines[row["line"]] += number
+        enrollments[row["enrollment"]] += number
+        levels[row["release"], row["level"]] += number
+        sums.update({name: int(row[name]) for name in SUMS})
+    late = sa.select(sa.func.count()).select_from(machines).where(unseen(unseen_since))
     return Counts(
-        sum(number for state, number in states.items() if state != "left"),
+        platforms.total(),
         states,
         platforms,
-        _grouped(connection, reports.c.line, _PRESENT),
-        _grouped(connection, reports.c.enrollment, _PRESENT),
-        [(each[0], each[1], each[2]) for each in connection.execute(level)],
-        {name: int(value) for name, value in row.items()},
+        lines,
+        enrollments,
+        [(release, level, number) for (release, level), number in levels.most_common(LEVELS_MAX)],
+        {name: sums[name] for name in SUMS},
         int(connection.execute(late).scalar_one()),
     )
 
 
+def _sums() -> list[sa.Label[Any]]:
+    made = {
+        "restarts_avoided": reports.c.restarts_avoided,
+        "reboots_avoided": reports.c.reboots_avoided,
+        "restarts_due": reports.c.restarts_due,
+        "reboots_due": sa.case((reports.c.reboot_due, 1), else_=0),
+        "waiting": sa.case((reports.c.waiting > 0, 1), else_=0),
+        "alerts": sa.case((reports.c.alerts > 0, 1), else_=0),
+    }
+    return [sa.func.sum(made[name]).label(name) for name in SUMS]
+
+
 def exposure(connection: Connection, limit: int = 10) -> Exposure:
     """Return where the fixes are, and what is open for longest."""
-    by_place = connection.execute(sa.select(findings.c.fixed, sa.func.count()).group_by(findings.c.fixed))
-    still = (
-        sa.select(
-            findings.c.cve,
-            sa.func.count(findings.c.machine_id.distinct()).label("machines"),
-            sa.func.min(findings.c.since).label("since"),
-        )
-        .where(findings.c.fixed.in_(_OPEN_FIX), findings.c.cve != "")
+    places, every, still = Counter[str](), set[str](), dict[str, datetime]()
+    grouped = sa.select(findings.c.cve, findings.c.fixed, sa.func.count(), sa.func.min(findings.c.since))
+    for cve, fixed, number, since in connection.execute(grouped.group_by(findings.c.cve, findings.c.fixed)):
+        places[fixed] += number
+        if cve:
+            every.add(cve)
+            if fixed in _OPEN_FIX:
+                still[cve] = min(since, still.get(cve, since))
+    oldest = sorted(still, key=lambda cve: (still[cve], cve))[:limit]
+    on = (
+        sa.select(findings.c.cve, sa.func.count(findings.c.machine_id.distinct()))
+        .where(findings.c.cve.in_(oldest), findings.c.fixed.in_(_OPEN_FIX))
         .group_by(findings.c.cve)
     )
-    open_count = connection.execute(sa.select(sa.func.count()).select_from(still.subquery())).scalar_one()
-    every = sa.select(sa.func.count(findings.c.cve.distinct())).where(findings.c.cve != "")
-    first = still.order_by(sa.func.min(findings.c.since), findings.c.cve).limit(limit)
-    return Exposure(
-        {row[0]: row[1] for row in by_place},
-        list(connection.execute(first).mappings()),
-        open_count,
-        connection.execute(every).scalar_one() - open_count,
-    )
+    have = {row[0]: row[1] for row in connection.execute(on)}
+    return Exposure(places, [Open(cve, have[cve], still[cve]) for cve in oldest], len(still), len(every) - len(still))
 
 
 def halt(connection: Connection) -> RowMapping | None:
@@ -155,7 +171,7 @@ def page(
         Problem: not a cursor of ours.
     """
     found = store.listing().where(*query.conditions(asked), *more)
-    total = int(connection.execute(sa.select(sa.func.count()).select_from(found.subquery())).scalar_one())
+    total = int(connection.execute(query.count(asked).where(*more)).scalar_one())
     shown = found.where(query.after(cursor)) if cursor else found
     rows = list(connection.execute(shown.order_by(machines.c.name, machines.c.id).limit(limit + 1)).mappings())
     after = query.cursor_of(rows[limit - 1]["name"], rows[limit - 1]["id"]) if len(rows) > limit else ""
@@ -169,8 +185,8 @@ def at_level(level: str) -> sa.ColumnElement[bool]:
 
 def unseen(since: datetime) -> sa.ColumnElement[bool]:
     """Return the condition of machines that take part and were not heard of since a moment."""
-    late = sa.or_(contacts.c.seen_at < since, contacts.c.seen_at.is_(None))
-    return sa.and_(machines.c.state == "active", machines.c.public_key.is_not(None), late)
+    late = sa.select(contacts.c.machine_id).where(sa.or_(contacts.c.seen_at < since, contacts.c.seen_at.is_(None)))
+    return sa.and_(machines.c.state == "active", machines.c.public_key.is_not(None), machines.c.id.in_(late))
 
 
 def with_facts(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
@@ -211,14 +227,3 @@ def releases(connection: Connection, limit: int = 100) -> list[str]:
 
 def _actions() -> sa.Select[Any]:
     return sa.select(actions, machines.c.name.label("machine")).join(machines, machines.c.id == actions.c.machine_id)
-
-
-def _grouped(
-    connection: Connection, column: sa.ColumnElement[str], where: sa.ColumnElement[bool] | None = None
-) -> dict[str, int]:
-    found = sa.select(column, sa.func.count()).select_from(machines).group_by(column)
-    if column.table is reports:
-        found = found.join(reports, reports.c.machine_id == machines.c.id)
-    if where is not None:
-        found = found.where(where)
-    return {row[0]: row[1] for row in connection.execute(found)}

@@ -17,6 +17,7 @@ from hotmend.server.identity.service import check_tags
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
+from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
 from hotmend.servicing.actions import WAITING, State
@@ -87,8 +88,8 @@ def list_page(
         more.append(fleet.unseen(fleet.silent_since(visit.context.settings, visit.now)))
     with visit.context.database.read() as connection:
         rows, following, total = fleet.page(connection, asked, more, after, ROWS)
-        tags = fleet.tag_names(connection)
-        releases = fleet.releases(connection)
+    choices: Kept[tuple[list[str], list[str]]] = visit.request.app.state.choices
+    tags, releases = choices.get(lambda: _choices(visit))
     say, code = visit.words.say, visit.words.code
     sought = {
         "name": name,
@@ -116,6 +117,11 @@ def list_page(
         releases=[(each, each) for each in releases],
         tags=[(each, each) for each in tags],
     )
+
+
+def _choices(visit: Visit) -> tuple[list[str], list[str]]:
+    with visit.context.database.read() as connection:
+        return fleet.tag_names(connection), fleet.releases(connection)
 
 
 @router.get("/{identity}")

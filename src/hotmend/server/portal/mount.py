@@ -13,6 +13,7 @@ from hotmend.server.issues import pages as issues
 from hotmend.server.limits import Limiter
 from hotmend.server.machines import pages as machines
 from hotmend.server.portal import overview, pages
+from hotmend.server.portal.kept import Kept
 from hotmend.server.releases import pages as releases
 from hotmend.server.rollouts import pages as rollouts
 
@@ -22,6 +23,7 @@ _PAGES: Final = (pages, overview, machines, rollouts, issues, releases, audit)
 def mount(app: FastAPI) -> None:
     """Put the pages and what they load on an app."""
     app.state.sign_ins = Limiter(pages.TRIES_PER_MINUTE)
+    app.state.figures, app.state.choices = Kept(), Kept()
     for each in _PAGES:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from hotmend.server.machines import fleet
 from hotmend.server.machines.uploads import program
 from hotmend.server.portal.charts import Bar, code_bars
+from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.rollouts.service import put_halt
 from hotmend.server.rollouts.store import page
@@ -37,9 +38,9 @@ class Decision:
 @router.get("/")
 def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
     """Show the fleet."""
+    figures: Kept[tuple[fleet.Counts, fleet.Exposure]] = visit.request.app.state.figures
+    counts, exposure = figures.get(lambda: _figures(visit))
     with visit.context.database.read() as connection:
-        counts = fleet.counts(connection, fleet.silent_since(visit.context.settings, visit.now))
-        exposure = fleet.exposure(connection)
         running = fleet.running_actions(connection)
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
         halted = fleet.halt(connection)
@@ -77,6 +78,12 @@ def brake(
     """Halt the whole fleet, or let it go on."""
     put_halt(visit.context, visit.who, reason.strip(), halted=bool(halt))
     return redirect("/", done="halted" if halt else "released")
+
+
+def _figures(visit: Visit) -> tuple[fleet.Counts, fleet.Exposure]:
+    with visit.context.database.read() as connection:
+        counts = fleet.counts(connection, fleet.silent_since(visit.context.settings, visit.now))
+        return counts, fleet.exposure(connection)
 
 
 def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
