@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.machines.tables import actions, policies
-from hotmend.server.rollouts import store
+from hotmend.server.rollouts import steering, store
 from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
+from hotmend.wire.messages import Kind, Reached
 from tests.server.fleet import ALWAYS, Fleet, begun, wanted
+from tests.server.machine import registration_key, report, simple
 from tests.server.running import Running
 
 
@@ -312,6 +314,40 @@ def test_the_halt_holds_and_is_released(fleet: Fleet) -> None:
     fleet.server.post("/api/v1/release", {"reason": "go"}, role="operator", status=200)
     fleet.step(identity, 2)
     assert len(fleet.due()) == 1
+
+
+def test_a_machine_that_was_told_and_has_not_begun_is_held_too(either_server: Running) -> None:
+    server = either_server
+    canary = simple(server, "one", registration_key(server, tags={"canary": "1"}))
+    for machine in (canary, simple(server, "two")):
+        machine.check_in(report=report(alerts=()))
+    identity = begun(server)
+    path = f"/api/v1/rollouts/{identity}"
+
+    def steps() -> None:
+        for _ in range(3):
+            steering.step(server.app.state.context, identity)
+
+    steps()
+    (order,) = canary.check_in().orders
+    waits = Reached(order.id, State.WAITING_WINDOW, server.clock())
+    assert [each.id for each in canary.check_in(reached=(waits,)).orders] == [order.id]
+    server.post(f"{path}/pause", {}, role="operator", status=200)
+    assert canary.check_in().orders == ()
+    server.post(f"{path}/resume", {}, role="operator", status=200)
+    begins = Reached(order.id, State.PRECHECK, server.clock())
+    assert [each.id for each in canary.check_in(reached=(begins,)).orders] == [order.id]
+    server.post(f"{path}/pause", {}, role="operator", status=200)
+    assert [each.id for each in canary.check_in().orders] == [order.id]  # what has begun is ended
+    server.post(f"{path}/roll-back", {}, role="operator", status=200)
+    failed = Reached(order.id, State.FAILED, server.clock())
+    canary.check_in(reached=(failed,))
+    steps()
+    (revert,) = canary.check_in().orders
+    assert (revert.kind, revert.emergency) == (Kind.REVERT, True)
+    canary.check_in(reached=(Reached(revert.id, State.SUCCEEDED, server.clock()),))
+    steps()
+    assert server.get(path)["state"] == "ROLLED_BACK"
 
 
 def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> None:

@@ -19,6 +19,7 @@ from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, events, machines
 from hotmend.server.problem import Problem
 from hotmend.server.rollouts import steering
+from hotmend.server.rollouts import store as rollout_store
 from hotmend.servicing.actions import FINAL, WAITING, State, may_follow
 from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
@@ -247,7 +248,9 @@ class _Told:
         order = (actions.c.emergency.desc(), actions.c.due_at, actions.c.id)
         new: list[str] = []
         # Locked: an action that is taken back at the same moment is either told or taken back, and never both.
-        for row in self._connection.execute(query.order_by(*order).with_for_update()).mappings():
+        rows = self._connection.execute(query.order_by(*order).with_for_update()).mappings().all()
+        held = rollout_store.held(self._connection, {row["rollout_id"] for row in rows if _not_begun(row)} - {None})
+        for row in rows:
             late = row["until"] is not None and row["until"] <= self._now
             if late and State(row["state"]) in WAITING:
                 if row["handed_at"] is None:
@@ -255,12 +258,18 @@ class _Told:
                 continue
             if self._halted and not row["emergency"]:
                 continue
+            if row["rollout_id"] in held and _not_begun(row):
+                continue  # the machine does what it is told now, and no more what it was told before
             self._orders[row["machine_id"]].append(_order(row))
             if row["handed_at"] is None:
                 new.append(row["id"])
         if new:
             handed = sa.update(actions).where(actions.c.id.in_(new)).values(handed_at=self._now)
             self._connection.execute(handed)
+
+
+def _not_begun(row: RowMapping) -> bool:
+    return not row["emergency"] and State(row["state"]) in WAITING
 
 
 def _order(row: RowMapping) -> Order:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -131,6 +131,12 @@ def approvals_of(connection: Connection, identity: str) -> list[Approval]:
     """Return who has approved what."""
     query = sa.select(approvals.c.person, approvals.c.plan).where(approvals.c.rollout_id == identity)
     return [Approval(*row) for row in connection.execute(query.order_by(approvals.c.at))]
+
+
+def held(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Return those of some rollouts in which nothing may begin: they do not run, or the brake is on."""
+    stands = (rollouts.c.state != RolloutState.RUNNING.value) | rollouts.c.failed_at.is_not(None)
+    return set(connection.scalars(sa.select(rollouts.c.id).where(rollouts.c.id.in_(ids), stands))) if ids else set()
 
 
 # Pre- and post-events
