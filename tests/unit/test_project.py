@@ -64,7 +64,8 @@ _ONE_GATEWAY = {
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "cryptography": {"repository/keys.py", "wire/keys.py"},
-    "urllib3": {"repository/fetchers.py", "agent/health/probes.py", "agent/uplink/carrying.py", "fleet/client.py"},
+    "urllib3": {"repository/fetchers.py", "agent/health/probes.py", "agent/uplink/carrying.py", "fleet/client.py"}
+    | {"server/webhooks/sending.py"},
     "tuf": {
         f"repository/{name}.py"
         for name in (

@@ -83,6 +83,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> No
     from hotmend.server.database import open_database
     from hotmend.server.identity.service import begin_setup
     from hotmend.server.rollouts.workflow import Director
+    from hotmend.server.webhooks.sending import Messenger
 
     database = open_database(settings.database)
     try:
@@ -90,6 +91,9 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> No
         director = Director(app.state.context)
         app.state.at_start.append(director.start)
         app.state.at_end.append(director.stop)
+        messenger = Messenger(app.state.context)
+        app.state.at_start.append(messenger.start)
+        app.state.at_end.append(messenger.stop)
         if token := begin_setup(database, system_clock()):
             print_note(
                 f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"

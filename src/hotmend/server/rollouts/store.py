@@ -13,6 +13,7 @@ from hotmend.server.database import new_id
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, machines, policies, reports, tags
 from hotmend.server.rollouts.spec import Selection
 from hotmend.server.rollouts.tables import approvals, events, gates, groups, members, rollouts
+from hotmend.server.webhooks.tables import outbox, webhooks
 from hotmend.servicing.actions import State
 from hotmend.servicing.lanes import Approval
 from hotmend.servicing.rings import Member
@@ -109,8 +110,10 @@ def update_groups(connection: Connection, identity: str, values: Mapping[str, An
 
 
 def insert_event(connection: Connection, values: Mapping[str, Any]) -> None:
-    """Write down what happened."""
-    connection.execute(sa.insert(events).values(values))
+    """Write down what happened, and that all webhooks are to be told."""
+    number = connection.scalar(sa.insert(events).values(values).returning(events.c.id))
+    told = sa.select(webhooks.c.id, sa.literal(number, events.c.id.type))
+    connection.execute(sa.insert(outbox).from_select(["webhook_id", "event_id"], told))
 
 
 def event_rows(connection: Connection, identity: str, after: int, limit: int) -> list[RowMapping]:

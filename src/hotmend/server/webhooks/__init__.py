@@ -1,0 +1,1 @@
+"""Webhooks: what happens to rollouts, told to others."""

@@ -1,0 +1,127 @@
+"""Telling webhooks what waits for them: at least once, oldest first, tried again with longer and longer pauses.
+
+The body is signed: `Hotmend-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY` with the webhook's secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+import urllib3
+from sqlalchemy.engine import RowMapping
+
+from hotmend import __version__
+from hotmend.server.context import Context
+from hotmend.server.webhooks import store
+
+EVENTS_MAX: Final = 100
+"""In one request."""
+_SECONDS: Final = 10.0
+_CLAIM: Final = timedelta(seconds=60)
+"""Longer than a request takes."""
+_PAUSE_SECONDS_MAX: Final = 3600
+_LOOK_SECONDS: Final = 1.0
+_LOG: Final = logging.getLogger("hotmend.server.webhooks")
+
+
+def tell(context: Context) -> bool:
+    """Tell one webhook what waits for it; False: nothing was to be told."""
+    now = context.clock()
+    with context.database.write() as connection:
+        hook = store.claim(connection, now, now + _CLAIM)
+        found = [] if hook is None else store.waiting(connection, hook["id"], EVENTS_MAX)
+    if hook is None:
+        return False
+    trouble = _send(hook, _body(found), int(now.timestamp()))
+    taken = [] if trouble else [row["id"] for row in found]
+    failures = hook["failures"] + 1 if trouble else 0
+    pause = min(2 ** min(failures, 20), _PAUSE_SECONDS_MAX) if trouble else 0
+    values = {"failures": failures, "last": (trouble or "taken")[:500], "next_at": now + timedelta(seconds=pause)}
+    with context.database.write() as connection:
+        store.settle(connection, hook["id"], taken, values)
+    return True
+
+
+def _body(found: Iterable[RowMapping]) -> bytes:
+    told = [
+        {
+            "id": row["id"],
+            "at": row["at"],
+            "what": row["what"],
+            "who": row["who"],
+            "group": row["group_number"],
+            "why": row["why"],
+            "rollout": {"id": row["rollout_id"], "name": row["name"], "lane": row["lane"], "state": row["state"]},
+        }
+        for row in found
+    ]
+    return msgspec.json.encode({"events": told})
+
+
+def signature(secret: str, seconds: int, body: bytes) -> str:
+    """Return the header that signs a body."""
+    made = hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={seconds},v1={made}"
+
+
+def _send(hook: RowMapping, body: bytes, seconds: int) -> str:
+    """Send a body; return what went wrong, "" for nothing."""
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"hotmend/{__version__}",
+        "Hotmend-Signature": signature(hook["secret"], seconds, body),
+    }
+    try:
+        with urllib3.PoolManager(1) as pool:
+            answer = pool.request(
+                "POST",
+                hook["url"],
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(total=_SECONDS),
+                retries=False,
+                redirect=False,
+                preload_content=False,  # what it answers is not read: nobody knows how long it is
+            )
+            answer.close()
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+
+
+class Messenger:
+    """Tells webhooks, in a thread of a server process.
+
+    Args:
+        context: of the process.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the request that is under way."""
+        self._leaving.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._leaving.wait(_LOOK_SECONDS):
+            try:
+                while not self._leaving.is_set() and tell(self._context):
+                    pass
+            except sa.exc.SQLAlchemyError as error:
+                _LOG.warning("webhooks are not told: %s", error)
