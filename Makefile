@@ -2,6 +2,7 @@
 # make test    lint, types and all tests (root: they change running processes)
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
+# make fleet   a server with its portal, and two machines that it has bring in a security update (root)
 # make bench   the figures of the issue, from real runs
 # make deb     the Debian package, in build/
 # make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
@@ -12,7 +13,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo quarter bench deb mutants pairs faults clean
+.PHONY: setup test lint types demo quarter fleet bench deb mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -45,6 +46,9 @@ demo: setup
 
 quarter: setup
 	@$(BIN)/python -m demo.quarter
+
+fleet: setup
+	@$(BIN)/python -m demo.fleet
 
 bench: setup
 	@$(BIN)/python -m bench

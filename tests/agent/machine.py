@@ -30,6 +30,7 @@ cd "$1/root"
 mount -t proc proc proc
 rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean var/lib/man-db/auto-update
 rm -rf etc/hotmend var/lib/hotmend
+tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
 """
 _OWN_FILES = """
 mkdir -p ".$2"
