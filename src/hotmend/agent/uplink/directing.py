@@ -66,7 +66,7 @@ def directions(machine: Machine) -> Directions | None:
     if answer is not None and answer.counter >= before.counter:
         taken = _taken(before, answer, own)
     if taken != before:
-        machine.places.directed.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # before the first line of history
+        machine.places.directed.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # history may have no line yet
         write(machine.places.directed, taken, 0o600)
     policy = _policy(taken, own)
     fresh = answer is not None and answer.counter == taken.counter and answer.at > now - LETTER_LIFE
