@@ -13,6 +13,10 @@ NOT_HERE = {"S1", "S2", "S3", "S4"}
 """Marked L: about the engine, and shown by its own tests and docs/measured.md."""
 
 
+_SHOWN = dict.fromkeys(["S32", "S33"], "with rollouts")
+"""Lines of a fleet that a server shows: their rows are in another place of the page."""
+
+
 def _rows() -> Iterator[Row]:
     for trace in TRACES:
         command, observed = trace.told()
@@ -25,7 +29,7 @@ def test_the_page_has_what_the_commands_answer() -> None:
 
 
 def test_the_page_has_the_lines_of_a_fleet() -> None:
-    rows = (Row(line, asked, "", "fleet: later") for line, asked in FLEET)
+    rows = (Row(line, asked, "", _SHOWN.get(line, "fleet: later")) for line, asked in FLEET)
     assert stands(PAGE, "fleet", table(rows)), "the page was out of date and is written anew: read what changed"
 
 
