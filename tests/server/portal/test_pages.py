@@ -13,7 +13,7 @@ from babel.messages.pofile import read_po
 
 from hotmend.server.identity.service import begin_setup
 from tests.server.fleet import wanted
-from tests.server.machine import report
+from tests.server.machine import Simple, host, report
 from tests.server.portal.conftest import FORM, Fleet, Person
 from tests.server.portal.texts import SERVER, texts
 from tests.server.running import PASSWORD, Running, running
@@ -33,7 +33,7 @@ def paths(fleet: Fleet) -> list[str]:
 
 def operator_paths(fleet: Fleet) -> list[str]:
     installs = [f"/machines/{fleet.machines['web-1'].id}/install?previewed=yes&exclude=nginx*&restart=yes"]
-    return [*installs, f"/machines/{fleet.windows}/install", "/audit"]
+    return [*installs, f"/machines/{fleet.windows}/install", "/audit", "/keys"]
 
 
 def check(body: bytes) -> Any:
@@ -209,6 +209,37 @@ def test_an_assessment_can_be_canceled_until_the_machine_is_told(fleet: Fleet) -
     assert person.post(f"/machines/{machine.id}/actions/{action}/cancel").status == 303
     assert machine.check_in().orders == ()
     assert person.post(f"/machines/{machine.id}/actions/{action}/cancel").status == 409
+
+
+def test_what_was_installed_is_taken_back_at_once(fleet: Fleet) -> None:
+    person, machine = fleet.person("operator"), fleet.machines["web-2"]
+    path = f"/machines/{machine.id}/actions"
+    assert person.post(path, kind="revert", update="openssl=4", emergency="yes", reason="it crashes").status == 303
+    assert person.post(path, kind="quarantine", update="openssl=4").status == 303
+    assert person.post(path, kind="assess", emergency="yes").status == 422
+    orders = {order.kind.value: order for order in machine.check_in().orders}
+    assert (orders["revert"].emergency, orders["revert"].updates) == (True, ("openssl=4",))
+    assert orders["quarantine"].updates == ("openssl=4",)
+
+
+def test_a_key_is_made_and_its_script_shown_once(fleet: Fleet) -> None:
+    person = fleet.person("operator")
+    reply = person.post("/keys", name="night", tags="set=night", hours="1", uses="1", approval="yes")
+    check(reply.body)
+    assert (reply.status, reply.headers["Cache-Control"]) == (200, "no-store")
+    secret = re.search(r"hmk_[\w-]+", reply.body.decode())
+    assert secret is not None
+    made = Simple(fleet.server, "night-1", host("night-1"))
+    assert not made.enrol(secret[0]).approved
+    page = person.get("/keys").body.decode()
+    assert secret[0] not in page
+    assert "used up" in page
+    assert person.post("/keys", name="x", tags="Bad Tag=1").status == 422
+    assert fleet.person("viewer").post("/keys", name="x").status == 403
+    person.post("/keys", name="to end")
+    key = next(each["id"] for each in fleet.server.get("/api/v1/registration-keys") if each["name"] == "to end")
+    assert person.post(f"/keys/{key}/revoke").status == 303
+    assert person.post(f"/keys/{key}/revoke").status == 404
 
 
 def test_history_is_given_as_files(fleet: Fleet) -> None:

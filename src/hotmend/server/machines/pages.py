@@ -17,6 +17,7 @@ from hotmend.server.identity.service import check_tags
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
+from hotmend.server.portal.forms import tags_of
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
@@ -226,10 +227,18 @@ def act(
     update: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
     forecast: Text = "",
     anytime: Text = "",
+    emergency: Text = "",
     reason: Text = "",
 ) -> Response:
     """Have the machine do something at its next check-in."""
-    wanted = ActionWanted(kind, updates=update, anytime=bool(anytime), reason=reason.strip(), forecast=forecast)
+    wanted = ActionWanted(
+        kind,
+        updates=update,
+        anytime=bool(anytime),
+        emergency=bool(emergency),
+        reason=reason.strip(),
+        forecast=forecast,
+    )
     with visit.context.database.write() as connection:
         planning.plan(connection, visit.now, visit.who, identity, wanted)
     return redirect(f"/machines/{identity}", tab="history", done=kind)
@@ -274,8 +283,7 @@ def put_tags(
     visit: OperatorDoing, identity: str, version: Version, tags: Annotated[str, Form(max_length=20_000)] = ""
 ) -> Response:
     """Give a machine the tags that the form has, a line each."""
-    lines = [line.strip() for line in tags.splitlines() if line.strip()]
-    wanted = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+    wanted = tags_of(tags)
     check_tags(wanted)
     with visit.context.database.write() as connection:
         row = store.machine(connection, identity, lock=True)

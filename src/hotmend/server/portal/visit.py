@@ -30,6 +30,7 @@ from hotmend.servicing.message import N_
 SECTIONS: Final = (
     ("/", N_("Overview"), "viewer"),
     ("/machines", N_("Machines"), "viewer"),
+    ("/keys", N_("Add machines"), "operator"),
     ("/rollouts", N_("Rollouts"), "viewer"),
     ("/issues", N_("Known issues"), "viewer"),
     ("/calendar", N_("Releases"), "viewer"),
@@ -44,6 +45,7 @@ DONE: Final = {
     "quarantine": N_("The quarantine is planned; it begins at the machine's next check-in."),
     "lift": N_("The end of the quarantine is planned; it begins at the machine's next check-in."),
     "canceled": N_("The action is canceled."),
+    "key-revoked": N_("The key is revoked. Machines that came with it stay."),
     "approved": N_("The machine is approved."),
     "offboarded": N_("The machine is offboarded."),
     "tags": N_("The tags are saved."),

@@ -1,0 +1,51 @@
+"""Registration keys as pages: how machines come in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Form
+from starlette.responses import Response
+
+from hotmend.server.identity import service, store
+from hotmend.server.identity.script import enroll_script
+from hotmend.server.portal.forms import tags_of
+from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
+from hotmend.wire.api import KeyWanted
+
+router = APIRouter(prefix="/keys", route_class=PageRoute, include_in_schema=False)
+
+Doing = Annotated[Visit, Depends(doing("operator"))]
+
+
+@router.get("")
+def keys_page(visit: Annotated[Visit, Depends(seeing("operator"))]) -> Response:
+    """Show the registration keys, and the form for a new one."""
+    with visit.context.database.read() as connection:
+        rows = store.all_keys(connection)
+    return visit.page("keys.html.j2", rows=rows)
+
+
+@router.post("")
+def add_key(
+    visit: Doing,
+    name: Annotated[str, Form(max_length=100)] = "",
+    tier: Annotated[Literal["canary", "stable"], Form()] = "stable",
+    tags: Annotated[str, Form(max_length=20_000)] = "",
+    hours: Annotated[int, Form()] = 24,
+    uses: Annotated[int, Form()] = 0,
+    approval: Annotated[str, Form(max_length=10)] = "",
+) -> Response:
+    """Make a registration key, and show it with its script this once."""
+    wanted = KeyWanted(name.strip(), tier, tags_of(tags), hours, uses, bool(approval))
+    made = service.add_key(visit.context, visit.who, wanted)
+    context = visit.context
+    script = enroll_script(context.settings.public_url, made.secret, context.key.public)
+    return visit.page("key_made.html.j2", name=wanted.name, script=script)
+
+
+@router.post("/{identity}/revoke")
+def revoke_key(visit: Doing, identity: str) -> Response:
+    """End a registration key."""
+    service.revoke_key(visit.context, visit.who, identity)
+    return redirect("/keys", done="key-revoked")
