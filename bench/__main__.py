@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.assessing import assessing_measure
 from bench.builds import builds_measure
+from bench.checkin import MACHINES, checkin_measure
 from bench.cost import cost_measure
 from bench.crowds import crowds_measure
 from bench.cycles import SUBJECTS, cycles_measure
@@ -60,6 +61,7 @@ SECTIONS = (
     "servicing",
     "publishing",
     "rollout",
+    "checkin",
     "peers",
 )
 
@@ -72,6 +74,7 @@ def main() -> int:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS, metavar="N", help="for stops (1 8 64 256)")
     parser.add_argument("--functions", type=int, nargs="+", default=FUNCTIONS, metavar="N", help="for stops (10 2000)")
+    parser.add_argument("--machines", type=int, nargs="+", default=MACHINES, metavar="N", help="for checkin")
     parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
     parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="for cycles: keep what was seen, go on from there")
@@ -113,6 +116,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "servicing": servicing_measure,
         "publishing": publishing_measure,
         "rollout": lambda: rollout_measure(folder / "rollout"),
+        "checkin": lambda: checkin_measure(folder / "checkin", options.machines),
         "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:

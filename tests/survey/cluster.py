@@ -26,8 +26,12 @@ def _program(name: str) -> Path:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Give the URL of an empty database; the server is ended by its process id."""
+def postgresql(*, durable: bool = False) -> Iterator[str]:
+    """Give the URL of an empty database; the server is ended by its process id.
+
+    Args:
+        durable: what is committed is on the disk, as where it counts; tests do without.
+    """
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     with tempfile.TemporaryDirectory(prefix="hotmend-pg-") as name:  # a socket's path must be short
         root = Path(name)
@@ -35,7 +39,8 @@ def postgresql() -> Iterator[str]:
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         command = [_program("initdb"), "-D", root / "data", "-U", "hotmend", "-A", "trust", "--no-sync", "-E", "UTF8"]
         subprocess.run(command, check=True, capture_output=True, cwd=root, **as_user)  # type: ignore[call-overload]
-        server = [_program("postgres"), "-D", root / "data", "-k", root, "-c", "listen_addresses=", "-F"]
+        server = [_program("postgres"), "-D", root / "data", "-k", root, "-c", "listen_addresses="]
+        server += [] if durable else ["-F"]
         with (root / "log").open("wb") as log:
             process = subprocess.Popen(server, stdout=log, stderr=log, cwd=root, **as_user)  # type: ignore[call-overload]
         try:
