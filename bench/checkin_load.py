@@ -1,8 +1,8 @@
 """`python -m bench.checkin_load HOST:PORT MACHINES SECONDS CONNECTIONS`: machines that check in.
 
 They come as fast as they are answered. Each request is signed by its machine's own key and has a real body. One
-check-in of a hundred has a report that has changed and sends it, as agents do, when it is asked for it; whoever is handed
-an action says its next state.
+check-in of a hundred has a report that has changed and sends it, as agents do, when it is asked for it; whoever is
+handed an action says its next state.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from hotmend.agent.uplink.turn import directed_turn
 from hotmend.model.errors import HotmendError, InputError, RemoteError, UsageError
 from hotmend.server.database import load_tables
 from hotmend.server.machines import policies
-from hotmend.server.machines.tables import brake, contacts
+from hotmend.server.machines.tables import action_events, actions, brake, contacts
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import SigningKey
 from hotmend.wire.messages import Kind, Order
@@ -173,6 +173,18 @@ def test_an_order_whose_end_was_not_written_is_taken_up_again(fleet: Fleet) -> N
     fleet.machine.record(Ordered(order=action, kind="quarantine", updates=("nginx=2",)))  # and then it was killed
     fleet.turn()
     assert fleet.server.get(f"/api/v1/actions/{action}")["state"] == "SUCCEEDED"
+
+
+def test_an_end_that_the_server_has_lost_is_told_again(fleet: Fleet) -> None:
+    action = fleet.plan("quarantine", updates=["nginx=2"])
+    fleet.turn()
+    with fleet.server.database.write() as connection:  # as after a restore
+        connection.execute(sa.delete(action_events).where(action_events.c.action_id == action))
+        connection.execute(sa.update(actions).values(state="SCHEDULED"))
+    fleet.turn()
+    fleet.turn()
+    assert fleet.server.get(f"/api/v1/actions/{action}")["state"] == "SUCCEEDED"
+    assert len([e for e in fleet.machine.history.read().events if isinstance(e, Ordered)]) == 1
 
 
 def test_what_came_too_late_is_not_begun(fleet: Fleet) -> None:

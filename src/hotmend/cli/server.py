@@ -36,6 +36,10 @@ _DEFAULT_FOLDER = "/var/lib/hotmend/server"
     show_default=True,
     help="Between two check-ins of a machine.",
 )
+@click.option("--backup", type=click.Path(path_type=Path, dir_okay=False), help="Write all rows into a file, and end.")
+@click.option(
+    "--restore", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read them back, and end."
+)
 def server_command(
     database: str | None,
     state: Path,
@@ -44,6 +48,8 @@ def server_command(
     tls_certificate: Path | None,
     tls_key: Path | None,
     check_in_seconds: int,
+    backup: Path | None,
+    restore: Path | None,
 ) -> int:
     """Serve a fleet: machines check in, people look and decide, rollouts go on.
 
@@ -62,6 +68,8 @@ def server_command(
         except OSError as error:
             raise HotmendError(f"{state}: {error.strerror or error}", "--state names another folder") from error
         database = f"sqlite:///{state.resolve() / 'server.db'}"
+    if backup is not None or restore is not None:
+        return _carry(database, backup, restore)
     scheme = "http" if tls_certificate is None else "https"
     settings = Settings(
         database,
@@ -72,6 +80,26 @@ def server_command(
         secure_cookies=scheme == "https" or url.startswith("https:"),
     )
     _serve(settings, tls_certificate, tls_key)
+    return ExitCode.DONE
+
+
+def _carry(url: str, out: Path | None, back: Path | None) -> int:
+    """Back up, or restore."""
+    from hotmend.server.backup import backup, restore
+    from hotmend.server.database import open_database
+
+    if out is not None and back is not None:
+        raise UsageError("--backup or --restore, not both")
+    database = open_database(url)
+    try:
+        if out is not None:
+            print_note(f"{backup(database, out)} rows in {out}: it holds the server's key, keep it like one")
+        elif back is not None:
+            print_note(f"{restore(database, back)} rows restored")
+    except OSError as error:
+        raise HotmendError(f"{error.filename}: {error.strerror or error}") from error
+    finally:
+        database.close()
     return ExitCode.DONE
 
 

@@ -22,6 +22,7 @@ from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, re
 from hotmend.agent.uplink.news import note_letter
 from hotmend.agent.uplink.rhythm import wait_seconds
 from hotmend.model.errors import HotmendError, InputError, RemoteError, UsageError
+from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey, SigningKey, read_key, write_key
 from hotmend.wire.messages import (
     BODY_BYTES_MAX,
@@ -168,12 +169,22 @@ def _ask(
     _check_signed(got, own.server_key, carried.counter, clock)
     answer = decode_answer(got.body)
     confirmed = [f"{each.action} {each.state}" for each in news if each.action in answer.confirmed]
-    kept = (*carried.told, *confirmed)[-_TOLD_MAX:]
+    kept = _still_told((*carried.told, *confirmed), answer)[-_TOLD_MAX:]
     write(places.letter, Letter(got.body, got.signature_input, got.signature))
     write(places.carried, Carried(carried.counter, kept, 0, answer.next_seconds))
     asked = (answer.halted, answer.approved, answer.policy_hash, sorted(order.id for order in answer.orders))
     note_letter(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
     return answer
+
+
+def _still_told(told: tuple[str, ...], answer: Answer) -> tuple[str, ...]:
+    """Return what the server has of what it was told: an action that it asks for again has no end there.
+
+    That is so after a restore: the end is told once more.
+    """
+    ended = {each.partition(" ")[0] for each in told if State(each.partition(" ")[2]).final}
+    lost = ended & {order.id for order in answer.orders}
+    return tuple(each for each in told if each.partition(" ")[0] not in lost)
 
 
 def _next(places: Places) -> Carried:

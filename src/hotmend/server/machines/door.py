@@ -8,7 +8,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from hotmend.model.errors import InputError
 from hotmend.server import problem
@@ -34,24 +34,24 @@ _NUL: Final = (b"\0", b"\\u0000")
 
 
 class Door:
-    """Answers agents; everything else goes on to the app."""
+    """Answers agents, as an ASGI application of its own."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        self._app = app
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._batcher = Batcher(lambda batch: contact.take(context, batch))
         self._paths = {CHECK_IN_PATH: self._check_in, ENROL_PATH: self._enrol, LEAVE_PATH: self._leave}
+
+    def is_for(self, path: str) -> bool:
+        """Say whether a path is one of agents."""
+        return path in self._paths
 
     def close(self) -> None:
         """End what works in the background."""
         self._batcher.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the app answer."""
-        ask = self._paths.get(scope["path"]) if scope["type"] == "http" else None
-        if ask is None:
-            await self._app(scope, receive, send)
-            return
+        """Answer a request to one of the paths."""
+        ask = self._paths[scope["path"]]
         try:
             if scope["method"] != "POST":
                 raise Problem(405, "method", "agents POST here")
