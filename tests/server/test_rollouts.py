@@ -350,6 +350,27 @@ def test_a_machine_that_was_told_and_has_not_begun_is_held_too(either_server: Ru
     assert server.get(path)["state"] == "ROLLED_BACK"
 
 
+def test_a_rollout_is_planned_once_for_a_key_and_for_the_machines_of_a_scope(one: Fleet) -> None:
+    server = one.server
+    one.add(1, canary="1", site="berlin")
+    one.add(2, site="berlin")
+    one.add(3)
+    server.post("/api/v1/scopes", {"name": "berlin", "query": {"tags": {"site": "berlin"}}}, role="operator")
+    body = wanted(selection={"scope": "berlin"})
+    made = [
+        server.call("POST", "/api/v1/rollouts", body, role="operator", headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    ]
+    assert [each.status for each in made] == [201, 201]
+    assert made[0].json() == made[1].json()
+    assert len(server.get("/api/v1/rollouts")["items"]) == 1
+    assert sum(sum(group["actions"].values()) for group in made[0].json()["groups"]) == 3
+    other = server.call("POST", "/api/v1/rollouts", wanted(), role="operator", headers={"Idempotency-Key": "k"})
+    assert (other.status, other.json()["code"]) == (422, "idempotency-key")
+    gone = server.call("POST", "/api/v1/rollouts", wanted(selection={"scope": "none"}), role="operator")
+    assert (gone.status, gone.json()["code"]) == (422, "nobody-selected")
+
+
 def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> None:
     server = one.server
     one.add(1, canary="1")

@@ -21,10 +21,11 @@ class RingWanted:
 
 @dataclass(frozen=True, slots=True)
 class SelectionWanted:
-    """Machines by id, or those that have all of some tags; neither: all. By tags, later machines join."""
+    """Machines by id, by tags (value "": any), of a scope: all given must hold; without ids, later ones join."""
 
     machines: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)

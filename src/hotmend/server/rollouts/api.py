@@ -6,11 +6,13 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import context_of
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
+from hotmend.server.once import HEADER, once
 from hotmend.server.paging import cursor_number
 from hotmend.server.problem import Problem, not_found
 from hotmend.server.rollouts import service, store
@@ -64,14 +66,20 @@ def preview_rollout(
 
 @router.post("/rollouts", status_code=201)
 def create_rollout(
-    request: Request, response: Response, wanted: RolloutWanted, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    response: Response,
+    wanted: RolloutWanted,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    key: Annotated[str, Header(alias=HEADER)] = "",
 ) -> Rollout:
-    """Plan a rollout. It waits for approval."""
+    """Plan a rollout. It waits for approval. The same request with the same Idempotency-Key plans it once."""
     if not 1 <= len(wanted.name) <= 200:
         raise Problem(422, "name", "a name has 1 to 200 characters")
     context = context_of(request)
     lane, spec = _spec(wanted)
-    identity = service.create(context, caller, wanted.name, lane, spec)
+    asked = {"path": "rollouts", "wanted": dataclasses.asdict(wanted)}
+    done = once(context, caller, key, asked, lambda c, now: service.create(c, now, caller, wanted.name, lane, spec))
+    identity = msgspec.json.decode(done, type=str)
     with context.database.read() as connection:
         made = _whole(connection, identity)
     response.headers["Location"] = f"/api/v1/rollouts/{identity}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from hotmend.server.rollouts.windows import Windows
 from hotmend.servicing import rings
 from hotmend.servicing.lanes import RULES, Lane, approved
 from hotmend.servicing.message import Cause, cause
-from hotmend.servicing.rollouts import Event, GroupState, State, advance
+from hotmend.servicing.rollouts import TRANSITIONS, Event, GroupState, State, advance
 from hotmend.servicing.starting import share, startable
 from hotmend.wire.rollouts import Halt
 
@@ -119,44 +119,42 @@ def _ring_preview(
     return RingPreview(name, len(members), len(members) - len(there), waves, dict(held), begins)
 
 
-def create(context: Context, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:
-    """Plan a rollout and have it wait for approval; return its id.
+def create(connection: Connection, now: datetime, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:
+    """Plan a rollout and have it wait for approval, in the caller's transaction; return its id.
 
     Raises:
         Problem: the plan makes no sense, such as one without a canary; its `code` is the rule's.
     """
     if lane is Lane.EMERGENCY:
         raise Problem(422, "lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
-    now, identity = context.clock(), new_id()
-    with context.database.write() as connection:
-        members = store.selected(connection, spec.selection)
-        plan = rings.plan(members, spec.rings, identity)
-        if plan.causes:
-            raise unprocessable(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
-        lost = set(spec.selection.machines) - {member.id for member in members}
-        if lost:
-            raise Problem(422, "machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
-        state = advance(State.CREATING, Event.PLANNED)
-        digest = plan_digest(spec, lane, plan.rings)
-        values = {
-            "id": identity,
-            "name": name,
-            "lane": lane.value,
-            "state": State.WAITING_FOR_APPROVAL.value if state is None else state.value,
-            "spec": msgspec.to_builtins(spec),
-            "plan": digest,
-            "why": {},
-            "created_by": caller.name,
-            "created_at": now,
-            "changed_at": now,
-        }
-        store.insert_rollout(connection, values)
-        store.insert_groups(connection, identity, [ring.name for ring in spec.rings], GroupState.READY.value)
-        for number, ids in enumerate(plan.rings):
-            store.insert_members(connection, identity, number, ids)
-        store.insert_event(connection, _event(identity, now, caller.name, "planned", None))
-        detail = {"name": name, "lane": lane.value, "machines": len(members), "plan": digest, "updates": spec.updates}
-        append(connection, now, caller.name, "rollout.create", identity, detail)
+    identity = new_id()
+    members = store.selected(connection, spec.selection)
+    plan = rings.plan(members, spec.rings, identity)
+    if plan.causes:
+        raise unprocessable(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
+    lost = set(spec.selection.machines) - {member.id for member in members}
+    if lost:
+        raise Problem(422, "machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
+    digest = plan_digest(spec, lane, plan.rings)
+    values = {
+        "id": identity,
+        "name": name,
+        "lane": lane.value,
+        "state": TRANSITIONS[State.CREATING, Event.PLANNED].value,
+        "spec": msgspec.to_builtins(spec),
+        "plan": digest,
+        "why": {},
+        "created_by": caller.name,
+        "created_at": now,
+        "changed_at": now,
+    }
+    store.insert_rollout(connection, values)
+    store.insert_groups(connection, identity, [ring.name for ring in spec.rings], GroupState.READY.value)
+    for number, ids in enumerate(plan.rings):
+        store.insert_members(connection, identity, number, ids)
+    store.insert_event(connection, _event(identity, now, caller.name, "planned", None))
+    detail = {"name": name, "lane": lane.value, "machines": len(members), "plan": digest, "updates": spec.updates}
+    append(connection, now, caller.name, "rollout.create", identity, detail)
     return identity
 
 

@@ -20,15 +20,17 @@ _Tag = Annotated[str, Meta(max_length=200)]
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which machines: those named, and those that have all of some tags. Neither given: all.
+    """Which machines: all that is given must hold; nothing given: all.
 
     Attributes:
         machines: ids.
-        tags: name to value.
+        tags: name to value; a value "" stands for any.
+        scope: name of a dynamic scope; "": none.
     """
 
     machines: Annotated[tuple[str, ...], Meta(max_length=100_000)] = ()
     tags: Annotated[dict[str, _Tag], Meta(max_length=20)] = {}
+    scope: Annotated[str, Meta(max_length=100)] = ""
 
     @property
     def dynamic(self) -> bool:

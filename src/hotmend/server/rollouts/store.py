@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
+from hotmend.server.machines import query as machine_query
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, machines, policies, reports, tags
+from hotmend.server.maintenance.store import scope
 from hotmend.server.rollouts.spec import Selection
 from hotmend.server.rollouts.tables import approvals, events, gates, groups, members, rollouts
 from hotmend.server.webhooks.tables import outbox, webhooks
@@ -173,19 +175,22 @@ def forget_denied(connection: Connection, identity: str) -> None:
 # Machines as the planner sees them
 
 
-def _selected(selection: Selection) -> sa.Select[tuple[str]]:
+def _selected(connection: Connection, selection: Selection) -> sa.Select[tuple[str]]:
     query = sa.select(machines.c.id).where(machines.c.state == "active")
     if selection.machines:
         query = query.where(machines.c.id.in_(selection.machines))
     for name, value in selection.tags.items():
-        has = (tags.c.machine_id == machines.c.id) & (tags.c.name == name) & (tags.c.value == value)
-        query = query.where(sa.exists().where(has))
+        has = (tags.c.machine_id == machines.c.id) & (tags.c.name == name)
+        query = query.where(sa.exists().where(has & (tags.c.value == value) if value else has))
+    if selection.scope:
+        asked = scope(connection, selection.scope)  # one that is gone has nobody
+        query = query.where(sa.false() if asked is None else machines.c.id.in_(machine_query.ids(asked)))
     return query
 
 
 def selected(connection: Connection, selection: Selection, *, not_in: str = "") -> list[Member]:
     """Return the machines of a selection; with `not_in` those alone that are not in that rollout."""
-    query = _selected(selection)
+    query = _selected(connection, selection)
     if not_in:
         has = (members.c.rollout_id == not_in) & (members.c.machine_id == machines.c.id)
         query = query.where(~sa.exists().where(has))
