@@ -13,7 +13,7 @@ NOT_HERE = {"S1", "S2", "S3", "S4"}
 """Marked L: about the engine, and shown by its own tests and docs/measured.md."""
 
 
-_SHOWN = dict.fromkeys(["S32", "S33"], "with rollouts")
+_SHOWN = dict.fromkeys(["S32", "S33"], "with rollouts") | dict.fromkeys(["S6", "S17", "S38"], "with the portal")
 """Lines of a fleet that a server shows: their rows are in another place of the page."""
 
 

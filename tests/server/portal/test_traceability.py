@@ -1,0 +1,91 @@
+"""docs/traceability.md: the lines about the portal, each with a page of a real server and what it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.server.machine import Simple, host
+from tests.server.portal.conftest import Person, filled
+from tests.server.portal.test_pages import check
+from tests.server.running import Running, running
+from tests.traceability import ROOT, Row, stands, table
+
+PAGE = ROOT / "docs" / "traceability.md"
+DAY = datetime(2025, 10, 27, 12, tzinfo=UTC)
+"""On which the machines of the page are looked at: what is due and avoided goes by the day."""
+
+
+def test_the_page_has_what_the_portal_shows(templates: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "portal.db"
+    file.write_bytes(Path(templates["sqlite"]).read_bytes())
+    with running(f"sqlite:///{file}") as server:
+        server.clock.ahead = DAY - datetime.now(UTC)
+        server.set_up()
+        rows = list(_rows(server))
+    assert stands(PAGE, "portal", table(rows)), "the page was out of date and is written anew: read what changed"
+
+
+def _rows(server: Running) -> Iterator[Row]:
+    fleet = filled(server)
+    person = Person(server)
+    person.sign_in("operator")
+    linux = fleet.machines["web-1"]
+    windows = {each["name"]: each["id"] for each in server.get("/api/v1/machines?platform=windows")["items"]}
+    right, other = windows["october-2-right"], windows["other-updates"]
+    overview = _text(person, "/")
+    yield Row("S6", "Counts of a whole fleet", "/", _found(overview, r"\d+ machines .*?(?= Needs)"))
+    page = person.post("/keys", name="night", uses="1").body.decode()
+    secret = re.search(r"hmk_[\w-]+", page)
+    assert secret is not None
+    joined = Simple(server, "night-1", host("night-1")).enrol(secret[0])
+    shown = (
+        f"the script has `hotmend enroll URL --server-key KEY`: {'hotmend enroll' in page}; approved: {joined.approved}"
+    )
+    yield Row("S17", "Enrolling with a key from a portal of one's own", "/keys", shown)
+    history = _text(person, f"/machines/{right}?tab=history", "de")
+    hotpatches = ", ".join(re.findall(r"Hotpatch (KB\d+)", history))
+    yield Row("S23", "Hotpatches in the update history", "/machines/ID?tab=history", f"Updateverlauf: {hotpatches}")
+    calendar = check(person.get("/calendar").body)
+    yield Row(
+        "S28", "The calendar", "/calendar", f"{len(calendar.findall('.//tbody/tr'))} releases of the first channel"
+    )
+    german = _text(person, f"/machines/{right}", "de")
+    status = _found(german, r"Patch-Status .*?(?= Letzte Bewertung)")
+    yield Row("S38", "The machine's page in a portal, Windows", "/machines/ID", status)
+    status = _found(_text(person, f"/machines/{linux.id}", "de"), r"Patch-Status .*?(?= Letzte Bewertung)")
+    buttons = [
+        word
+        for word in ("Jetzt bewerten", "Updates jetzt installieren")
+        if word in _text(person, f"/machines/{linux.id}", "de")
+    ]
+    yield Row("S38", "The same, Debian", "/machines/ID", f"{status}; {', '.join(buttons)}")
+    updates = _text(person, f"/machines/{other}?tab=updates")
+    listed = ", ".join(re.findall(r"Updates of class [\w ]+ are listed, not installed", updates))
+    yield Row("S39", "Other classes are listed", "/machines/ID?tab=updates", listed)
+    lines = person.get(f"/machines/{right}/history.csv").body.decode().splitlines()
+    yield Row("S40", "History as a file", "/machines/ID/history.csv", f"{len(lines) - 1} lines below {lines[0]}")
+    assert person.post(f"/machines/{linux.id}/actions", kind="assess").status == 303
+    orders = [order.kind.value for order in linux.check_in().orders]
+    yield Row(
+        "S41-S42", "Assess now", "/machines/ID: Assess now", f"handed out at the next check-in: {', '.join(orders)}"
+    )
+    install = _text(
+        person, f"/machines/{linux.id}/install?previewed=yes&include=nginx*+openssl*&exclude=nginx*&restart=yes"
+    )
+    found = _found(install, r"Installing now is not availability-first")
+    chosen = _found(install, r"Updates that would be installed: \d+")
+    yield Row("S43", "The forecast before an installation; excludes win", "/machines/ID/install", f"{found}; {chosen}")
+    server.clock.ahead += timedelta(seconds=1)
+
+
+def _text(person: Person, path: str, language: str = "en") -> str:
+    return " ".join(" ".join(check(person.get(path, language).body).find(".//main").itertext()).split())
+
+
+def _found(text: str, pattern: str) -> str:
+    found = re.search(pattern, text)
+    assert found is not None, (pattern, text)
+    return found[0]
