@@ -17,6 +17,7 @@ from hotmend.agent.configuration import Configuration
 from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, AgentBegan, Assessed, History, Ordered, OrderEnded, RunState
+from hotmend.agent.record.hold import begin_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.service import Loop
 from hotmend.agent.uplink import rhythm
@@ -197,6 +198,29 @@ def test_what_came_too_late_is_not_begun(fleet: Fleet) -> None:
     assert ended is not None
     assert ended.state is State.TIMED_OUT
     assert read_quarantine(fleet.places.quarantine) == ()
+
+
+def test_an_installation_waits_for_its_window_and_for_a_hold(fleet: Fleet) -> None:
+    far = {"name": "far", "rule": "FREQ=YEARLY;COUNT=1", "start": "2031-01-01T00:00:00", "minutes": 60}
+    fleet.policy(mode="automatic", zone="UTC", maintenance={"window": [far]})
+    write(_outbox(fleet), Outbox(report(waiting=("nginx=2",))))
+    check_in(fleet.places)
+    token = fleet.server.get(f"/api/v1/machines/{fleet.id}/forecast")["token"]
+    action = fleet.plan("install", forecast=token)
+    fleet.turn()
+    assert fleet.server.get(f"/api/v1/actions/{action}")["state"] == "WAITING_WINDOW"
+    begin_hold(fleet.places.hold, None, "Christmas sale")
+    fleet.turn()
+    shown = fleet.server.get(f"/api/v1/actions/{action}")
+    assert (shown["state"], "Christmas" in shown["detail"]) == ("BLOCKED", True)
+    begun = [event for event in fleet.machine.history.read().events if isinstance(event, Ordered)]
+    assert {event.order for event in begun} == {action}
+
+
+def test_what_was_never_applied_is_not_taken_back(fleet: Fleet) -> None:
+    action = fleet.plan("revert", updates=["nginx=2"], emergency=True)
+    fleet.turn()
+    assert fleet.server.get(f"/api/v1/actions/{action}")["state"] == "NOT_APPLICABLE"
 
 
 def test_an_old_letter_is_not_obeyed(fleet: Fleet) -> None:
