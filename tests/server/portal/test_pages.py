@@ -28,7 +28,15 @@ def paths(fleet: Fleet) -> list[str]:
     tabs = ("", "?tab=updates", "?tab=compliance", "?tab=history", "?tab=issues")
     machines = [f"/machines/{each}{tab}" for each in (web, database, fleet.windows) for tab in tabs]
     lists = ("", "?line=off", "?due=restart", "?name=WEB&tag=set%3Dweb", "?cve=CVE-2026-0002", "?unseen=yes&state=left")
-    return ["/", *(f"/machines{query}" for query in lists), *machines, "/rollouts", "/issues", "/calendar"]
+    return [
+        "/",
+        *(f"/machines{query}" for query in lists),
+        *machines,
+        "/rollouts",
+        "/compliance",
+        "/issues",
+        "/calendar",
+    ]
 
 
 def operator_paths(fleet: Fleet) -> list[str]:
@@ -248,6 +256,17 @@ def test_history_is_given_as_files(fleet: Fleet) -> None:
     lines = person.get(f"/machines/{fleet.windows}/history.csv").body.decode().splitlines()
     assert len(rows) == len(lines) - 1 > 0
     assert person.get(f"/machines/{fleet.windows}/history.exe").status == 422
+
+
+def test_compliance_counts_what_machines_report(fleet: Fleet) -> None:
+    person = fleet.person("viewer")
+    rows = {each["cve"]: each for each in msgspec.json.decode(person.get("/compliance/vulnerabilities.json").body)}
+    assert (rows["CVE-2026-0003"]["nowhere"], rows["CVE-2026-0003"]["in_memory"]) == (1, 0)
+    assert rows["CVE-2026-0001"]["in_memory"] >= 2
+    of_one = msgspec.json.decode(person.get("/compliance/vulnerabilities.json?name=db-1").body)
+    assert [each["cve"] for each in of_one] == ["CVE-2026-0003"]
+    lines = person.get("/compliance/vulnerabilities.csv?tag=set%3Dnone").body.decode().splitlines()
+    assert lines == ["cve,open,in_memory,everywhere,on_disk,nowhere,since"]
 
 
 def test_a_known_issue_names_the_machines_that_it_concerns(fleet: Fleet) -> None:

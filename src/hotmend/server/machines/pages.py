@@ -17,7 +17,7 @@ from hotmend.server.identity.service import check_tags
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
-from hotmend.server.portal.forms import tags_of
+from hotmend.server.portal.forms import cell, tags_of
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
@@ -172,13 +172,8 @@ def history_file(visit: Viewer, identity: str, form: Literal["csv", "json"]) -> 
     writer.writerow(["at", "kind", "what", "state", "detail", "action"])
     for each in entries:
         row = (each.at.isoformat() if each.at else "", each.kind, each.what, each.state, each.detail, each.action)
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([cell(value) for value in row])
     return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
-
-
-def _cell(text: str) -> str:
-    """Return a text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 @router.get("/{identity}/install")

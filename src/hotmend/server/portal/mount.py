@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from hotmend.server.audit import pages as audit
+from hotmend.server.compliance import pages as compliance
 from hotmend.server.identity import pages as identity
 from hotmend.server.issues import pages as issues
 from hotmend.server.limits import Limiter
@@ -18,7 +19,7 @@ from hotmend.server.portal.kept import Kept
 from hotmend.server.releases import pages as releases
 from hotmend.server.rollouts import pages as rollouts
 
-_PAGES: Final = (pages, overview, machines, identity, rollouts, issues, releases, audit)
+_PAGES: Final = (pages, overview, machines, identity, rollouts, compliance, issues, releases, audit)
 
 
 def mount(app: FastAPI) -> None:

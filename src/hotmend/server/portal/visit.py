@@ -32,6 +32,7 @@ SECTIONS: Final = (
     ("/machines", N_("Machines"), "viewer"),
     ("/keys", N_("Add machines"), "operator"),
     ("/rollouts", N_("Rollouts"), "viewer"),
+    ("/compliance", N_("Compliance"), "viewer"),
     ("/issues", N_("Known issues"), "viewer"),
     ("/calendar", N_("Releases"), "viewer"),
     ("/audit", N_("Audit"), "operator"),

@@ -1,0 +1,1 @@
+"""Compliance: where the fixes of vulnerabilities are, over the fleet."""
