@@ -28,7 +28,7 @@ from tests.survey.cluster import postgresql
 
 MACHINES: Final = (1_000, 10_000, 100_000)
 SECONDS: Final = 20
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 256
 DUE_PART: Final = 20
 """One machine of so many has an open action: 5 %."""
 GOAL_A_SECOND: Final = 100_000 / 60

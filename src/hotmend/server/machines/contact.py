@@ -13,19 +13,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import Context
+from hotmend.server.database import Moment
 from hotmend.server.machines import policies
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
-from hotmend.server.machines.tables import action_events, actions, brake, contacts, events, machines
+from hotmend.server.machines.tables import IS_OPEN, action_events, actions, brake, contacts, events, machines
 from hotmend.server.problem import Problem
 from hotmend.server.rollouts import steering
 from hotmend.server.rollouts import store as rollout_store
-from hotmend.servicing.actions import FINAL, WAITING, State, may_follow
+from hotmend.servicing.actions import WAITING, State, may_follow
 from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
 from hotmend.wire.signing import Signed, request_verified
 
-_FINAL: Final = tuple(sorted(state.value for state in FINAL))
 _TOLD: Final = {
     Heard.CLOCK: Problem(401, "clock", "the clocks of machine and server are more than five minutes apart"),
     Heard.REPLAY: Problem(409, "replayed", "this request, or a later one, was heard before"),
@@ -75,25 +75,38 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
         return answers
 
 
-def _rows(connection: Connection, identities: Sequence[str]) -> dict[str, RowMapping]:
-    query = (
-        sa.select(
-            machines.c.id,
-            machines.c.state,
-            machines.c.public_key,
-            machines.c.host_hardware,
-            machines.c.policy,
-            contacts.c.counter,
-            contacts.c.signed_at,
-            contacts.c.boot,
-            contacts.c.report_hash,
-        )
-        .join(contacts, contacts.c.machine_id == machines.c.id)
-        .where(machines.c.id.in_(identities))
-        .order_by(machines.c.id)  # in one order, so that servers wait for each other and never in a ring
-        .with_for_update(of=contacts)
+_ROWS: Final = (
+    sa.select(
+        machines.c.id,
+        machines.c.state,
+        machines.c.public_key,
+        machines.c.host_hardware,
+        machines.c.policy,
+        contacts.c.counter,
+        contacts.c.signed_at,
+        contacts.c.boot,
+        contacts.c.report_hash,
     )
-    return {row["id"]: row for row in connection.execute(query).mappings()}
+    .join(contacts, contacts.c.machine_id == machines.c.id)
+    .where(machines.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(machines.c.id)  # in one order, so that servers wait for each other and never in a ring
+    .with_for_update(of=contacts)
+)
+_DUE: Final = (
+    sa.select(actions)
+    .where(
+        actions.c.machine_id.in_(sa.bindparam("ids", expanding=True)),
+        IS_OPEN,
+        actions.c.due_at <= sa.bindparam("now", type_=Moment()),
+    )
+    .order_by(actions.c.emergency.desc(), actions.c.due_at, actions.c.id)
+    .with_for_update()
+)
+"""Made once, as the one before: a batch has the same few statements, and building them costs more than asking them."""
+
+
+def _rows(connection: Connection, identities: Sequence[str]) -> dict[str, RowMapping]:
+    return {row["id"]: row for row in connection.execute(_ROWS, {"ids": list(identities)}).mappings()}
 
 
 def _judge(each: Received, row: RowMapping | None, now: datetime) -> Heard | Problem:
@@ -242,13 +255,9 @@ class _Told:
     def _due(self, active: Sequence[str]) -> None:
         if not active:
             return
-        query = sa.select(actions).where(
-            actions.c.machine_id.in_(active), actions.c.state.not_in(_FINAL), actions.c.due_at <= self._now
-        )
-        order = (actions.c.emergency.desc(), actions.c.due_at, actions.c.id)
         new: list[str] = []
         # Locked: an action that is taken back at the same moment is either told or taken back, and never both.
-        rows = self._connection.execute(query.order_by(*order).with_for_update()).mappings().all()
+        rows = self._connection.execute(_DUE, {"ids": list(active), "now": self._now}).mappings().all()
         held = rollout_store.held(self._connection, {row["rollout_id"] for row in rows if _not_begun(row)} - {None})
         for row in rows:
             late = row["until"] is not None and row["until"] <= self._now

@@ -120,6 +120,9 @@ events = sa.Table(
     sa.Index("ix_machine_events_machine_id_id", "machine_id", "id"),
 )
 
+IS_OPEN = sa.text(f"state NOT IN ({_FINAL})")
+"""Of an action that has not ended. As text: PostgreSQL takes the index of open actions for these very words."""
+
 actions = sa.Table(
     "actions",
     metadata,
@@ -146,8 +149,8 @@ actions = sa.Table(
         "ix_actions_open",
         "machine_id",
         "due_at",
-        sqlite_where=sa.text(f"state NOT IN ({_FINAL})"),
-        postgresql_where=sa.text(f"state NOT IN ({_FINAL})"),
+        sqlite_where=IS_OPEN,
+        postgresql_where=IS_OPEN,
     ),
 )
 """`due_at`: not handed out before; `handed_at`: first time that the machine was told; `until`: not begun after."""
