@@ -48,7 +48,6 @@ def settled(machine: Machine, image: str = "") -> list[int]:
 
 def exchange(machine: Machine, *packages: str) -> None:
     """Change memory as far as it goes, and then the files; nothing is restarted."""
-    machine.offer_only(" ".join(packages))
     machine.run(NOTHING_IS_RESTARTED)
     machine.hotmend("upgrade", "--memory-only", "--partial", *packages)
     machine.run(f"HOTMEND_APT_HOOK=off apt-get install -q -y --only-upgrade {' '.join(packages)}")
