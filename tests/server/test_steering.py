@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from hotmend.server.database import sqlalchemy_url
 from hotmend.server.machines.tables import actions
-from hotmend.server.rollouts.tables import events, members
+from hotmend.server.rollouts.tables import events, members, rollouts
 from hotmend.servicing.actions import State
 from tests.server.fleet import Fleet, begun
 from tests.server.running import Running, running
@@ -122,6 +122,10 @@ def test_a_killed_server_goes_on_where_it_was(sqlite_url: str, tmp_path: Path) -
         processes.start()
         _work(fleet, identity, processes, lambda: None)
         _check_once(fleet, identity, 28)
+        # A backup was restored, and the rollout is under way again: its workflow had ended, and it gets another one.
+        with fleet.database.write() as connection:
+            connection.execute(sa.update(rollouts).values(state="STOPPING"))
+        _until(lambda: _state(server, identity) == "STOPPED", processes)
 
 
 @pytest.fixture

@@ -95,11 +95,18 @@ class Director:
                 known = unended
                 if time.monotonic() - looked >= _TAKE_OVER_SECONDS:
                     queue.take_over()
+                    known -= self._lost(queue, unended)
                     with self._context.database.write() as connection:
                         assign_all(connection)
                     looked = time.monotonic()
             except (sa.exc.SQLAlchemyError, HotmendError) as error:
                 _LOG.warning("rollouts are not looked for: %s", error)
+
+    def _lost(self, queue: Queue, unended: set[str]) -> set[str]:
+        """Forget workflows that ended before their rollouts did, as after a restored backup; return those rollouts."""
+        lost = {each for each in unended for item in queue.items(f"rollout/{each}") if item.done}
+        queue.delete([f"rollout/{each}" for each in sorted(lost)])
+        return lost
 
     def _register(self, executor: str) -> Workflow:  # noqa: ARG002 - the step writes no name down
         @durable.step("steer")
