@@ -14,8 +14,9 @@ import pytest
 
 from tests.agent.load import Load, http, redis, ssh
 from tests.agent.machine import Machine
+from tests.agent.redis import oldest
 
-HAPROXY_PORT, NGINX_PORT, APACHE_PORT, SSH_PORT, POSTGRES_PORT, REDIS_PORT = range(18461, 18467)
+HAPROXY_PORT, NGINX_PORT, APACHE_PORT, SSH_PORT, POSTGRES_PORT, REDIS_PORT, PHP_PORT = range(18461, 18468)
 HAPROXY = f"""
 defaults
     mode http
@@ -144,6 +145,52 @@ def test_apache_graceful_loads_its_modules_anew(machine: Machine) -> None:
     assert "exit signal" not in log
     machine.run("systemctl restart apache2")
     assert fresh(machine, "apache2")
+
+
+PHP_POOL = "[www]\nuser = www-data\nlisten = /run/php/pool.sock\nlisten.owner = www-data\npm = static\n"
+PHP_SITE = f"""
+server {{
+    listen 127.0.0.1:{PHP_PORT};
+    root /var/www/html;
+    location / {{ include fastcgi.conf; fastcgi_pass unix:/run/php/pool.sock; }}
+}}
+"""
+PHP_PAGE = (
+    """<?php $k = "0123456789abcdef"; echo "here ", bin2hex(openssl_encrypt("text", "aes-128-ctr", $k, 1, $k));"""
+)
+
+
+def test_php_children_come_from_the_patched_main_process(machine: Machine) -> None:
+    """A library of it is patched. Children end after a few requests, and their successors have the new code; a reload
+    executes the file anew, with the library that is on the disk then.
+    """
+    old = oldest(machine, "libssl3")
+    machine.install(f"libssl3={old}", "php8.2-fpm", "nginx")
+    pool = f"{PHP_POOL}pm.max_children = 3\npm.max_requests = 20\n"
+    machine.run(f"cat > /etc/php/8.2/fpm/pool.d/www.conf <<'END'\n{pool}END")
+    machine.run(f"cat > /var/www/html/page.php <<'END'\n{PHP_PAGE}\nEND")
+    machine.run(f"cat > /etc/nginx/sites-enabled/default <<'END'\n{PHP_SITE}END")
+    machine.run("systemctl restart php8.2-fpm nginx")
+    main = main_pid(machine, "php8.2-fpm")
+    before = set(machine.pids("php-fpm8.2"))
+    assert len(before) == 4
+    with Load(machine, http(PHP_PORT, "here 061706fc", "/page.php")) as load:
+        exchange(machine, "libssl3")
+        assert main in settled(machine, "libcrypto.so.3")
+        machine.run("sleep 3")
+    assert load.count.fine, load.count
+    after = set(machine.pids("php-fpm8.2"))
+    assert after & before == {main}, "no child has ended"
+    assert after <= set(settled(machine, "libcrypto.so.3"))
+    with Load(machine, http(PHP_PORT, "here 061706fc", "/page.php")) as load:
+        machine.run("systemctl reload php8.2-fpm; sleep 2")
+    assert load.count.fine, load.count
+    assert main_pid(machine, "php8.2-fpm") == main
+    assert not set(machine.pids("php-fpm8.2")) & set(settled(machine, "libcrypto.so.3"))
+    assert "SIGSEGV" not in machine.run("cat /var/log/php8.2-fpm.log").stdout
+    assert "deleted" not in machine.run(f"grep libcrypto /proc/{main}/maps").stdout
+    machine.run("systemctl restart php8.2-fpm")
+    assert main_pid(machine, "php8.2-fpm") != main
 
 
 def test_sshd_executes_its_new_file_for_each_connection(machine: Machine) -> None:
