@@ -35,14 +35,14 @@ tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
 _OWN_FILES = """
 mkdir -p ".$2"
 mount --rbind "$2" ".$2"
-echo ready
 """
 _BEGIN = f"""{_FILES}
 mount --rbind /dev dev
 mount --rbind /sys sys
 {_OWN_FILES}
-exec chroot . sleep infinity
+exec chroot . sh -c "echo ready; exec sleep infinity"
 """
+"""Ready is what has its own root: a command that enters earlier would write to the files of this machine."""
 _GROUP = """
 set -e
 mkdir -p "$1"
@@ -75,6 +75,7 @@ for unit in apt-daily apt-daily-upgrade; do ln -sf /dev/null etc/systemd/system/
 {_OWN_FILES}
 pivot_root . mnt
 umount --lazy /mnt
+echo ready
 exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
     /lib/systemd/systemd --system --show-status=0 --unit=machine.target
 """
