@@ -78,6 +78,16 @@ def test_automatic(machine: Machine) -> None:
     assert (code, turn["waiting"], turn["run"]) == (0, [], None)
 
 
+def test_what_comes_along_with_a_package_keeps_it_off_the_disk(machine: Machine) -> None:
+    """redis-server needs redis-tools of its own version, whose code runs, is excluded, and would be restarted."""
+    redis = old_redis(machine)
+    before = redis.pids("redis-server"), redis.version("redis-server")
+    configure(redis, AUTOMATIC.replace('include = ["redis-*"]', 'include = ["redis-*"]\nexclude = ["redis-tools"]'))
+    _, turn = asked(redis, "agent", "run", "--once")
+    assert "what comes with it runs and was not changed: redis-tools=" in turn["run"]["detail"]
+    assert (redis.pids("redis-server"), redis.version("redis-server")) == before
+
+
 def test_observe_and_hold_and_windows(redis: Machine) -> None:
     configure(redis, AUTOMATIC.replace("observe_days = 0", "observe_days = 7"))
     code, turn = asked(redis, "agent", "run", "--once")

@@ -19,14 +19,15 @@ from typing import Final, TypeVar
 import msgspec
 
 from hotmend.agent.apt.disk import held_services, install, without_forbidden
-from hotmend.agent.apt.pending import Pending
+from hotmend.agent.apt.installed import elf_files
+from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
 from hotmend.agent.machine import Machine, window
-from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, mapping_of
+from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, grouped, mapping_of
 from hotmend.agent.record.history import (
     Action,
     AnyEvent,
@@ -62,7 +63,7 @@ _WATCH_PAUSE_SECONDS: Final = 0.5
 _SYSTEMD: Final = Path("/run/systemd/system")
 
 _TRIED: Final = (State.FAILED, State.ROLLED_BACK, State.TIMED_OUT, State.NOT_APPLICABLE)
-"""Ends after which trying again in the same window would bring the same."""
+"""Ends after which trying again in the same window would bring the same; somebody else's try says nothing of that."""
 E = TypeVar("E", bound=AnyEvent)
 
 
@@ -134,8 +135,11 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
     brought = {entry.brings for entry in entries}
     last: dict[str, Action] = {}
     left: dict[str, tuple[str, ...]] = {}
+    by_hand: set[str] = set()
     for event in machine.history.read().events:
-        if isinstance(event, Action) and event.state.final:
+        if isinstance(event, RunBegan) and event.trigger not in {each.value for each in Trigger}:
+            by_hand.add(event.run)
+        elif isinstance(event, Action) and event.state.final:
             last[event.update] = event
         elif isinstance(event, DiskLeft):
             left.update(dict.fromkeys(event.updates, event.because))
@@ -144,7 +148,8 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
         before = last.get(offer.key)
         if not _is_chosen(offer, machine.configuration.maintenance):
             continue
-        if offer.key in quarantined or (before and since and before.at >= since and before.state in _TRIED):
+        tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
+        if offer.key in quarantined or tried:
             continue
         if before and quarantined.intersection(before.hotpatches):
             continue
@@ -331,6 +336,10 @@ class _Run:
         if left:
             restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
             pending = list(without_forbidden(pending, restarting))
+        if pending and not configuration.restart and (unproven := self._unproven(pending)):
+            told = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
+            warning = "; ".join(text for text in (warning, told) if text)
+            pending = list(without_forbidden(pending, unproven))
         if not pending:
             return warning
         held = held_services((offer.package, changed) for offer, changed in wanted if offer.pending in pending)
@@ -350,6 +359,16 @@ class _Run:
             keys = tuple(offer.key for offer, _ in self.results if offer.pending in kept)
             self._record(DiskLeft(updates=keys, because=tuple(sorted(poison))))
         return allowed
+
+    def _unproven(self, pending: Sequence[Pending]) -> frozenset[str]:
+        """Return updates that would come along, whose old code runs, and of which this run has shown nothing.
+
+        One that was tried already, is excluded, or was not asked for: its package would restart what nobody may.
+        """
+        seen = {str(offer.pending) for offer, _ in self.results}
+        along = [one for one in brought_by(*pending) if one.old_version and str(one) not in seen]
+        running = processes_mapping() if along else ()
+        return frozenset(str(one) for one in along if grouped(running, elf_files(one.installed_name)))
 
     # --- lines --------------------------------------------------------------------------------------------
 

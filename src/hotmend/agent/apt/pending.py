@@ -84,13 +84,13 @@ def pending_updates(packages: Iterable[str] = (), *, every: bool = False) -> tup
     return tuple(p for p in chosen if every or wanted or p.security)
 
 
-def brought_by(one: Pending) -> tuple[Pending, ...]:
-    """Return what installing one update would install, itself among it.
+def brought_by(*updates: Pending) -> tuple[Pending, ...]:
+    """Return what installing some updates would install, they among it.
 
     Raises:
         FetchError: apt is missing, or cannot work it out.
     """
-    return parse_simulation(run_apt("--simulate", "-o", "Debug::NoLocking=1", "install", str(one)))
+    return parse_simulation(run_apt("--simulate", "-o", "Debug::NoLocking=1", "install", *map(str, updates)))
 
 
 def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
