@@ -29,7 +29,7 @@ $(PYTHON_STAMP): pyproject.toml | $(SYSTEM_STAMP)
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# Two rooms of tests at a time (tests/rooms.py), the long ones first: they follow the names of the folders.
+# Two rooms of tests at a time (tests/rooms.py), the long ones first.
 test: setup lint types
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 

@@ -14,6 +14,10 @@ _TOGETHER = {"live": "processes", "servers": "processes"}
 _WHOLE = {"agent", "arc", "pairs", "release", "repository", "server", "survey", "windows"}
 
 
+_FIRST = ("agent", "windows")
+"""The rooms that take longest: begun last, one of them would be worked on alone."""
+
+
 class Rooms(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
     """Hands one room after the other to whoever is free."""
 
@@ -26,3 +30,9 @@ def room_of(nodeid: str) -> str:
     file = PurePosixPath(nodeid.split("::", 1)[0])
     folder = file.parts[1]
     return _TOGETHER.get(folder) or (folder if folder in _WHOLE else str(file))
+
+
+def place_of(nodeid: str) -> int:
+    """Return where the room of a test comes among the others."""
+    room = room_of(nodeid)
+    return _FIRST.index(room) if room in _FIRST else len(_FIRST)
