@@ -33,7 +33,7 @@ from tests.agent.redis import newest, old_redis
 
 CHECK_IN_SECONDS: Final = 5
 NAMES: Final = ("canary", "second")
-_PORT: Final = 18481
+_PORT: Final = 18495
 _SECONDS_MAX: Final = 300
 _SETUP: Final = "--token "
 _UNTOLD_SECONDS: Final = 3 * CHECK_IN_SECONDS
