@@ -65,7 +65,6 @@ def main() -> int:
     """Run the demonstration; return 0 when everything went as it should."""
     began = time.monotonic()
     try:
-        (ROOT / ".cache").mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hotmend-fleet-") as name, contextlib.ExitStack() as open_:
             _run(Path(name), open_, began)
     except (HotmendError, RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -100,12 +99,12 @@ def _run(folder: Path, open_: contextlib.ExitStack, began: float) -> None:
     update = f"redis-server={newest(canary.machine, 'redis-server')}"
     updates = [update, update.replace("redis-server", "redis-tools")]
     _title(f"3. The first machine gets {', '.join(updates)}, after the forecast was looked at")
-    _forecast(fleet, canary, updates)
-    _install(fleet, canary, updates)
+    before = canary.redis()
+    _await_end(fleet, _ask(fleet, canary, updates))
+    _unrestarted(canary, before)
 
     _title("4. Halt: the second machine is asked to, and nothing begins")
     rollouts.halt("something looks wrong")
-    _forecast(fleet, second, updates)
     action = _ask(fleet, second, updates)
     time.sleep(_UNTOLD_SECONDS)
     state = fleet.action(action).state
@@ -163,7 +162,6 @@ def _enrolled(machine: Machine, name: str, port: int, url: str, key: str) -> Mem
     old_redis(machine, port)
     machine.run(f"mkdir -p /etc/hotmend; cat > /etc/hotmend/agent.toml <<'END'\n{_AGENT.format(port)}END")
     hotmend = shlex.join(["env", f"PYTHONPATH={ROOT / 'src'}", sys.executable, "-m", "hotmend"])
-    machine.run("mkdir -p /var/lib/hotmend")
     _say("enroll", url, "--name", name)
     machine.run(f"HOTMEND_KEY={key} {hotmend} enroll {url} --name {name}")
     # The package has units with hardening for both; here they are started as they are.
@@ -182,21 +180,12 @@ def _reported(fleet: Machines, member: Member) -> MachineDetail:
     return detail
 
 
-def _forecast(fleet: Machines, member: Member, updates: list[str]) -> None:
-    found = fleet.forecast(member.id, updates)
-    for line in (*found.told, *found.restarts, *found.reboot):
-        print(f"forecast: {line}")
-
-
 def _ask(fleet: Machines, member: Member, updates: list[str]) -> str:
-    seen = fleet.forecast(member.id, updates).token
-    return fleet.act(member.id, ActionWanted("install", updates, anytime=True, forecast=seen)).id
-
-
-def _install(fleet: Machines, member: Member, updates: list[str]) -> None:
-    before = member.redis()
-    _await_end(fleet, _ask(fleet, member, updates))
-    _unrestarted(member, before)
+    """Show what installing would bring, ask for it on that ground, and return the action's id."""
+    seen = fleet.forecast(member.id, updates)
+    for line in (*seen.told, *seen.restarts, *seen.reboot):
+        print(f"forecast: {line}")
+    return fleet.act(member.id, ActionWanted("install", updates, anytime=True, forecast=seen.token)).id
 
 
 def _await_end(fleet: Machines, identity: str) -> None:

@@ -18,7 +18,6 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import context_of
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
-from hotmend.server.identity.service import check_tags
 from hotmend.server.machines import planning, query, service, store, uploads
 from hotmend.server.machines.tables import machines, scopes
 from hotmend.server.once import once
@@ -140,17 +139,7 @@ def list_events(
 @router.put("/machines/{identity}/tags")
 def put_tags(request: Request, caller: Operator, identity: str, wanted: Tags, if_match: Match = "") -> Tags:
     """Give a machine these tags and no other."""
-    context = context_of(request)
-    check_tags(wanted.tags)
-    now = context.clock()
-    with context.database.write() as connection:
-        row = store.machine(connection, identity, lock=True)
-        if row is None:
-            raise not_found("machine")
-        _check_version(row["version"], if_match)
-        store.put_tags(connection, identity, wanted.tags)
-        store.update_machine(connection, identity, {"state": row["state"]})
-        append(connection, now, caller.name, "machine.tags", identity, {"tags": wanted.tags})
+    service.put_tags(context_of(request), caller, identity, wanted.tags, _version(if_match))
     return wanted
 
 
@@ -354,12 +343,6 @@ def _version(match: str) -> int | None:
     if not first.isascii() or not first.isdigit() or len(first) > 9:
         raise Problem(412, "changed", "not an ETag of this machine", "read it again")
     return int(first)
-
-
-def _check_version(version: int, match: str) -> None:
-    seen = _version(match)
-    if seen is not None and seen != version:
-        raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

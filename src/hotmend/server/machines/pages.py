@@ -12,15 +12,13 @@ from fastapi import APIRouter, Depends, Form, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from hotmend.server.audit.store import append
-from hotmend.server.identity.service import check_tags
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
 from hotmend.server.portal.forms import cell, tags_of
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
-from hotmend.server.problem import Problem, not_found
+from hotmend.server.problem import not_found
 from hotmend.servicing.actions import WAITING, State
 from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.message import N_
@@ -278,15 +276,5 @@ def put_tags(
     visit: OperatorDoing, identity: str, version: Version, tags: Annotated[str, Form(max_length=20_000)] = ""
 ) -> Response:
     """Give a machine the tags that the form has, a line each."""
-    wanted = tags_of(tags)
-    check_tags(wanted)
-    with visit.context.database.write() as connection:
-        row = store.machine(connection, identity, lock=True)
-        if row is None:
-            raise not_found("machine")
-        if row["version"] != version:
-            raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
-        store.put_tags(connection, identity, wanted)
-        store.update_machine(connection, identity, {"state": row["state"]})
-        append(connection, visit.now, visit.who.name, "machine.tags", identity, {"tags": wanted})
+    service.put_tags(visit.context, visit.who, identity, tags_of(tags), version)
     return redirect(f"/machines/{identity}", done="tags")

@@ -11,6 +11,7 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.identity.access import Principal
 from hotmend.server.identity.secrets import secret_hash
+from hotmend.server.identity.service import check_tags
 from hotmend.server.identity.store import use_key
 from hotmend.server.machines import store
 from hotmend.server.machines.contact import set_state
@@ -142,6 +143,20 @@ def approve(context: Context, caller: Principal, identity: str, version: int | N
         store.add_event(connection, identity, now, "approved", f"by {caller.name}; it was {row['state']}")
         detail = {"name": row["name"], "was": row["state"], "why": row["why"]}
         append(connection, now, caller.name, "machine.approve", identity, detail)
+
+
+def put_tags(context: Context, caller: Principal, identity: str, tags: dict[str, str], version: int | None) -> None:
+    """Give a machine these tags and no other.
+
+    Raises:
+        Problem: they are none, there is no such machine, or it is not the version that the caller saw.
+    """
+    check_tags(tags)
+    with context.database.write() as connection:
+        row = _row(connection, identity, version)
+        store.put_tags(connection, identity, tags)
+        store.update_machine(connection, identity, {"state": row["state"]})
+        append(connection, context.clock(), caller.name, "machine.tags", identity, {"tags": tags})
 
 
 def _row(connection: Connection, identity: str, version: int | None = None) -> RowMapping:
