@@ -7,7 +7,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,20 +100,20 @@ def test_a_file_that_is_replaced_and_one_that_is_taken_away(programs: tuple[Path
 
 
 def test_the_same_path_is_another_file_in_another_mount_namespace(
-    programs: tuple[Path, Path], running: Running
+    programs: tuple[Path, Path], running: Running, folder: Path
 ) -> None:
     """Outside nothing has changed; in there the new build stands at the path that the old one was started from."""
     old, new = programs
     outside = running(str(old), "1")
-    script = f"exec 3<&0; {old} 1 <&3 & mount --bind {new} {old}; wait"
+    ready = folder / "ready"
+    os.mkfifo(ready)
+    # Not before the program runs: one that is executed after the mount is the new build.
+    script = f"exec 3<&0; {old} 1 <&3 >{ready} & read said <{ready}; mount --bind {new} {old}; echo $said; wait"
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
     running(*command)
     pid = next(
         p.pid for p in take_census().processes if p.pid != outside.pid and {i.path for i in p.images} == {str(old)}
     )
-    limit = time.monotonic() + 20
-    while str(old) not in Path(f"/proc/{pid}/mountinfo").read_text() and time.monotonic() < limit:
-        time.sleep(0.02)
     inside = next(process for process in take_census().processes if process.pid == pid)
     assert inside.namespaces == (False, False)
     assert (state(outside.pid), assessed(outside.pid).owner.kind is OwnerKind.CONTAINER) == (CodeState.CURRENT, False)
