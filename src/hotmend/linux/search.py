@@ -1,59 +1,104 @@
 """Where a few bytes of code stand in the executable memory of a process.
 
-Every process that maps the C library has the same pages of it. Where none of a mapping's pages is the process's own,
-it holds what the file holds, and is searched once for all of them.
+Every process that maps the C library has the same pages of it. Pages that are not the process's own show what the file
+holds: they are searched once for all processes, and of the next one only its own pages are read, such as a hotpatch
+makes.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import OF_FILE, PRESENT, SWAPPED, Mapping
 from hotmend.model.addresses import PAGE_BYTES
 
 _CACHE_MAX = 4096
-_Key = tuple[int, int, int, int, int, int, bytes]
+_File = tuple[str | int, ...]
+_Pages = npt.NDArray[np.bool_]
 
-_cache: dict[_Key, tuple[int, ...]] = {}
+_cache: dict[tuple[_File, bytes, bytes], tuple[int, ...]] = {}
+"""(file and what is shown of it, pattern, own pages) -> offsets at which it begins outside these pages."""
 
 
 def places_of(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[int, ...]:
     """Return the load addresses at which `pattern` begins in a mapping, overlaps too; () if it is unreadable."""
-    key = _key(pattern, memory.pid, mapping)
-    if key is not None and key in _cache:
-        return tuple(mapping.start + offset for offset in _cache[key])
+    file = _file_of(memory.pid, mapping) if mapping.inode else None
+    own = None if file is None else _own_pages(memory.pid, mapping)
+    known = None if file is None or own is None else _known(file, pattern, own)
+    if own is not None and known is not None:
+        offsets = {offset for offset in known if not _touches(own, offset, len(pattern))}
+        offsets.update(_offsets_at(pattern, memory, mapping, own))
+        return tuple(mapping.start + offset for offset in sorted(offsets))
     code = memory.try_read(mapping.start, mapping.end - mapping.start)
     if code is None:
         return ()
-    offsets = []
+    found = tuple(_offsets(pattern, code))
+    if file is not None and own is not None and file == _file_of(memory.pid, mapping):
+        again = _own_pages(memory.pid, mapping)
+        if again is not None and (again == own).all():
+            if len(_cache) >= _CACHE_MAX:
+                _cache.clear()
+            outside = tuple(offset for offset in found if not _touches(own, offset, len(pattern)))
+            _cache[file, pattern, own.tobytes()] = outside
+    return tuple(mapping.start + offset for offset in found)
+
+
+def _known(file: _File, pattern: bytes, own: _Pages) -> tuple[int, ...] | None:
+    """Return what another process has shown that had no own pages there, or the same ones."""
+    for pages in (np.zeros_like(own), own):
+        if (found := _cache.get((file, pattern, pages.tobytes()))) is not None:
+            return found
+    return None
+
+
+def _offsets_at(pattern: bytes, memory: ProcessMemory, mapping: Mapping, own: _Pages) -> Iterator[int]:
+    """Yield the offsets at which a pattern begins that may touch an own page."""
+    for first, end in _runs(own):
+        low = max(first * PAGE_BYTES - len(pattern) + 1, 0)  # what begins before an own page may end in it
+        high = min(end * PAGE_BYTES + len(pattern) - 1, mapping.end - mapping.start)
+        code = memory.try_read(mapping.start + low, high - low)
+        yield from (low + offset for offset in _offsets(pattern, code or b""))
+
+
+def _offsets(pattern: bytes, code: bytes) -> Iterator[int]:
     position = code.find(pattern)
     while position >= 0:
-        offsets.append(position)
+        yield position
         position = code.find(pattern, position + 1)
-    if key is not None and key == _key(pattern, memory.pid, mapping):
-        if len(_cache) >= _CACHE_MAX:
-            _cache.clear()
-        _cache[key] = tuple(offsets)
-    return tuple(mapping.start + offset for offset in offsets)
 
 
-def _key(pattern: bytes, pid: int, mapping: Mapping) -> _Key | None:
-    """Return what file a mapping shows, and which part of it; None where it may hold anything else."""
-    if not mapping.inode or not _is_as_in_file(pid, mapping):
-        return None
+def _touches(own: _Pages, offset: int, size: int) -> bool:
+    """Tell whether any byte of `[offset, offset + size)` is on an own page."""
+    return bool(own[offset // PAGE_BYTES : (offset + size - 1) // PAGE_BYTES + 1].any())
+
+
+def _runs(own: _Pages) -> Iterator[tuple[int, int]]:
+    """Yield `[first, end)`, numbers of own pages that follow each other."""
+    edges = np.flatnonzero(np.diff(own.astype(np.int8), prepend=0, append=0)).tolist()
+    yield from zip(edges[::2], edges[1::2], strict=True)
+
+
+def _file_of(pid: int, mapping: Mapping) -> _File | None:
+    """Return what file a mapping shows, as it is now, and which part of it; None where that cannot be told.
+
+    On an overlay the path is that of the copy on top; the mapping's own numbers are those of the file that it shows.
+    """
     try:
         file = os.stat(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
     except OSError:
         return None
     size = mapping.end - mapping.start
-    return file.st_dev, file.st_ino, file.st_mtime_ns, file.st_ctime_ns, mapping.offset, size, pattern
+    shown = mapping.device, mapping.inode, mapping.offset, size
+    return *shown, file.st_dev, file.st_ino, file.st_mtime_ns, file.st_ctime_ns
 
 
-def _is_as_in_file(pid: int, mapping: Mapping) -> bool:
-    """Tell whether none of a file mapping's pages is the process's own."""
+def _own_pages(pid: int, mapping: Mapping) -> _Pages | None:
+    """Return for each page of a file mapping whether it is the process's own; None where that cannot be told."""
     pages = (mapping.end - mapping.start) // PAGE_BYTES
     try:
         descriptor = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -62,7 +107,10 @@ def _is_as_in_file(pid: int, mapping: Mapping) -> bool:
         finally:
             os.close(descriptor)
     except OSError:
-        return False
+        return None
     words = np.frombuffer(raw, dtype=np.uint64)
+    if len(words) != pages:
+        return None
     present, swapped, of_file = ((words & np.uint64(bit)) != 0 for bit in (PRESENT, SWAPPED, OF_FILE))
-    return len(words) == pages and not (swapped | (present & ~of_file)).any()
+    own: _Pages = swapped | (present & ~of_file)
+    return own
