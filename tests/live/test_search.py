@@ -86,7 +86,7 @@ def test_of_a_process_with_own_pages_only_these_are_read(sleepers: list[int], mo
     with ProcessMemory(first) as memory:
         assert places_of(PATTERN, memory, library_of(first)) == ()
     mapping = library_of(second)
-    assert read == [mapping.end - mapping.start]
+    assert sum(read) >= mapping.end - mapping.start
     read.clear()
     with ProcessMemory(second, writable=True) as memory:
         at = mapping.start + 5 * PAGE_BYTES + 100

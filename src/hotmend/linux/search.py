@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import OF_FILE, PRESENT, SWAPPED, Mapping
+from hotmend.linux.sys import find_bytes
 from hotmend.model.addresses import PAGE_BYTES
 
 _CACHE_MAX = 4096
+_READ_BYTES = 1 << 18
 _File = tuple[str | int, ...]
 _Pages = npt.NDArray[np.bool_]
 
@@ -26,7 +28,7 @@ _cache: dict[tuple[_File, bytes, bytes], tuple[int, ...]] = {}
 
 
 def places_of(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[int, ...]:
-    """Return the load addresses at which `pattern` begins in a mapping, overlaps too; () if it is unreadable."""
+    """Return the load addresses at which `pattern` begins in a mapping, overlaps too; what is unreadable holds none."""
     file = _file_of(memory.pid, mapping) if mapping.inode else None
     own = None if file is None else _own_pages(memory.pid, mapping)
     known = None if file is None or own is None else _known(file, pattern, own)
@@ -34,10 +36,8 @@ def places_of(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[
         offsets = {offset for offset in known if not _touches(own, offset, len(pattern))}
         offsets.update(_offsets_at(pattern, memory, mapping, own))
         return tuple(mapping.start + offset for offset in sorted(offsets))
-    code = memory.try_read(mapping.start, mapping.end - mapping.start)
-    if code is None:
-        return ()
-    found = tuple(_offsets(pattern, code))
+    size = mapping.end - mapping.start
+    found = tuple(_offsets_between(pattern, memory, mapping.start, 0, size))
     if file is not None and own is not None and file == _file_of(memory.pid, mapping):
         again = _own_pages(memory.pid, mapping)
         if again is not None and (again == own).all():
@@ -61,15 +61,14 @@ def _offsets_at(pattern: bytes, memory: ProcessMemory, mapping: Mapping, own: _P
     for first, end in _runs(own):
         low = max(first * PAGE_BYTES - len(pattern) + 1, 0)  # what begins before an own page may end in it
         high = min(end * PAGE_BYTES + len(pattern) - 1, mapping.end - mapping.start)
-        code = memory.try_read(mapping.start + low, high - low)
-        yield from (low + offset for offset in _offsets(pattern, code or b""))
+        yield from _offsets_between(pattern, memory, mapping.start, low, high)
 
 
-def _offsets(pattern: bytes, code: bytes) -> Iterator[int]:
-    position = code.find(pattern)
-    while position >= 0:
-        yield position
-        position = code.find(pattern, position + 1)
+def _offsets_between(pattern: bytes, memory: ProcessMemory, start: int, low: int, high: int) -> Iterator[int]:
+    """Yield the offsets at which a pattern begins in `[start + low, start + high)`; what is unreadable holds none."""
+    for at in range(low, high, _READ_BYTES):  # what is read at once stays in the processor's cache while it is searched
+        end = min(at + _READ_BYTES + len(pattern) - 1, high)
+        yield from (at + offset for offset in find_bytes(pattern, memory.try_read(start + at, end - at) or b""))
 
 
 def _touches(own: _Pages, offset: int, size: int) -> bool:
