@@ -78,8 +78,9 @@ def _touches(own: _Pages, offset: int, size: int) -> bool:
 
 def _runs(own: _Pages) -> Iterator[tuple[int, int]]:
     """Yield `[first, end)`, numbers of own pages that follow each other."""
-    edges = np.flatnonzero(np.diff(own.astype(np.int8), prepend=0, append=0)).tolist()
-    yield from zip(edges[::2], edges[1::2], strict=True)
+    if own.any():
+        edges = np.flatnonzero(np.diff(own.astype(np.int8), prepend=0, append=0)).tolist()
+        yield from zip(edges[::2], edges[1::2], strict=True)
 
 
 def _file_of(pid: int, mapping: Mapping) -> _File | None:
