@@ -16,6 +16,11 @@ from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Reply, Running, running
 
 CASES = Path(__file__).parents[2] / "data" / "facts" / "cases"
+NIGHTS = {
+    "mode": "automatic",
+    "windows": [{"name": "nights", "rule": "FREQ=DAILY", "start": "2026-01-01T22:00:00", "minutes": 240}],
+    "freezes": {"Advent": {"first": "2026-12-20", "last": "2026-12-26", "yearly": True}},
+}
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -119,4 +124,8 @@ def filled(server: Running) -> Fleet:
         made = server.call("PUT", f"/api/v1/facts/{case}", body)
         assert made.status == 200, made.body
         windows = made.json()["machine"]["id"]
+    server.call("PUT", "/api/v1/maintenance/configurations/nights", NIGHTS)
+    server.post("/api/v1/scopes", {"name": "berlin", "query": {"tags": {"place": "berlin"}, "waiting": True}})
+    server.post("/api/v1/maintenance/assignments", {"configuration": "nights", "priority": 5, "scope": "berlin"})
+    server.call("PUT", "/api/v1/maintenance/freezes/turn", {"first": "2026-12-24", "last": "2027-01-02"})
     return Fleet(server, machines, windows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import html5lib
 import msgspec
@@ -18,6 +19,7 @@ from tests.server.portal.conftest import FORM, Fleet, Person
 from tests.server.portal.texts import SERVER, texts
 from tests.server.running import PASSWORD, Running, running
 
+RING = ("ring", "by", "value")
 REFERENCE = SERVER.parent / "reference" / "locale" / "de.po"
 GERMAN = SERVER / "portal" / "locale" / "de.po"
 
@@ -33,6 +35,10 @@ def paths(fleet: Fleet) -> list[str]:
         *(f"/machines{query}" for query in lists),
         *machines,
         "/rollouts",
+        "/maintenance",
+        "/maintenance/configuration?name=nights",
+        "/scopes",
+        "/account",
         "/compliance",
         "/issues",
         "/calendar",
@@ -41,7 +47,27 @@ def paths(fleet: Fleet) -> list[str]:
 
 def operator_paths(fleet: Fleet) -> list[str]:
     installs = [f"/machines/{fleet.machines['web-1'].id}/install?previewed=yes&exclude=nginx*&restart=yes"]
-    return [*installs, f"/machines/{fleet.windows}/install", "/audit", "/keys"]
+    return [
+        *installs,
+        f"/machines/{fleet.windows}/install",
+        "/audit",
+        "/keys",
+        f"/rollouts/new?{PLAN}&previewed=yes",
+        "/maintenance/assignment?configuration=nights&to=tag&tag=set%3Dweb&priority=7",
+    ]
+
+
+PLAN = urlencode(
+    [
+        ("name", "December"),
+        ("updates", "openssl=3.0.17-1~deb12u4"),
+        *(
+            pair
+            for ring in (("canary", "percent", "40"), ("rest", "rest", ""))
+            for pair in zip(RING, ring, strict=True)
+        ),
+    ]
+)
 
 
 def check(body: bytes) -> Any:
@@ -52,7 +78,8 @@ def check(body: bytes) -> Any:
     assert len(ids) == len(set(ids)), sorted(ids)
     assert len(tree.findall(".//h1")) == 1
     for each in tree.iter():
-        assert each.tag not in ("script", "style")
+        assert each.tag != "style"
+        assert each.tag != "script" or (each.get("src", "").startswith("/static/") and not each.text)
         assert not [name for name in each.attrib if name == "style" or name.startswith("on")]
         for name in ("href", "src", "action", "formaction"):
             assert not re.match(r"(?i)\w+:|//", each.get(name) or ""), each.get(name)

@@ -11,18 +11,15 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi import Query as Asked
 from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from hotmend.server.audit.store import append
 from hotmend.server.context import context_of
-from hotmend.server.database import new_id
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
-from hotmend.server.machines import planning, query, service, store, uploads
-from hotmend.server.machines.tables import machines, scopes
+from hotmend.server.machines import planning, query, scopes, service, store, uploads
+from hotmend.server.machines.tables import machines
 from hotmend.server.once import once
 from hotmend.server.paging import cursor_number
-from hotmend.server.problem import Problem, conflict, not_found
+from hotmend.server.problem import Problem, not_found
 from hotmend.wire.api import (
     Action,
     ActionStep,
@@ -85,7 +82,7 @@ def list_machines(
     with context_of(request).database.read() as connection:
         conditions = query.conditions(asked)
         if scope:
-            conditions.append(machines.c.id.in_(query.ids(scope_query(connection, scope))))
+            conditions.append(machines.c.id.in_(query.ids(scopes.asked(connection, scope))))
         listing = store.listing().where(*conditions)
         total = connection.execute(sa.select(sa.func.count()).select_from(listing.subquery())).scalar_one()
         page = listing.where(query.after(cursor)) if cursor else listing
@@ -224,53 +221,20 @@ async def put_facts(request: Request, caller: Operator, name: str) -> Response:
 def list_scopes(request: Request, caller: Viewer) -> list[Scope]:  # noqa: ARG001 - asked for its role
     """Return all dynamic scopes."""
     with context_of(request).database.read() as connection:
-        rows = connection.execute(sa.select(scopes).order_by(scopes.c.name)).mappings().all()
-        return [_scope(connection, row) for row in rows]
+        return scopes.every(connection)
 
 
 @router.post("/scopes", status_code=201)
 def add_scope(request: Request, caller: Operator, wanted: ScopeWanted) -> Scope:
     """Save a query under a name: machines belong to it as long as they match."""
-    context = context_of(request)
-    if not 0 < len(wanted.name) <= 100:
-        raise Problem(422, "name", "a name has 1 to 100 characters")
-    now = context.clock()
-    values = {"id": new_id(), "name": wanted.name, "query": asdict(wanted.query), "created_at": now}
-    try:
-        with context.database.write() as connection:
-            connection.execute(sa.insert(scopes).values(values))
-            append(connection, now, caller.name, "scope.add", wanted.name, asdict(wanted.query))
-            return _scope(connection, values)
-    except IntegrityError:
-        raise conflict("name-taken", f"there is a scope {wanted.name} already") from None
+    return scopes.add(context_of(request), caller, wanted)
 
 
 @router.delete("/scopes/{name}", status_code=204)
 def remove_scope(request: Request, caller: Operator, name: str) -> Response:
     """Forget a scope. Machines stay as they are."""
-    context = context_of(request)
-    with context.database.write() as connection:
-        if not connection.execute(sa.delete(scopes).where(scopes.c.name == name)).rowcount:
-            raise not_found("scope")
-        append(connection, context.clock(), caller.name, "scope.remove", name, {})
+    scopes.remove(context_of(request), caller, name)
     return Response(status_code=204)
-
-
-def scope_query(connection: Connection, name: str) -> Query:
-    """Return the query of a scope.
-
-    Raises:
-        Problem: there is none of this name.
-    """
-    found = connection.execute(sa.select(scopes.c.query).where(scopes.c.name == name)).scalar_one_or_none()
-    if found is None:
-        raise not_found("scope")
-    return msgspec.convert(found, Query)
-
-
-def _scope(connection: Connection, row: RowMapping | dict[str, Any]) -> Scope:
-    asked = msgspec.convert(row["query"], Query)
-    return Scope(row["id"], row["name"], asked, connection.execute(query.count(asked)).scalar_one())
 
 
 def _row(connection: Connection, identity: str) -> RowMapping:

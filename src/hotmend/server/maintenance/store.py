@@ -87,7 +87,7 @@ def scope(connection: Connection, name: str) -> Query | None:
     return None if found is None else msgspec.convert(found, Query)
 
 
-def fits(connection: Connection, row: RowMapping) -> sa.ColumnElement[bool]:
+def fits(connection: Connection, row: Mapping[str, Any] | RowMapping) -> sa.ColumnElement[bool]:
     """Return the condition of machines that an assignment fits; a scope that is gone fits nobody."""
     if row["machine_id"] is not None:
         return machines.c.id.in_([row["machine_id"]])

@@ -11,15 +11,35 @@ from starlette.staticfiles import StaticFiles
 from hotmend.server.audit import pages as audit
 from hotmend.server.compliance import pages as compliance
 from hotmend.server.identity import pages as identity
+from hotmend.server.identity import people_pages as people
 from hotmend.server.issues import pages as issues
 from hotmend.server.limits import Limiter
 from hotmend.server.machines import pages as machines
+from hotmend.server.machines import scope_pages as scopes
+from hotmend.server.machines import upload_pages as uploading
+from hotmend.server.maintenance import pages as maintenance
 from hotmend.server.portal import overview, pages
 from hotmend.server.portal.kept import Kept
 from hotmend.server.releases import pages as releases
 from hotmend.server.rollouts import pages as rollouts
+from hotmend.server.rollouts import planning_pages as planning
 
-_PAGES: Final = (pages, overview, machines, identity, rollouts, compliance, issues, releases, audit)
+_PAGES: Final = (
+    pages,
+    overview,
+    uploading,
+    machines,
+    identity,
+    people,
+    planning,
+    rollouts,
+    maintenance,
+    scopes,
+    compliance,
+    issues,
+    releases,
+    audit,
+)
 
 
 def mount(app: FastAPI) -> None:

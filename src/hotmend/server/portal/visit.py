@@ -32,10 +32,12 @@ SECTIONS: Final = (
     ("/machines", N_("Machines"), "viewer"),
     ("/keys", N_("Add machines"), "operator"),
     ("/rollouts", N_("Rollouts"), "viewer"),
+    ("/maintenance", N_("Maintenance"), "viewer"),
     ("/compliance", N_("Compliance"), "viewer"),
     ("/issues", N_("Known issues"), "viewer"),
     ("/calendar", N_("Releases"), "viewer"),
     ("/audit", N_("Audit"), "operator"),
+    ("/users", N_("Users"), "admin"),
 )
 """Path, name and least role of what the navigation shows."""
 
@@ -50,6 +52,20 @@ DONE: Final = {
     "approved": N_("The machine is approved."),
     "offboarded": N_("The machine is offboarded."),
     "tags": N_("The tags are saved."),
+    "facts": N_("The facts are kept and judged."),
+    "rollout-made": N_("The rollout is planned; it waits for approval."),
+    "rollout-answered": N_("The answer is kept."),
+    "configuration": N_("The configuration is kept; machines get it at their next check-in."),
+    "configuration-removed": N_("The configuration is removed."),
+    "freeze": N_("The days are frozen; machines get it at their next check-in."),
+    "thawed": N_("The freeze is over; machines get it at their next check-in."),
+    "assigned": N_("The configuration is assigned; machines get it at their next check-in."),
+    "unassigned": N_("The assignment is taken back; machines get it at their next check-in."),
+    "scope": N_("The scope is kept."),
+    "scope-removed": N_("The scope is removed."),
+    "user": N_("The user is added."),
+    "user-changed": N_("The user is changed; sessions have ended."),
+    "token-revoked": N_("The token is revoked."),
     "rollout-approve": N_("The plan is approved by you."),
     "rollout-start": N_("The rollout starts."),
     "rollout-pause": N_("The rollout pauses: nothing new begins."),
@@ -89,6 +105,8 @@ ERRORS: Final = {
     "cursor": N_("The list has no such page."),
 }
 """Problems by code; what is not here is told in English, as the API tells it."""
+_TOLD: Final = ("not-valid", "bad-request")
+"""Of these the English sentence says which part is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +227,16 @@ class PageRoute(APIRoute):
 
 def _error_page(request: Request, problem: Problem) -> Response:
     if problem.status == HTTPStatus.UNAUTHORIZED:
+        if "hx-request" in request.headers:  # a part of a page that comes again: the whole page leads to the sign-in
+            return Response(status_code=401, headers={"HX-Refresh": "true"})
         path = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?next={quote(path)}" if path != "/" else "/sign-in", 303)
     context = context_of(request)
     caller = None if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else principal(request)
     visit = Visit(request, context, caller, words(language_of(request)), context.clock())
     text = ERRORS.get(problem.code, "")
-    answer = visit.page("error.html.j2", problem.status, text=text, detail="" if text else str(problem))
+    told = "" if text and problem.code not in _TOLD else str(problem)
+    answer = visit.page("error.html.j2", problem.status, text=text, detail=told)
     answer.headers.update(problem.headers)
     return answer
 

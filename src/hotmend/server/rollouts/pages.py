@@ -43,14 +43,37 @@ def list_page(visit: Viewer) -> Response:
 
 
 @router.get("/{identity}")
-def rollout_page(visit: Viewer, identity: str, after: Annotated[str, Query(max_length=50)] = "") -> Response:
-    """Show one rollout."""
+def rollout_page(
+    visit: Viewer,
+    identity: str,
+    after: Annotated[str, Query(max_length=50)] = "",
+    still: Annotated[str, Query(max_length=10)] = "",
+    seen: Annotated[str, Query(max_length=50)] = "",
+) -> Response:
+    """Show one rollout. The part that changes comes again by itself, unless it is to stand still.
+
+    Args:
+        visit: of the page.
+        identity: of the rollout.
+        after: machine after which the list begins.
+        still: it stands still.
+        seen: state that the page had when it was opened: its buttons are those of that state.
+    """
     with visit.context.database.read() as connection:
         row = store.rollout(connection, identity)
         if row is None:
             raise not_found("rollout")
         groups = [
-            {"row": group, "bars": _bars(store.states(connection, identity, group["number"]), visit)}
+            {
+                "row": group,
+                "bars": _bars(store.states(connection, identity, group["number"]), visit),
+                "asked": [
+                    gate
+                    for kind in ("pre", "post")
+                    if (gate := store.gate(connection, identity, group["number"], kind)) is not None
+                    and gate["state"] == "waiting"
+                ],
+            }
             for group in store.group_rows(connection, identity)
         ]
         approvals = [each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]]
@@ -72,6 +95,10 @@ def rollout_page(visit: Viewer, identity: str, after: Annotated[str, Query(max_l
         after=after,
         events=events[: -ROWS - 1 : -1],
         buttons=buttons,
+        live=not state.final,
+        still=bool(still),
+        other=bool(seen) and seen != state,
+        may_answer=visit.who.has("operator") and bool(visit.who.csrf),
         why=lambda given: _sentence(given, visit),
     )
 
@@ -102,6 +129,20 @@ def act(
         case "roll-back":
             service.roll_back(context, caller, identity, why)
     return redirect(f"/rollouts/{identity}", done=f"rollout-{what}")
+
+
+@router.post("/{identity}/groups/{number}/events/{kind}")
+def answer(
+    visit: Operator,
+    identity: str,
+    number: int,
+    kind: Literal["pre", "post"],
+    allow: Annotated[Literal["yes", "no"], Form()] = "no",
+    reason: Annotated[str, Form(max_length=500)] = "",
+) -> Response:
+    """Say whether a ring may begin, or may count as passed."""
+    service.answer_event(visit.context, visit.who, identity, number, kind, allow == "yes", reason.strip())
+    return redirect(f"/rollouts/{identity}", done="rollout-answered")
 
 
 def _bars(states: dict[ActionState | None, int], visit: Visit) -> list[Bar]:

@@ -1,0 +1,74 @@
+"""Dynamic scopes: queries under a name. Machines belong to one as long as they match."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from hotmend.server.audit.store import append
+from hotmend.server.context import Context
+from hotmend.server.database import new_id
+from hotmend.server.identity.access import Principal
+from hotmend.server.machines import query
+from hotmend.server.machines.tables import scopes
+from hotmend.server.problem import Problem, conflict, not_found
+from hotmend.wire.api import Query, Scope, ScopeWanted
+
+
+def every(connection: Connection) -> list[Scope]:
+    """Return all scopes by name, each with how many machines match now."""
+    rows = connection.execute(sa.select(scopes).order_by(scopes.c.name)).mappings().all()
+    return [_scope(connection, row) for row in rows]
+
+
+def add(context: Context, caller: Principal, wanted: ScopeWanted) -> Scope:
+    """Save a query under a name.
+
+    Raises:
+        Problem: no name, or one that is taken.
+    """
+    if not 0 < len(wanted.name) <= 100:
+        raise Problem(422, "name", "a name has 1 to 100 characters")
+    now = context.clock()
+    values = {"id": new_id(), "name": wanted.name, "query": asdict(wanted.query), "created_at": now}
+    try:
+        with context.database.write() as connection:
+            connection.execute(sa.insert(scopes).values(values))
+            append(connection, now, caller.name, "scope.add", wanted.name, asdict(wanted.query))
+            return _scope(connection, values)
+    except IntegrityError:
+        raise conflict("name-taken", f"there is a scope {wanted.name} already") from None
+
+
+def remove(context: Context, caller: Principal, name: str) -> None:
+    """Forget a scope. Machines stay as they are.
+
+    Raises:
+        Problem: there is none of this name.
+    """
+    with context.database.write() as connection:
+        if not connection.execute(sa.delete(scopes).where(scopes.c.name == name)).rowcount:
+            raise not_found("scope")
+        append(connection, context.clock(), caller.name, "scope.remove", name, {})
+
+
+def asked(connection: Connection, name: str) -> Query:
+    """Return the query of a scope.
+
+    Raises:
+        Problem: there is none of this name.
+    """
+    found = connection.execute(sa.select(scopes.c.query).where(scopes.c.name == name)).scalar_one_or_none()
+    if found is None:
+        raise not_found("scope")
+    return msgspec.convert(found, Query)
+
+
+def _scope(connection: Connection, row: RowMapping | dict[str, Any]) -> Scope:
+    wanted = msgspec.convert(row["query"], Query)
+    return Scope(row["id"], row["name"], wanted, connection.execute(query.count(wanted)).scalar_one())
