@@ -27,6 +27,8 @@ CLASSIFICATIONS: Final = {
     "updates": "Updates",
 }
 """How commands call a classification, and how the API does."""
+LINUX_CLASSIFICATIONS: Final = frozenset({"Critical", "Security", "Other"})
+"""What the API calls them on Linux."""
 REBOOT_SETTINGS: Final = {"if-required": "IfRequired", "never": "Never", "always": "Always"}
 SUBSCRIPTIONS: Final = ("Unknown", "Enabling", "Enabled", "Disabled", "Disabling", "Failed")
 DURATION_MIN, DURATION_MAX = timedelta(minutes=60), timedelta(minutes=235)
@@ -150,7 +152,7 @@ class Wanted:
 
     Attributes:
         classifications: by the API's names.
-        include, exclude: numbers of KBs; an exclude beats everything.
+        include, exclude: numbers of KBs, on Linux masks of package names; an exclude beats everything.
         without_reboot: leave out what needs a reboot.
         reboot: `IfRequired`, `Never`, `Always`.
         duration: the most that it may take, 60 to 235 minutes.

@@ -83,11 +83,17 @@ class _Problem(Exception):
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def arm_routes(backend: Backend, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> list[Route]:
-    """Return the routes over a backend; clients are told to look again after some seconds."""
+def arm_routes(backend: Backend, retry_after_seconds: int = RETRY_AFTER_SECONDS, base_url: str = "") -> list[Route]:
+    """Return the routes over a backend.
+
+    Args:
+        backend: what is behind them.
+        retry_after_seconds: clients are told to look again after so long.
+        base_url: how clients reach the server, where it is not what their request says; "": it is.
+    """
     machine = "/subscriptions/{subscription}/resourceGroups/{group}/providers/" + PROVIDER + "/machines/{name}"
     operation = "/subscriptions/{subscription}/providers/" + PROVIDER + "/locations/{location}"
-    asked = _Asked(backend, retry_after_seconds)
+    asked = _Asked(backend, retry_after_seconds, base_url)
     return [
         Route(machine, _answered(asked.machine), methods=["GET"]),
         Route(f"{machine}/licenseProfiles/default", _answered(asked.profile), methods=["GET"]),
@@ -102,8 +108,8 @@ def arm_routes(backend: Backend, retry_after_seconds: int = RETRY_AFTER_SECONDS)
 class _Asked:
     """One method for each route."""
 
-    def __init__(self, backend: Backend, retry_after_seconds: int) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, retry_after_seconds: int, base_url: str) -> None:
+        self._backend, self._base_url = backend, base_url
         self._wait = str(retry_after_seconds)
 
     async def machine(self, request: Request) -> Response:
@@ -153,7 +159,10 @@ class _Asked:
     async def result(self, request: Request) -> Response:
         found = await self._operation(request)
         if found.status == "InProgress":
-            where = {"Location": str(request.url), "Retry-After": self._wait}
+            here = (
+                f"{self._base_url.rstrip('/')}{request.url.path}?{request.url.query}" if self._base_url else request.url
+            )
+            where = {"Location": str(here), "Retry-After": self._wait}
             return Response(status_code=202, headers=where)
         if found.error is not None:
             raise _Problem(500, *found.error)
@@ -168,7 +177,7 @@ class _Asked:
         body: dict[str, Any] | None = None,
     ) -> Response:
         """Return the answer to a call that goes on: where its state is, and where its result will be."""
-        base = str(request.base_url).rstrip("/")
+        base = (self._base_url or str(request.base_url)).rstrip("/")
         place = f"{base}/subscriptions/{machine.where.subscription}/providers/{PROVIDER}/locations/{machine.location}"
         version = f"?api-version={request.query_params['api-version']}"
         headers = {

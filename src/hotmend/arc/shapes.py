@@ -6,7 +6,17 @@ import re
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from hotmend.arc.machine import CLASSIFICATIONS, FEATURE, PRODUCT, PROVIDER, ArcMachine, Assessed, Installed, Wanted
+from hotmend.arc.machine import (
+    CLASSIFICATIONS,
+    FEATURE,
+    LINUX_CLASSIFICATIONS,
+    PRODUCT,
+    PROVIDER,
+    ArcMachine,
+    Assessed,
+    Installed,
+    Wanted,
+)
 from hotmend.model.errors import InputError
 
 _DURATION: Final = re.compile(r"P(?:0D)?T(?:([0-9]{1,2})H)?(?:([0-9]{1,3})M)?(?:([0-9]{1,5})S)?")
@@ -36,6 +46,7 @@ def machine_json(machine: ArcMachine) -> dict[str, Any]:
         "assessmentMode": machine.assessment_mode or None,
         "status": status,
     }
+    configuration = "linuxConfiguration" if machine.os_type == "linux" else "windowsConfiguration"
     return {
         "id": machine.where.id,
         "name": machine.where.name,
@@ -45,7 +56,7 @@ def machine_json(machine: ArcMachine) -> dict[str, Any]:
             "status": machine.status,
             "osType": machine.os_type,
             "agentVersion": machine.agent_version,
-            "osProfile": {"windowsConfiguration": {"patchSettings": settings}},
+            "osProfile": {configuration: {"patchSettings": settings}},
             "provisioningState": "Succeeded",
         },
     }
@@ -101,9 +112,11 @@ def wanted_of(body: dict[str, Any]) -> Wanted:
     Raises:
         InputError: something in it is not what the API takes.
     """
-    windows = _dict(body.get("windowsParameters"))
-    classes = _texts(windows, "classificationsToInclude")
-    unknown = set(classes) - set(CLASSIFICATIONS.values())
+    windows, linux = _dict(body.get("windowsParameters")), _dict(body.get("linuxParameters"))
+    if windows and linux:
+        raise InputError("windowsParameters or linuxParameters, not both")
+    classes = _texts(windows or linux, "classificationsToInclude")
+    unknown = set(classes) - (LINUX_CLASSIFICATIONS if linux else set(CLASSIFICATIONS.values()))
     if unknown:
         raise InputError(f"classificationsToInclude: {', '.join(sorted(unknown))} is not known")
     match = _DURATION.fullmatch(str(body.get("maximumDuration")))
@@ -114,8 +127,8 @@ def wanted_of(body: dict[str, Any]) -> Wanted:
         raise InputError("excludeKbsRequiringReboot: true or false is needed")
     return Wanted(
         classifications=classes,
-        include=_texts(windows, "kbNumbersToInclude"),
-        exclude=_texts(windows, "kbNumbersToExclude"),
+        include=_texts(linux, "packageNameMasksToInclude") if linux else _texts(windows, "kbNumbersToInclude"),
+        exclude=_texts(linux, "packageNameMasksToExclude") if linux else _texts(windows, "kbNumbersToExclude"),
         without_reboot=without,
         reboot=str(body.get("rebootSetting")),
         duration=timedelta(hours=int(match[1] or 0), minutes=int(match[2] or 0), seconds=int(match[3] or 0)),
@@ -135,7 +148,7 @@ def _published(value: object) -> datetime | None:
     return found
 
 
-def assessed_json(found: Assessed) -> dict[str, Any]:
+def assessed_json(found: Assessed, os_type: str = "windows") -> dict[str, Any]:
     """Return the result of an assessment."""
     return {
         "assessmentActivityId": found.activity,
@@ -143,14 +156,14 @@ def assessed_json(found: Assessed) -> dict[str, Any]:
         "startDateTime": moment(found.started_at),
         "lastModifiedDateTime": moment(found.modified_at),
         "startedBy": "User",
-        "osType": "Windows",
+        "osType": os_type.capitalize(),
         "rebootPending": found.reboot_pending,
         "availablePatchCountByClassification": {name: found.counts.get(name, 0) for name in _COUNTS},
         "errorDetails": _error(found.error),
     }
 
 
-def installed_json(found: Installed) -> dict[str, Any]:
+def installed_json(found: Installed, os_type: str = "windows") -> dict[str, Any]:
     """Return the result of an installation."""
     return {
         "installationActivityId": found.activity,
@@ -163,7 +176,7 @@ def installed_json(found: Installed) -> dict[str, Any]:
         "excludedPatchCount": found.counts.get("excluded", 0),
         "notSelectedPatchCount": found.counts.get("not_selected", 0),
         "startedBy": "User",
-        "osType": "Windows",
+        "osType": os_type.capitalize(),
         "errorDetails": _error(found.error),
     }
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotmend import __version__
 from hotmend.server import problem
+from hotmend.server.arm.api import put_on
 from hotmend.server.context import Clock, Context, context_of, system_clock
 from hotmend.server.database import Database
 from hotmend.server.identity.service import ensure_server_key
@@ -75,6 +76,7 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
         api.include_router(import_module(f"hotmend.server.{subject}.api").router)
     app.include_router(api)
     app.add_api_route("/healthz", _health, include_in_schema=False)
+    put_on(app, context)
     mount(app)
     return app
 

@@ -14,6 +14,7 @@ from hotmend.server.context import Context
 from hotmend.server.identity.access import Principal
 from hotmend.server.machines import store
 from hotmend.server.machines.contact import halted, set_state
+from hotmend.server.machines.policies import HOTPATCH_OFF
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.servicing.actions import WAITING, State
 from hotmend.wire.api import ActionWanted, Forecast
@@ -74,6 +75,8 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
     if row["public_key"] is None:
         raise conflict("no-agent", "the machine has no agent: its facts were uploaded")
     _check(wanted)
+    if wanted.kind == "install" and row["policy"] == HOTPATCH_OFF:
+        raise unprocessable("hotpatch-off", "the feature is switched off for this machine", "switch it on first")
     if wanted.kind == "install":
         shown = forecast(connection, row, wanted.updates)
         if wanted.forecast != shown.token:

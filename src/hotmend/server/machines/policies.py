@@ -17,6 +17,8 @@ from hotmend.wire.messages import SignedPolicy
 from hotmend.wire.policy import Policy, policy_hash, sign_policy
 
 DEFAULT: Final = "default"
+HOTPATCH_OFF: Final = ".hotpatch-off"
+"""Of machines whose feature is switched off: they say what waits, and nothing more. It has no content of its own."""
 RENEW_PART: Final = 4
 """A policy is signed anew when one part of so many of its life is over."""
 

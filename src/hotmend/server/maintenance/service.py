@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotmend.model.errors import InputError
+from hotmend.server.arm.store import switched_off
 from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
@@ -42,8 +43,8 @@ def put_configuration(
     Raises:
         Problem: a window, freeze or zone that makes no sense, or it is not the version that the caller saw.
     """
-    if not 1 <= len(name) <= 100:
-        raise Problem(422, "name", "a name has 1 to 100 characters")
+    if not 1 <= len(name) <= 100 or name.startswith("."):
+        raise Problem(422, "name", "a name has 1 to 100 characters, and does not begin with a dot")
     now = context.clock()
     with context.database.write() as connection:
         before = store.configuration(connection, name, lock=True)
@@ -153,8 +154,8 @@ def assign_all(connection: Connection) -> int:
 
     Tags and scopes change by themselves: servers do this again and again. Each machine is written once at most.
     """
-    taken: sa.ColumnElement[bool] = sa.false()
-    changed = 0
+    taken = switched_off()
+    changed = store.assign(connection, policies.HOTPATCH_OFF, taken)
     for row in store.assignment_rows(connection):
         fit = store.fits(connection, row)
         changed += store.assign(connection, row["configuration"], fit & ~taken)

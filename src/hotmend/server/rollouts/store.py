@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
 from hotmend.server.machines import query as machine_query
+from hotmend.server.machines.policies import HOTPATCH_OFF
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, machines, policies, reports, tags
 from hotmend.server.maintenance.store import scope
 from hotmend.server.rollouts.spec import Selection
@@ -176,7 +177,7 @@ def forget_denied(connection: Connection, identity: str) -> None:
 
 
 def _selected(connection: Connection, selection: Selection) -> sa.Select[tuple[str]]:
-    query = sa.select(machines.c.id).where(machines.c.state == "active")
+    query = sa.select(machines.c.id).where(machines.c.state == "active", machines.c.policy != HOTPATCH_OFF)
     if selection.machines:
         query = query.where(machines.c.id.in_(selection.machines))
     for name, value in selection.tags.items():
@@ -264,6 +265,7 @@ def waiting(
             members.c.action_id.is_(None),
             members.c.place > after,
             machines.c.state == "active",
+            machines.c.policy != HOTPATCH_OFF,
             contacts.c.seen_at >= seen_after,
         )
         .order_by(members.c.place, members.c.machine_id)
@@ -408,7 +410,10 @@ def not_there(connection: Connection, identity: str, number: int, seen_after: da
             members.c.rollout_id == identity,
             members.c.number == number,
             members.c.action_id.is_(None),
-            (machines.c.state != "active") | contacts.c.seen_at.is_(None) | (contacts.c.seen_at < seen_after),
+            (machines.c.state != "active")
+            | (machines.c.policy == HOTPATCH_OFF)
+            | contacts.c.seen_at.is_(None)
+            | (contacts.c.seen_at < seen_after),
         )
     )
     return int(connection.scalar(query) or 0)
