@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import random
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -72,17 +76,43 @@ def test_it_finds_what_reading_it_all_finds(sleepers: list[int], seed: int, monk
                 assert places_of(pattern, memory, mapping) == expected
 
 
-def test_of_a_process_with_own_pages_only_these_are_read(sleepers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, _ = sleepers
-    monkeypatch.setattr(search, "_cache", {})
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what was read."""
+    found: list[int] = []
     plain = ProcessMemory.read
 
     def watched(memory: ProcessMemory, address: int, size: int) -> bytes:
-        read.append(size)
+        found.append(size)
         return plain(memory, address, size)
 
     monkeypatch.setattr(ProcessMemory, "read", watched)
+    return found
+
+
+def test_of_memory_without_a_file_what_was_written_is_read(read: list[int]) -> None:
+    """Where a pattern begins in what was written, ends in it, and lies in it; the rest was never touched."""
+    size = 64 * PAGE_BYTES
+    at = [3 * PAGE_BYTES - 100, 10 * PAGE_BYTES - len(PATTERN) - 1, 20 * PAGE_BYTES]
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as made, ProcessMemory(os.getpid()) as memory:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(made))
+        whole = next(m for m in read_maps(os.getpid()) if m.start <= start < m.end)
+        assert (whole.path, whole.inode) == ("", 0)
+        mapping = replace(whole, start=start, end=start + size)
+        for offset in at:
+            made[offset : offset + len(PATTERN)] = PATTERN
+        patterns = PATTERN + bytes(3), bytes(2) + PATTERN + bytes(3)
+        found = [places_of(pattern, memory, mapping) for pattern in patterns]
+        assert 0 < sum(read) < size / 4
+        assert found == [tuple(start + offset for offset in at), tuple(start + offset - 2 for offset in at)]
+        assert found == [read_all(pattern, memory, mapping) for pattern in patterns]
+
+
+def test_of_a_process_with_own_pages_only_these_are_read(
+    sleepers: list[int], read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = sleepers
+    monkeypatch.setattr(search, "_cache", {})
     with ProcessMemory(first) as memory:
         assert places_of(PATTERN, memory, library_of(first)) == ()
     mapping = library_of(second)

@@ -2,7 +2,7 @@
 
 Every process that maps the C library has the same pages of it. Pages that are not the process's own show what the file
 holds: they are searched once for all processes, and of the next one only its own pages are read, such as a hotpatch
-makes.
+makes. Of memory without a file only what was written is read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _cache: dict[tuple[_File, bytes, bytes], tuple[int, ...]] = {}
 
 def places_of(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[int, ...]:
     """Return the load addresses at which `pattern` begins in a mapping, overlaps too; what is unreadable holds none."""
+    if not mapping.path and not mapping.inode:
+        return _places_anonymous(pattern, memory, mapping)
     file = _file_of(memory.pid, mapping) if mapping.inode else None
     own = None if file is None else _own_pages(memory.pid, mapping)
     known = None if file is None or own is None else _known(file, pattern, own)
@@ -46,6 +48,16 @@ def places_of(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[
             outside = tuple(offset for offset in found if not _touches(own, offset, len(pattern)))
             _cache[file, pattern, own.tobytes()] = outside
     return tuple(mapping.start + offset for offset in found)
+
+
+def _places_anonymous(pattern: bytes, memory: ProcessMemory, mapping: Mapping) -> tuple[int, ...]:
+    """Return what `places_of` does: where nothing was ever written, as in most of a shadow, there are zeros."""
+    own = _own_pages(memory.pid, mapping)
+    if own is None or not any(pattern):
+        offsets = _offsets_between(pattern, memory, mapping.start, 0, mapping.end - mapping.start)
+    else:
+        offsets = _offsets_at(pattern, memory, mapping, own)
+    return tuple(mapping.start + offset for offset in sorted(set(offsets)))
 
 
 def _known(file: _File, pattern: bytes, own: _Pages) -> tuple[int, ...] | None:
