@@ -37,6 +37,7 @@ def _filled(server: Running) -> Simple:
     machine.check_in(report=report(waiting=("nginx=2",)))
     server.post(f"/api/v1/machines/{machine.id}/actions", {"kind": "assess", "reason": "wëll"}, status=202)
     server.call("PUT", f"/api/v1/machines/{machine.id}/tags", {"tags": {"site": "köln"}})
+    server.call("PUT", "/api/v1/maintenance/freezes/turn", {"first": "2026-12-24", "last": "2027-01-02"})
     machine.check_in()
     return machine
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from lib4vex.parser import VEXParser
 
 from hotmend.agent.census.assessment import RunningProcess
-from hotmend.agent.report.vex import Statement, Status, cyclonedx, openvex, purls, statements
+from hotmend.agent.report.vex import statements
+from hotmend.reference.vex import Statement, Status, cyclonedx, openvex, purls
 from tests.unit.test_assessment import NEW, NEXT, PATCH, PROCESSES, image, process
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -90,13 +91,14 @@ GIVEN = tuple(
 def test_openvex_has_what_each_status_has_to_have(tmp_path: Path) -> None:
     document = json.loads(openvex(GIVEN, NOW))
     assert document["@context"] == "https://openvex.dev/ns/v0.2.0"
-    fixed, well, affected = document["statements"]
+    fixed, well, affected, unknown = document["statements"]
     assert (fixed["status"], fixed["status_notes"]) == ("fixed", "Because it is so.")
     assert (well["justification"], well["impact_statement"]) == (
         "inline_mitigations_already_exist",
         "Because it is so.",
     )
     assert (affected["status"], affected["action_statement"]) == ("affected", "Because it is so.")
+    assert (unknown["status"], unknown["status_notes"]) == ("under_investigation", "Because it is so.")
     assert [product["@id"] for product in well["products"]] == list(purls("redis-tools", "5:7.0.15-1~deb12u7"))
 
 
@@ -109,6 +111,7 @@ def test_cyclonedx_is_valid_and_another_library_reads_it(tmp_path: Path) -> None
         ("resolved", None),
         ("not_affected", "protected_at_runtime"),
         ("exploitable", None),
+        ("in_triage", None),
     ]
     file = tmp_path / "vex.cdx.json"
     file.write_text(text)
@@ -118,4 +121,24 @@ def test_cyclonedx_is_valid_and_another_library_reads_it(tmp_path: Path) -> None
         "CVE-2026-0001": "resolved",
         "CVE-2026-0002": "not_affected",
         "CVE-2026-0003": "exploitable",
+        "CVE-2026-0004": "in_triage",
     }
+
+
+def test_of_many_machines_each_is_a_product_with_its_packages() -> None:
+    given = [
+        replace(each, machine=f"urn:hotmend:machine:{name}", version="", distribution="ubuntu")
+        for name in ("a", "b")
+        for each in GIVEN
+    ]
+    told = json.loads(openvex(given, NOW, role="many"))
+    assert told["role"] == "many"
+    assert [each["products"] for each in told["statements"]][-1] == [
+        {"@id": "urn:hotmend:machine:b", "subcomponents": [{"@id": "pkg:deb/ubuntu/redis-tools"}]}
+    ]
+    text = cyclonedx(given, NOW).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    document = json.loads(text)
+    assert [each["name"] for each in document["components"]] == ["urn:hotmend:machine:a", "urn:hotmend:machine:b"]
+    places = {each["bom-ref"] for machine in document["components"] for each in machine["components"]}
+    assert {each["affects"][0]["ref"] for each in document["vulnerabilities"]} == places

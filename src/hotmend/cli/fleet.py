@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from hotmend.cli.fleet_evidence import evidence_group
 from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.output import ExitCode, print_error, print_note, print_table
 from hotmend.fleet.client import Client, ServerRefusal
@@ -278,5 +279,5 @@ def _preview_table(found: RolloutPreview) -> None:
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, evidence_group):
     fleet_command.add_command(_command)

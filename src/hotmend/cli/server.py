@@ -11,6 +11,7 @@ from hotmend.cli.output import ExitCode, print_note
 from hotmend.model.errors import HotmendError, UsageError
 
 if TYPE_CHECKING:
+    from hotmend.server.releases.following import Followed
     from hotmend.server.settings import Settings
 
 _DEFAULT_FOLDER = "/var/lib/hotmend/server"
@@ -36,6 +37,15 @@ _DEFAULT_FOLDER = "/var/lib/hotmend/server"
     show_default=True,
     help="Between two check-ins of a machine.",
 )
+@click.option("--channel", default="", metavar="NAME", help="Signed channel to follow; with --channel-source.")
+@click.option("--channel-source", default="", metavar="SOURCE", help="Its address, folder or archive.")
+@click.option("--channel-tier", type=click.Choice(["canary", "stable"]), default="stable", show_default=True)
+@click.option(
+    "--channel-root",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The root to begin with, from a source that you trust; needed once.",
+)
 @click.option("--backup", type=click.Path(path_type=Path, dir_okay=False), help="Write all rows into a file, and end.")
 @click.option(
     "--restore", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read them back, and end."
@@ -48,6 +58,10 @@ def server_command(
     tls_certificate: Path | None,
     tls_key: Path | None,
     check_in_seconds: int,
+    channel: str,
+    channel_source: str,
+    channel_tier: str,
+    channel_root: Path | None,
     backup: Path | None,
     restore: Path | None,
 ) -> int:
@@ -59,6 +73,8 @@ def server_command(
 
     if (tls_certificate is None) != (tls_key is None):
         raise UsageError("--tls-certificate and --tls-key belong together")
+    if bool(channel) != bool(channel_source):
+        raise UsageError("--channel and --channel-source belong together")
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"not an address to listen on: {listen}", "--listen 127.0.0.1:8470")
@@ -79,7 +95,8 @@ def server_command(
         check_in_seconds,
         secure_cookies=scheme == "https" or url.startswith("https:"),
     )
-    _serve(settings, tls_certificate, tls_key)
+    followed = _followed(channel, channel_source, channel_tier, channel_root, state) if channel else None
+    _serve(settings, tls_certificate, tls_key, followed)
     return ExitCode.DONE
 
 
@@ -103,13 +120,15 @@ def _carry(url: str, out: Path | None, back: Path | None) -> int:
     return ExitCode.DONE
 
 
-def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> None:
+def _serve(settings: Settings, certificate: Path | None, key: Path | None, followed: Followed | None) -> None:
     import uvicorn
 
     from hotmend.server.app import make_app
+    from hotmend.server.compliance.daily import Chronicler
     from hotmend.server.context import system_clock
     from hotmend.server.database import open_database
     from hotmend.server.identity.service import begin_setup
+    from hotmend.server.releases.following import Follower
     from hotmend.server.rollouts.workflow import Director
     from hotmend.server.webhooks.sending import Messenger
 
@@ -119,9 +138,12 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> No
         director = Director(app.state.context)
         app.state.at_start.append(director.start)
         app.state.at_end.append(director.stop)
-        messenger = Messenger(app.state.context)
-        app.state.at_start.append(messenger.start)
-        app.state.at_end.append(messenger.stop)
+        context = app.state.context
+        workers: list[Messenger | Chronicler | Follower] = [Messenger(context), Chronicler(context)]
+        workers += [] if followed is None else [Follower(context, followed)]
+        for worker in workers:
+            app.state.at_start.append(worker.start)
+            app.state.at_end.append(worker.stop)
         if token := begin_setup(database, system_clock()):
             print_note(
                 f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"
@@ -140,3 +162,24 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None) -> No
         )
     finally:
         database.close()
+
+
+def _followed(name: str, source: str, tier: str, root: Path | None, state: Path) -> Followed:
+    """Return the channel that is followed.
+
+    Raises:
+        HotmendError: the root cannot be read, or another one is trusted.
+    """
+    from hotmend.repository.catalogue import catalogue
+    from hotmend.repository.client import trust
+    from hotmend.repository.layout import ROOT_BYTES_MAX, Tier
+    from hotmend.server.releases.following import Followed
+
+    folder = state / "channel"
+    if root is not None:
+        try:
+            with root.open("rb") as stream:
+                trust(folder, stream.read(ROOT_BYTES_MAX + 1))
+        except OSError as error:
+            raise HotmendError(f"{root}: {error.strerror or error}") from error
+    return Followed(name, tier, source, lambda: catalogue(source, folder, name, Tier(tier)))

@@ -33,7 +33,8 @@ def vex_command(form: str, running: bool, output: Path | None, as_json: bool) ->
     process runs without the fix is said to be affected.
     """  # fmt: skip
     from hotmend.agent.census.assessment import take_assessment
-    from hotmend.agent.report.vex import cyclonedx, openvex, statements
+    from hotmend.agent.report.vex import statements
+    from hotmend.reference.vex import cyclonedx, openvex
 
     if os.geteuid() != 0:
         raise UsageError("only root can look at all processes", "run it as root")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +137,8 @@ def _given(table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
             found[name] = base64.b64decode(value["base64"], validate=True)
         elif value is not None and isinstance(kind, Moment):
             found[name] = msgspec.convert(value, datetime)
+        elif value is not None and isinstance(kind, sa.Date):
+            found[name] = date.fromisoformat(value)
         else:
             found[name] = value
     return found

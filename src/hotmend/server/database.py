@@ -24,7 +24,17 @@ from sqlalchemy.types import TypeDecorator
 
 from hotmend.model.errors import HotmendError, InputError
 
-SUBJECTS: Final = ("arm", "audit", "identity", "machines", "maintenance", "rollouts", "webhooks")
+SUBJECTS: Final = (
+    "arm",
+    "audit",
+    "compliance",
+    "identity",
+    "machines",
+    "maintenance",
+    "releases",
+    "rollouts",
+    "webhooks",
+)
 """Folders with tables. One that is added here needs a migration."""
 
 _BUSY_MS: Final = 30_000

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from hotmend.server.compliance import daily
 from hotmend.server.identity.access import COOKIE
 from hotmend.server.limits import Limiter
 from hotmend.wire.report import Finding, Fixed, Notice, Prerequisite, Quarantine
@@ -128,4 +129,5 @@ def filled(server: Running) -> Fleet:
     server.post("/api/v1/scopes", {"name": "berlin", "query": {"tags": {"place": "berlin"}, "waiting": True}})
     server.post("/api/v1/maintenance/assignments", {"configuration": "nights", "priority": 5, "scope": "berlin"})
     server.call("PUT", "/api/v1/maintenance/freezes/turn", {"first": "2026-12-24", "last": "2027-01-02"})
+    daily.take(server.app.state.context)
     return Fleet(server, machines, windows)

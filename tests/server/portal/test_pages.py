@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from babel.messages.pofile import read_po
 
+from hotmend.server.compliance import daily
 from hotmend.server.identity.service import begin_setup
 from tests.server.fleet import wanted
 from tests.server.machine import Simple, host, report
@@ -40,6 +41,7 @@ def paths(fleet: Fleet) -> list[str]:
         "/scopes",
         "/account",
         "/compliance",
+        *(f"/compliance?by={by}" for by in ("product", "package", "tag", "machine", "time", "exposure")),
         "/issues",
         "/calendar",
     ]
@@ -52,6 +54,7 @@ def operator_paths(fleet: Fleet) -> list[str]:
         f"/machines/{fleet.windows}/install",
         "/audit",
         "/keys",
+        "/compliance/evidence?tag=set%3Dweb",
         f"/rollouts/new?{PLAN}&previewed=yes",
         "/maintenance/assignment?configuration=nights&to=tag&tag=set%3Dweb&priority=7",
     ]
@@ -302,6 +305,7 @@ def test_a_known_issue_names_the_machines_that_it_concerns(fleet: Fleet) -> None
     try:
         person = Person(server)
         person.sign_in("viewer")
+        daily.take(server.app.state.context)
         page = person.get("/issues", "de").body.decode()
     finally:
         server.clock.ahead = was

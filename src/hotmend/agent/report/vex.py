@@ -1,4 +1,4 @@
-"""What a scanner of files and packages cannot see: which CVEs are fixed in memory. OpenVEX and CycloneDX.
+"""What a scanner of files and packages cannot see: which CVEs are fixed in memory. `reference.vex` writes it.
 
 A statement is about one binary package at the version that is installed, because that is what scanners report.
 *Fixed* and *not affected* are said only where every process that runs the code has the fix. Where the disk is old, code
@@ -8,49 +8,13 @@ command, so that it counts as affected, unless only what runs now is asked for.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Final
 
-import msgspec
-
-from hotmend import __version__
 from hotmend.agent.census.assessment import RunningProcess, plain_name
 from hotmend.agent.census.code_state import RunningImage
-
-OPENVEX_CONTEXT: Final = "https://openvex.dev/ns/v0.2.0"
-_TOOL: Final = f"hotmend {__version__}"
-
-
-class Status(StrEnum):
-    """As OpenVEX has them."""
-
-    FIXED = "fixed"
-    NOT_AFFECTED = "not_affected"
-    AFFECTED = "affected"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One CVE of one package at its installed version.
-
-    Attributes:
-        cve: its id.
-        package, version: of the binary package; what is installed.
-        status: of it on this machine.
-        sentence: on what that rests; for `AFFECTED`, what to do.
-        since: when the last process had it.
-    """
-
-    cve: str
-    package: str
-    version: str
-    status: Status
-    sentence: str
-    since: datetime
+from hotmend.reference.vex import Statement, Status
 
 
 @dataclass(slots=True)
@@ -121,98 +85,3 @@ def _statement(cve: str, package: str, version: str, case: _Case, *, running: bo
         return Statement(cve, package, version, Status.AFFECTED, told, since)
     told = f"{evidence}; no process runs the old code. The disk has the old build: a restart brings it back."
     return Statement(cve, package, version, Status.NOT_AFFECTED, told, since)
-
-
-def purls(package: str, version: str, distribution: str = "debian") -> tuple[str, ...]:
-    """Return the package URLs that scanners have for a package: with an epoch there are two ways to write it."""
-    from packageurl import PackageURL
-
-    epoch, _, rest = version.rpartition(":")
-    found = [PackageURL("deb", distribution, package, version)]
-    if epoch:
-        found.append(PackageURL("deb", distribution, package, rest, {"epoch": epoch}))
-    return tuple(url.to_string() for url in found)
-
-
-def openvex(given: Iterable[Statement], now: datetime, distribution: str = "debian") -> bytes:
-    """Return an OpenVEX document, version 0.2.0."""
-    told = [_open_statement(statement, distribution) for statement in given]
-    document = {
-        "@context": OPENVEX_CONTEXT,
-        "@id": f"urn:uuid:{uuid.uuid4()}",
-        "author": _TOOL,
-        "role": "what is in the memory of one machine",
-        "timestamp": _moment(now),
-        "version": 1,
-        "tooling": _TOOL,
-        "statements": told,
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
-
-def _open_statement(statement: Statement, distribution: str) -> dict[str, object]:
-    found: dict[str, object] = {
-        "vulnerability": {"name": statement.cve},
-        "products": [{"@id": purl} for purl in purls(statement.package, statement.version, distribution)],
-        "status": statement.status.value,
-        "timestamp": _moment(statement.since),
-    }
-    match statement.status:
-        case Status.NOT_AFFECTED:
-            found |= {"justification": "inline_mitigations_already_exist", "impact_statement": statement.sentence}
-        case Status.AFFECTED:
-            found |= {"action_statement": statement.sentence}
-        case Status.FIXED:
-            found |= {"status_notes": statement.sentence}
-    return found
-
-
-def cyclonedx(given: Iterable[Statement], now: datetime, distribution: str = "debian") -> bytes:
-    """Return a CycloneDX document, version 1.6, of the packages concerned and the analysis of each vulnerability."""
-    from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.model.impact_analysis import (
-        ImpactAnalysisJustification,
-        ImpactAnalysisResponse,
-        ImpactAnalysisState,
-    )
-    from cyclonedx.model.vulnerability import BomTarget, Vulnerability, VulnerabilityAnalysis
-    from cyclonedx.output.json import JsonV1Dot6
-    from packageurl import PackageURL
-
-    states = {
-        Status.FIXED: ImpactAnalysisState.RESOLVED,
-        Status.NOT_AFFECTED: ImpactAnalysisState.NOT_AFFECTED,
-        Status.AFFECTED: ImpactAnalysisState.EXPLOITABLE,
-    }
-    bom = Bom(serial_number=uuid.uuid4())
-    bom.metadata.timestamp = now
-    for statement in given:
-        purl = purls(statement.package, statement.version, distribution)[0]
-        bom.components.add(
-            Component(
-                name=statement.package,
-                version=statement.version,
-                type=ComponentType.LIBRARY,
-                purl=PackageURL.from_string(purl),
-                bom_ref=purl,
-            )
-        )
-        protected = statement.status is Status.NOT_AFFECTED
-        analysis = VulnerabilityAnalysis(
-            state=states[statement.status],
-            justification=ImpactAnalysisJustification.PROTECTED_AT_RUNTIME if protected else None,
-            responses=[] if statement.status is Status.FIXED else [ImpactAnalysisResponse.UPDATE],
-            detail=statement.sentence,
-            last_updated=statement.since,
-        )
-        bom.vulnerabilities.add(
-            Vulnerability(
-                bom_ref=f"{statement.cve} {purl}", id=statement.cve, analysis=analysis, affects=[BomTarget(ref=purl)]
-            )
-        )
-    return JsonV1Dot6(bom).output_as_string(indent=2).encode() + b"\n"
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

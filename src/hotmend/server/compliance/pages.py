@@ -1,69 +1,177 @@
-"""Compliance as a page, and as files."""
+"""Compliance as pages, and as files: now, by what belongs together, day by day, and from publication to memory."""
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import Annotated, Final, Literal
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
-from hotmend.server.compliance import store
+from hotmend.server.compliance import evidence, store
+from hotmend.server.compliance.api import vex_document
 from hotmend.server.machines import fleet
+from hotmend.server.portal.charts import lines
 from hotmend.server.portal.forms import cell
-from hotmend.server.portal.visit import PageRoute, Visit, seeing
+from hotmend.server.portal.visit import PageRoute, Visit, doing, seeing
+from hotmend.servicing.message import N_
 from hotmend.wire.api import Query as Asked
 
 router = APIRouter(prefix="/compliance", route_class=PageRoute, include_in_schema=False)
 
 Viewer = Annotated[Visit, Depends(seeing("viewer"))]
 Asking = Annotated[str, Query(max_length=500)]
+Field = Annotated[str, Form(max_length=500)]
 ROWS: Final = 200
+DAYS: Final = timedelta(days=366)
 _HEAD: Final = ("cve", "open", "in_memory", "everywhere", "on_disk", "nowhere", "since")
+TABS: Final = (
+    ("", N_("By vulnerability")),
+    ("product", N_("By product")),
+    ("package", N_("By update")),
+    ("tag", N_("By tag")),
+    ("machine", N_("By machine")),
+    ("time", N_("Over time")),
+    ("exposure", N_("From publication to memory")),
+)
 
 
-def _found(visit: Visit, tag: str, release: str, name: str) -> list[store.Vulnerability]:
+def _asked(tag: str, release: str, name: str) -> Asked:
     key, _, value = tag.partition("=")
-    asked = Asked(release=release or None, tags={key: value} if tag else {}, search=name.strip())
-    with visit.context.database.read() as connection:
-        return store.vulnerabilities(connection, asked)
+    return Asked(release=release or None, tags={key: value} if tag else {}, search=name.strip())
 
 
 @router.get("")
-def compliance_page(visit: Viewer, tag: Asking = "", release: Asking = "", name: Asking = "") -> Response:
-    """Show each vulnerability and where its fix is."""
-    rows = _found(visit, tag, release, name)
+def compliance_page(
+    visit: Viewer,
+    by: Asking = "",
+    tag: Asking = "",
+    release: Asking = "",
+    name: Asking = "",
+) -> Response:
+    """Show each vulnerability and where its fix is, or the same by what belongs together, or over time."""
+    shown = by if by in dict(TABS) else ""
+    asked = _asked(tag, release, name)
     with visit.context.database.read() as connection:
         tags, releases = fleet.tag_names(connection), fleet.releases(connection)
+        match shown:
+            case "":
+                rows: Sequence[Any] = store.vulnerabilities(connection, asked)
+            case "time":
+                rows = store.days(connection, (visit.now - DAYS).date())
+            case "exposure":
+                rows = store.times(connection, asked)
+            case _:
+                rows = store.groups(connection, shown, asked)
+    kinds = {"": "vulnerabilities", "time": "days", "exposure": "exposures"}
     return visit.page(
         "compliance.html.j2",
-        rows=rows[:ROWS],
+        tab=shown,
+        tabs=[(short, text, visit.link(by=short)) for short, text in TABS],
+        kind=kinds.get(shown, shown),
+        rows=rows if shown == "time" else rows[:ROWS],
         total=len(rows),
-        open=sum(each.open > 0 for each in rows),
+        open=sum(each.open > 0 for each in rows) if not shown else 0,
+        chart=_chart(rows, visit) if shown == "time" else None,
         sought={"tag": tag, "release": release, "name": name},
         tags=[(each, each) for each in tags],
         releases=[(each, each) for each in releases],
         query=visit.request.url.query,
+        may_sign=visit.who.has("operator") and bool(visit.who.csrf),
     )
 
 
-@router.get("/vulnerabilities.{form}")
-def compliance_file(
-    visit: Viewer, form: Literal["csv", "json"], tag: Asking = "", release: Asking = "", name: Asking = ""
-) -> Response:
-    """Give all of it as a file."""
-    rows = _found(visit, tag, release, name)
-    headers = {
-        "Content-Disposition": f'attachment; filename="vulnerabilities.{form}"',
-        "Cache-Control": "no-store",
-    }
+def _chart(rows: Sequence[store.Day], visit: Visit) -> Any:
+    say = visit.words.say
+    return lines(
+        [each.day for each in rows],
+        [
+            (say("machines with old code"), "bad", [each.exposed for each in rows]),
+            (say("open vulnerabilities"), "open", [each.open for each in rows]),
+        ],
+    )
+
+
+def _file(name: str, form: str, head: Sequence[str], rows: Sequence[Any]) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"', "Cache-Control": "no-store"}
     if form == "json":
         return Response(msgspec.json.encode(rows), 200, headers, "application/json")
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_HEAD)
+    writer.writerow(head)
     for each in rows:
-        writer.writerow([cell(str(getattr(each, column))) for column in _HEAD])
+        values = [getattr(each, column) for column in head] if is_dataclass(each) else [each[column] for column in head]
+        writer.writerow([cell(_plain(value)) for value in values])
     return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+@router.get("/{kind}.{form}")
+def compliance_file(
+    visit: Viewer,
+    kind: Literal["vulnerabilities", "product", "package", "tag", "machine", "days", "exposures"],
+    form: Literal["csv", "json"],
+    tag: Asking = "",
+    release: Asking = "",
+    name: Asking = "",
+) -> Response:
+    """Give all of it as a file; exposures machine by machine."""
+    asked = _asked(tag, release, name)
+    with visit.context.database.read() as connection:
+        match kind:
+            case "vulnerabilities":
+                return _file(kind, form, _HEAD, store.vulnerabilities(connection, asked))
+            case "days":
+                names = [each.name for each in fields(store.Day)]
+                return _file(kind, form, names, store.days(connection, (visit.now - DAYS).date()))
+            case "exposures":
+                names = ["machine", "name", "subject", "brings", "published_at", "opened_at", "closed_at", "how"]
+                return _file(kind, form, names, store.exposure_rows(connection, asked))
+        names = [each.name for each in fields(store.Group)]
+        return _file(kind, form, names, store.groups(connection, kind, asked))
+
+
+@router.get("/vex/{form}")
+def vex_file(
+    visit: Viewer, form: Literal["openvex", "cyclonedx"], tag: Asking = "", release: Asking = "", name: Asking = ""
+) -> Response:
+    """Give what machines report as scanners read it."""
+    ending = {"openvex": "openvex.json", "cyclonedx": "cdx.json"}[form]
+    headers = {"Content-Disposition": f'attachment; filename="fleet.{ending}"', "Cache-Control": "no-store"}
+    body = vex_document(visit.context, _asked(tag, release, name), form)
+    return Response(body, 200, headers, "application/json")
+
+
+@router.get("/evidence")
+def evidence_page(
+    visit: Annotated[Visit, Depends(seeing("operator"))], tag: Asking = "", release: Asking = "", name: Asking = ""
+) -> Response:
+    """Show what evidence would be about, and the key that it is checked with."""
+    with visit.context.database.read() as connection:
+        _, _, total = fleet.page(connection, _asked(tag, release, name), [], "", 1)
+    return visit.page(
+        "evidence.html.j2",
+        key=evidence.key(visit.context).public,
+        total=total,
+        most=evidence.MACHINES_MAX,
+        sought={"tag": tag, "release": release, "name": name},
+    )
+
+
+@router.post("/evidence")
+def evidence_file(
+    visit: Annotated[Visit, Depends(doing("operator"))], tag: Field = "", release: Field = "", name: Field = ""
+) -> Response:
+    """Give signed evidence."""
+    body = evidence.made(visit.context, visit.who, _asked(tag, release, name))
+    file = f"evidence-{visit.now:%Y%m%dT%H%M%SZ}.json"
+    headers = {"Content-Disposition": f'attachment; filename="{file}"', "Cache-Control": "no-store"}
+    return Response(body, 200, headers, "application/json")

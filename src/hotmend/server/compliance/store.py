@@ -1,15 +1,20 @@
-"""Vulnerabilities of the fleet, from what machines report of their processes."""
+"""Compliance of the fleet in figures: now, day by day, and from publication to memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hotmend.server.compliance.rules import OLD
+from hotmend.server.compliance.tables import counts, exposures
+from hotmend.server.compliance.tables import days as day_table
 from hotmend.server.machines import query
-from hotmend.server.machines.tables import findings
+from hotmend.server.machines.tables import findings, machines, reports, tags
+from hotmend.server.releases import store as releases
 from hotmend.wire.api import Query
 from hotmend.wire.report import Fixed
 
@@ -54,3 +59,214 @@ def vulnerabilities(connection: Connection, asked: Query) -> list[Vulnerability]
         for cve, by in numbers.items()
     ]
     return sorted(found, key=lambda each: (not each.open, each.since, each.cve))
+
+
+GROUPS: Final = ("product", "package", "tag", "machine")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Machines or packages that belong together.
+
+    Attributes:
+        name: of it; `link`: id of the machine, or query of the list of machines; "": none.
+        machines: that report something of it; `exposed`: of these, with old code in a process.
+        cves: vulnerabilities that are open in it.
+        in_memory, everywhere, on_disk, nowhere: images of processes by where the fix is.
+    """
+
+    name: str
+    link: str
+    machines: int
+    exposed: int
+    cves: int
+    in_memory: int
+    everywhere: int
+    on_disk: int
+    nowhere: int
+
+
+def groups(connection: Connection, by: str, asked: Query) -> list[Group]:
+    """Return findings of the machines that are meant, grouped; the most exposed first.
+
+    Args:
+        connection: of the database.
+        by: one of `GROUPS`.
+        asked: which machines.
+    """
+    name, source = _dimension(by)
+    old = findings.c.fixed.in_(_OLD)
+    machine = findings.c.machine_id
+    query_ = (
+        sa.select(
+            *name,
+            sa.func.count(machine.distinct()).label("machines"),
+            sa.func.count(sa.case((old, machine)).distinct()).label("exposed"),
+            sa.func.count(sa.case((old & (findings.c.cve != ""), findings.c.cve)).distinct()).label("cves"),
+            *(
+                sa.func.sum(sa.case((findings.c.fixed == each.value, 1), else_=0)).label(each.name.lower())
+                for each in Fixed
+            ),
+        )
+        .select_from(source)
+        .where(machine.in_(query.ids(asked)))
+        .group_by(*name)
+    )
+    found = [
+        Group(
+            row["name"] if by != "tag" else f"{row['name']}={row['value']}",
+            row["id"] if by == "machine" else "",
+            row["machines"],
+            row["exposed"],
+            row["cves"],
+            *(int(row[each.name.lower()]) for each in _ORDER),
+        )
+        for row in connection.execute(query_).mappings()
+    ]
+    return sorted(found, key=lambda each: (-each.exposed, -each.cves, -(each.on_disk + each.nowhere), each.name))
+
+
+_ORDER: Final = (Fixed.IN_MEMORY, Fixed.EVERYWHERE, Fixed.ON_DISK, Fixed.NOWHERE)
+_OLD: Final = sorted(OLD)
+
+
+def _dimension(by: str) -> tuple[list[sa.ColumnElement[Any]], sa.FromClause]:
+    match by:
+        case "product":
+            return [reports.c.release.label("name")], findings.join(
+                reports, reports.c.machine_id == findings.c.machine_id
+            )
+        case "package":
+            return [findings.c.brings.label("name")], findings
+        case "tag":
+            return [tags.c.name, tags.c.value], findings.join(tags, tags.c.machine_id == findings.c.machine_id)
+    return [machines.c.name, machines.c.id], findings.join(machines, machines.c.id == findings.c.machine_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What one day found; `open`: vulnerabilities with old code somewhere; `old`: images of processes that had it."""
+
+    day: date
+    at: datetime
+    machines: int
+    silent: int
+    exposed: int
+    open: int
+    old: int
+    fixed: int
+
+
+def days(connection: Connection, since: date) -> list[Day]:
+    """Return the days that were written down, oldest first."""
+    old = counts.c.on_disk + counts.c.nowhere
+    query_ = (
+        sa.select(
+            day_table,
+            sa.func.coalesce(sa.func.sum(sa.case(((old > 0) & (counts.c.cve != ""), 1), else_=0)), 0).label("open"),
+            sa.func.coalesce(sa.func.sum(old), 0).label("old"),
+            sa.func.coalesce(sa.func.sum(counts.c.in_memory + counts.c.everywhere), 0).label("fixed"),
+        )
+        .outerjoin(counts, counts.c.day == day_table.c.day)
+        .where(day_table.c.day >= since)
+        .group_by(*day_table.c)
+        .order_by(day_table.c.day)
+    )
+    return [
+        Day(
+            row["day"],
+            row["at"],
+            row["machines"],
+            row["silent"],
+            row["exposed"],
+            int(row["open"]),
+            int(row["old"]),
+            int(row["fixed"]),
+        )
+        for row in connection.execute(query_).mappings()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """How long the fleet was exposed to something.
+
+    Attributes:
+        subject: a vulnerability, or an update that names none.
+        published: when the first release was made that brings the fix; None: no channel says.
+        machines: that had it; `open`: that have it still.
+        first_seen: the first report that spoke of it.
+        first_closed, last_closed: when the first and the last machine were rid of it; None: none was.
+    """
+
+    subject: str
+    published: datetime | None
+    machines: int
+    open: int
+    first_seen: datetime
+    first_closed: datetime | None
+    last_closed: datetime | None
+
+    @property
+    def days(self) -> float | None:
+        """From publication to the last machine, in days; None while one is open, or nobody knows."""
+        if self.open or self.published is None or self.last_closed is None:
+            return None
+        return max((self.last_closed - self.published).total_seconds() / 86400, 0.0)
+
+
+def times(connection: Connection, asked: Query) -> list[Time]:
+    """Return how long the machines that are meant were exposed to what: open first, then what was open last."""
+    is_open = sa.case((exposures.c.closed_at.is_(None), exposures.c.machine_id))
+    query_ = (
+        sa.select(
+            exposures.c.subject,
+            sa.func.min(exposures.c.brings).label("brings"),
+            sa.func.min(exposures.c.published_at).label("published_at"),
+            sa.func.count(exposures.c.machine_id.distinct()).label("machines"),
+            sa.func.count(is_open.distinct()).label("open"),
+            sa.func.min(exposures.c.opened_at).label("first_seen"),
+            sa.func.min(exposures.c.closed_at).label("first_closed"),
+            sa.func.max(exposures.c.closed_at).label("last_closed"),
+        )
+        .where(exposures.c.machine_id.in_(query.ids(asked)))
+        .group_by(exposures.c.subject)
+    )
+    known = releases.published(releases.all_releases(connection))
+    found = [
+        Time(
+            row["subject"],
+            row["published_at"] or known.get(row["subject"]) or known.get(row["brings"]),
+            row["machines"],
+            row["open"],
+            row["first_seen"],
+            row["first_closed"],
+            row["last_closed"],
+        )
+        for row in connection.execute(query_).mappings()
+    ]
+    return sorted(found, key=lambda each: (not each.open, -(each.last_closed or each.first_seen).timestamp()))
+
+
+def exposure_rows(connection: Connection, asked: Query) -> list[dict[str, Any]]:
+    """Return each exposure of the machines that are meant, with the machine's name and when its fix was published."""
+    query_ = (
+        sa.select(exposures, machines.c.name)
+        .join(machines, machines.c.id == exposures.c.machine_id)
+        .where(exposures.c.machine_id.in_(query.ids(asked)))
+        .order_by(machines.c.name, exposures.c.machine_id, exposures.c.opened_at, exposures.c.subject)
+    )
+    known = releases.published(releases.all_releases(connection))
+    return [
+        {
+            "machine": row["machine_id"],
+            "name": row["name"],
+            "subject": row["subject"],
+            "brings": row["brings"],
+            "published_at": row["published_at"] or known.get(row["subject"]) or known.get(row["brings"]),
+            "opened_at": row["opened_at"],
+            "closed_at": row["closed_at"],
+            "how": row["how"],
+        }
+        for row in connection.execute(query_).mappings()
+    ]

@@ -1,55 +1,82 @@
-"""Known issues: what they are, and which machines they concern."""
+"""Known issues: what they are, how many machines of the whole fleet they concern, and which."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from functools import lru_cache
-from typing import Annotated, Final
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
+from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
-from hotmend.server.machines import fleet
+from hotmend.server.issues import store
 from hotmend.server.machines.uploads import program
 from hotmend.server.portal.visit import PageRoute, Visit, seeing
-from hotmend.servicing.evaluate import evaluate
-from hotmend.servicing.facts_json import facts_decode
-from hotmend.servicing.known_issues import Concern
+from hotmend.server.releases import store as releases
 
 router = APIRouter(prefix="/issues", route_class=PageRoute, include_in_schema=False)
 
-MACHINES: Final = 200
-"""Judged for one page: each takes some milliseconds, once for each day and new facts."""
+ROWS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Affected:
-    """A machine, and how an issue concerns it."""
+class OfRelease:
+    """A known issue of a channel's release, and how many machines are at that release."""
 
-    id: str
-    name: str
-    concern: Concern
+    release: RowMapping
+    title: str
+    since: datetime
+    workaround: str
+    resolved_by: str
+    machines: int
 
 
 @router.get("")
 def issues_page(
-    visit: Annotated[Visit, Depends(seeing("viewer"))], after: Annotated[str, Query(max_length=500)] = ""
+    visit: Annotated[Visit, Depends(seeing("viewer"))],
+    issue: Annotated[str, Query(max_length=100)] = "",
+    after: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
-    """Show all known issues, with the machines of one page of the fleet that they concern."""
+    """Show all known issues: how many machines each concerns, and the first of them; or of one issue all, in pages."""
+    every = program().issues
     with visit.context.database.read() as connection:
-        rows, following = fleet.with_facts(connection, after, MACHINES)
-    today, found = visit.now.date(), dict[str, list[Affected]]()
-    for row in rows:
-        for concern in _concerns(row["body"], today):
-            found.setdefault(concern.issue.id, []).append(Affected(row["id"], row["name"], concern))
-    issues = sorted(program().issues, key=lambda each: (each.id not in found, each.since))
+        totals = store.totals(connection)
+        judged = store.judged(connection)
+        shown = [each for each in every if not issue or each.id == issue]
+        found = {each.id: store.concerned(connection, each.id, after if issue else "", ROWS) for each in shown}
+        at = releases.machines_at(connection)
+        of_releases = [
+            OfRelease(
+                row,
+                str(one["title"]),
+                datetime.fromisoformat(str(one["since"])),
+                str(one.get("workaround", "")),
+                str(one.get("resolved_by", "")),
+                at.get(row["id"], 0),
+            )
+            for row in releases.all_releases(connection)
+            for one in _each(row["issues"])
+        ]
+    nobody = store.Totals()
+    issues = sorted(shown, key=lambda each: (not found[each.id], each.since))
+    following = ""
+    if issue and len(found.get(issue, ())) == ROWS:
+        following = str((int(after) if after.isascii() and after.isdigit() else 0) + ROWS)
     return visit.page(
-        "issues.html.j2", issues=issues, found=found, judged=len(rows), next=following, today=today, after=after
+        "issues.html.j2",
+        issues=issues,
+        found=found,
+        totals={each.id: totals.get(each.id, nobody) for each in shown},
+        judged=judged,
+        of_releases=of_releases if not issue else [],
+        rows=ROWS,
+        issue=issue,
+        next=following,
+        today=visit.now.date(),
+        after=after,
     )
 
 
-@lru_cache(maxsize=4096)
-def _concerns(body: bytes, today: date) -> tuple[Concern, ...]:
-    """Return how issues concern a machine on a day; they go by days, not by hours."""
-    return evaluate(facts_decode(body), program(), datetime.combine(today, time(12), UTC)).concerns
+def _each(given: Any) -> list[dict[str, Any]]:
+    return list(given)

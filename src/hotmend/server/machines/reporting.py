@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hotmend.server.compliance.following import follow
 from hotmend.server.machines.tables import contacts, events, findings, reports
 from hotmend.wire.report import Finding, Report, report_hash
 
@@ -46,6 +47,7 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         connection.execute(sa.update(reports).where(reports.c.machine_id == identity).values(values))
     connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(report_hash=hashed))
     _put_findings(connection, identity, report.findings, now)
+    follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])
     if before is None or (before.level, before.line, before.enrollment) != new:
         detail = f"level {report.level or '?'}, line {report.line}, enrollment {report.enrollment or '?'}"

@@ -12,8 +12,10 @@ from sqlalchemy.engine import Connection
 
 from hotmend.reference.shipped import program as shipped
 from hotmend.server.audit.store import append
+from hotmend.server.compliance.following import installed
 from hotmend.server.context import Context
 from hotmend.server.identity.access import Principal
+from hotmend.server.issues.store import put_concerns
 from hotmend.server.machines import store
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.tables import contacts, facts, machines
@@ -48,6 +50,9 @@ def upload(context: Context, caller: Principal, name: str, body: bytes) -> str:
         connection.execute(sa.delete(facts).where(facts.c.machine_id == identity))
         connection.execute(sa.insert(facts).values(machine_id=identity, at=given.collected_at, body=body))
         put_report(connection, identity, report_of(given, answers), now)
+        if answers.avoided is not None and answers.avoided.complete:
+            installed(connection, identity, answers.avoided.exposures)
+        put_concerns(connection, identity, answers.concerns, now.date(), given.collected_at)
         connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(seen_at=now))
         append(connection, now, caller.name, "facts.upload", identity, {"name": name})
     return identity

@@ -1,9 +1,10 @@
-"""Bars of the charts: a row each, with the figure beside it."""
+"""Charts: bars, a row each with the figure beside it; lines over days, with a table of the same figures below."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 from urllib.parse import urlencode
 
@@ -53,3 +54,40 @@ def code_bars(numbers: Mapping[str, int], words: Words, filtered: str = "") -> l
         )
         for code, number in sorted(numbers.items(), key=lambda each: (-each[1], each[0]))
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart: its name, class of its colour, and its parts, each the points of an SVG polyline."""
+
+    name: str
+    tone: str
+    parts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over days, in a field of 1000 by 300; `most` is at its top, `first` and `last` at its sides."""
+
+    first: date
+    last: date
+    most: int
+    lines: list[Line]
+
+
+def lines(days: Sequence[date], given: Sequence[tuple[str, str, Sequence[int]]]) -> Chart | None:
+    """Return a chart of figures by day; None where there is no day. Where days are missing the line is broken."""
+    if not days:
+        return None
+    first, last = days[0], days[-1]
+    width = max((last - first).days, 1)
+    most = max([1, *(max(values) for _, _, values in given)])
+    made = []
+    for name, tone, values in given:
+        parts: list[list[str]] = []
+        for index, (day, value) in enumerate(zip(days, values, strict=True)):
+            if not index or (day - days[index - 1]).days > 1:
+                parts.append([])
+            parts[-1].append(f"{1000 * (day - first).days / width:.1f},{300 - 300 * value / most:.1f}")
+        made.append(Line(name, tone, [" ".join(part) for part in parts]))
+    return Chart(first, last, most, made)

@@ -1,0 +1,117 @@
+"""Rows of how known issues concern machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.compliance.tables import concerns
+from hotmend.server.machines.tables import IS_OPEN, actions, facts, machines
+from hotmend.servicing.known_issues import Concern
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many machines an issue concerns.
+
+    Attributes:
+        affected, perhaps: that are, or of which it cannot be told; workaround not complete.
+        done: whose workaround is complete.
+        overdue: whose deadline is over.
+    """
+
+    affected: int = 0
+    perhaps: int = 0
+    done: int = 0
+    overdue: int = 0
+
+
+def put_concerns(
+    connection: Connection, identity: str, found: Iterable[Concern], day: date, facts_at: datetime
+) -> None:
+    """Keep how issues concern a machine, in place of what was kept before."""
+    connection.execute(sa.delete(concerns).where(concerns.c.machine_id == identity))
+    rows = [
+        {
+            "machine_id": identity,
+            "issue": each.issue.id,
+            "affected": each.affected,
+            "done": each.done,
+            "overdue": each.overdue,
+            "proven": proven,
+            "steps": steps,
+            "day": day,
+            "facts_at": facts_at,
+        }
+        for each in found
+        for proven, steps in [_furthest(each)]
+    ]
+    if rows:
+        connection.execute(sa.insert(concerns), rows)
+
+
+def _furthest(concern: Concern) -> tuple[int, int]:
+    """Return how many steps of how many are proven, of the workaround that has come furthest."""
+    each = [(sum(step is True for step in one.proven), len(one.proven)) for one in concern.options]
+    return max(each, key=lambda pair: (pair[0] / pair[1] if pair[1] else 0, pair[0]), default=(0, 0))
+
+
+def totals(connection: Connection) -> dict[str, Totals]:
+    """Return how many machines each issue concerns, over the whole fleet."""
+    query = (
+        sa.select(concerns.c.issue, concerns.c.affected, concerns.c.done, concerns.c.overdue, sa.func.count())
+        .join(machines, machines.c.id == concerns.c.machine_id)
+        .where(machines.c.state != "left")
+        .group_by(concerns.c.issue, concerns.c.affected, concerns.c.done, concerns.c.overdue)
+    )
+    found: dict[str, list[int]] = {}
+    for issue, affected, done, overdue, count in connection.execute(query):
+        each = found.setdefault(issue, [0, 0, 0, 0])
+        each[2 if done else 0 if affected else 1] += count
+        each[3] += count if overdue else 0
+    return {issue: Totals(*numbers) for issue, numbers in found.items()}
+
+
+def concerned(connection: Connection, issue: str, after: str, limit: int) -> list[RowMapping]:
+    """Return machines that an issue concerns, those first whose workaround is not complete, with what runs there."""
+    runs = (
+        sa.select(sa.func.count())
+        .select_from(actions)
+        .where(actions.c.machine_id == concerns.c.machine_id, IS_OPEN)
+        .scalar_subquery()
+    )
+    query = (
+        sa.select(concerns, machines.c.name, runs.label("runs"))
+        .join(machines, machines.c.id == concerns.c.machine_id)
+        .where(concerns.c.issue == issue, machines.c.state != "left")
+        .order_by(concerns.c.done, machines.c.name, machines.c.id)
+        .limit(limit)
+    )
+    offset = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else 0
+    return list(connection.execute(query.offset(offset)).mappings())
+
+
+def facts_after(connection: Connection, after: str, limit: int) -> Sequence[RowMapping]:
+    """Return facts of machines by id, of those that come after one: `machine_id`, `body`, `at`."""
+    query = (
+        sa.select(facts.c.machine_id, facts.c.body, facts.c.at)
+        .join(machines, machines.c.id == facts.c.machine_id)
+        .where(machines.c.state != "left", facts.c.machine_id > after)
+        .order_by(facts.c.machine_id)
+        .limit(limit)
+    )
+    return connection.execute(query).mappings().all()
+
+
+def judged(connection: Connection) -> int:
+    """Return of how many machines the facts are known."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(facts.join(machines, machines.c.id == facts.c.machine_id))
+        .where(machines.c.state != "left")
+    )
+    return int(connection.execute(query).scalar_one())
