@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from hotmend.wire.evidence import verified
 from tests.server.fleet import wanted
 from tests.server.machine import report
-from tests.server.portal.conftest import Fleet
+from tests.server.portal.conftest import CASES, Fleet
 from tests.server.portal.test_pages import operator_paths, paths
+from tests.server.running import PASSWORD
 
 SERIOUS = {"serious", "critical"}
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
@@ -95,6 +98,16 @@ def signed_in(context: BrowserContext, fleet: Fleet, role: str) -> Hands:
     return hands
 
 
+def signed_in_without_script(context: BrowserContext, fleet: Fleet) -> Hands:
+    """Sign in where nothing can be asked of the page: the keyboard alone would not tell where it is."""
+    hands = Hands(context.new_page())
+    hands.page.goto("/sign-in")
+    hands.page.locator("#token").fill(fleet.server.tokens["viewer"])
+    hands.page.locator("form:has(#token) button").click()
+    hands.reads("Needs a decision")
+    return hands
+
+
 def test_tasks_of_an_operator_by_keyboard(browser: Browser, fleet: Fleet) -> None:
     machine = fleet.machines["web-1"]
     machine.check_in(report=report(waiting=("openssl=3.0.17-1~deb12u4", "nginx=1.22.1-9+deb12u3")))
@@ -160,6 +173,109 @@ def test_tasks_of_an_approver_by_keyboard(browser: Browser, fleet: Fleet) -> Non
     hands.press("Stop")
     hands.reads("not today")
     context.close()
+
+
+def test_tasks_of_planning_by_keyboard(browser: Browser, fleet: Fleet, tmp_path: Path) -> None:
+    context = visitor(browser, fleet)
+    hands = signed_in(context, fleet, "operator")
+    hands.press("Rollouts")  # 1: plan a rollout, with what it would do seen first
+    hands.press("New rollout")
+    hands.write("Name", "by keyboard")
+    hands.write("Ring 1: tag, domain or percentage", "40")
+    hands.press("Show what it would do")
+    hands.reads("Nothing begins by this")
+    hands.press("Plan this rollout")
+    hands.reads("The rollout is planned; it waits for approval.")
+    hands.press("Maintenance")  # 2: make a maintenance configuration, with its windows seen first
+    hands.press("New configuration")
+    hands.write("Name", "Sundays")
+    hands.write("Window 1: name", "Sunday night")
+    hands.write("Window 1: rule", "FREQ=WEEKLY;BYDAY=SU")
+    hands.press("Show the forecast")
+    hands.reads("Sunday night: ")
+    hands.press("Keep this configuration")
+    hands.reads("The configuration is kept")
+    hands.write("Tag: name=value, or name", "site=ulm")  # 3: assign one, with whom it concerns seen first
+    hands.press("Show whom it would concern")
+    hands.reads("No machine would have another configuration than now.")
+    hands.press("Assign")
+    hands.reads("The configuration is assigned")
+    hands.press("Dynamic scopes")  # 4: make a dynamic scope, with how many match seen first
+    hands.write("Name", "keyboards")
+    hands.write("Name contains", "web-1")
+    hands.press("Show which machines")
+    hands.reads("machines that match now: 1.")
+    hands.press("Keep the scope keyboards")
+    hands.reads("The scope is kept.")
+    hands.press("operator (operator)")  # 5: make an API token
+    hands.write("Name", "from the keyboard")
+    hands.press("Make the token")
+    hands.reads("It is shown this once.")
+    hands.press("Compliance")  # 6: see compliance over time, and take evidence along
+    hands.press("Over time")
+    hands.reads("machines with old code")
+    hands.press("Signed evidence")
+    hands.to("Make the file")
+    with hands.page.expect_download() as begun:
+        hands.page.keyboard.press("Enter")
+    begun.value.save_as(tmp_path / "evidence.json")
+    key = fleet.server.get("/api/v1/compliance/evidence-key")["key"]
+    evidence = verified((tmp_path / "evidence.json").read_bytes(), key)
+    assert evidence is not None
+    assert evidence.made_by == "operator"
+    hands.press("Add machines")  # 7: send the facts of a Windows server
+    hands.write("Name of the machine", "win-by-keyboard")
+    hands.page.set_input_files("#file", CASES / "october-2-right.json")  # its dialog is the browser's own
+    hands.press("Send the facts")
+    hands.reads("The facts are kept and judged.")
+    hands.press("Releases")  # 8: see what was released
+    hands.reads("Releases and calendar")
+    context.close()
+
+
+def test_tasks_of_an_administrator_by_keyboard(browser: Browser, fleet: Fleet) -> None:
+    context = visitor(browser, fleet, viewport=PHONE)
+    hands = signed_in(context, fleet, "admin")
+    hands.press("Users")  # 9: add a user, and shut the user out
+    hands.write("Name", "mary")
+    hands.write("Password", PASSWORD)
+    hands.press("Add the user")
+    hands.reads("The user is added.")
+    hands.to("May mary come in?")
+    hands.page.keyboard.press("End")
+    hands.press("Change")
+    hands.reads("The user is changed")
+    assert {each["name"]: each["disabled"] for each in fleet.server.get("/api/v1/users")}["mary"] is True
+    assert _findings(hands.page) == []
+    hands.press("Audit")  # 10: verify the record
+    hands.press("Verify the whole record")
+    hands.reads("Rows that follow from each other")
+    context.close()
+
+
+def test_the_page_of_a_rollout_lives_and_keeps_the_focus(browser: Browser, fleet: Fleet) -> None:
+    rings = [{"name": "canary", "percent": 40}, {"name": "rest"}]
+    made = fleet.server.post("/api/v1/rollouts", wanted(name="live", lane="normal", rings=rings))
+    context = visitor(browser, fleet)
+    page = signed_in(context, fleet, "operator").page
+    page.goto(f"/rollouts/{made['id']}")
+    page.focus("#by-itself")
+    yes = {"plan": made["plan"]}
+    fleet.server.post(f"/api/v1/rollouts/{made['id']}/approve", yes, role="approver", status=200)
+    page.get_by_text("The rollout is in another state by now:").wait_for()
+    assert page.locator("#live .badge").first.inner_text() == "ready"
+    assert page.evaluate("document.activeElement.id") == "by-itself"
+    assert page.locator("button", has_text="Start").count() == 0  # what can be done changes with the whole page alone
+    page.get_by_role("link", name="show what can be done").click()
+    page.locator("button", has_text="Start").wait_for()
+    fleet.server.post(f"/api/v1/rollouts/{made['id']}/stop", {"reason": "enough"}, role="operator", status=200)
+    page.get_by_text("enough").first.wait_for()
+    context.close()
+    without = visitor(browser, fleet, java_script_enabled=False)
+    page = signed_in_without_script(without, fleet).page
+    page.goto(f"/rollouts/{made['id']}")
+    assert page.get_by_text("enough").first.is_visible()
+    without.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [("desktop", "light"), ("phone", "dark")])

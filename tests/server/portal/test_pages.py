@@ -14,10 +14,13 @@ from babel.messages.pofile import read_po
 
 from hotmend.server.compliance import daily
 from hotmend.server.identity.service import begin_setup
+from hotmend.server.machines import contact, service
+from hotmend.server.portal.language import TOLD
+from hotmend.server.portal.visit import ERRORS
 from tests.server.fleet import wanted
 from tests.server.machine import Simple, host, report
 from tests.server.portal.conftest import FORM, Fleet, Person
-from tests.server.portal.texts import SERVER, texts
+from tests.server.portal.texts import SERVER, problem_codes, texts
 from tests.server.running import PASSWORD, Running, running
 
 RING = ("ring", "by", "value")
@@ -119,6 +122,32 @@ def test_no_text_is_missing_in_german() -> None:
     wrong = [t for t, german in translated.items() if sorted(places.findall(t)) != sorted(places.findall(german))]
     assert wrong == []
     assert [text for text, german in translated.items() if not german] == []
+
+
+def test_every_problem_has_a_text_in_the_portal() -> None:
+    codes = set(problem_codes())
+    of_agents = {
+        "clock",
+        "cut-off",
+        "key-taken",
+        "method",
+        "not-this-key",
+        "not-this-machine",
+        "registration-key",
+        "replayed",
+        "signature",
+        "not-signed",
+        "suspect",
+    }
+    of_the_api = {"not-authenticated", "url", "hotpatch-off", "body"}
+    assert len(codes) > 40
+    assert codes - ERRORS.keys() - of_agents - of_the_api == set()
+
+
+def test_what_the_server_writes_into_rows_is_told_in_german(fleet: Fleet) -> None:
+    assert {service._CLONE, service._APPROVAL, *contact._SUSPECT.values()} <= set(TOLD)
+    page = fleet.person("viewer").get(f"/machines/{fleet.machines['new-1'].id}", "de").body.decode()
+    assert "ihr Registrierungsschlüssel verlangt eine Freigabe" in page or "aktiv" in page
 
 
 def test_a_german_page_says_nothing_in_english(fleet: Fleet) -> None:

@@ -32,3 +32,15 @@ def _marked(path: Path) -> Iterator[str]:
             text = node.args[place]
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
                 yield text.value
+
+
+def problem_codes() -> Iterator[str]:
+    """Yield the code of every problem that the server raises by name."""
+    places = {"Problem": 1, "conflict": 0, "unprocessable": 0}
+    for path in SERVER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in places:
+                place = places[node.func.id]
+                code = node.args[place] if place < len(node.args) else None
+                if isinstance(code, ast.Constant) and isinstance(code.value, str):
+                    yield code.value

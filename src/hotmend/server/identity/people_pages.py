@@ -40,6 +40,8 @@ def users_page(visit: Admin) -> Response:
 @router.post("/users")
 def add_user(visit: AdminDoing, role: Annotated[Role, Form()], name: Text = "", password: Text = "") -> Response:
     """Add a user."""
+    if not password:
+        raise Problem(422, "password", "a password is needed to sign in here")
     service.add_user(visit.context, visit.who, UserWanted(name.strip(), role, password))
     return redirect("/users", done="user")
 

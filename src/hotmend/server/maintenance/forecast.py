@@ -63,10 +63,14 @@ def windows(connection: Connection, name: str, wanted: ConfigurationWanted, now:
 
 def _next(policy: Policy, zone: str, now: datetime) -> list[WindowShown]:
     try:
-        found = intervals(policy, ZoneInfo(zone), now, now + _AHEAD)
+        there = ZoneInfo(zone)
+        found = intervals(policy, there, now, now + _AHEAD)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return []
-    return [WindowShown(each.name, each.start, each.end) for each in found[:WINDOWS_SHOWN]]
+    return [
+        WindowShown(each.name, each.start.astimezone(there), each.end.astimezone(there))
+        for each in found[:WINDOWS_SHOWN]
+    ]
 
 
 def _zones(connection: Connection, policy: str) -> dict[str, int]:

@@ -89,5 +89,6 @@ def lines(days: Sequence[date], given: Sequence[tuple[str, str, Sequence[int]]])
             if not index or (day - days[index - 1]).days > 1:
                 parts.append([])
             parts[-1].append(f"{1000 * (day - first).days / width:.1f},{300 - 300 * value / most:.1f}")
-        made.append(Line(name, tone, [" ".join(part) for part in parts]))
+        # A line of one point would not be drawn.
+        made.append(Line(name, tone, [" ".join(part if len(part) > 1 else part * 2) for part in parts]))
     return Chart(first, last, most, made)

@@ -141,6 +141,14 @@ CODES: Final[dict[str, str]] = {
     "urgency-medium": N_("medium urgency"),
     "urgency-high": N_("high urgency"),
     "urgency-critical": N_("critical"),
+    "event-enrolled": N_("enrolled"),
+    "event-approved": N_("approved"),
+    "event-uploaded": N_("facts uploaded"),
+    "event-clone": N_("a clone?"),
+    "event-suspect": N_("suspect"),
+    "event-left": N_("has left"),
+    "event-action": N_("action planned"),
+    "event-level": N_("level"),
     "due-waiting": N_("updates wait"),
     "due-restarts_due": N_("a restart of services is due"),
     "due-reboot_due": N_("a reboot is due"),
@@ -151,6 +159,24 @@ CODES: Final[dict[str, str]] = {
     "admin": N_("administrator"),
 }
 """What codes of the database are called. Others are told by the catalogue of the servicing rules."""
+
+
+TOLD: Final = (
+    N_("another machine has the same /etc/machine-id; is it a clone?"),
+    N_("its registration key asks for approval"),
+    N_("it waits for approval"),
+    N_("two hosts sign with this machine's key"),
+    N_("the key is on another host than the one that was taken in"),
+    N_("the brake is on"),
+    N_("the machine has left"),
+    N_("the rollout was paused"),
+    N_("the rollout was stopped"),
+    N_("the rollout was taken back"),
+    N_("the rollout is taken back"),
+    N_("the machine was not there in time"),
+    N_("it was not begun in time"),
+)
+"""What the server writes into rows in English, and pages say in the reader's language."""
 
 
 class Words:

@@ -103,9 +103,31 @@ ERRORS: Final = {
     "too-late": N_("It is too late: the machine has been told."),
     "not-offered": N_("The machine does not say that these updates wait."),
     "cursor": N_("The list has no such page."),
+    "name-taken": N_("This name is taken."),
+    "assigned": N_("A configuration is assigned there: take back the assignment first."),
+    "too-many": N_("Too many machines for one file: choose a tag or an operating system."),
+    "too-large": N_("That is too large."),
+    "last-admin": N_("Nobody would be left to administer this server."),
+    "machine-unknown": N_("A machine that is meant is not active."),
+    "lane": N_("An emergency only takes back: roll back the rollout, or revert on machines."),
+    "has-agent": N_("A machine of this name has an agent that speaks for it."),
+    "freeze": N_("A freeze has a name, and ends on its first day or later."),
+    "priority-taken": N_("Another assignment has this priority."),
+    "assignment": N_("An assignment is for a machine, a scope or a tag."),
+    "not-asked": N_("Nobody waits for an answer to that any more."),
+    "updates": N_("Updates are missing, too many, or not updates."),
+    "minutes": N_("Minutes: 0 to 44640."),
+    "days": N_("Days: 0 to 3660."),
+    "emergency": N_("Only a revert is an emergency."),
+    "busy": N_("Too many machines at once. Try again."),
+    "bad-request": N_("That cannot be read."),
+    "idempotency-key": N_("This form was sent with other content before. Open it again."),
+    "nobody-selected": N_("No machine is selected."),
+    "canary-empty": N_("The first ring, the canary, has no machine."),
+    "canary-everyone": N_("All machines are in the first ring: nobody would go first."),
 }
 """Problems by code; what is not here is told in English, as the API tells it."""
-_TOLD: Final = ("not-valid", "bad-request")
+_TOLD: Final = ("not-valid", "bad-request", "machine-unknown")
 """Of these the English sentence says which part is meant."""
 
 
