@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from hotmend.repository.catalogue import catalogue
+from hotmend.repository.client import trust
+from hotmend.repository.layout import Tier
+from hotmend.server.releases.following import Followed, follow
+from hotmend.wire.evidence import verified
+from tests.repository.kit import CHANNEL, World
 from tests.server.machine import Simple, host
 from tests.server.portal.conftest import Person, filled
-from tests.server.portal.test_pages import check
+from tests.server.portal.test_pages import PLAN, check
 from tests.server.running import Running, running
-from tests.traceability import ROOT, Row, stands, table
+from tests.traceability import ROOT, Row, ran, stands, table
 
 PAGE = ROOT / "docs" / "traceability.md"
 DAY = datetime(2025, 10, 27, 12, tzinfo=UTC)
@@ -24,7 +32,7 @@ def test_the_page_has_what_the_portal_shows(templates: dict[str, str], tmp_path:
     with running(f"sqlite:///{file}") as server:
         server.clock.ahead = DAY - datetime.now(UTC)
         server.set_up()
-        rows = list(_rows(server))
+        rows = [*_rows(server), *_fleet_rows(server, tmp_path)]
     assert stands(PAGE, "portal", table(rows)), "the page was out of date and is written anew: read what changed"
 
 
@@ -79,6 +87,60 @@ def _rows(server: Running) -> Iterator[Row]:
     chosen = _found(install, r"Updates that would be installed: \d+")
     yield Row("S43", "The forecast before an installation; excludes win", "/machines/ID/install", f"{found}; {chosen}")
     server.clock.ahead += timedelta(seconds=1)
+
+
+def _fleet_rows(server: Running, folder: Path) -> Iterator[Row]:
+    """Yield what pages show of the whole fleet: exposure, rollouts to be, windows, known issues, releases, evidence."""
+    person = Person(server)
+    person.sign_in("operator")
+    exposed = check(person.get("/compliance?by=exposure").body)
+    october = next(row for row in _rows_of(exposed) if row[0] == "KB5066835")
+    rid = f"the last of {october[7]} machines {october[5]}: {october[6]} d"
+    shown = f"KB5066835 {october[1]}: published {october[2]}, {rid}"
+    yield Row("S5", "From publication to installation, over the fleet", "/compliance?by=exposure", shown)
+    days = _found(_text(person, "/compliance?by=time"), r"27 October 2025 12:\d\d \+0000 .*").partition("+0000 ")[2]
+    told = "machines, silent, with old code, open vulnerabilities, old and fixed images"
+    yield Row("S5", "Day by day, as it was measured", "/compliance?by=time", f"{told}: {days}")
+    document = server.get("/api/v1/compliance/vex")
+    counted = Counter(each["status"] for each in document["statements"])
+    states = ", ".join(f"{name} {count}" for name, count in sorted(counted.items()))
+    yield Row("S5", "The same as scanners read it", "GET /api/v1/compliance/vex", f"OpenVEX 0.2.0: {states}")
+    world = World(folder / "world").make_keys().found().fill().promote()
+    trust(folder / "client", world.first_root)
+    source = str(world.mirror)
+    look = lambda: catalogue(source, folder / "client", CHANNEL, Tier.STABLE)  # noqa: E731
+    assert follow(server.app.state.context, Followed(CHANNEL, "stable", "a mirror", look)) == ""
+    calendar = check(person.get("/calendar").body)
+    listed = [f"{row[1]}: {row[2]}" for row in _rows_of(calendar)]
+    yield Row("S28", "Releases of a signed channel that the server follows", "/calendar", "; ".join(listed))
+    windows = check(person.get("/maintenance/configuration?name=nights").body).findall(".//section//time")
+    first = " to ".join(each.get("datetime") for each in windows[:2])
+    yield Row("S31", "Windows of a configuration, in the zone of its machines", "/maintenance/configuration", first)
+    preview = check(person.get(f"/rollouts/new?{PLAN}&lane=zero-day&previewed=yes").body)
+    rings = ", ".join(f"ring {row[0]}: {row[1]} machines" for row in _rows_of(preview))
+    yield Row("S32", "What a rollout would do, before it is made", "/rollouts/new", rings)
+    issue = _text(person, "/issues")
+    shown = _found(issue, r"Since October 2025 the licence.*?deadline over")
+    proof = _found(issue, r"\d of \d steps proven")
+    yield Row("S47-S50", "Known issues over the whole fleet", "/issues", f"{shown}; {proof}")
+    evidence = folder / "evidence.json"
+    evidence.write_bytes(server.call("POST", "/api/v1/compliance/evidence").body)
+    key = server.get("/api/v1/compliance/evidence-key")["key"]
+    codes = [ran("fleet", "evidence", "verify", str(evidence), "--key", each).code for each in (key, "0" * 64)]
+    found = verified(evidence.read_bytes(), key)
+    assert found is not None
+    shown = f"exit code {codes[0]}; {len(found.machines)} machines, {len(found.exposures)} exposures"
+    yield Row(
+        "S40",
+        "Evidence without an expiry, checked without the server",
+        "hotmend fleet evidence verify FILE --key KEY",
+        f"{shown}; with another key: exit code {codes[1]}",
+    )
+
+
+def _rows_of(tree: Any) -> list[list[str]]:
+    """Return the text of each cell of a page's table."""
+    return [[" ".join(" ".join(cell.itertext()).split()) for cell in row] for row in tree.findall(".//tbody/tr")]
 
 
 def _text(person: Person, path: str, language: str = "en") -> str:
