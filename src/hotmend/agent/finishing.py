@@ -13,6 +13,7 @@ from hotmend.agent.census.systemd import reboot_machine
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
+from hotmend.agent.uplink.slot import Slot, slot_of
 from hotmend.model.errors import HotmendError
 
 
@@ -40,7 +41,8 @@ def finish(
     """
     assessment = seen or take_assessment(now=machine.clock())
     done: tuple[Ended, ...] = ()
-    if machine.configuration.restart and not _forbidden(machine):
+    slot = slot_of(machine)
+    if machine.configuration.restart and slot is not Slot.MISSING and not _forbidden(machine):
         plan = plan_of(assessment, Never(*machine.configuration.never))
         means = means_of(machine.history)
         done = do_restarts(plan, replace(means, restart=lambda unit: _restart(machine, unit, means.restart)))
@@ -50,7 +52,7 @@ def finish(
         assessment.reboot,
         installed=installed,
         in_window=window(machine.configuration, machine.clock())[0].allowed,
-        obstacles=_obstacles(machine, assessment),
+        obstacles=(*_obstacles(machine, assessment), *(["no restart slot"] if slot is Slot.MISSING else [])),
     )
     if decision.reboot:
         machine.record(Rebooting(reasons=assessment.reboot or (decision.reason,)))
@@ -68,7 +70,7 @@ def _forbidden(machine: Machine) -> str:
 
 
 def _restart(machine: Machine, unit: str, restart: Callable[[str], None]) -> None:
-    if why := _forbidden(machine):
+    if why := _forbidden(machine) or (slot_of(machine) is Slot.MISSING and "the restart slot is over"):
         raise HotmendError(f"not restarted: {why}")
     restart(unit)
 

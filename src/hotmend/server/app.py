@@ -71,7 +71,7 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
     app.state.at_start, app.state.at_end = [], [app.door.close]
     problem.install(app)
     app.add_middleware(_Guard)
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix="/api/v1", responses={"4XX": problem.DESCRIBED, 503: problem.DESCRIBED})
     for subject in SUBJECTS:
         api.include_router(import_module(f"hotmend.server.{subject}.api").router)
     app.include_router(api)

@@ -18,6 +18,26 @@ from starlette.responses import Response
 from hotmend.model.errors import HotmendError, InputError, UsageError
 
 MEDIA_TYPE: Final = "application/problem+json"
+DESCRIBED: Final[dict[str, Any]] = {
+    "description": "A problem (RFC 9457); `code` is what programs go by.",
+    "content": {
+        MEDIA_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "code", "detail"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                    "hint": {"type": "string"},
+                },
+            }
+        }
+    },
+}
+"""How the API's description has answers that are problems."""
 _LOG: Final = logging.getLogger("hotmend.server")
 
 

@@ -36,6 +36,15 @@ _TOO_OFTEN: Final = ("HOURLY", "MINUTELY", "SECONDLY")
 _SECOND: Final = timedelta(seconds=1)
 
 
+REBOOTS: Final = ("never", "if-required", "always")
+"""How much may be rebooted, least first."""
+
+
+def reboot_within(policy: str, asked: str) -> str:
+    """Return how much may be rebooted: what the policy allows, and no more than an action asks for ("": all of it)."""
+    return min(policy, asked or policy, key=REBOOTS.index)
+
+
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One recurring window.
 

@@ -269,6 +269,7 @@ class ActionWanted:
         anytime: outside a window too.
         emergency: a revert that goes before all else and ignores windows and the brake.
         disk: packages are installed as well.
+        reboot: at most so much of what the machine's policy allows; "": all of it.
         minutes: not begun after so many; 0: without an end.
         reason: for people.
         forecast: token of the forecast that was seen; an installation needs it.
@@ -282,6 +283,7 @@ class ActionWanted:
     minutes: int = 0
     reason: str = ""
     forecast: str = ""
+    reboot: Literal["", "never", "if-required", "always"] = ""
 
 
 @dataclass(frozen=True, slots=True)

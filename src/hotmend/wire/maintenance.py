@@ -40,6 +40,8 @@ class ConfigurationWanted:
         include, exclude: ids or masks of names; exclude wins.
         restart: services may be restarted.
         reboot: whether an update may reboot the machine.
+        slots: so many machines with this configuration restart or reboot at a time; 0: any number.
+        slot_minutes: a slot that is not given back is free again after so long.
     """
 
     mode: Literal["observe", "notify", "download", "automatic"] = "notify"
@@ -51,6 +53,19 @@ class ConfigurationWanted:
     exclude: list[str] = field(default_factory=list)
     restart: bool = False
     reboot: Literal["if-required", "never", "always"] = "never"
+    slots: int = 0
+    slot_minutes: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTaken:
+    """A restart slot: of which configuration, whose, since when, and until when at the latest."""
+
+    configuration: str
+    machine: str
+    name: str
+    taken_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

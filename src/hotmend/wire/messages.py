@@ -107,6 +107,7 @@ class CheckIn(msgspec.Struct, frozen=True):
         report: where the server has another one.
         reached: states of actions that the server has not confirmed yet, oldest first.
         policy: hash of the policy that the machine has; "" for none.
+        slot: something is due that needs a restart slot; False: nothing is any more; None: nothing here needs one.
     """
 
     host: Host
@@ -115,6 +116,7 @@ class CheckIn(msgspec.Struct, frozen=True):
     report: Report | None = None
     reached: Annotated[tuple[Reached, ...], Meta(max_length=STATES_MAX)] = ()
     policy: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    slot: bool | None = None
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -127,6 +129,7 @@ class Order(msgspec.Struct, frozen=True):
         anytime: outside a window too.
         emergency: goes before all else, holds on a machine that is halted, and leaves windows out: reverts alone.
         disk: packages are installed as well.
+        reboot: at most so much of what the policy allows; "": all of it.
         until: what has not begun by then is not begun; None: no end.
         reason: for people.
     """
@@ -139,6 +142,7 @@ class Order(msgspec.Struct, frozen=True):
     disk: bool = True
     until: Moment | None = None
     reason: Text = ""
+    reboot: Literal["", "never", "if-required", "always"] = ""
 
 
 class SignedPolicy(msgspec.Struct, frozen=True):
@@ -162,6 +166,8 @@ class Answer(msgspec.Struct, frozen=True):
         policy_hash: of the policy that holds; "" for none.
         orders: what is due.
         confirmed: actions whose states are recorded.
+        slot_until: the machine has a restart slot, and for how long; None: it has none.
+        slot_why: why it has none, where it asked.
     """
 
     machine: str
@@ -175,6 +181,8 @@ class Answer(msgspec.Struct, frozen=True):
     policy_hash: str = ""
     orders: Annotated[tuple[Order, ...], Meta(max_length=ORDERS_MAX)] = ()
     confirmed: tuple[str, ...] = ()
+    slot_until: Moment | None = None
+    slot_why: str = ""
 
 
 def decode_enrol(data: bytes) -> Enrol:

@@ -29,6 +29,7 @@ class Policy(msgspec.Struct, frozen=True):
         maintenance: windows, freezes, what is taken; its `mode` is not used.
         zone: of windows; "" for the machine's own.
         restart, reboot: as in the agent's configuration.
+        slots: restarts and reboots need a slot of the server.
     """
 
     serial: Annotated[int, Meta(ge=1)]
@@ -39,6 +40,7 @@ class Policy(msgspec.Struct, frozen=True):
     zone: Annotated[str, Meta(max_length=100)] = ""
     restart: bool = False
     reboot: Literal["if-required", "never", "always"] = "never"
+    slots: bool = False
 
     def holds(self, now: datetime) -> bool:
         """Say whether it is in force."""

@@ -132,6 +132,7 @@ class Rollout:
         approvals: names of who has approved this plan.
         groups: its rings; empty in a list of rollouts.
         reverts: how many reverts are in which state.
+        start_at: when it begins by itself; None: when somebody says so.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Rollout:
     approvals: list[str] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     reverts: dict[str, int] = field(default_factory=dict)
+    start_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,13 @@ class Yes:
     """An approval: the digest of the plan that was looked at."""
 
     plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartAt:
+    """When an approved rollout begins by itself; None: when somebody says so."""
+
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import urllib3
 
 from hotmend import __version__
 from hotmend.agent.paths import Places
-from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, read, registration, write
+from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, Wish, read, registration, wish_file, write
 from hotmend.agent.uplink.news import note_letter
 from hotmend.agent.uplink.rhythm import wait_seconds
 from hotmend.model.errors import HotmendError, InputError, RemoteError, UsageError
@@ -164,6 +164,7 @@ def _ask(
         outbox.report if send_report else None,
         tuple(news),
         outbox.policy,
+        (read(wish_file(places), Wish) or Wish()).slot,
     )
     got = _post(_caller(places, own), CHECK_IN_PATH, encode(message), carried.counter, clock)
     _check_signed(got, own.server_key, carried.counter, clock)
@@ -172,7 +173,8 @@ def _ask(
     kept = _still_told((*carried.told, *confirmed), answer)[-_TOLD_MAX:]
     write(places.letter, Letter(got.body, got.signature_input, got.signature))
     write(places.carried, Carried(carried.counter, kept, 0, answer.next_seconds))
-    asked = (answer.halted, answer.approved, answer.policy_hash, sorted(order.id for order in answer.orders))
+    orders = sorted(order.id for order in answer.orders)
+    asked = (answer.halted, answer.approved, answer.policy_hash, orders, answer.slot_until)
     note_letter(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
     return answer
 

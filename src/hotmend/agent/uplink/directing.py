@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -37,6 +37,7 @@ class Directions:
         policy_hash: of the last one, in force or not.
         halted: why nothing new begins; "": it may.
         orders: not done yet.
+        slot_until: of its restart slot; None: it has none.
     """
 
     own: Registration
@@ -44,6 +45,7 @@ class Directions:
     policy_hash: str
     halted: str
     orders: tuple[Order, ...]
+    slot_until: datetime | None = None
 
 
 def directions(machine: Machine) -> Directions | None:
@@ -77,6 +79,7 @@ def directions(machine: Machine) -> Directions | None:
         policy_hash(taken.policy) if taken.policy is not None else "",
         taken.halted,
         _open(orders, machine.history.read().events, taken.halted),
+        taken.slot_until if taken.approved and not taken.halted else None,
     )
 
 
@@ -86,7 +89,7 @@ def _taken(before: Directed, answer: Answer, own: Registration) -> Directed:
         offered, held = _policy(Directed(policy=answer.policy), own), _policy(before, own)
         if offered is not None and (held is None or offered.serial >= held.serial):
             policy = answer.policy
-    return Directed(answer.counter, policy, answer.halted, answer.approved)
+    return Directed(answer.counter, policy, answer.halted, answer.approved, answer.slot_until)
 
 
 def _policy(directed: Directed, own: Registration) -> Policy | None:

@@ -13,7 +13,7 @@ from msgspec import Meta
 from hotmend.agent.paths import Places
 from hotmend.model.errors import InputError
 from hotmend.wire.keys import PublicKey
-from hotmend.wire.messages import Answer, Hex64, Identity, Reached, SignedPolicy, decode_answer
+from hotmend.wire.messages import Answer, Hex64, Identity, Moment, Reached, SignedPolicy, decode_answer
 from hotmend.wire.report import Report
 from hotmend.wire.signing import answer_verified, parse
 
@@ -51,6 +51,12 @@ class Outbox(msgspec.Struct, frozen=True):
     policy: str = ""
 
 
+class Wish(msgspec.Struct, frozen=True):
+    """What the acting part says of its restart slot; as in `CheckIn`."""
+
+    slot: bool | None = None
+
+
 class Letter(msgspec.Struct, frozen=True):
     """An answer as it came: bytes and the two headers that sign it."""
 
@@ -83,12 +89,14 @@ class Directed(msgspec.Struct, frozen=True):
         policy: the last one of a higher serial.
         halted: why nothing new begins; "": it may.
         approved: this machine may do something.
+        slot_until: of the restart slot that it has; None: it has none.
     """
 
     counter: int = 0
     policy: SignedPolicy | None = None
     halted: str = ""
     approved: bool = True
+    slot_until: Moment | None = None
 
 
 def registration(places: Places) -> Registration | None:
@@ -98,6 +106,11 @@ def registration(places: Places) -> Registration | None:
         InputError: the file cannot be read: nothing is taken for nobody's that is somebody's.
     """
     return read(places.server, Registration)
+
+
+def wish_file(places: Places) -> Path:
+    """Return where the wish for a restart slot is: beside what else there is to tell."""
+    return places.outbox.with_name("slot.json")
 
 
 def letter(places: Places, own: Registration) -> Answer | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from hotmend.agent.census.look import look
 from hotmend.agent.machine import Machine
 from hotmend.agent.turn import Turn, turn
+from hotmend.agent.uplink.afterwards import Afterwards
 from hotmend.agent.uplink.directing import Directions, reached, with_directions
 from hotmend.agent.uplink.doing import perform
 from hotmend.agent.uplink.files import Outbox, read, write
 from hotmend.agent.uplink.reporting import report_of
+from hotmend.agent.uplink.slot import leave_wish
 from hotmend.model.errors import HotmendError
 
 
@@ -22,11 +24,15 @@ def directed_turn(machine: Machine) -> Turn:
     if wanted is None:
         return turn(machine)
     try:
+        after = Afterwards(machine)
         for order in wanted.orders:
-            if perform(machine, order) is not None:
+            ended = perform(machine, order)
+            after = after.of(order, ended)
+            if ended is not None:
                 _tell(machine, wanted, full=False)
-        return turn(machine)
+        return after.turn()
     finally:
+        leave_wish(machine, wanted)
         _tell(machine, wanted, full=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy.engine import Connection, RowMapping
@@ -38,6 +38,11 @@ LOCATION: Final = "hotmend"
 CALLER: Final[ContextVar[Principal]] = ContextVar("caller")
 """Who asks, in the request that is being answered."""
 _MISSED: Final = 3
+_REBOOTS: Final[dict[str, Literal["never", "if-required", "always"]]] = {
+    "Never": "never",
+    "IfRequired": "if-required",
+    "Always": "always",
+}
 _REASON: Final = "asked by Azure Resource Manager's routes"
 
 
@@ -191,6 +196,7 @@ class Machines:
                 minutes=int(wanted.duration.total_seconds() // 60),
                 reason=_REASON,
                 forecast=shown.token,
+                reboot=_REBOOTS[wanted.reboot],
             )
             identity = planning.plan(connection, now, caller, row["id"], action)
             counts = {"excluded": chosen.excluded, "not_selected": chosen.not_selected}

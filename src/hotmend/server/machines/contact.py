@@ -18,6 +18,7 @@ from hotmend.server.machines import policies
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import IS_OPEN, action_events, actions, brake, contacts, events, machines
+from hotmend.server.maintenance.slots import Given, hand_out
 from hotmend.server.problem import Problem
 from hotmend.server.rollouts import steering
 from hotmend.server.rollouts import store as rollout_store
@@ -191,6 +192,7 @@ class _Told:
         self._context, self._connection, self._now, self._rows = context, connection, now, rows
         self._orders: dict[str, list[Order]] = defaultdict(list)
         self._policies: dict[str, policies.Current] = {}
+        self._slots: dict[str, Given] = {}
         self._halted = ""
 
     def prepare(self, good: Sequence[Received]) -> None:
@@ -203,6 +205,10 @@ class _Told:
         self._halted = halted(self._connection)
         active = [each.signed.key for each in good if self._rows[each.signed.key]["state"] == "active"]
         self._due(active)
+        asking = {each.signed.key: each.message.slot for each in good if each.message.slot is not None}
+        wanting = {identity: self._rows[identity]["policy"] for identity in active if asking.get(identity)}
+        if asking:
+            self._slots = hand_out(self._connection, self._now, wanting, asking.keys() - wanting.keys())
         for name in {self._rows[identity]["policy"] for identity in active}:
             self._policies[name] = policies.current(
                 self._connection, name, self._context.key, self._context.settings, self._now
@@ -214,6 +220,7 @@ class _Told:
         message = each.message
         approved = row["state"] == "active"
         policy = self._policies.get(row["policy"]) if approved else None
+        slot = self._slots.get(each.signed.key)
         return Answer(
             machine=each.signed.key,
             counter=each.signed.counter,
@@ -225,6 +232,8 @@ class _Told:
             policy=policy.signed if policy is not None and policy.hash != message.policy else None,
             policy_hash=policy.hash if policy is not None else "",
             orders=tuple(self._orders.get(each.signed.key, ())[:ORDERS_MAX]),
+            slot_until=slot.until if slot is not None else None,
+            slot_why=slot.why if slot is not None else "",
             confirmed=tuple(dict.fromkeys(reached.action for reached in message.reached)),
         )
 
@@ -289,6 +298,7 @@ def _order(row: RowMapping) -> Order:
         anytime=row["anytime"],
         emergency=row["emergency"],
         disk=row["disk"],
+        reboot=row["reboot"],
         until=row["until"],
         reason=row["reason"],
     )

@@ -93,6 +93,7 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
         "anytime": wanted.anytime,
         "emergency": wanted.emergency,
         "disk": wanted.disk,
+        "reboot": wanted.reboot,
         "reason": wanted.reason[:500],
         "created_by": caller.name,
         "created_at": now,

@@ -133,6 +133,7 @@ actions = sa.Table(
     sa.Column("anytime", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("emergency", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("disk", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("reboot", sa.String(20), nullable=False, server_default=""),
     sa.Column("reason", sa.String(500), nullable=False, server_default=""),
     sa.Column("state", sa.String(30), nullable=False, server_default=State.SCHEDULED.value),
     sa.Column("detail", sa.String(2000), nullable=False, server_default=""),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from hotmend.server.context import context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
 from hotmend.server.maintenance import service, store
+from hotmend.server.maintenance.slots import rows
 from hotmend.server.problem import Problem, not_found
 from hotmend.wire.maintenance import (
     Assignment,
@@ -19,6 +20,7 @@ from hotmend.wire.maintenance import (
     FreezeWanted,
     MachineMaintenance,
     NamedFreeze,
+    SlotTaken,
 )
 
 router = APIRouter(prefix="/maintenance", tags=["maintenance"])
@@ -128,6 +130,21 @@ def add_assignment(request: Request, wanted: AssignmentWanted, caller: _Operator
 def delete_assignment(request: Request, identity: str, caller: _Operator) -> Response:
     """Take an assignment back."""
     service.delete_assignment(context_of(request), caller, identity)
+    return Response(status_code=204)
+
+
+@router.get("/slots")
+def list_slots(request: Request, caller: _Viewer) -> list[SlotTaken]:  # noqa: ARG001
+    """Return the restart slots that are taken."""
+    with context_of(request).database.read() as connection:
+        found = rows(connection)
+    return [SlotTaken(row["pool"], row["machine_id"], row["name"], row["taken_at"], row["expires_at"]) for row in found]
+
+
+@router.delete("/slots/{machine}", status_code=204)
+def free_slot(request: Request, machine: str, caller: _Operator) -> Response:
+    """Free the slot of a machine that will not give it back."""
+    service.free_slot(context_of(request), caller, machine)
     return Response(status_code=204)
 
 

@@ -31,6 +31,10 @@ from hotmend.wire.maintenance import (
 )
 
 DEFAULT: Final = policies.DEFAULT
+SLOTS_MAX: Final = 100_000
+SLOT_MINUTES_MIN: Final = 10
+"""An agent begins nothing in the last five."""
+SLOT_MINUTES_MAX: Final = 24 * 60
 _AHEAD: Final = timedelta(days=92)
 _SHOWN: Final = 20
 
@@ -45,6 +49,8 @@ def put_configuration(
     """
     if not 1 <= len(name) <= 100 or name.startswith("."):
         raise Problem(422, "name", "a name has 1 to 100 characters, and does not begin with a dot")
+    if not 0 <= wanted.slots <= SLOTS_MAX or not SLOT_MINUTES_MIN <= wanted.slot_minutes <= SLOT_MINUTES_MAX:
+        raise Problem(422, "slots", f"0 to {SLOTS_MAX} slots, of {SLOT_MINUTES_MIN} to {SLOT_MINUTES_MAX} minutes")
     now = context.clock()
     with context.database.write() as connection:
         before = store.configuration(connection, name, lock=True)
@@ -163,6 +169,18 @@ def assign_all(connection: Connection) -> int:
     return changed + store.assign(connection, DEFAULT, ~taken)
 
 
+def free_slot(context: Context, caller: Principal, identity: str) -> None:
+    """Free the slot of a machine that will not give it back.
+
+    Raises:
+        Problem: it has none.
+    """
+    with context.database.write() as connection:
+        if not store.delete_slot(connection, identity):
+            raise not_found("slot")
+        append(connection, context.clock(), caller.name, "maintenance.free-slot", identity, {})
+
+
 def of_machine(context: Context, identity: str) -> MachineMaintenance:
     """Return what holds for a machine, with its next windows.
 
@@ -220,6 +238,7 @@ def _sign(connection: Connection, context: Context, name: str, wanted: Configura
         "zone": wanted.zone,
         "restart": wanted.restart,
         "reboot": wanted.reboot,
+        "slots": wanted.slots > 0,
     }
     try:
         policy_check(msgspec.convert(content["maintenance"], Policy), name)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.machines import query
 from hotmend.server.machines.tables import machines, policies, scopes, tags
-from hotmend.server.maintenance.tables import assignments, configurations, freezes
+from hotmend.server.maintenance.tables import assignments, configurations, freezes, slots
 from hotmend.wire.api import Query
 
 
@@ -79,6 +79,11 @@ def insert_assignment(connection: Connection, values: Mapping[str, Any]) -> None
 def delete_assignment(connection: Connection, identity: str) -> bool:
     """Remove an assignment; False: there is none."""
     return bool(connection.execute(sa.delete(assignments).where(assignments.c.id == identity)).rowcount)
+
+
+def delete_slot(connection: Connection, machine: str) -> bool:
+    """Free the slot of a machine; False: it has none."""
+    return bool(connection.execute(sa.delete(slots).where(slots.c.machine_id == machine)).rowcount)
 
 
 def scope(connection: Connection, name: str) -> Query | None:

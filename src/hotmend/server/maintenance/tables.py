@@ -39,3 +39,13 @@ assignments = sa.Table(
     sa.Column("tag_value", sa.String(200), nullable=False, server_default=""),
 )
 """Of those that fit a machine the one of the highest priority counts; of none, the policy `default`."""
+
+slots = sa.Table(
+    "restart_slots",
+    metadata,
+    sa.Column("machine_id", Id, sa.ForeignKey("machines.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("pool", sa.String(100), nullable=False, index=True),
+    sa.Column("taken_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+"""Machines that restart something now; `pool`: the configuration whose slots they are."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from hotmend import __version__
@@ -21,7 +22,7 @@ _MISSED: Final = 3
 """A machine that has missed so many check-ins is silent."""
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def get_metrics(request: Request, caller: Annotated[Principal, Depends(VIEWER)]) -> Response:  # noqa: ARG001
     """Return the metrics of the fleet. They are of the database: any server of it gives the same."""
     return Response(_metrics(context_of(request)), media_type=CONTENT_TYPE_LATEST)

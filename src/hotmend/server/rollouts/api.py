@@ -33,6 +33,7 @@ from hotmend.wire.rollouts import (
     RolloutPreview,
     RolloutState,
     RolloutWanted,
+    StartAt,
     Yes,
 )
 
@@ -182,6 +183,14 @@ def start_rollout(request: Request, identity: str, caller: Annotated[Principal, 
     return RolloutState(service.start(context_of(request), caller, identity).value)
 
 
+@router.post("/rollouts/{identity}/schedule")
+def schedule_rollout(
+    request: Request, identity: str, wanted: StartAt, caller: Annotated[Principal, Depends(OPERATOR)]
+) -> RolloutState:
+    """Have an approved rollout begin by itself at a moment, or not any more."""
+    return RolloutState(service.schedule(context_of(request), caller, identity, wanted.at).value)
+
+
 @router.post("/rollouts/{identity}/pause")
 def pause_rollout(
     request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
@@ -287,6 +296,7 @@ def _rollout(row: RowMapping) -> Rollout:
         row["created_at"],
         row["changed_at"],
         row["version"],
+        start_at=row["start_at"],
     )
 
 

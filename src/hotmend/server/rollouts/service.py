@@ -26,6 +26,8 @@ from hotmend.servicing.rollouts import TRANSITIONS, Event, GroupState, State, ad
 from hotmend.servicing.starting import share, startable
 from hotmend.wire.rollouts import Halt
 
+START_AHEAD_MAX: Final = timedelta(days=366)
+
 
 @dataclass(frozen=True, slots=True)
 class RingPreview:
@@ -187,6 +189,26 @@ def approve(context: Context, caller: Principal, identity: str, plan: str) -> St
 def start(context: Context, caller: Principal, identity: str) -> State:
     """Let an approved rollout begin."""
     return _act(context, caller, identity, Event.STARTED, "")
+
+
+def schedule(context: Context, caller: Principal, identity: str, at: datetime | None) -> State:
+    """Have an approved rollout begin by itself at a moment; None: not any more.
+
+    Raises:
+        Problem: it is not ready, or the moment is past, or further away than a year.
+    """
+    with context.database.write() as connection:
+        found = _load(connection, context, identity)
+        if found.state is not State.READY:
+            raise conflict("state", f"it cannot be scheduled now: it is {found.state}")
+        if at is not None and (at.tzinfo is None or not found.now < at <= found.now + START_AHEAD_MAX):
+            raise Problem(422, "start", "a start is a moment with its offset, ahead, and within a year")
+        store.update_rollout(connection, identity, {"start_at": at})
+        why = cause("to-start", "It begins at {at}.", at=at) if at is not None else None
+        found.happened("scheduled" if at is not None else "unscheduled", why, who=caller.name)
+        detail = {"at": at.isoformat() if at is not None else None}
+        append(connection, found.now, caller.name, "rollout.schedule", identity, detail)
+        return found.state
 
 
 def pause(context: Context, caller: Principal, identity: str, reason: str) -> State:

@@ -151,6 +151,8 @@ def step(context: Context, identity: str, *, join: bool = True) -> Step:
         if steered is None or found.now - steered >= _SAID_EVERY:
             store.put_steered(connection, identity, found.now)
         match found.state:
+            case State.READY:
+                _start_in_time(found)
             case State.STARTING:
                 found.move(Event.BEGAN)
             case State.RUNNING:
@@ -162,6 +164,14 @@ def step(context: Context, identity: str, *, join: bool = True) -> Step:
             case State.ROLLING_BACK:
                 _take_back(found)
         return Step(found.state, found.moved)
+
+
+def _start_in_time(found: Rollout) -> None:
+    """Begin a rollout whose time has come; one that was late, as with no server there, begins at once."""
+    at = found.row["start_at"]
+    if at is not None and found.now >= at:
+        store.update_rollout(found.connection, found.id, {"start_at": None})
+        found.move(Event.STARTED, cause("scheduled-start", "It was to begin at {at}.", at=at))
 
 
 def _keep_time(found: Rollout) -> None:

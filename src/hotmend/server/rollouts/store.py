@@ -80,7 +80,8 @@ def unended(connection: Connection) -> list[str]:
     """Return the rollouts that a workflow must steer."""
     waiting = (RolloutState.CREATING, RolloutState.WAITING_FOR_APPROVAL, RolloutState.READY)
     left = [state.value for state in RolloutState if state not in ROLLOUT_FINAL and state not in waiting]
-    query = sa.select(rollouts.c.id).where(rollouts.c.state.in_(left)).order_by(rollouts.c.created_at)
+    scheduled = (rollouts.c.state == RolloutState.READY.value) & rollouts.c.start_at.is_not(None)
+    query = sa.select(rollouts.c.id).where(rollouts.c.state.in_(left) | scheduled).order_by(rollouts.c.created_at)
     return list(connection.scalars(query))
 
 

@@ -24,10 +24,11 @@ rollouts = sa.Table(
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("steered_at", Moment),
+    sa.Column("start_at", Moment),
     sa.CheckConstraint(sa.column("state").in_([state.value for state in State]), name="state"),
     sa.CheckConstraint(sa.column("lane").in_([Lane.NORMAL.value, Lane.ZERO_DAY.value]), name="lane"),
 )
-"""`failed_at`: since when the brake is on; `plan`: digest of what is approved."""
+"""`failed_at`: since when the brake is on; `plan`: digest of what is approved; `start_at`: it begins by itself then."""
 
 groups = sa.Table(
     "rollout_groups",

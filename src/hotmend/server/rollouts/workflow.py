@@ -139,6 +139,6 @@ class Director:
                 if step.state.final or time.monotonic() >= until:
                     return step.state
                 joined = time.monotonic() if join else joined
-                resting = step.state is State.PAUSED
+                resting = step.state in (State.PAUSED, State.READY)
                 pause = _MOVED_SECONDS if step.moved else _RESTING_SECONDS if resting else _STILL_SECONDS
             self._leaving.wait(pause)
