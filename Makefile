@@ -39,7 +39,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
-	$(BIN)/mypy --platform win32 src/hotmend/windows
+	$(BIN)/mypy --platform win32 src/hotmend/windows src/hotmend/agent/windows
 
 demo: setup
 	@$(BIN)/python -m demo.run

@@ -246,13 +246,14 @@ def test_any_facts_are_a_report(case: str) -> None:
 
     import msgspec
 
-    from hotmend.server.machines.uploads import program, report_of
+    from hotmend.server.machines.uploads import program
     from hotmend.servicing.evaluate import evaluate
     from hotmend.servicing.facts_json import facts_decode
+    from hotmend.wire.judged import judged
     from hotmend.wire.report import Report
 
     facts = facts_decode((FACTS / "cases" / case).read_bytes())
-    made = report_of(facts, evaluate(facts, program(), datetime(2026, 11, 29, tzinfo=UTC)))
+    made = judged(facts, evaluate(facts, program(), datetime(2026, 11, 29, tzinfo=UTC)))
     assert msgspec.json.decode(msgspec.json.encode(made), type=Report) == made
 
 

@@ -63,7 +63,7 @@ _ONE_GATEWAY = {
         )
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
-    "cryptography": {"repository/keys.py", "wire/keys.py"},
+    "cryptography": {"repository/keys.py", "wire/evidence.py", "wire/keys.py"},
     "urllib3": {"repository/fetchers.py", "agent/health/probes.py", "agent/uplink/carrying.py", "fleet/client.py"}
     | {"server/webhooks/sending.py"},
     "tuf": {
@@ -81,11 +81,12 @@ _ONE_GATEWAY = {
             "tiers",
         )
     },
-    "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")},
+    "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")}
+    | {"wire/evidence.py"},
     "dbos": {"durable/queue.py"},
     "sqlalchemy": {"durable/liveness.py"} | _of_subjects("*"),
     "alembic": {"server/database.py", "server/migrations/env.py"} | _of_subjects("[0-9]*"),
-    "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages") | _PORTAL,
+    "fastapi": {"server/app.py", "server/problem.py"} | _of_subjects("api", "pages", "*_pages") | _PORTAL,
     "uvicorn": {"cli/server.py"},
     "jinja2": {"publisher/survey/page.py", "reference/feeds.py"} | _PORTAL,
     "feedgen": {"reference/feeds.py"},
@@ -93,7 +94,7 @@ _ONE_GATEWAY = {
     "babel": {"reference/texts.py", "reference/zones.py"} | _PORTAL,
     "azure": {"arc/connector.py"},
     "starlette": {"arc/routes.py", *(f"server/{name}.py" for name in ("app", "context", "problem", "identity/access"))}
-    | _of_subjects("api", "pages", "door")
+    | _of_subjects("api", "pages", "*_pages", "door")
     | _PORTAL,
     "dateutil": {"servicing/releases.py", "servicing/maintenance.py"},
 }

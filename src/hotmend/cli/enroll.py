@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
 
 from hotmend.cli.output import ExitCode, print_json, print_note
 from hotmend.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from hotmend.agent.paths import Places
+    from hotmend.wire.messages import Host
 
 KEY_VARIABLE = "HOTMEND_KEY"
 
@@ -53,13 +60,9 @@ def enroll_command(
 
     What it installs is verified by the channel's or the archive's signatures as before: a server signs none of it.
     """
-    from hotmend.agent.paths import Places
     from hotmend.agent.uplink.carrying import check_in, enrol, leave, own_name
-    from hotmend.agent.uplink.host import this_host
 
-    if os.geteuid() != 0:
-        raise UsageError("only root decides whose machine this is", "run it as root")
-    places = Places()
+    places, machine_host, platform, boot = _this_machine()
     if leaving:
         told = leave(places)
         print_note("left" if told else "left; the server could not be told: remove the machine there")
@@ -70,10 +73,18 @@ def enroll_command(
         )
     if places.server.exists() and not again:
         raise UsageError("this machine is enrolled already", "--again makes a new key; --leave leaves")
-    places.server.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     authorities = str(ca.resolve()) if ca is not None else ""
-    made = enrol(places, url, key, this_host(), name=name or own_name(), server_key=server_key, ca=authorities)
-    check_in(places)
+    made = enrol(
+        places,
+        url,
+        key,
+        machine_host(),
+        name=name or own_name(),
+        server_key=server_key,
+        ca=authorities,
+        platform=platform,
+    )
+    check_in(places, boot=boot)
     shape = EnrolledShape(made.machine, made.approved, made.server_key, made.why)
     if as_json:
         print_json(shape)
@@ -82,3 +93,41 @@ def enroll_command(
     if not made.approved:
         print_note(f"it waits for approval: {made.why}")
     return ExitCode.DONE
+
+
+_This = tuple["Places", Callable[[], "Host"], Literal["linux", "windows"], str | None]
+"""Where a machine's files are, what tells it from its copies, what it is, and its boot where that is known."""
+
+
+def _this_machine() -> _This:
+    """Return this machine.
+
+    Raises:
+        UsageError: whoever asks does not administer it.
+    """
+    return _windows() if sys.platform == "win32" else _linux()
+
+
+def _linux() -> _This:
+    from hotmend.agent.paths import Places
+    from hotmend.agent.uplink.host import this_host
+
+    if sys.platform != "win32" and os.geteuid() != 0:
+        raise UsageError("only root decides whose machine this is", "run it as root")
+    places = Places()
+    places.server.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return places, this_host, "linux", None
+
+
+def _windows() -> _This:
+    from hotmend.agent.windows.host import boot_name, windows_host
+    from hotmend.agent.windows.places import windows_places
+    from hotmend.cli.windows import STATE_VARIABLE
+    from hotmend.cli.windows_remedies import folder_of
+    from hotmend.windows.cim import local_cim
+    from hotmend.windows.registry import local_machine
+
+    given = os.environ.get(STATE_VARIABLE)
+    machine, places = local_machine(), windows_places(folder_of(Path(given) if given else None))
+    machine.keep_private(places.root)
+    return places, lambda: windows_host(machine, local_cim()), "windows", boot_name(machine)

@@ -28,7 +28,7 @@ DEBUG_VARIABLE = "HOTMEND_DEBUG"
 """Environment variable: when set, unexpected errors come with a traceback."""
 
 
-_ANYWHERE = ("arc", "calendar", "check", "menu", "windows")
+_ANYWHERE = ("arc", "calendar", "check", "enroll", "menu", "windows")
 _ON_LINUX = (
     "build",
     "inspect",
@@ -56,7 +56,6 @@ _ON_LINUX = (
     "timeline",
     "vex",
     "doctor",
-    "enroll",
     "fleet",
     "server",
     "symbols",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+STATE_VARIABLE = "HOTMEND_STATE"
 _COMMANDS = {
+    "agent": "windows_agent",
     "facts": "windows_facts",
     "assess": "windows_updates",
     "install": "windows_updates",
@@ -39,7 +41,7 @@ class _OnDemand(click.Group):
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="HOTMEND_STATE",
+    envvar=STATE_VARIABLE,
     help="Where records and exports are kept; by default hotmend in %ProgramData%.",
 )
 @click.pass_context

@@ -92,7 +92,12 @@ def undo_command(state: Path | None, remedy: str, language: str | None, as_json:
 
 def actions_of(state: Path | None) -> Actions:
     """Return the records of this machine."""
-    return Actions(state or Path(os.environ.get("ProgramData") or ".") / "hotmend")  # noqa: SIM112 - as Windows writes it
+    return Actions(folder_of(state))
+
+
+def folder_of(state: Path | None) -> Path:
+    """Return where records are kept: what was given, or hotmend in %ProgramData%."""
+    return state or Path(os.environ.get("ProgramData") or ".") / "hotmend"  # noqa: SIM112 - as Windows writes it
 
 
 def _vsm_runs(machine: Machine) -> bool | None:

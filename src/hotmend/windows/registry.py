@@ -7,6 +7,7 @@ import struct
 import sys
 from datetime import datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Protocol, Self, cast
 
 import msgspec
@@ -146,6 +147,13 @@ class Machine(Registry, Protocol):
 
         Raises:
             SystemCallError: Windows refused it; one that is ordered already counts as ordered.
+        """
+
+    def keep_private(self, folder: Path) -> None:
+        """Make a folder that is for the system and administrators alone, with all that is put into it.
+
+        Raises:
+            PermissionRefusedError: this user is no administrator.
         """
 
     def folder(self, variable: str) -> str | None:

@@ -15,9 +15,11 @@ import time
 import winreg
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pywintypes
+import win32security
 import win32service
 
 from hotmend.model.errors import PermissionRefusedError, SystemCallError
@@ -31,6 +33,8 @@ _TIME_OF_DAY_INFORMATION = 3
 _POLL_SECONDS = 0.1
 _SHUTDOWN_SECONDS_MAX = 60.0
 _SHUTDOWN_IN_PROGRESS = 1190
+_PRIVATE = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
+"""Full access, inherited by files and folders, for the system and administrators; none for anybody else."""
 
 
 class LocalMachine:
@@ -135,6 +139,18 @@ class LocalMachine:
                 code=ran.code,
                 told=ran.text.strip(),
             )
+
+    def keep_private(self, folder: Path) -> None:
+        """See `Machine`. The descriptor is written before anything is in the folder."""
+        if not ctypes.windll.shell32.IsUserAnAdmin():
+            raise PermissionRefusedError("this is for administrators", "open the console as administrator")
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
+            _PRIVATE, win32security.SDDL_REVISION_1
+        )
+        information = win32security.DACL_SECURITY_INFORMATION | win32security.PROTECTED_DACL_SECURITY_INFORMATION
+        with _translated(str(folder)):
+            win32security.SetFileSecurity(str(folder), information, descriptor)
 
     def folder(self, variable: str) -> str | None:
         """See `Machine`."""

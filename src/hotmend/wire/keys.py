@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -70,7 +71,8 @@ def write_key(file: Path, key: SigningKey, mode: int = 0o600) -> None:
         OSError: it cannot be written, or is there.
     """
     file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    safe = 0 if sys.platform == "win32" else os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | safe, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(key.seed.hex().encode() + b"\n")
         stream.flush()

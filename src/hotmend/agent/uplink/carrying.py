@@ -7,10 +7,11 @@ import os
 import random
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -55,7 +56,17 @@ class _Got:
     signature: str
 
 
-def enrol(places: Places, url: str, key: str, host: Host, *, name: str, server_key: str, ca: str) -> Enrolled:
+def enrol(
+    places: Places,
+    url: str,
+    key: str,
+    host: Host,
+    *,
+    name: str,
+    server_key: str,
+    ca: str,
+    platform: Literal["linux", "windows"] = "linux",
+) -> Enrolled:
     """Make this machine one of a server: with a new key, and the server's key pinned. Run by root.
 
     Args:
@@ -66,6 +77,7 @@ def enrol(places: Places, url: str, key: str, host: Host, *, name: str, server_k
         name: of this machine there.
         server_key: that the server must have; "": the one that it says, which the caller shows.
         ca: see `Registration`.
+        platform: of this machine.
 
     Raises:
         UsageError: not an address to send a registration key to.
@@ -75,7 +87,7 @@ def enrol(places: Places, url: str, key: str, host: Host, *, name: str, server_k
     _check_url(url)
     own = SigningKey.generate()
     counter = 1
-    message = encode(Enrol(key, name, own.public, host, agent=__version__))
+    message = encode(Enrol(key, name, own.public, host, platform, __version__))
     got = _post(_Caller(url, own.public, own, ca), ENROL_PATH, message, counter)
     enrolled = decode_enrolled(got.body)
     _check_signed(got, server_key or enrolled.server_key, counter)
@@ -109,8 +121,13 @@ def leave(places: Places) -> bool:
     return told
 
 
-def check_in(places: Places, clock: Callable[[], float] = time.time) -> Answer:
+def check_in(places: Places, clock: Callable[[], float] = time.time, *, boot: str | None = None) -> Answer:
     """Go to the server once, and put its answer where the acting part finds it.
+
+    Args:
+        places: of this machine.
+        clock: seconds since 1970.
+        boot: what tells this boot from others; None: as Linux says.
 
     Raises:
         UsageError: this machine is nobody's.
@@ -124,7 +141,7 @@ def check_in(places: Places, clock: Callable[[], float] = time.time) -> Answer:
     host = read(places.host, Host)
     if host is None:
         raise InputError(f"{places.host} is missing", "enrol again")
-    host = msgspec.structs.replace(host, boot=_boot(places))
+    host = msgspec.structs.replace(host, boot=_boot(places) if boot is None else boot)
     answer = _ask(places, own, outbox, host, clock, send_report=False)
     if answer.want_report and outbox.report is not None:
         answer = _ask(places, own, outbox, host, clock, send_report=True)
@@ -278,7 +295,7 @@ def _keep(places: Places, key: SigningKey, counter: int) -> None:
     places.outbox.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     write_key(places.uplink_key, key)
     write(places.carried, Carried(counter))
-    if places.mirror.exists():
+    if sys.platform != "win32" and places.mirror.exists():
         owner = places.mirror.stat()
         for path in (places.uplink, *places.uplink.iterdir()):
             os.chown(path, owner.st_uid, owner.st_gid)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,100 +12,30 @@ from hotmend.agent.configuration import Configuration
 from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, AnyEvent, Ordered, OrderEnded, RunState
-from hotmend.agent.uplink.files import Directed, Registration, letter, read, registration, write
-from hotmend.model.errors import HotmendError, InputError
+from hotmend.agent.uplink.letters import Opened, open_letter, to_do
+from hotmend.model.errors import HotmendError
 from hotmend.servicing.actions import State, may_follow
-from hotmend.wire.keys import PublicKey
-from hotmend.wire.messages import Answer, Order, Reached
-from hotmend.wire.policy import Policy, open_policy, policy_hash
+from hotmend.wire.messages import Reached
 
-LETTER_LIFE: Final = timedelta(days=1)
-"""What an older letter asks for is not begun: nobody knows whether it is still meant."""
 ORDERS_KEPT: Final = 50
 """Of so many orders the states are told again until the server has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Directions:
-    """What a server wants of this machine now.
-
-    Attributes:
-        own: whose machine it is.
-        policy: in force; None: none, or it has ended.
-        policy_hash: of the last one, in force or not.
-        halted: why nothing new begins; "": it may.
-        orders: not done yet.
-        slot_until: of its restart slot; None: it has none.
-    """
-
-    own: Registration
-    policy: Policy | None
-    policy_hash: str
-    halted: str
-    orders: tuple[Order, ...]
-    slot_until: datetime | None = None
-
-
-def directions(machine: Machine) -> Directions | None:
-    """Open the last letter, and return what is wanted; None: this machine is nobody's.
+def directions(machine: Machine) -> Opened | None:
+    """Open the last letter, and return what is wanted and not done; None: this machine is nobody's.
 
     Raises:
         InputError: registration or what was taken before cannot be read.
         OSError: what was taken cannot be kept.
     """
-    own = registration(machine.places)
-    if own is None:
+    wanted = open_letter(machine.places, machine.clock())
+    if wanted is None:
         return None
-    now = machine.clock()
-    before = read(machine.places.directed, Directed) or Directed()
-    try:
-        answer = letter(machine.places, own)
-    except InputError:
-        answer = None  # whoever carries letters may write what it likes: the last good one holds
-    taken = before
-    if answer is not None and answer.counter >= before.counter:
-        taken = _taken(before, answer, own)
-    if taken != before:
-        machine.places.directed.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # history may have no line yet
-        write(machine.places.directed, taken, 0o600)
-    policy = _policy(taken, own)
-    fresh = answer is not None and answer.counter == taken.counter and answer.at > now - LETTER_LIFE
-    orders = answer.orders if answer is not None and fresh and taken.approved else ()
-    return Directions(
-        own,
-        policy if policy is not None and policy.holds(now) else None,
-        policy_hash(taken.policy) if taken.policy is not None else "",
-        taken.halted,
-        _open(orders, machine.history.read().events, taken.halted),
-        taken.slot_until if taken.approved and not taken.halted else None,
-    )
+    ended = {event.order for event in machine.history.read().events if isinstance(event, OrderEnded)}
+    return dataclasses.replace(wanted, orders=to_do(wanted, ended))
 
 
-def _taken(before: Directed, answer: Answer, own: Registration) -> Directed:
-    policy = before.policy
-    if answer.policy is not None:
-        offered, held = _policy(Directed(policy=answer.policy), own), _policy(before, own)
-        if offered is not None and (held is None or offered.serial >= held.serial):
-            policy = answer.policy
-    return Directed(answer.counter, policy, answer.halted, answer.approved, answer.slot_until)
-
-
-def _policy(directed: Directed, own: Registration) -> Policy | None:
-    if directed.policy is None:
-        return None
-    try:
-        return open_policy(directed.policy, PublicKey(own.server_key))
-    except InputError:
-        return None
-
-
-def _open(orders: Iterable[Order], events: Sequence[AnyEvent], halted: str) -> tuple[Order, ...]:
-    """Return the orders that are to be done: once, and none but emergencies where the fleet is halted."""
-    ended = {event.order for event in events if isinstance(event, OrderEnded)}
-    return tuple(o for o in orders if o.id not in ended and (o.emergency or not halted))
-
-
-def directed(configuration: Configuration, wanted: Directions) -> Configuration:
+def directed(configuration: Configuration, wanted: Opened) -> Configuration:
     """Return the configuration with what the policy says; without one this machine only says what waits.
 
     `observe` in the machine's own file wins: who administers it wants it left alone. What is never touched, probes and
@@ -129,7 +57,7 @@ def directed(configuration: Configuration, wanted: Directions) -> Configuration:
     )
 
 
-def with_directions(machine: Machine) -> tuple[Machine, Directions | None]:
+def with_directions(machine: Machine) -> tuple[Machine, Opened | None]:
     """Return the machine as its server wants it, and what is wanted.
 
     Raises:

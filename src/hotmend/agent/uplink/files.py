@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -18,6 +19,11 @@ from hotmend.wire.report import Report
 from hotmend.wire.signing import answer_verified, parse
 
 FILE_BYTES_MAX: Final = 8 << 20
+if sys.platform == "win32":
+    _SAFE: Final = os.O_BINARY | os.O_NOINHERIT
+else:
+    _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 T = TypeVar("T")
 
 
@@ -138,7 +144,7 @@ def read(file: Path, kind: type[T]) -> T | None:
         InputError: it holds something else.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | _SAFE)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -162,14 +168,15 @@ def write(file: Path, value: msgspec.Struct, mode: int = 0o640) -> None:
         OSError: it cannot be written.
     """
     new = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _SAFE, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(msgspec.json.encode(value))
         stream.flush()
-        os.fchmod(descriptor, mode)
-        if os.geteuid() == 0:  # it belongs to whom its folder belongs: root may do the other part's work by hand
-            owner, own = file.parent.stat(), os.fstat(descriptor)
-            if (owner.st_uid, owner.st_gid) != (own.st_uid, own.st_gid):
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        if sys.platform != "win32":  # there a folder's own rights hold for what is in it
+            os.fchmod(descriptor, mode)
+            if os.geteuid() == 0:  # it belongs to whom its folder belongs: root may do the other part's work by hand
+                owner, own = file.parent.stat(), os.fstat(descriptor)
+                if (owner.st_uid, owner.st_gid) != (own.st_uid, own.st_gid):
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.fsync(descriptor)
     new.replace(file)

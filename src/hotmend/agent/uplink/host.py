@@ -25,7 +25,7 @@ def this_host(root: Path = Path("/")) -> Host:
         raise HotmendError(
             "/etc/machine-id is empty: this machine cannot be told from its copies", "systemd-machine-id-setup"
         )
-    return Host(_hash("machine", machine), _hardware(root), _text(root / "proc/sys/kernel/random/boot_id")[:64])
+    return Host(hashed("machine", machine), _hardware(root), _text(root / "proc/sys/kernel/random/boot_id")[:64])
 
 
 def _hardware(root: Path) -> str:
@@ -36,10 +36,11 @@ def _hardware(root: Path) -> str:
         physical = (each for each in sorted(interfaces.iterdir()) if not (virtual / each.name).exists())
         parts += [_text(each / "address") for each in physical]
     known = [part for part in parts if part]
-    return _hash("hardware", *known) if known else ""
+    return hashed("hardware", *known) if known else ""
 
 
-def _hash(*parts: str) -> str:
+def hashed(*parts: str) -> str:
+    """Return what stands for an identity: nobody learns it from that."""
     return hashlib.sha256("\n".join((_LABEL, *parts)).encode()).hexdigest()
 
 

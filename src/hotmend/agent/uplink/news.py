@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from hotmend.agent.paths import Places
@@ -20,7 +21,7 @@ def note_letter(file: Path, name: str) -> None:
     """Write the name down."""
     new = file.with_name(f".{file.name}")
     new.write_text(name, "ascii")
-    if os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         owner = file.parent.stat()
         os.chown(new, owner.st_uid, owner.st_gid)
     new.replace(file)

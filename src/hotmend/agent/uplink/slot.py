@@ -13,8 +13,9 @@ from typing import Final
 from hotmend.agent.census.assessment import Assessment, take_assessment
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.record.history import AgentBegan, AnyEvent, Rebooting
-from hotmend.agent.uplink.directing import Directions, directions
+from hotmend.agent.uplink.directing import directions
 from hotmend.agent.uplink.files import Wish, read, wish_file, write
+from hotmend.agent.uplink.letters import Opened
 from hotmend.model.errors import HotmendError
 from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX
 
@@ -40,14 +41,14 @@ def slot_of(machine: Machine) -> Slot:
     return _slot(machine, directions(machine))
 
 
-def _slot(machine: Machine, wanted: Directions | None) -> Slot:
+def _slot(machine: Machine, wanted: Opened | None) -> Slot:
     if wanted is None or wanted.policy is None or not wanted.policy.slots:
         return Slot.NOT_NEEDED
     until = wanted.slot_until
     return Slot.HELD if until is not None and machine.clock() < until - MARGIN else Slot.MISSING
 
 
-def slot_wanted(machine: Machine, wanted: Directions, assessment: Assessment) -> bool | None:
+def slot_wanted(machine: Machine, wanted: Opened, assessment: Assessment) -> bool | None:
     """Return what a machine says of its slot after a turn: it asks for one, it needs none, None: there are none.
 
     Args:
@@ -70,7 +71,7 @@ def slot_wanted(machine: Machine, wanted: Directions, assessment: Assessment) ->
     return bool(due and is_open and configuration.mode == "automatic" and slot is Slot.MISSING)
 
 
-def leave_wish(machine: Machine, wanted: Directions) -> None:
+def leave_wish(machine: Machine, wanted: Opened) -> None:
     """Leave what is said of the slot where the part with network finds it.
 
     Raises:

@@ -6,9 +6,10 @@ from hotmend.agent.census.look import look
 from hotmend.agent.machine import Machine
 from hotmend.agent.turn import Turn, turn
 from hotmend.agent.uplink.afterwards import Afterwards
-from hotmend.agent.uplink.directing import Directions, reached, with_directions
+from hotmend.agent.uplink.directing import reached, with_directions
 from hotmend.agent.uplink.doing import perform
 from hotmend.agent.uplink.files import Outbox, read, write
+from hotmend.agent.uplink.letters import Opened
 from hotmend.agent.uplink.reporting import report_of
 from hotmend.agent.uplink.slot import leave_wish
 from hotmend.model.errors import HotmendError
@@ -36,7 +37,7 @@ def directed_turn(machine: Machine) -> Turn:
         _tell(machine, wanted, full=True)
 
 
-def _tell(machine: Machine, wanted: Directions, *, full: bool) -> None:
+def _tell(machine: Machine, wanted: Opened, *, full: bool) -> None:
     """Leave what there is to tell where the part with network finds it; `full`: with a new look at the machine.
 
     Raises:

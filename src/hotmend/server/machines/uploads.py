@@ -20,11 +20,10 @@ from hotmend.server.machines import store
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.tables import contacts, facts, machines
 from hotmend.server.problem import Problem, conflict
-from hotmend.servicing.evaluate import Answers, Program, evaluate
+from hotmend.servicing.evaluate import Program, evaluate
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.facts_json import facts_decode
-from hotmend.servicing.forecast import Need
-from hotmend.wire.report import Notice, Prerequisite, Report
+from hotmend.wire.judged import judged
 
 
 @cache
@@ -49,7 +48,7 @@ def upload(context: Context, caller: Principal, name: str, body: bytes) -> str:
         identity = _machine(connection, name, given, now)
         connection.execute(sa.delete(facts).where(facts.c.machine_id == identity))
         connection.execute(sa.insert(facts).values(machine_id=identity, at=given.collected_at, body=body))
-        put_report(connection, identity, report_of(given, answers), now)
+        put_report(connection, identity, judged(given, answers), now)
         if answers.avoided is not None and answers.avoided.complete:
             installed(connection, identity, answers.avoided.exposures)
         put_concerns(connection, identity, answers.concerns, now.date(), given.collected_at)
@@ -77,33 +76,3 @@ def _machine(connection: Connection, name: str, given: MachineFacts, now: dateti
     identity = store.insert_machine(connection, values, {})
     store.add_event(connection, identity, now, "uploaded", "facts of a machine without an agent")
     return identity
-
-
-def report_of(given: MachineFacts, answers: Answers) -> Report:
-    """Return what the rules say of facts, in the form of a report."""
-    level, forecast, avoided = answers.level, answers.forecast, answers.avoided
-    product = answers.eligibility.product
-    names = [release.id for release in (level.baseline, level.hotpatch) if release] if level else []
-    due = forecast.due if forecast else ()
-    today = given.collected_at.date()
-    return Report(
-        release=product.name if product else "",
-        kernel="",
-        architecture=given.architecture or "",
-        zone=given.time_zone or "",
-        level=", ".join(names),
-        line=level.line.value if level else "unknown",
-        enrollment=answers.enrollment.state.value if answers.enrollment.state else "",
-        why=tuple(str(cause.message)[:500] for cause in (*(level.causes if level else ()), *answers.enrollment.causes)),
-        prerequisites=tuple(
-            Prerequisite(check.name, check.holds, str(check.cause.message)[:500])
-            for check in answers.eligibility.checks
-        ),
-        waiting=tuple(offer.id for offer in given.offered or ()),
-        reboot=tuple(
-            f"{each.day}: {each.cause.message}"[:500] for each in due if each.need is Need.REBOOT and each.day <= today
-        ),
-        reboots_avoided=avoided.reboots if avoided else 0,
-        restarts_avoided=avoided.restarts if avoided else 0,
-        alerts=tuple(Notice("known-issue", concern.issue.id[:500]) for concern in answers.concerns if not concern.done),
-    )

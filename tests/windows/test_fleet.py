@@ -1,0 +1,158 @@
+"""A Windows machine of a fleet: enrolled by a real server, told what is due, and what it does and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from hotmend.server.machines import policies
+from hotmend.server.machines.tables import actions
+from tests.server.machine import registration_key
+from tests.server.running import Running, running
+from tests.windows.server import AgentServer
+from tests.windows.test_updates import LEAVES, STAYS
+from tests.windows.wine import windows_path
+
+pytestmark = pytest.mark.wine
+ALWAYS = {"window": [{"name": "always", "rule": "FREQ=DAILY", "start": "2020-01-01T00:00:00", "minutes": 1440}]}
+NEVER = {"window": [{"name": "once", "rule": "FREQ=DAILY;COUNT=1", "start": "2020-01-01T00:00:00", "minutes": 60}]}
+
+
+@dataclass
+class Member:
+    """A Windows Server that is one of a fleet."""
+
+    fleet: Running
+    windows: AgentServer
+    id: str
+
+    def turn(self) -> dict[str, Any]:
+        ran = self.windows.run("agent", "--once", "--json")
+        assert ran.returncode == 0, ran.stderr.decode()
+        return dict(json.loads(ran.stdout))
+
+    def plan(self, kind: str, **fields: object) -> str:
+        """Plan an action; an installation with its forecast seen."""
+        wanted = {"kind": kind, **fields}
+        if kind == "install":
+            query = "&".join(f"update={each}" for each in fields["updates"])  # type: ignore[attr-defined]
+            wanted["forecast"] = self.fleet.get(f"/api/v1/machines/{self.id}/forecast?{query}")["token"]
+        return str(self.fleet.post(f"/api/v1/machines/{self.id}/actions", wanted, status=202)["id"])
+
+    def action(self, identity: str) -> dict[str, Any]:
+        return dict(self.fleet.get(f"/api/v1/actions/{identity}"))
+
+    def shown(self) -> dict[str, Any]:
+        return dict(self.fleet.get(f"/api/v1/machines/{self.id}")["machine"])
+
+    def policy(self, **content: object) -> None:
+        context = self.fleet.app.state.context
+        with self.fleet.database.write() as connection:
+            policies.put(connection, "default", content, context.key, context.settings, self.fleet.clock())
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Running]:
+    with running(f"sqlite:///{tmp_path / 'server.db'}") as made:
+        made.set_up()
+        yield made
+
+
+@pytest.fixture
+def member(fleet: Running, october: AgentServer) -> Member:
+    rows = october.data["cim"] | {r"root\cimv2:Win32_ComputerSystemProduct": [{"UUID": "4C4C4544-0042"}]}
+    october.change(cim=rows, updates=[each for each in october.data["updates"] if each["installed"]] + [STAYS, LEAVES])
+    made = Member(fleet, october, enrolled(fleet, october)["machine"])
+    made.policy(maintenance=ALWAYS, reboot="never")
+    made.turn()
+    return made
+
+
+def enrolled(fleet: Running, windows: AgentServer, *more: str) -> dict[str, Any]:
+    key = registration_key(fleet)
+    environment = {**windows.environment, "HOTMEND_KEY": key, "HOTMEND_STATE": windows_path(windows.state)}
+    ran = windows.wine.hotmend("enroll", fleet.url, "--name", "win-1", "--json", *more, **environment)
+    assert ran.returncode == 0, ran.stderr.decode()
+    return dict(json.loads(ran.stdout))
+
+
+def test_a_server_is_listed_and_does_what_is_due_once_even_where_it_is_killed(
+    member: Member,
+) -> None:
+    shown = member.shown()
+    assert (shown["platform"], shown["line"], shown["level"]) == ("windows", "on", "KB5066835")
+    order = member.plan("install", updates=["KB5070893"])
+    assert member.turn() == {"ended": 1, "orders": {order: "SUCCEEDED_WITH_WARNINGS"}}
+    assert [member.windows.stored(kb)["installed"] for kb in ("KB5070893", "KB5070881")] == [True, False]
+    action = member.action(order)
+    assert action["state"] == "SUCCEEDED_WITH_WARNINGS"
+    assert "a reboot is due" in action["detail"]
+    assert member.shown()["reboot_due"]
+    assert member.turn()["ended"] == 0  # once
+    # Killed after the update agent was done, before anybody was told.
+    ledger = member.windows.state / "fleet" / "ledger.json"
+    told = json.loads(ledger.read_text())
+    assert [each["state"] for each in told["reached"]] == ["PRECHECK", "APPLYING", "SUCCEEDED_WITH_WARNINGS"]
+    ledger.write_text(json.dumps({"reached": told["reached"][:2]}))
+    with member.fleet.database.write() as connection:  # nor has its server the end
+        which = actions.c.id == order
+        connection.execute(sa.update(actions).where(which).values(state="APPLYING", detail=""))
+    carried = member.windows.state / "fleet" / "uplink" / "carried.json"
+    carried.write_text(json.dumps({**json.loads(carried.read_text()), "told": []}))
+    assert member.turn()["orders"] == {order: "ALREADY_INSTALLED"}
+    assert member.action(order)["state"] == "ALREADY_INSTALLED"
+    ledger.write_text("{")
+    ran = member.windows.run("agent", "--once")
+    assert (ran.returncode, b"ledger.json" in ran.stderr) == (1, True)
+
+
+def test_outside_its_window_an_order_waits_and_what_would_leave_the_line_is_refused(member: Member) -> None:
+    member.policy(maintenance=NEVER)
+    order = member.plan("install", updates=["KB5070893"])
+    for _ in range(2):
+        assert member.turn() == {"ended": 0, "orders": {order: "WAITING_WINDOW"}}
+    member.turn()
+    assert member.action(order)["state"] == "WAITING_WINDOW"
+    assert not member.windows.stored("KB5070893")["installed"]
+    leaves = member.plan("install", updates=["KB5070881"], anytime=True)
+    now = member.plan("install", updates=["KB5070893"], anytime=True)
+    assert member.turn()["orders"] == {order: "WAITING_WINDOW", leaves: "BLOCKED", now: "SUCCEEDED_WITH_WARNINGS"}
+    assert "leaves-hotpatch-line" in member.action(leaves)["detail"]
+    assert not member.windows.stored("KB5070881")["installed"]
+
+
+def test_quarantine_hides_an_update_until_it_is_lifted_and_revert_takes_it_away(member: Member) -> None:
+    hidden = member.plan("quarantine", updates=["KB5070893"])
+    member.turn()
+    assert (member.action(hidden)["state"], member.windows.stored("KB5070893")["hidden"]) == ("SUCCEEDED", True)
+    kept = member.fleet.call("GET", f"/api/v1/machines/{member.id}/forecast?update=KB5070893")
+    assert (kept.status, kept.json()["code"]) == (422, "not-offered")
+    member.plan("lift", updates=["KB5070893"])
+    member.turn()
+    done = member.plan("install", updates=["KB5070893"])
+    assert member.turn()["orders"][done] == "SUCCEEDED_WITH_WARNINGS"
+    back = member.plan("revert", updates=["KB5070893"])
+    assert member.turn()["orders"][back] in ("SUCCEEDED", "SUCCEEDED_WITH_WARNINGS")
+    assert not member.windows.stored("KB5070893")["installed"]
+
+
+def test_it_does_nothing_for_a_server_that_is_halted_gone_or_another(member: Member) -> None:
+    member.fleet.post("/api/v1/halt", {"reason": "wait"}, status=200)
+    order = member.plan("install", updates=["KB5070893"])
+    assert member.turn()["ended"] == 0
+    assert member.action(order)["state"] in ("SCHEDULED", "PRECHECK")
+    registration = member.windows.state / "fleet" / "server.json"
+    before = json.loads(registration.read_text())
+    registration.write_text(json.dumps({**before, "server_key": "ab" * 32}))
+    ran = member.windows.run("agent", "--once")
+    assert (ran.returncode, b"not signed by the server's key" in ran.stderr) == (1, True)
+    registration.write_text(json.dumps({**before, "url": "http://127.0.0.1:9"}))
+    ran = member.windows.run("agent", "--once")
+    assert (ran.returncode, b"does not answer" in ran.stderr) == (1, True)
+    assert not member.windows.stored("KB5070893")["installed"]
