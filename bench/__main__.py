@@ -19,6 +19,7 @@ from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
 from bench.idle import idle_measure
 from bench.latency import Deeds, latency_measure
+from bench.pages import pages_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.peers.measure import peers_measure
 from bench.publishing import publishing_measure
@@ -62,6 +63,7 @@ SECTIONS = (
     "publishing",
     "rollout",
     "checkin",
+    "pages",
     "peers",
 )
 
@@ -74,7 +76,7 @@ def main() -> int:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS, metavar="N", help="for stops (1 8 64 256)")
     parser.add_argument("--functions", type=int, nargs="+", default=FUNCTIONS, metavar="N", help="for stops (10 2000)")
-    parser.add_argument("--machines", type=int, nargs="+", default=MACHINES, metavar="N", help="for checkin")
+    parser.add_argument("--machines", type=int, nargs="+", default=MACHINES, metavar="N", help="for checkin and pages")
     parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
     parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="for cycles: keep what was seen, go on from there")
@@ -117,6 +119,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "publishing": publishing_measure,
         "rollout": lambda: rollout_measure(folder / "rollout"),
         "checkin": lambda: checkin_measure(folder / "checkin", options.machines),
+        "pages": lambda: pages_measure(folder / "pages", max(options.machines)),
         "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:

@@ -342,6 +342,26 @@ def test_a_known_issue_names_the_machines_that_it_concerns(fleet: Fleet) -> None
     assert "Problemumgehung" in page
 
 
+def test_known_issues_are_counted_over_the_whole_fleet(fleet: Fleet) -> None:
+    server = fleet.server
+    was, server.clock.ahead = server.clock.ahead, timedelta(days=-398)  # 27 October 2025
+    try:
+        daily.take(server.app.state.context)
+        viewer = Person(server)
+        viewer.sign_in("viewer")
+        tree = check(viewer.get("/issues").body)
+        only = check(viewer.get("/issues?issue=october-2025-licence").body)
+    finally:
+        server.clock.ahead = was
+    section = next(each for each in tree.iter("section") if each.get("aria-labelledby") == "october-2025-licence")
+    tiles = ["".join(each.itertext()).split() for each in section.findall(".//ul[@class='tiles']/li")]
+    machines = [each.text for each in section.findall(".//tbody/tr/th/a")]
+    assert [int(each[0]) for each in tiles] == [len(machines), 0, 0, 0]
+    assert "october-2-right" in machines
+    assert [each.get("aria-labelledby") for each in only.findall(".//section")] == ["october-2025-licence"]
+    assert "0 of 4 steps proven" in " ".join(" ".join(section.itertext()).split())
+
+
 def test_approval_tags_and_brake(fleet: Fleet) -> None:
     approver, operator, machine = fleet.person("approver"), fleet.person("operator"), fleet.machines["new-1"]
     version = str(fleet.server.get(f"/api/v1/machines/{machine.id}")["machine"]["version"])
