@@ -45,6 +45,7 @@ def test_the_client_has_the_types_of_the_api(server: Running) -> None:
     assert client.me().role == "admin"
     key = client.add_key(KeyWanted("k", "canary", {"site": "berlin"}))
     assert key.secret in key.script
+    assert key.secret in key.windows_script
     machine = simple(server, "a", key.secret)
     for number in range(5):
         Simple(server, f"m{number}", host(f"m{number}")).enrol(key.secret)

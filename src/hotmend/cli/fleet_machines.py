@@ -278,6 +278,7 @@ def keys_command(ctx: click.Context) -> int:
 @click.option("--hours", type=click.IntRange(0, 87840), default=24, show_default=True, help="0: no end.")
 @click.option("--uses", type=click.IntRange(0, 10_000_000), default=0, show_default=True, help="0: any number.")
 @click.option("--approval", is_flag=True, help="Each machine waits until somebody approves it.")
+@click.option("--windows", is_flag=True, help="Print the script for Windows.")
 @click.pass_context
 def key_add_command(
     ctx: click.Context,
@@ -287,13 +288,15 @@ def key_add_command(
     hours: int,
     uses: int,
     approval: bool,
+    windows: bool,
 ) -> int:
     """Make a registration key, and print the script to paste into machines."""
     from hotmend.wire.api import KeyWanted
 
     client = machines_of(ctx)
     made = client.add_key(KeyWanted(name, tier, _tags(tags), hours, uses, approval))  # type: ignore[arg-type]
-    click.echo(msgspec.json.encode(made) if as_json(ctx) else made.script)
+    script = made.windows_script if windows else made.script
+    click.echo(msgspec.json.encode(made) if as_json(ctx) else script)
     return ExitCode.DONE
 
 

@@ -103,7 +103,7 @@ class KeyWanted:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationKey:
-    """A registration key; `secret` and `script` are there once, when it is made."""
+    """A registration key; `secret` and the scripts are there once, when it is made."""
 
     id: str
     name: str
@@ -118,6 +118,7 @@ class RegistrationKey:
     revoked: bool
     secret: str = ""
     script: str = ""
+    windows_script: str = ""
 
 
 @dataclass(frozen=True, slots=True)

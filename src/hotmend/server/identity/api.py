@@ -11,7 +11,7 @@ from starlette.responses import Response
 from hotmend.server.context import context_of
 from hotmend.server.identity import service, store
 from hotmend.server.identity.access import ADMIN, OPERATOR, VIEWER, Principal
-from hotmend.server.identity.script import enroll_script
+from hotmend.server.identity.script import enroll_script, windows_script
 from hotmend.server.problem import Problem
 from hotmend.wire.api import (
     KeyWanted,
@@ -113,8 +113,8 @@ def add_key(request: Request, caller: Operator, wanted: KeyWanted) -> Registrati
     made = service.add_key(context, caller, wanted)
     with context.database.read() as connection:
         row = next(row for row in store.all_keys(connection) if row["id"] == made.id)
-    script = enroll_script(context.settings.public_url, made.secret, context.key.public)
-    return _key(row, made.secret, script)
+    pasted = context.settings.public_url, made.secret, context.key.public
+    return _key(row, made.secret, enroll_script(*pasted), windows_script(*pasted))
 
 
 @router.delete("/registration-keys/{identity}", status_code=204)
@@ -141,7 +141,7 @@ def _token(row: RowMapping, secret: str = "") -> Token:
     )
 
 
-def _key(row: RowMapping | dict[str, Any], secret: str = "", script: str = "") -> RegistrationKey:
+def _key(row: RowMapping | dict[str, Any], secret: str = "", script: str = "", windows: str = "") -> RegistrationKey:
     return RegistrationKey(
         row["id"],
         row["name"],
@@ -156,4 +156,5 @@ def _key(row: RowMapping | dict[str, Any], secret: str = "", script: str = "") -
         row["revoked_at"] is not None,
         secret,
         script,
+        windows,
     )

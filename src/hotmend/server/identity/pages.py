@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Form
 from starlette.responses import Response
 
 from hotmend.server.identity import service, store
-from hotmend.server.identity.script import enroll_script
+from hotmend.server.identity.script import enroll_script, windows_script
 from hotmend.server.portal.forms import tags_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.wire.api import KeyWanted
@@ -40,8 +40,9 @@ def add_key(
     wanted = KeyWanted(name.strip(), tier, tags_of(tags), hours, uses, bool(approval))
     made = service.add_key(visit.context, visit.who, wanted)
     context = visit.context
-    script = enroll_script(context.settings.public_url, made.secret, context.key.public)
-    return visit.page("key_made.html.j2", name=wanted.name, script=script)
+    pasted = context.settings.public_url, made.secret, context.key.public
+    scripts = {"linux": enroll_script(*pasted), "windows": windows_script(*pasted)}
+    return visit.page("key_made.html.j2", name=wanted.name, scripts=scripts)
 
 
 @router.post("/{identity}/revoke")
