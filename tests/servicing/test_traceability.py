@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.servicing.trace_lines import FLEET, TRACES
+from tests.servicing.trace_lines import TRACES
 from tests.traceability import ROOT, Row, stands, table
 
 PAGE = ROOT / "docs" / "traceability.md"
 NOT_HERE = {"S1", "S2", "S3", "S4"}
 """Marked L: about the engine, and shown by its own tests and docs/measured.md."""
-
-
-_SHOWN = dict.fromkeys(["S32", "S33"], "with rollouts") | dict.fromkeys(["S6", "S17", "S38"], "with the portal")
-"""Lines of a fleet that a server shows: their rows are in another place of the page."""
 
 
 def _rows() -> Iterator[Row]:
@@ -28,22 +24,24 @@ def test_the_page_has_what_the_commands_answer() -> None:
     assert stands(PAGE, "rules", table(_rows())), "the page was out of date and is written anew: read what changed"
 
 
-def test_the_page_has_the_lines_of_a_fleet() -> None:
-    rows = (Row(line, asked, "", _SHOWN.get(line, "fleet: later")) for line, asked in FLEET)
-    assert stands(PAGE, "fleet", table(rows)), "the page was out of date and is written anew: read what changed"
-
-
 def _numbers(line: str) -> set[str]:
     first, _, last = line.partition("-")
     return {f"S{number}" for number in range(int(first[1:]), int((last or first).lstrip("S")) + 1)}
 
 
-def test_every_line_has_a_command_or_is_about_a_fleet() -> None:
+def _shown(page: str, place: str) -> set[str]:
+    """Return the lines that a table of the page has rows for."""
+    rows = page.partition(f"<!-- {place} -->")[2].partition(f"<!-- end of {place} -->")[0]
+    named = re.findall(r"^\| (S[^|]+) \|", rows, re.MULTILINE)
+    return set().union(*(_numbers(line) for row in named for line in row.split(", ")))
+
+
+def test_every_line_has_a_command_and_what_it_answered() -> None:
+    page = PAGE.read_text("utf-8")
     traced = set().union(*(_numbers(each.line) for each in TRACES))
-    fleet = set().union(*(_numbers(line) for line, _ in FLEET))
+    fleet = _shown(page, "rollouts") | _shown(page, "machines") | _shown(page, "portal")
     assert traced | fleet | NOT_HERE == {f"S{number}" for number in range(1, 53)}
-    # What only a fleet has is in that list alone; of some lines a machine shows its part.
-    assert {"S32", "S33"} <= fleet - traced
+    assert {"S32", "S33"} <= fleet - traced  # what only a fleet has
 
 
 def test_what_is_done_to_a_machine_is_shown_done() -> None:
@@ -54,10 +52,7 @@ def test_what_is_done_to_a_machine_is_shown_done() -> None:
         ("arc", "S16 S17 S19 S20 S21 S22 S23 S41 S42 S43 S46"),
         ("linux", "S11 S12 S38 S40 S43 S44 S45"),
     ):
-        rows = page.partition(f"<!-- {place} -->")[2].partition(f"<!-- end of {place} -->")[0]
-        named = re.findall(r"^\| (S[^|]+) \|", rows, re.MULTILINE)
-        shown = set().union(*(_numbers(line) for row in named for line in row.split(", ")))
-        assert shown == set(lines.split())
+        assert _shown(page, place) == set(lines.split())
 
 
 def test_both_languages_are_shown() -> None:

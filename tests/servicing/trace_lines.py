@@ -5,13 +5,6 @@ from __future__ import annotations
 from tests.servicing import traces as t
 from tests.servicing.traces import Trace, check, debian
 
-FLEET = [
-    ("S6", "Counts of a whole fleet"),
-    ("S17", "Enrolling with a token from a portal of one's own"),
-    ("S32", "Availability-first order: phases, paired groups never together, at most 20 % of a set"),
-    ("S33", "Health signals gate every group; failure halts and reverts"),
-    ("S38", "The machine's page in a portal"),
-]
 _IF = "--if-installed"
 _SERVER_2022 = ("calendar", "--channel", "Windows Server 2022 Azure Edition")
 
