@@ -1,8 +1,9 @@
-"""`python -m bench.checkin_load HOST:PORT MACHINES SECONDS CONNECTIONS`: machines that check in.
+"""`python -m bench.checkin_load HOST:PORT,.. MACHINES SECONDS CONNECTIONS [RATE]`: machines that check in.
 
-They come as fast as they are answered. Each request is signed by its machine's own key and has a real body. One
-check-in of a hundred has a report that has changed and sends it, as agents do, when it is asked for it; whoever is
-handed an action says its next state.
+They come as fast as they are answered, or at a steady rate: then the time of an answer counts from the moment at which
+its check-in was to come, also where no connection was free. The connections are spread over the servers. Each request
+is signed by its machine's own key and has a real body. One check-in of a hundred has a report that has changed and
+sends it, as agents do, when it is asked for it; whoever is handed an action says its next state.
 """
 
 from __future__ import annotations
@@ -99,14 +100,24 @@ class _Seen:
 class _Machines:
     """All machines; each knows its counter and what it has to say."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, rate: float) -> None:
+        self._count, self._rate, self._turns, self._began = count, rate, 0, time.perf_counter()
         self._next = self._taken = 0
         self._counters = [int(time.time() * 1000)] * count
         self._steps: dict[int, tuple[str, int]] = {}
         self._reports: dict[int, Report] = {}
         self._policies: dict[int, str] = {}
         self._plain = report_hash(REPORT)
+
+    async def turn(self) -> float:
+        """Wait for the moment at which the next machine comes; return it, of `time.perf_counter`."""
+        if not self._rate:
+            return time.perf_counter()
+        due = self._began + self._turns / self._rate
+        self._turns += 1
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        return due
 
     def take(self) -> int:
         """Return the number of the machine that comes next."""
@@ -160,23 +171,23 @@ async def _connection(host: str, port: int, machines: _Machines, seen: _Seen, un
     reader, writer = await asyncio.open_connection(host, port)
     try:
         while time.monotonic() < until:
+            began = await machines.turn()
             number = machines.take()
-            answer = await _ask(reader, writer, machines.request(number, full=False), seen)
+            answer = await _ask(reader, writer, machines.request(number, full=False), seen, began)
             if answer is None:
                 continue
             machines.answered(number, answer)
             seen.orders += len(answer.orders)
             if answer.want_report:
-                full = await _ask(reader, writer, machines.request(number, full=True), seen)
+                full = await _ask(reader, writer, machines.request(number, full=True), seen, time.perf_counter())
                 seen.reports += full is not None
     finally:
         writer.close()
 
 
 async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, seen: _Seen
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, seen: _Seen, began: float
 ) -> Answer | None:
-    began = time.perf_counter()
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
@@ -188,16 +199,19 @@ async def _ask(
     return decode_answer(body)
 
 
-async def _load(address: str, count: int, seconds: float, connections: int) -> dict[str, float]:
-    host, _, port = address.partition(":")
-    machines, seen = _Machines(count), _Seen()
+async def _load(addresses: list[str], count: int, seconds: float, connections: int, rate: float) -> dict[str, float]:
+    seen = _Seen()
+    servers = [(host, int(port)) for host, _, port in (each.partition(":") for each in addresses)]
     for number in range(count):
         key_of(number)
         host_of(number)
     gc.freeze()
+    machines = _Machines(count, rate)
     spent, began = time.process_time(), time.monotonic()
     until = began + seconds
-    await asyncio.gather(*(_connection(host, int(port), machines, seen, until) for _ in range(connections)))
+    await asyncio.gather(
+        *(_connection(*servers[each % len(servers)], machines, seen, until) for each in range(connections))
+    )
     took = time.monotonic() - began
     times = sorted(seen.times)
     return {
@@ -213,4 +227,5 @@ async def _load(address: str, count: int, seconds: float, connections: int) -> d
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_load(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))))
+    given = [*sys.argv[2:], "0"]
+    print(json.dumps(asyncio.run(_load(sys.argv[1].split(","), int(given[0]), float(given[1]), *map(int, given[2:4])))))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from requests import Request, Response
 
 from hotmend.model.errors import InputError
+from hotmend.server.machines.quick_key import QuickKey
 from hotmend.wire.keys import PublicKey, SigningKey
 from hotmend.wire.messages import Answer, decode_answer, decode_check_in, decode_enrol, decode_enrolled
 from hotmend.wire.policy import Policy, open_policy, sign_policy
@@ -112,3 +113,18 @@ def test_a_policy_is_its_servers_alone() -> None:
     assert policy.holds(NOW)
     assert not policy.holds(NOW - timedelta(seconds=1))
     assert not policy.holds(NOW + timedelta(days=1))
+
+
+@given(st.binary(max_size=300), st.integers(0, 63), st.integers(0, 255))
+def test_what_a_server_checks_quickly_is_what_an_agent_would(data: bytes, place: int, change: int) -> None:
+    own = SigningKey.generate()
+    signature = bytearray(own.sign(data))
+    signature[place] ^= change
+    slow, quick = PublicKey(own.public), QuickKey(own.public)
+    assert slow.verifies(bytes(signature), data) is quick.verifies(bytes(signature), data) is (change == 0)
+    assert not quick.verifies(own.sign(data), data + b"x")
+
+
+def test_a_key_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError):
+        QuickKey("zz")

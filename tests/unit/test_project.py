@@ -64,6 +64,7 @@ _ONE_GATEWAY = {
     },
     "debian": {"image/deb.py", "publisher/survey/suites.py"},
     "cryptography": {"repository/keys.py", "wire/evidence.py", "wire/keys.py"},
+    "nacl": {"server/machines/quick_key.py"},
     "urllib3": {"repository/fetchers.py", "agent/health/probes.py", "agent/uplink/carrying.py", "fleet/client.py"}
     | {"server/webhooks/sending.py"},
     "tuf": {

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -99,6 +99,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(error.status_code, code, str(error.detail), headers=error.headers)
         case InputError() | UsageError():
             return Problem(400, "bad-request", str(error), error.hint)
+        case DataError():
+            return Problem(422, "not-valid", "a value that is not kept: too long, too large, or with a NUL in it")
         case OperationalError():
             _LOG.error("database: %s", error)
             return Problem(503, "database", "the database does not answer", "try again", {"Retry-After": "5"})
@@ -112,5 +114,5 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as Starlette calls it
         return answer(problem_of(error))
 
-    for kind in (HotmendError, RequestValidationError, HTTPException, OperationalError, Exception):
+    for kind in (HotmendError, RequestValidationError, HTTPException, DataError, OperationalError, Exception):
         app.add_exception_handler(kind, handle)

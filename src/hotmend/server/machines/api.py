@@ -93,7 +93,11 @@ def list_machines(
     return MachinePage(items, more, total)
 
 
-@router.get("/machines/{identity}", response_model=MachineDetail)
+@router.get(
+    "/machines/{identity}",
+    response_model=MachineDetail,
+    responses={304: {"description": "It is as it was when `If-None-Match` was given."}},
+)
 def get_machine(
     request: Request,
     caller: Viewer,  # noqa: ARG001 - asked for its role

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.context import Context
 from hotmend.server.database import Moment
 from hotmend.server.machines import policies
+from hotmend.server.machines.quick_key import QuickKey
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import IS_OPEN, action_events, actions, brake, contacts, events, machines
@@ -23,7 +24,6 @@ from hotmend.server.problem import Problem
 from hotmend.server.rollouts import steering
 from hotmend.server.rollouts import store as rollout_store
 from hotmend.servicing.actions import WAITING, State, may_follow
-from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
 from hotmend.wire.signing import Signed, request_verified
 
@@ -125,8 +125,8 @@ def _judge(each: Received, row: RowMapping | None, now: datetime) -> Heard | Pro
 
 
 @lru_cache(maxsize=200_000)
-def _key(text: str) -> PublicKey:
-    return PublicKey(text)
+def _key(text: str) -> QuickKey:
+    return QuickKey(text)
 
 
 def _suspect(connection: Connection, identity: str, why: str, now: datetime) -> None:

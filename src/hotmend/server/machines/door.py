@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hotmend.model.errors import InputError
@@ -33,6 +30,9 @@ _NUL: Final = (b"\0", b"\\u0000")
 """PostgreSQL keeps no such character, and nothing that a machine says has one."""
 
 
+_SIGNING: Final = (b"signature-input", b"signature")
+
+
 class Door:
     """Answers agents, as an ASGI application of its own."""
 
@@ -56,19 +56,23 @@ class Door:
             if scope["method"] != "POST":
                 raise Problem(405, "method", "agents POST here")
             body = await _read(receive)
-            answer = await ask(Request(scope), body, _signed(Headers(scope=scope)))
+            signed = _signed(scope)
+            answered = await ask(scope, body, signed)
         except Exception as error:  # noqa: BLE001 - every error is an answer
             answer = problem.answer(problem.problem_of(error))
-        await answer(scope, receive, send)
+            await answer(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers(answered, signed)})
+        await send({"type": "http.response.body", "body": answered})
 
-    async def _check_in(self, request: Request, body: bytes, signed: Signed) -> Response:  # noqa: ARG002
+    async def _check_in(self, scope: Scope, body: bytes, signed: Signed) -> bytes:  # noqa: ARG002
         found = await self._batcher.submit(contact.Received(signed, decode_check_in(body), body))
         if isinstance(found, Answer):
-            return self._answered(encode(found), signed)
+            return encode(found)
         raise found
 
-    async def _enrol(self, request: Request, body: bytes, signed: Signed) -> Response:
-        address = request.client.host if request.client else "?"
+    async def _enrol(self, scope: Scope, body: bytes, signed: Signed) -> bytes:
+        address = scope["client"][0] if scope.get("client") else "?"
         if wait := self._context.enrolments.wait_seconds(address):
             raise Problem(429, "too-often", "too many enrolments", "wait", {"Retry-After": str(int(wait) + 1)})
         wanted = decode_enrol(body)
@@ -76,13 +80,13 @@ class Door:
             raise Problem(401, "not-this-key", "not signed with the key that is to be registered")
         self._fresh(signed, PublicKey(wanted.public_key), ENROL_PATH, body)
         enrolled = await asyncio.to_thread(service.enrol, self._context, wanted, signed.counter)
-        return self._answered(encode(enrolled), signed)
+        return encode(enrolled)
 
-    async def _leave(self, request: Request, body: bytes, signed: Signed) -> Response:  # noqa: ARG002
+    async def _leave(self, scope: Scope, body: bytes, signed: Signed) -> bytes:  # noqa: ARG002
         key = await asyncio.to_thread(service.machine_key, self._context, signed.key)
         self._fresh(signed, key, LEAVE_PATH, body)
         await asyncio.to_thread(service.leave, self._context, signed)
-        return self._answered(b"{}", signed)
+        return b"{}"
 
     def _fresh(self, signed: Signed, key: PublicKey, path: str, body: bytes) -> None:
         if not request_verified(signed, key, "POST", path, body):
@@ -90,10 +94,11 @@ class Door:
         if abs(signed.created - self._context.clock().timestamp()) > CLOCK_SKEW_SECONDS_MAX:
             raise Problem(401, "clock", "the clocks of machine and server are more than five minutes apart")
 
-    def _answered(self, body: bytes, signed: Signed) -> Response:
+    def _headers(self, body: bytes, signed: Signed) -> list[tuple[bytes, bytes]]:
         now = int(self._context.clock().timestamp())
         headers = answer_headers(self._context.key, 200, body, created=now, counter=signed.counter)
-        return Response(body, 200, headers, "application/json")
+        own = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        return own + [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 async def _read(receive: Receive) -> bytes:
@@ -115,8 +120,9 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def _signed(headers: Headers) -> Signed:
-    found = parse(headers.get("signature-input", ""), headers.get("signature", ""))
+def _signed(scope: Scope) -> Signed:
+    given = {name: value for name, value in scope["headers"] if name in _SIGNING}
+    found = parse(*(given.get(name, b"").decode("latin-1") for name in _SIGNING))
     if found is None:
         raise Problem(401, "not-signed", "Signature-Input and Signature are missing, or not of this profile")
     return found

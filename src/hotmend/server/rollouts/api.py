@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import context_of
@@ -38,6 +38,8 @@ from hotmend.wire.rollouts import (
 )
 
 router = APIRouter(tags=["rollouts"])
+GROUPS_MAX: Final = 10_000
+"""No rollout has so many."""
 _Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -121,7 +123,7 @@ def list_rollout_machines(
     request: Request,
     identity: str,
     caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
-    group: int | None = None,
+    group: Annotated[int | None, Query(ge=0, le=GROUPS_MAX)] = None,
     cursor: str = "",
     limit: _Limit = 100,
 ) -> MemberPage:
@@ -227,7 +229,7 @@ def roll_back_rollout(
 def answer_event(
     request: Request,
     identity: str,
-    number: int,
+    number: Annotated[int, Path(ge=0, le=GROUPS_MAX)],
     kind: Literal["pre", "post"],
     answer: EventAnswer,
     caller: Annotated[Principal, Depends(OPERATOR)],
