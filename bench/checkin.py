@@ -32,12 +32,17 @@ CONNECTIONS: Final = 256
 DUE_PART: Final = 20
 """One machine of so many has an open action: 5 %."""
 GOAL_A_SECOND: Final = 100_000 / 60
+_RATE: Final = round(GOAL_A_SECOND)
 _CHUNK: Final = 5_000
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
-    """Yield check-ins a second, their times, and what each costs, for fleets of these sizes."""
+    """Yield check-ins a second, their times, and what each costs, for fleets of these sizes.
+
+    As fast as answers come, and at the steady rate that is the goal; for the largest fleet with two server processes as
+    well, and for the smallest on SQLite.
+    """
     folder.mkdir(parents=True)
     with postgresql(durable=True) as url:
         database = open_database(url)
@@ -47,18 +52,29 @@ def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
                 progress(f"{count} machines are registered")
                 _register(database, range(made, count))
                 made = max(made, count)
-                with _server(url, folder) as (address, pid):
-                    yield from _figures(address, pid, count)
+                with _server(url, folder) as one:
+                    yield from _figures(f"Check-in, {count} machines", [one], count)
+                    yield from _figures(f"Check-in, {count} machines, at the goal's rate", [one], count, _RATE)
+            with _server(url, folder) as one, _server(url, folder) as two:
+                yield from _figures(f"Check-in, {made} machines, two servers", [one, two], made)
         finally:
             database.close()
+    url = f"sqlite:///{folder / 'server.db'}"
+    database = open_database(url)
+    try:
+        _register(database, range(counts[0]))
+    finally:
+        database.close()
+    with _server(url, folder) as one:
+        yield from _figures(f"Check-in, {counts[0]} machines, SQLite", [one], counts[0])
 
 
-def _figures(address: str, pid: int, count: int) -> Iterator[Figure]:
-    progress(f"{SECONDS} s of check-ins of {count} machines")
-    before = _spent(pid)
-    load = _load(address, count)
-    after = _spent(pid)
-    done, section = load["answered"], f"Check-in, {count} machines"
+def _figures(section: str, servers: list[tuple[str, int]], count: int, rate: int = 0) -> Iterator[Figure]:
+    progress(f"{SECONDS} s: {section}")
+    before = [_spent(pid) for _, pid in servers]
+    load = _load(",".join(address for address, _ in servers), count, rate)
+    after = [_spent(pid) for _, pid in servers]
+    done = load["answered"]
     note = (
         f"{CONNECTIONS} connections, {SECONDS} s, load {os.getloadavg()[0]:.1f}; {load['reports']} reports,"
         f" {load['orders']} orders handed out, {load['wrong']} wrong answers"
@@ -66,16 +82,17 @@ def _figures(address: str, pid: int, count: int) -> Iterator[Figure]:
     yield Figure(section, "requests answered a second", done / load["seconds"], "", GOAL_A_SECOND, "goal", note)
     yield Figure(section, "median", load["p50_ms"], "ms")
     yield Figure(section, "99 of 100 within", load["p99_ms"], "ms", 100.0, "goal")
-    for name, index in (("server", 0), ("PostgreSQL", 1)):
-        spent = (after[index] - before[index]) / max(done, 1) * 1e6
-        yield Figure(section, f"processor time of the {name}, each", spent, "us")
+    server = sum(late[0] - early[0] for late, early in zip(after, before, strict=True))
+    for name, spent in (("server", server), ("PostgreSQL", after[0][1] - before[0][1])):
+        yield Figure(section, f"processor time of the {name}, each", spent / max(done, 1) * 1e6, "us")
     yield Figure(section, "processor time of the load, each", load["processor"] / max(done, 1) * 1e6, "us")
-    rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    yield Figure(section, "memory of the server", rss, "MB")
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for _, pid in servers)
+    yield Figure(section, "memory of the servers", pages * os.sysconf("SC_PAGE_SIZE") / 1e6, "MB")
 
 
-def _load(address: str, count: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.checkin_load", address, str(count), str(SECONDS), str(CONNECTIONS)]
+def _load(addresses: str, count: int, rate: int) -> dict[str, Any]:
+    given = map(str, (count, SECONDS, CONNECTIONS, rate))
+    command = [sys.executable, "-m", "bench.checkin_load", addresses, *given]
     answer = subprocess.run(command, check=False, capture_output=True, text=True)
     if answer.returncode:
         raise RuntimeError(answer.stderr.strip().splitlines()[-1] if answer.stderr.strip() else "the load failed")
@@ -113,8 +130,9 @@ def _register(database: Database, numbers: range) -> None:
             due = [_action(number, now) for number in chunk if number % DUE_PART == 0]
             if due:
                 connection.execute(sa.insert(actions), due)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE")
+    if not database.is_sqlite:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def _machine(number: int, now: datetime) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _acts(machine: Simple, said: Report, *states: State, detail: str = "") -> li
     return orders
 
 
-def _profile(status: str) -> Any:
+def profile(status: str) -> Any:
     feature = models.ProductFeature(name="Hotpatch", subscription_status=status)
     return models.LicenseProfile(
         location="hotmend",
@@ -203,7 +203,7 @@ def test_the_feature_is_switched_when_the_machine_has_its_policy(server: Running
         azure.license_profiles.get(GROUP, machine.name)
     held = machine.check_in().policy_hash
     with _checking_in(machine, REPORT, held):
-        made = azure.license_profiles.begin_create_or_update(GROUP, machine.name, _profile("Enabled")).result()
+        made = azure.license_profiles.begin_create_or_update(GROUP, machine.name, profile("Enabled")).result()
     (feature,) = made.properties.product_profile.product_features
     assert (feature.subscription_status, feature.enrollment_date is not None) == ("Enabled", True)
     with _checking_in(machine, REPORT, held):
@@ -224,7 +224,7 @@ def test_the_feature_is_switched_when_the_machine_has_its_policy(server: Running
 def test_enabling_fails_without_prerequisites_and_does_not_stay_pending(server: Running, azure: Any) -> None:
     lacking = (Prerequisite("ptrace", False, "kernel.yama.ptrace_scope is 3"), Prerequisite("memory", True))
     machine = _connected(server, said=report(enrollment="ACTION_REQUIRED", prerequisites=lacking))
-    poller = azure.license_profiles.begin_create_or_update(GROUP, machine.name, _profile("Enabled"))
+    poller = azure.license_profiles.begin_create_or_update(GROUP, machine.name, profile("Enabled"))
     with pytest.raises(HttpResponseError, match="ptrace_scope is 3"):
         poller.result()
     (feature,) = azure.license_profiles.get(GROUP, machine.name).properties.product_profile.product_features

@@ -270,7 +270,10 @@ def _parameters(wanted: Wanted) -> models.MachineInstallPatchesParameters:
 
 def _machine(where: Where, found: Any, profile: Any) -> ArcMachine:
     properties = found.properties
-    configuration = _reach(properties, "os_profile", "windows_configuration", "patch_settings")
+    profile_of = _reach(properties, "os_profile")
+    configuration = _reach(profile_of, "windows_configuration", "patch_settings") or _reach(
+        profile_of, "linux_configuration", "patch_settings"
+    )
     return ArcMachine(
         where=where,
         location=found.location or "",
