@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import sqlalchemy as sa
 
+from hotmend.server.maintenance.tables import slots
+from hotmend.server.rollouts import steering
 from tests.server.portal.conftest import CASES, FORM, Fleet, Person, filled
 from tests.server.portal.test_pages import PLAN, check
 from tests.server.running import PASSWORD, Running, running
@@ -92,6 +96,8 @@ def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
             *zip(("freeze", "first", "last", "yearly"), ("turn", "2026-12-20", "2027-01-02", "yes"), strict=True),
             ("include", "openssl*\nnginx*"),
             ("reboot", "if-required"),
+            ("at_a_time", "3"),
+            ("slot_minutes", "45"),
         ]
     )
     tree = check(person.get(f"/maintenance/configuration?{query}&previewed=yes").body)
@@ -112,6 +118,7 @@ def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
     ]
     assert kept["freezes"] == {"turn": {"first": "2026-12-20", "last": "2027-01-02", "yearly": True}}
     assert kept["include"] == ["openssl*", "nginx*"]
+    assert (kept["slots"], kept["slot_minutes"]) == (3, 45)
     assert person.post("/maintenance/configuration", **form_of(tree, "/maintenance/configuration")).status == 412
     wrong = person.get("/maintenance/configuration?name=x&zone=Mars/Phobos&previewed=yes")
     assert b"Mars/Phobos" in wrong.body
@@ -262,6 +269,37 @@ def test_a_page_that_lives_says_so_and_can_stand_still(fleet: Fleet) -> None:
     assert (gone.status, gone.headers["HX-Refresh"], gone.body) == (401, "true", b"")
 
 
+def test_an_approved_rollout_begins_by_itself_when_its_page_says_so(fleet: Fleet) -> None:
+    person, server = fleet.person("operator"), fleet.server
+    page = check(person.get(f"/rollouts/new?{PLAN}&previewed=yes").body)
+    path = person.post("/rollouts", **form_of(page, "/rollouts")).headers["Location"].partition("?")[0]
+    assert person.post(f"{path}/schedule", at="2027-01-01T03:00").status == 409  # nobody has approved it
+    plan = server.get(f"/api/v1{path}")["plan"]
+    server.post(f"/api/v1{path}/approve", {"plan": plan}, role="approver", status=200)
+    ahead = (server.clock() + timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M")
+    assert person.post(f"{path}/schedule", at=ahead).status == 303
+    assert check(person.get(path).body).find(".//input[@id='at']").get("value") == ahead
+    assert "beginnt von selbst" in person.get(path, "de").body.decode()
+    assert person.post(f"{path}/schedule", at="tomorrow").status == 422
+    assert person.post(f"{path}/schedule", at="2020-01-01T03:00").status == 422
+    assert person.post(f"{path}/schedule", at="").status == 303
+    assert server.get(f"/api/v1{path}")["start_at"] is None
+    person.post(f"{path}/stop", reason="enough")
+
+
+def test_a_restart_slot_is_freed_on_the_page(fleet: Fleet) -> None:
+    person, server, machine = fleet.person("operator"), fleet.server, fleet.machines["web-2"]
+    now = server.clock()
+    row = {"machine_id": machine.id, "pool": "nights", "taken_at": now, "expires_at": now + timedelta(minutes=30)}
+    with server.database.write() as connection:
+        connection.execute(sa.insert(slots).values(row))
+    assert f"/maintenance/slots/{machine.id}/free" in person.get("/maintenance").body.decode()
+    check(person.get("/maintenance", "de").body)
+    assert person.post(f"/maintenance/slots/{machine.id}/free").status == 303
+    assert server.get("/api/v1/maintenance/slots") == []
+    assert person.post(f"/maintenance/slots/{machine.id}/free").status == 404
+
+
 def test_an_event_around_a_ring_is_answered_on_its_page(fleet: Fleet) -> None:
     person, server = fleet.person("operator"), fleet.server
     page = check(person.get(f"/rollouts/new?{PLAN}&before=60&lane=zero-day&previewed=yes").body)
@@ -271,8 +309,6 @@ def test_an_event_around_a_ring_is_answered_on_its_page(fleet: Fleet) -> None:
     for role in ("approver", "admin"):
         server.post(f"/api/v1{path}/approve", {"plan": plan}, role=role, status=200)
     server.post(f"/api/v1{path}/start", status=200)
-    from hotmend.server.rollouts import steering
-
     for _ in range(3):
         steering.step(server.app.state.context, path.rpartition("/")[2])
     tree = check(person.get(path).body)

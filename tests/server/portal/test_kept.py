@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hotmend.server.portal.kept import SHARE, Kept
+from hotmend.server.portal.kept import SHARE, Kept, KeptBy
 
 
 class Clock:
@@ -68,3 +68,16 @@ def test_a_failure_is_not_kept() -> None:
             kept.get(lambda: 1 // 0)
         except ZeroDivisionError:
             assert kept.get(lambda value=value: value) in (1, 2)  # type: ignore[misc]
+
+
+def test_each_question_has_its_own_value_and_only_the_last_are_kept() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        made.append(name)
+        return name
+
+    kept = KeptBy[str](2)
+    for name in ("a", "b", "a", "c", "b"):
+        assert kept.get(name, lambda name=name: make(name)) == name  # type: ignore[misc]
+    assert len(kept._kept) == 2

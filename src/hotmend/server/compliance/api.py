@@ -50,7 +50,7 @@ def list_groups(
 ) -> list[store.Group]:
     """Return where fixes are, by product, package, tag or machine."""
     with context_of(request).database.read() as connection:
-        return store.groups(connection, by, asked)
+        return store.groups(connection, by, asked)[0]
 
 
 @router.get("/days")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +18,7 @@ from hotmend.server.compliance.api import vex_document
 from hotmend.server.machines import fleet
 from hotmend.server.portal.charts import lines
 from hotmend.server.portal.forms import cell
+from hotmend.server.portal.kept import Kept, KeptBy
 from hotmend.server.portal.visit import PageRoute, Visit, doing, seeing
 from hotmend.servicing.message import N_
 from hotmend.wire.api import Query as Asked
@@ -57,33 +58,59 @@ def compliance_page(
     """Show each vulnerability and where its fix is, or the same by what belongs together, or over time."""
     shown = by if by in dict(TABS) else ""
     asked = _asked(tag, release, name)
-    with visit.context.database.read() as connection:
-        tags, releases = fleet.tag_names(connection), fleet.releases(connection)
-        match shown:
-            case "":
-                rows: Sequence[Any] = store.vulnerabilities(connection, asked)
-            case "time":
-                rows = store.days(connection, (visit.now - DAYS).date())
-            case "exposure":
-                rows = store.times(connection, asked)
-            case _:
-                rows = store.groups(connection, shown, asked)
+    choices: Kept[tuple[list[str], list[str]]] = visit.request.app.state.choices
+    tags, releases = choices.get(lambda: _choices(visit))
+    kept: KeptBy[_Table] = visit.request.app.state.compliance
+    found = kept.get((shown, tag, release, name), lambda: _table(visit, shown, asked))
     kinds = {"": "vulnerabilities", "time": "days", "exposure": "exposures"}
     return visit.page(
         "compliance.html.j2",
         tab=shown,
         tabs=[(short, text, visit.link(by=short)) for short, text in TABS],
         kind=kinds.get(shown, shown),
-        rows=rows if shown == "time" else rows[:ROWS],
-        total=len(rows),
-        open=sum(each.open > 0 for each in rows) if not shown else 0,
-        chart=_chart(rows, visit) if shown == "time" else None,
+        rows=found.rows,
+        total=found.total,
+        open=found.open,
+        chart=_chart(found.rows, visit) if shown == "time" else None,
+        at=found.at,
         sought={"tag": tag, "release": release, "name": name},
         tags=[(each, each) for each in tags],
         releases=[(each, each) for each in releases],
         query=visit.request.url.query,
         may_sign=visit.who.has("operator") and bool(visit.who.csrf),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What a page shows: its first rows, how many there are, how many of them are open, and when it was so."""
+
+    rows: Sequence[Any]
+    total: int
+    open: int
+    at: datetime
+
+
+def _table(visit: Visit, by: str, asked: Asked) -> _Table:
+    with visit.context.database.read() as connection:
+        match by:
+            case "":
+                found: Sequence[Any] = store.vulnerabilities(connection, asked)
+                return _Table(found[:ROWS], len(found), sum(each.open > 0 for each in found), visit.now)
+            case "time":
+                found = store.days(connection, (visit.now - DAYS).date())
+                return _Table(found, len(found), 0, visit.now)
+            case "exposure":
+                found = store.times(connection, asked)
+            case _:
+                found, total = store.groups(connection, by, asked, ROWS)
+                return _Table(found, total, 0, visit.now)
+    return _Table(found[:ROWS], len(found), 0, visit.now)
+
+
+def _choices(visit: Visit) -> tuple[list[str], list[str]]:
+    with visit.context.database.read() as connection:
+        return fleet.tag_names(connection), fleet.releases(connection)
 
 
 def _chart(rows: Sequence[store.Day], visit: Visit) -> Any:
@@ -136,7 +163,7 @@ def compliance_file(
                 names = ["machine", "name", "subject", "brings", "published_at", "opened_at", "closed_at", "how"]
                 return _file(kind, form, names, store.exposure_rows(connection, asked))
         names = [each.name for each in fields(store.Group)]
-        return _file(kind, form, names, store.groups(connection, kind, asked))
+        return _file(kind, form, names, store.groups(connection, kind, asked)[0])
 
 
 @router.get("/vex/{form}")

@@ -86,23 +86,28 @@ class Group:
     nowhere: int
 
 
-def groups(connection: Connection, by: str, asked: Query) -> list[Group]:
-    """Return findings of the machines that are meant, grouped; the most exposed first.
+def groups(connection: Connection, by: str, asked: Query, limit: int | None = None) -> tuple[list[Group], int]:
+    """Return findings of the machines that are meant, grouped, the most exposed first; and how many groups there are.
 
     Args:
         connection: of the database.
         by: one of `GROUPS`.
         asked: which machines.
+        limit: so many groups at most; None: all.
     """
     name, source = _dimension(by)
     old = findings.c.fixed.in_(_OLD)
     machine = findings.c.machine_id
+    exposed = sa.func.count(sa.case((old, machine)).distinct()).label("exposed")
+    cves = sa.func.count(sa.case((old & (findings.c.cve != ""), findings.c.cve)).distinct()).label("cves")
+    left = sa.func.sum(sa.case((old, 1), else_=0))
     query_ = (
         sa.select(
             *name,
             sa.func.count(machine.distinct()).label("machines"),
-            sa.func.count(sa.case((old, machine)).distinct()).label("exposed"),
-            sa.func.count(sa.case((old & (findings.c.cve != ""), findings.c.cve)).distinct()).label("cves"),
+            exposed,
+            cves,
+            sa.func.count().over().label("total"),
             *(
                 sa.func.sum(sa.case((findings.c.fixed == each.value, 1), else_=0)).label(each.name.lower())
                 for each in Fixed
@@ -111,7 +116,10 @@ def groups(connection: Connection, by: str, asked: Query) -> list[Group]:
         .select_from(source)
         .where(machine.in_(query.ids(asked)))
         .group_by(*name)
+        .order_by(exposed.desc(), cves.desc(), left.desc(), *name)
+        .limit(limit)
     )
+    rows = connection.execute(query_).mappings().all()
     found = [
         Group(
             row["name"] if by != "tag" else f"{row['name']}={row['value']}",
@@ -121,9 +129,9 @@ def groups(connection: Connection, by: str, asked: Query) -> list[Group]:
             row["cves"],
             *(int(row[each.name.lower()]) for each in _ORDER),
         )
-        for row in connection.execute(query_).mappings()
+        for row in rows
     ]
-    return sorted(found, key=lambda each: (-each.exposed, -each.cves, -(each.on_disk + each.nowhere), each.name))
+    return found, rows[0]["total"] if rows else 0
 
 
 _ORDER: Final = (Fixed.IN_MEMORY, Fixed.EVERYWHERE, Fixed.ON_DISK, Fixed.NOWHERE)

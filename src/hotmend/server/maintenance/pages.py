@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.machines.tables import machines, scopes
-from hotmend.server.maintenance import forecast, service, store
+from hotmend.server.maintenance import forecast, service, slots, store
 from hotmend.server.portal.forms import lines_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
@@ -55,6 +55,7 @@ def maintenance_page(visit: Viewer) -> Response:
         assignments = store.assignment_rows(connection)
         freezes = store.freeze_rows(connection)
         names = _names(connection, [row["machine_id"] for row in assignments if row["machine_id"]])
+        taken = slots.rows(connection)
         scope_names = list(connection.scalars(sa.select(scopes.c.name).order_by(scopes.c.name)))
     return visit.page(
         "maintenance.html.j2",
@@ -64,6 +65,7 @@ def maintenance_page(visit: Viewer) -> Response:
         reboots=dict(REBOOTS),
         assignments=assignments,
         freezes=freezes,
+        taken=taken,
         names=names,
         scopes=[(each, each) for each in scope_names],
         default=service.DEFAULT,
@@ -84,6 +86,8 @@ def _asked(
     exclude: Text = "",
     restart: Text = "",
     reboot: Literal["if-required", "never", "always"] = "never",
+    at_a_time: Annotated[int, Query(ge=0)] = 0,
+    slot_minutes: Annotated[int, Query(ge=0)] = 30,
     window: Texts = [],  # noqa: B006 - FastAPI copies it
     rule: Texts = [],  # noqa: B006
     start: Texts = [],  # noqa: B006
@@ -118,6 +122,8 @@ def _asked(
             lines_of(exclude),
             bool(restart),
             reboot,
+            at_a_time,
+            slot_minutes,
         )
     except ValueError as error:
         raise Problem(422, "not-valid", str(error)) from None
@@ -264,6 +270,13 @@ def unassign(visit: Doing, identity: str) -> Response:
     """Take an assignment back."""
     service.delete_assignment(visit.context, visit.who, identity)
     return redirect("/maintenance", done="unassigned")
+
+
+@router.post("/slots/{machine}/free")
+def free_slot(visit: Doing, machine: str) -> Response:
+    """Free the restart slot of a machine that will not give it back."""
+    service.free_slot(visit.context, visit.who, machine)
+    return redirect("/maintenance", done="slot-freed")
 
 
 @router.post("/freezes")

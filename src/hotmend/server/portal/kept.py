@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,3 +43,21 @@ class Kept(Generic[T]):
             return made
         finally:
             self._making.release()
+
+
+class KeptBy(Generic[T]):
+    """Values that are kept by what was asked for: the last so many questions."""
+
+    def __init__(self, most: int = 64) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, Kept[T]] = OrderedDict()
+
+    def get(self, asked: Hashable, make: Callable[[], T]) -> T:
+        """Return the value; `make` is called where there is none that is young enough."""
+        with self._lock:
+            kept = self._kept.pop(asked, None) or Kept[T]()
+            self._kept[asked] = kept
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return kept.get(make)

@@ -98,6 +98,8 @@ CODES: Final[dict[str, str]] = {
     "normal": N_("normal lane"),
     "zero-day": N_("zero-day lane: two people, no window"),
     "planned": N_("planned"),
+    "scheduled": N_("begins by itself"),
+    "unscheduled": N_("does not begin by itself any more"),
     "approval": N_("a yes was said"),
     "approved": N_("approved"),
     "started": N_("started"),

@@ -19,7 +19,7 @@ from hotmend.server.machines import scope_pages as scopes
 from hotmend.server.machines import upload_pages as uploading
 from hotmend.server.maintenance import pages as maintenance
 from hotmend.server.portal import overview, pages
-from hotmend.server.portal.kept import Kept
+from hotmend.server.portal.kept import Kept, KeptBy
 from hotmend.server.releases import pages as releases
 from hotmend.server.rollouts import pages as rollouts
 from hotmend.server.rollouts import planning_pages as planning
@@ -45,7 +45,7 @@ _PAGES: Final = (
 def mount(app: FastAPI) -> None:
     """Put the pages and what they load on an app."""
     app.state.sign_ins = Limiter(pages.TRIES_PER_MINUTE)
-    app.state.figures, app.state.choices = Kept(), Kept()
+    app.state.figures, app.state.choices, app.state.compliance = Kept(), Kept(), KeptBy()
     for each in _PAGES:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))

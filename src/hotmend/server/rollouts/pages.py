@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -98,9 +99,21 @@ def rollout_page(
         live=not state.final,
         still=bool(still),
         other=bool(seen) and seen != state,
+        ready=state is State.READY and visit.who.has("operator") and bool(visit.who.csrf),
         may_answer=visit.who.has("operator") and bool(visit.who.csrf),
         why=lambda given: _sentence(given, visit),
     )
+
+
+@router.post("/{identity}/schedule")
+def schedule(visit: Operator, identity: str, at: Annotated[str, Form(max_length=40)] = "") -> Response:
+    """Have an approved rollout begin by itself at a moment, in UTC; an empty one: not any more."""
+    try:
+        moment = datetime.fromisoformat(at).replace(tzinfo=UTC) if at else None
+    except ValueError as error:
+        raise Problem(422, "not-valid", str(error)) from None
+    service.schedule(visit.context, visit.who, identity, moment)
+    return redirect(f"/rollouts/{identity}", done="rollout-scheduled" if moment else "rollout-unscheduled")
 
 
 @router.post("/{identity}/{what}")

@@ -77,8 +77,13 @@ def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
         members = store.selected(connection, spec.selection)
         plan = rings.plan(members, spec.rings, name)
         by_id = {member.id: member for member in members}
+        now = context.clock()
+        seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
+        there = {row["machine_id"]: row for row in store.machines_there(connection, list(by_id), seen_after)}
+        windows = Windows(store.policy_contents(connection), now, timedelta(minutes=spec.minutes))
+        state = _Now(there, windows, store.busy(connection, now), store.set_sizes(connection))
         found = tuple(
-            _ring_preview(context, connection, lane, spec, ring.name, [by_id[each] for each in ids])
+            _ring_preview(state, lane, spec, ring.name, [by_id[each] for each in ids])
             for ring, ids in zip(spec.rings, plan.rings, strict=bool(plan.rings))
         )
     causes = tuple(cause_json(each) for each in plan.causes)
@@ -86,39 +91,44 @@ def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
     return Preview(plan_digest(spec, lane, plan.rings), causes, len(members), found, hours, RULES[lane].approvals)
 
 
-def _ring_preview(
-    context: Context, connection: Connection, lane: Lane, spec: Spec, name: str, members: list[rings.Member]
-) -> RingPreview:
-    now = context.clock()
-    seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
-    there = {row["machine_id"]: row for row in store.machines_there(connection, [m.id for m in members], seen_after)}
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What all rings of a preview rest on: who is there, windows, who is being changed, and how large sets are."""
+
+    there: Mapping[str, Any]
+    windows: Windows
+    busy: list[rings.Member]
+    sizes: Mapping[str, int]
+
+
+def _ring_preview(state: _Now, lane: Lane, spec: Spec, name: str, members: list[rings.Member]) -> RingPreview:
     held: Counter[str] = Counter()
     first = []
-    windows = Windows(store.policy_contents(connection), now, timedelta(minutes=spec.minutes))
+    off = 0
     for member in members:
-        row = there.get(member.id)
+        row = state.there.get(member.id)
         if row is None:
+            off += 1
             continue
-        decision = windows.ask(row["policy"], row["zone"])
+        decision = state.windows.ask(row["policy"], row["zone"])
         if RULES[lane].windows and not decision.allowed:
             held[decision.cause.code] += 1
         else:
             first.append(member)
-    start = startable(first, store.busy(connection, now), store.set_sizes(connection), 0, spec.limits)
+    start = startable(first, state.busy, state.sizes, 0, spec.limits)
     held.update(each.code for each in start.held.values())
-    sizes = store.set_sizes(connection)
     sets = Counter(member.set for member in members if member.set)
     pairs = Counter(member.pair for member in members if member.pair)
     waves = max(
         [
             -(-len(members) // spec.budget),
-            *(-(-count // share(sizes.get(each, 0), spec.limits)) for each, count in sets.items()),
+            *(-(-count // share(state.sizes.get(each, 0), spec.limits)) for each, count in sets.items()),
             *pairs.values(),
         ],
         default=0,
     )
     begins = tuple(member.id for member in start.members[:100])
-    return RingPreview(name, len(members), len(members) - len(there), waves, dict(held), begins)
+    return RingPreview(name, len(members), off, waves, dict(held), begins)
 
 
 def create(connection: Connection, now: datetime, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:

@@ -27,6 +27,8 @@ BAD: Final = [state.value for state in State if state.bad]
 GOOD: Final = [state.value for state in State if state.good]
 OPEN: Final = [state.value for state in State if not state.final]
 _PAGE: Final = 500
+_MANY: Final = 5_000
+"""Of more machines all are read at once: asking for each by its id takes longer."""
 _TAGS: Final = ("domain", "set", "pair")
 """Tags with a meaning: fault domain, set that is to stay available, and pair."""
 
@@ -202,6 +204,11 @@ def selected(connection: Connection, selection: Selection, *, not_in: str = "") 
 def members_of(connection: Connection, ids: Sequence[str]) -> list[Member]:
     """Return machines with the tags that the rules look at, in the order given."""
     found: dict[str, dict[str, str]] = {each: {} for each in ids}
+    if len(ids) > _MANY:
+        for machine, name, value in connection.execute(sa.select(tags.c.machine_id, tags.c.name, tags.c.value)):
+            if machine in found:
+                found[machine][name] = value
+        return [_member(machine, its) for machine, its in found.items()]
     for start in range(0, len(ids), _PAGE):
         some = ids[start : start + _PAGE]
         query = sa.select(tags.c.machine_id, tags.c.name, tags.c.value).where(tags.c.machine_id.in_(some))
@@ -519,15 +526,19 @@ def member_page(connection: Connection, identity: str, number: int | None, after
 
 def machines_there(connection: Connection, ids: Sequence[str], seen_after: datetime) -> list[RowMapping]:
     """Return those of some machines that were heard of since a moment, with what windows rest on."""
+    every = (
+        sa.select(contacts.c.machine_id, machines.c.policy, sa.func.coalesce(reports.c.zone, "").label("zone"))
+        .join(machines, machines.c.id == contacts.c.machine_id)
+        .outerjoin(reports, reports.c.machine_id == contacts.c.machine_id)
+        .where(contacts.c.seen_at >= seen_after)
+    )
+    if len(ids) > _MANY:
+        meant = set(ids)
+        return [row for row in connection.execute(every).mappings() if row["machine_id"] in meant]
     found: list[RowMapping] = []
     for start in range(0, len(ids), _PAGE):
-        query = (
-            sa.select(contacts.c.machine_id, machines.c.policy, sa.func.coalesce(reports.c.zone, "").label("zone"))
-            .join(machines, machines.c.id == contacts.c.machine_id)
-            .outerjoin(reports, reports.c.machine_id == contacts.c.machine_id)
-            .where(contacts.c.machine_id.in_(ids[start : start + _PAGE]), contacts.c.seen_at >= seen_after)
-        )
-        found += connection.execute(query).mappings()
+        some = every.where(contacts.c.machine_id.in_(ids[start : start + _PAGE]))
+        found += connection.execute(some).mappings()
     return found
 
 
