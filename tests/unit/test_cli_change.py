@@ -12,10 +12,11 @@ import pytest
 
 from hotmend.cli import apply as apply_module
 from hotmend.cli import revert as revert_module
-from hotmend.cli.change import AUDIT_VARIABLE, exit_code
+from hotmend.cli.audit_option import AUDIT_VARIABLE
+from hotmend.cli.change import exit_code
 from hotmend.cli.main import run
 from hotmend.cli.output import ExitCode
-from hotmend.live.audit import DEFAULT_FILE
+from hotmend.live.chain import DEFAULT_FILE
 from hotmend.live.driver import Options, ProcessResult, ShadowReport
 from hotmend.live.gate import hotpatch_id
 from hotmend.model.hotpatch import Hotpatch

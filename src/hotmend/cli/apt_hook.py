@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json
 from hotmend.cli.upgrade_shapes import AptHookShape
 from hotmend.model.errors import HotmendError, UsageError

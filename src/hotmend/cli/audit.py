@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from hotmend.cli.change import AUDIT_VARIABLE
+from hotmend.cli.audit_option import AUDIT_VARIABLE
 from hotmend.cli.output import ExitCode, print_json, print_note, print_table
 from hotmend.cli.shapes import AuditCheckShape, AuditedImageShape, AuditShape
-from hotmend.live.audit import DEFAULT_FILE, read_audit
-from hotmend.live.chain import AuditRecord, Checked
+from hotmend.live.audit import read_audit
+from hotmend.live.chain import DEFAULT_FILE, AuditRecord, Checked
 
 
 @click.command("audit")

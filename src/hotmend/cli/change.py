@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons, print_table
 from hotmend.cli.shapes import ChangeShape, ShadowShape, StandInShape, reason_shapes
-from hotmend.live.audit import DEFAULT_FILE
 from hotmend.live.driver import Options, ProcessResult
 from hotmend.trial.rehearsal import Rehearsal
 
 NOT_MAPPED = "not-mapped"
 """State, and code of the only reason, of a named process that has nothing to do with the update."""
-
-AUDIT_VARIABLE = "HOTMEND_AUDIT"
-"""Environment variable: file of the audit record."""
 
 _DEFAULTS = Options()
 _DONE = frozenset({"applied", "reverted", "repaired", "would-apply", "would-revert", "would-repair"})
@@ -31,15 +27,6 @@ pause_option = click.option(
     show_default=True,
     metavar="MICROSECONDS",
     help="Longest time that the threads may stand still at once.",
-)
-audit_option = click.option(
-    "--audit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_FILE,
-    show_default=True,
-    envvar=AUDIT_VARIABLE,
-    metavar="FILE",
-    help=f"Where every change is recorded. Environment: {AUDIT_VARIABLE}.",
 )
 
 

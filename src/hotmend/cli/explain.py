@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_table
 from hotmend.cli.report_shapes import ExplainShape, PlaceShape, entry_shape
 from hotmend.cli.timeline import audit_records

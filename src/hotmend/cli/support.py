@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note
 from hotmend.cli.report_shapes import SupportShape
 from hotmend.model.errors import HotmendError, UsageError

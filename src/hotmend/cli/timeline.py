@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_table
 from hotmend.cli.report_shapes import entry_shape
 from hotmend.model.errors import HotmendError

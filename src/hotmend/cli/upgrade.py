@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hotmend.cli.agent import this_machine
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, Steps, print_error, print_json, print_note, print_reasons, print_table
 from hotmend.cli.shapes import reason_shapes
 from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from hotmend.cli.change import audit_option, pause_option
+from hotmend.cli.audit_option import audit_option
+from hotmend.cli.change import pause_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_reasons
 from hotmend.cli.shapes import WatchedShape, reason_shapes
 from hotmend.linux.execs import ExecEvents

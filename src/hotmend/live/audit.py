@@ -36,7 +36,6 @@ from hotmend.live.work import ProcessResult, Work
 from hotmend.model.errors import HotmendError, InputError
 from hotmend.model.verdict import note, refusal
 
-DEFAULT_FILE = Path("/var/log/hotmend/audit.jsonl")
 _NOBODY = 0xFFFFFFFF
 _COMMAND_LETTERS_MAX = 4096
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -16,6 +17,7 @@ GENESIS = "0" * 64
 """What the first line has for the hash of the line before it."""
 
 LINE_BYTES_MAX = 1 << 20
+DEFAULT_FILE = Path("/var/log/hotmend/audit.jsonl")
 
 
 class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=False):
