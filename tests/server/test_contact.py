@@ -11,13 +11,14 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from hotmend.agent.census.alerts import AlertCode
 from hotmend.server.machines import store
 from hotmend.server.machines.tables import action_events, actions, brake, findings, machines, policies
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey, SigningKey
-from hotmend.wire.messages import CHECK_IN_PATH, ENROL_PATH, CheckIn, Host, Reached, encode
+from hotmend.wire.messages import CHECK_IN_PATH, ENROL_PATH, CheckIn, Host, Reached, decode_answer, encode
 from hotmend.wire.policy import open_policy
-from hotmend.wire.report import Finding, Fixed, report_hash
+from hotmend.wire.report import DUE, Finding, Fixed, Notice, report_hash
 from tests.server.machine import Simple, hashed, host, registration_key, report, simple
 from tests.server.running import Running
 
@@ -339,3 +340,44 @@ def test_who_leaves_is_forgotten_as_a_speaker(server: Running) -> None:
     assert again.id != machine.id
     with server.database.read() as connection:
         assert connection.execute(sa.select(machines.c.state).where(machines.c.id == machine.id)).scalar_one() == "left"
+
+
+# --- another version --------------------------------------------------------------------------------------
+
+
+def test_an_agent_of_a_later_version_is_understood(server: Running) -> None:
+    """It has fields, states and places of a fix that are not known here: nothing of them counts, the rest does."""
+    machine = simple(server)
+    action = str(server.post(f"/api/v1/machines/{machine.id}/actions", {"kind": "assess"}, status=202)["id"])
+    machine.check_in()
+    now = server.clock().isoformat()
+    said = msgspec.json.decode(encode(CheckIn(machine.host, "99", report_hash(report()), report())))
+    said["mood"] = "good"
+    said["report"]["later"] = {"a": 1}
+    said["report"]["findings"][0] |= {"fixed": "in-firmware", "since": now}
+    states = ("PRECHECK", "LEVITATING", "APPLYING")
+    said["reached"] = [{"action": action, "state": state, "at": now, "by": "magic"} for state in states]
+    answer = decode_answer(machine.send(CHECK_IN_PATH, msgspec.json.encode(said)).body)
+    assert answer.confirmed == (action,)
+    shown = server.get(f"/api/v1/machines/{machine.id}")
+    assert shown["report"]["findings"][0]["fixed"] == "nowhere"
+    assert shown["machine"]["agent"] == "99"
+    steps = server.get(f"/api/v1/actions/{action}")["steps"]
+    assert [step["state"] for step in steps] == ["SCHEDULED", "PRECHECK", "APPLYING"]
+
+
+def test_an_agent_of_an_earlier_version_is_understood(server: Running) -> None:
+    """It says nothing of what came later."""
+    machine = simple(server)
+    said = msgspec.json.encode({"host": {"machine": machine.host.machine}})
+    answer = decode_answer(machine.send(CHECK_IN_PATH, said).body)
+    assert (answer.approved, answer.want_report) == (True, False)
+
+
+def test_what_is_due_is_no_sign_that_a_machine_is_ill(server: Running) -> None:
+    assert set(AlertCode) > DUE
+    machine = simple(server)
+    machine.check_in(report=report(alerts=tuple(Notice(code, "due") for code in sorted(DUE))))
+    assert server.get(f"/api/v1/machines/{machine.id}")["machine"]["alerts"] == 0
+    machine.check_in(report=report(alerts=(Notice("update-waiting", "due"), Notice("crash-in-new-code", "ill"))))
+    assert server.get(f"/api/v1/machines/{machine.id}")["machine"]["alerts"] == 1

@@ -334,7 +334,20 @@ def test_a_machine_that_was_told_and_has_not_begun_is_held_too(either_server: Ru
     assert [each.id for each in canary.check_in(reached=(waits,)).orders] == [order.id]
     server.post(f"{path}/pause", {}, role="operator", status=200)
     assert canary.check_in().orders == ()
+    server.clock.ahead += timedelta(seconds=119)
+    assert canary.check_in().orders == ()
     server.post(f"{path}/resume", {}, role="operator", status=200)
+    assert [each.id for each in canary.check_in().orders] == [order.id]
+    server.post(f"{path}/pause", {}, role="operator", status=200)
+    for _ in range(3):  # it has seen twice that it is not to begin, and has not
+        assert canary.check_in().orders == ()
+        server.clock.ahead += timedelta(seconds=60)
+    assert server.get(f"/api/v1/actions/{order.id}")["state"] == "CANCELED"
+    server.post(f"{path}/resume", {}, role="operator", status=200)
+    steps()
+    (again,) = canary.check_in().orders
+    assert again.id != order.id
+    order = again
     begins = Reached(order.id, State.PRECHECK, server.clock())
     assert [each.id for each in canary.check_in(reached=(begins,)).orders] == [order.id]
     server.post(f"{path}/pause", {}, role="operator", status=200)

@@ -43,3 +43,15 @@ def test_until_the_quarantine_that_kept_it_away_is_another(tmp_path: Path) -> No
     assert offered(machine) == []
     quarantined(machine, "nginx")
     assert offered(machine) == [OFFER.key]
+
+
+def test_an_update_of_a_channel_is_in_quarantine_by_each_of_its_names(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    machine = Machine(places, Configuration(), History(places.history), clock=lambda: NOW)
+    offer = Offer("november/november.0.hotmend", "redis-server", "2", "november", frozenset(), None)
+    assert wanted_now(machine, [offer], None) == (offer,)
+    for name in (offer.key, "november", "redis-server=2"):
+        write_quarantine(places.quarantine, (Entry(name, NOW, "ill"),))
+        assert wanted_now(machine, [offer], None) == (), name
+    write_quarantine(places.quarantine, (Entry("october", NOW, "ill"),))
+    assert wanted_now(machine, [offer], None) == (offer,)

@@ -8,6 +8,7 @@ from typing import Final
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.paths import Places
+from hotmend.agent.sources import newest_baselines
 from hotmend.repository.client import open_channel, trust
 from hotmend.repository.layout import Tier
 from hotmend.repository.refusal import unless_refused
@@ -55,5 +56,7 @@ def copy_channel(channel: ChannelSource, places: Places) -> tuple[str, ...]:
             if any(image.package in installed for image in file.images):
                 unless_refused(opened.bundle(file))
                 names.append(file.name)
+    for identity in newest_baselines(opened.index):
+        unless_refused(opened.release(identity))
     opened.kept()
     return tuple(names)

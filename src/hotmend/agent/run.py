@@ -149,7 +149,7 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
         if not _is_chosen(offer, machine.configuration.maintenance):
             continue
         tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
-        if offer.key in quarantined or tried:
+        if tried or quarantined.intersection(offer.names):
             continue
         if before and quarantined.intersection(before.hotpatches):
             continue

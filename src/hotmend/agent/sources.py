@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Protocol
 
 from hotmend.agent.apt.disk import download_only, fetch
-from hotmend.agent.apt.installed import InstalledFile, elf_files
+from hotmend.agent.apt.installed import InstalledFile, dpkg_query, elf_files
 from hotmend.agent.apt.pending import Pending, pending_updates
+from hotmend.agent.census.assessment import Assessment
 from hotmend.agent.configuration import ChannelSource
+from hotmend.agent.line import Published, Standing, standing
 from hotmend.agent.memory import Coverage, Group, Prepared, compared, grouped, mapping_of
 from hotmend.agent.paths import Places
 from hotmend.diff.options import Options as BuildOptions
+from hotmend.image.deb import version_order
 from hotmend.linux.process import ProcessImages
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import FetchError, HotmendError
@@ -27,8 +30,11 @@ from hotmend.publisher import feed
 from hotmend.repository.client import Channel, open_channel
 from hotmend.repository.layout import Tier
 from hotmend.repository.refusal import unless_refused
-from hotmend.repository.releases import HotpatchRelease, ReleaseFile, UnplannedBaseline
+from hotmend.repository.releases import Baseline, HotpatchRelease, Index, ReleaseFile, UnplannedBaseline
+from hotmend.servicing.releases import Line
 
+BASELINES_MAX = 2
+"""So many are looked at: a machine that is on an older one has to take the newest first."""
 _LEFT = "left-for-baseline"
 """Code of the note in hotpatches that hold a part of an update."""
 
@@ -45,6 +51,7 @@ class Offer:
         builds: old builds that it concerns, as its publisher says; none where it is compared here.
         pending: how apt offers the package; None where it does not.
         refused: why it cannot be hot-patched, as its publisher says; "" where it can.
+        cves: that it fixes, as its publisher says; of an update of apt's they are in the package, and not known yet.
     """
 
     key: str
@@ -54,6 +61,12 @@ class Offer:
     builds: frozenset[BuildId]
     pending: Pending | None
     refused: str = ""
+    cves: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """How orders and quarantine may call it: by key, PACKAGE=VERSION or release."""
+        return frozenset({self.key, f"{self.package}={self.version}", self.release} - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +209,7 @@ class ChannelUpdates:
         self._now = now
         self._channel: Channel | None = None
         self._in_force: list[HotpatchRelease] = []
+        self._updates: list[HotpatchRelease | UnplannedBaseline] = []
         self._files: dict[str, tuple[HotpatchRelease, ReleaseFile]] = {}
         self._hotpatches: dict[str, tuple[Hotpatch, ...]] = {}
         self.folder = Path()
@@ -212,10 +226,12 @@ class ChannelUpdates:
             open_channel(source, self._places.channel, self._wanted.name, Tier(self._wanted.tier), self._now)
         )
         self._channel = channel
-        self._in_force = []
+        self._in_force, self._updates = [], []
         offers: list[Offer] = []
         for entry in channel.index.in_force:
             release = unless_refused(channel.release(entry.id))
+            if isinstance(release, (HotpatchRelease, UnplannedBaseline)):
+                self._updates.append(release)
             if isinstance(release, HotpatchRelease):
                 self._in_force.append(release)
                 offers += self._of_hotpatch(release, running)
@@ -235,6 +251,21 @@ class ChannelUpdates:
             for update, reason in known.items()
         }
 
+    def standing(self, found: Assessment) -> Standing:
+        """Return where the machine is in the channel; `offers` comes before it."""
+        if self._channel is None:
+            return Standing(Line.UNKNOWN, "", ("The channel was not opened.",))
+        try:
+            identities = newest_baselines(self._channel.index)
+            releases = [unless_refused(self._channel.release(identity)) for identity in identities]
+            listed = dpkg_query("--show", "--showformat=${Package} ${Version}\\n")
+        except HotmendError as error:
+            return Standing(Line.UNKNOWN, "", (f"Which baseline this is on is not known: {error}",))
+        baselines = tuple(release for release in releases if isinstance(release, Baseline))
+        installed = dict(line.split(" ", 1) for line in listed.splitlines() if not line.endswith(" "))
+        published = Published(baselines, tuple(self._updates))
+        return standing(published, found.processes, installed, lambda a, b: version_order(a, b) < 0, found.reboot)
+
     @functools.cached_property
     def _apt(self) -> Mapping[str, Pending]:
         """What apt has waiting, by package; it is asked once, and only where something may be installed."""
@@ -252,7 +283,9 @@ class ChannelUpdates:
             image = file.images[0]
             pending = self._apt.get(image.package)
             fits = pending is not None and pending.new_version == image.new_version
-            yield Offer(key, image.package, image.new_version, release.id, builds, pending if fits else None)
+            yield Offer(
+                key, image.package, image.new_version, release.id, builds, pending if fits else None, cves=release.cves
+            )
 
     def _of_baseline(self, release: UnplannedBaseline, running: Sequence[ProcessImages]) -> Iterator[Offer]:
         """Yield packages whose old code runs, and which no hotpatch can help."""
@@ -266,7 +299,9 @@ class ChannelUpdates:
             pending = self._apt.get(step.name)
             fits = pending is not None and pending.new_version == step.new_version
             key = f"{release.id}/{step.name}"
-            yield Offer(key, step.name, step.new_version, release.id, builds, pending if fits else None, why)
+            yield Offer(
+                key, step.name, step.new_version, release.id, builds, pending if fits else None, why, release.cves
+            )
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
@@ -303,6 +338,11 @@ class ChannelUpdates:
             for hotpatch in hotpatches
         }
         return Ready(Prepared(hotpatches, covered), release.cves)
+
+
+def newest_baselines(index: Index) -> tuple[str, ...]:
+    """Return the baselines that a machine can be on: those newest that stand, oldest first."""
+    return tuple(e.id for e in index.releases if e.kind == "baseline" and e.withdrawn is None)[-BASELINES_MAX:]
 
 
 def _sha256(channel: Channel, update: str) -> str:

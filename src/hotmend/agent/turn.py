@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from hotmend import __version__
 from hotmend.agent.census.assessment import Assessment, find_alerts, owner_text, take_assessment
 from hotmend.agent.census.look import Look, look
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.machine import Machine, alone
-from hotmend.agent.record.history import AgentBegan, Assessed, History, Withdrawn
+from hotmend.agent.record.history import AgentBegan, Assessed, History, Waiting, Withdrawn
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover
@@ -72,20 +74,28 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
-    line = assessed(found, tuple(offer.key for offer in offers), withdrawn)
+    line = assessed(found, offers, withdrawn)
+    if isinstance(source, ChannelUpdates):
+        stands = source.standing(found)
+        line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
     machine.record(line)
     return offers, line, found
 
 
-def assessed(found: Assessment, waiting: tuple[str, ...], withdrawn: tuple[Withdrawn, ...]) -> Assessed:
+def assessed(found: Assessment, offers: tuple[Offer, ...], withdrawn: tuple[Withdrawn, ...]) -> Assessed:
     """Return the line that says what was seen."""
     return Assessed(
-        waiting=waiting,
+        waiting=tuple(offer.key for offer in offers),
         restarts=tuple(owner_text(due.owner, due.processes) for due in found.restarts),
         reboot=found.reboot,
         alerts=tuple(dict.fromkeys(alert.code.value for alert in find_alerts(found))),
         withdrawn=withdrawn,
+        known=tuple(_known(offer) for offer in offers if offer.cves),
     )
+
+
+def _known(offer: Offer) -> Waiting:
+    return Waiting(offer.key, offer.cves, tuple(sorted(map(str, offer.builds))), f"{offer.package}={offer.version}")
 
 
 def turn(machine: Machine) -> Turn:

@@ -59,7 +59,7 @@ def agent_command(state: Path | None, once: bool, as_json: bool) -> int:
         if places.server.exists():
             failed(places)
         raise
-    shape = TurnShape(ended, {each.action: each.state for each in ledger.reached()})
+    shape = TurnShape(ended, {each.action: State(each.state) for each in ledger.reached()})
     if as_json:
         print_json(shape)
     else:

@@ -1,4 +1,9 @@
-"""Enrolment, check-in and answer. Fields are only ever added, with defaults: another version is understood."""
+"""Enrolment, check-in and answer, between versions that differ.
+
+Fields are only ever added, with defaults, and one that is not known is left unread. A word that is not known does what
+is safest and leaves the rest of the message good: what is asked for is not done, a state changes nothing, and a fix
+that is somewhere else is nowhere.
+"""
 
 from __future__ import annotations
 
@@ -86,15 +91,29 @@ class Kind(StrEnum):
     REVERT = "revert"
     QUARANTINE = "quarantine"
     LIFT = "lift"
+    UNKNOWN = "unknown"
+    """A word of a later version."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind:  # noqa: ARG003 - whatever it is
+        return cls.UNKNOWN
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """An action came to a state on the machine."""
+    """An action came to a state on the machine; one of a later version is not known here (`known`: None)."""
 
     action: Identity
-    state: State
+    state: Annotated[str, Meta(max_length=40)]
     at: Moment
     detail: Annotated[str, Meta(max_length=2000)] = ""
+
+    @property
+    def known(self) -> State | None:
+        """The state."""
+        try:
+            return State(self.state)
+        except ValueError:
+            return None
 
 
 class CheckIn(msgspec.Struct, frozen=True):

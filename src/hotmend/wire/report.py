@@ -16,6 +16,12 @@ Texts = Annotated[tuple[Text, ...], Meta(max_length=2000)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
+DUE: Final = frozenset({"update-waiting", "restart-due", "reboot-due", "fixed-in-memory-old-on-disk"})
+"""Codes of notices that say what is due. They are no sign that a machine is ill: what came into memory alone is due on
+the disk, and what waits may have been published meanwhile.
+"""
+
+
 class Fixed(StrEnum):
     """Where the fix of a vulnerability is, for one image of one process."""
 
@@ -26,7 +32,11 @@ class Fixed(StrEnum):
     ON_DISK = "on-disk"
     """The file on the disk is new; this process runs the old one."""
     NOWHERE = "nowhere"
-    """An update waits."""
+    """An update waits. A word of a later version counts as this: nothing is taken for fixed that may not be."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Fixed:  # noqa: ARG003 - whatever it is
+        return cls.NOWHERE
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -91,7 +101,7 @@ class Report(msgspec.Struct, frozen=True):
         waiting: updates that are offered.
         restarts: units that run old code.
         reboot: why a reboot is due.
-        restarts_avoided, reboots_avoided: until now.
+        restarts_avoided, reboots_avoided: until now. Debian's kernel is not hot-patched: no reboot of it is claimed.
         alerts: what is not as it should be.
         quarantined: what is not taken.
         held: the hold in force; "" for none.

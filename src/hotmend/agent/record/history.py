@@ -83,6 +83,22 @@ class Withdrawn(msgspec.Struct, frozen=True):
     hotpatches: tuple[str, ...]
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """What is known of an update that waits.
+
+    Attributes:
+        update: as PACKAGE=VERSION or a release's id and file.
+        cves: that it fixes.
+        builds: whose code it replaces.
+        brings: PACKAGE=VERSION.
+    """
+
+    update: str
+    cves: tuple[str, ...]
+    builds: tuple[str, ...] = ()
+    brings: str = ""
+
+
 class Assessed(Event, frozen=True, tag="assessed"):
     """An assessment.
 
@@ -92,6 +108,8 @@ class Assessed(Event, frozen=True, tag="assessed"):
         reboot: why a reboot is due; empty where none is.
         alerts: codes of what is not as it should be.
         withdrawn: updates that were taken here and are withdrawn.
+        known: of those that wait, what their publisher says of them.
+        line, level, why: where the machine is in its channel, as `agent.line` has it.
     """
 
     waiting: tuple[str, ...]
@@ -99,6 +117,10 @@ class Assessed(Event, frozen=True, tag="assessed"):
     reboot: tuple[str, ...]
     alerts: tuple[str, ...] = ()
     withdrawn: tuple[Withdrawn, ...] = ()
+    known: tuple[Waiting, ...] = ()
+    line: str = "unknown"
+    level: str = ""
+    why: tuple[str, ...] = ()
 
 
 class RunBegan(Event, frozen=True, tag="run-began"):

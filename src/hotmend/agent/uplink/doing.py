@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotmend import __version__
 from hotmend.agent.by_hand import note_reverted
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
@@ -62,6 +63,8 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
             return _quarantined(machine, order)
         case Kind.LIFT:
             return _lifted(machine, order)
+        case Kind.UNKNOWN:
+            return State.BLOCKED, f"hotmend {__version__} does not know what is asked for: update it"
 
 
 def _of_run(ended: Ended) -> tuple[State, str]:
@@ -115,7 +118,9 @@ def _quarantined(machine: Machine, order: Order) -> tuple[State, str]:
 
 def _lifted(machine: Machine, order: Order) -> tuple[State, str]:
     entries = read_quarantine(machine.places.quarantine)
-    found = [update for update in order.updates if any(entry.update == update for entry in entries)]
+    # What was taken back is in quarantine by its hotpatches, too.
+    wanted = dict.fromkeys((*order.updates, *_hotpatches(machine, order.updates)))
+    found = [update for update in wanted if any(entry.update == update for entry in entries)]
     for update in found:
         machine.record(Quarantined(update=update, reason=order.reason or "by its server", lifted=True))
         entries = without(entries, update)
@@ -141,7 +146,7 @@ class _Only:
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         wanted = set(self.updates)
         offers = self.source.offers(running)
-        return tuple(o for o in offers if wanted & {o.key, f"{o.package}={o.version}", o.release})
+        return tuple(offer for offer in offers if wanted & offer.names)
 
     def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
         return self.source.withdrawn(updates)

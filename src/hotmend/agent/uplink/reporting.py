@@ -12,7 +12,7 @@ from hotmend.agent.census.assessment import RunningProcess, owner_text
 from hotmend.agent.census.code_state import CodeState, RunningImage
 from hotmend.agent.census.look import Look
 from hotmend.agent.machine import Machine
-from hotmend.agent.record.history import Action, AnyEvent, RunEnded
+from hotmend.agent.record.history import Action, AnyEvent, Assessed, RunEnded, Waiting
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.linux.machine_facts import machine_checks
 from hotmend.linux.probes import Check, Found
@@ -28,6 +28,7 @@ _STATES: Final = {
     CodeState.OLD: Fixed.ON_DISK,
     CodeState.REMOVED: Fixed.ON_DISK,
 }
+_NO_CHANNEL: Final = "Only a channel has a line, and this machine follows none."
 _FOUND: Final = {Found.YES: True, Found.NO: False, Found.UNKNOWN: None}
 
 
@@ -36,6 +37,8 @@ def report_of(machine: Machine, look: Look) -> Report:
     events = look.record.events
     checks = machine_checks(machine.places.state, 1)
     mode = machine.configuration.mode
+    last = next((event for event in reversed(events) if isinstance(event, Assessed)), None)
+    channel = machine.configuration.channel is not None
     return Report(
         release=_release(machine.places.root),
         kernel=platform.release(),
@@ -43,10 +46,10 @@ def report_of(machine: Machine, look: Look) -> Report:
         zone=_zone(machine),
         agent=__version__,
         mode=mode,
-        level=_level(events),
-        line="unknown",
+        level=_text(last.level) if last is not None and last.level else _level(events),
+        line=last.line if last is not None and channel else "unknown",
         enrollment=_enrollment(checks, mode),
-        why=("An agent does not collect its machine's baseline: whether it is on the line is not known.",),
+        why=_texts(last.why) if last is not None and channel else (_NO_CHANNEL,),
         prerequisites=tuple(Prerequisite(c.name, _FOUND[c.found], _text(c.remedy or c.detail)) for c in checks),
         findings=tuple(findings(look.assessment.processes, events, look.assessment.waiting))[:FINDINGS_MAX],
         waiting=_texts(look.assessment.waiting),
@@ -67,15 +70,46 @@ def report_of(machine: Machine, look: Look) -> Report:
 def findings(
     processes: Sequence[RunningProcess], events: Sequence[AnyEvent], waiting: Sequence[str]
 ) -> Iterator[Finding]:
-    """Yield each vulnerability in each process: by its hotpatch where it has one, else by what the history knows."""
+    """Yield each vulnerability in each process: by its hotpatch where it has one, else by what the history knows.
+
+    Of an update that merely waits it is known which it fixes where its publisher says so, or where it was tried before;
+    which processes have them, where its publisher says whose code it replaces.
+    """
     known = _known(events)
     for process in processes:
         for image in process.images:
             fixed = _STATES.get(image.state)
             if fixed is not None:
                 yield from _of_image(process, image, fixed, known)
+    said = _said(events)
     for update in waiting:
-        yield Finding("", Fixed.NOWHERE, brings=_text(update))
+        yield from _of_waiting(said.get(update) or Waiting(update, (), (), update), processes)
+
+
+def _said(events: Sequence[AnyEvent]) -> dict[str, Waiting]:
+    """Return what is known of updates: by the last assessment, else by what was done with them."""
+    found = {
+        event.update: Waiting(event.update, event.cves, (), event.brings or event.update)
+        for event in events
+        if isinstance(event, Action) and event.cves
+    }
+    last = next((event for event in reversed(events) if isinstance(event, Assessed)), None)
+    return found | {each.update: each for each in (last.known if last is not None else ())}
+
+
+def _of_waiting(waits: Waiting, processes: Sequence[RunningProcess]) -> Iterator[Finding]:
+    """Yield what an update would fix in each process; of one that no process has any more, nothing."""
+    places: list[tuple[int, str, str, str]] = [(0, "", "", "")]
+    if waits.builds:
+        places = [
+            (process.pid, process.comm, process.owner.name if process.owner.unit else "", image.path)
+            for process in processes
+            for image in process.images
+            if image.patch is None and image.build_id in waits.builds
+        ]
+    for pid, comm, unit, path in places:
+        for cve in waits.cves or ("",):
+            yield Finding(cve, Fixed.NOWHERE, pid, _text(comm), _text(unit), _text(path), _text(waits.brings))
 
 
 def restarts_avoided(events: Sequence[AnyEvent]) -> int:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from hotmend import __version__
 from hotmend.agent.uplink.letters import Opened
 from hotmend.agent.windows.ledger import Ledger
 from hotmend.model.errors import HotmendError, SystemCallError
@@ -89,6 +90,8 @@ def _done(hands: Hands, order: Order, wanted: Opened) -> _Ended:
             return _hidden(hands, order.updates, hidden=True)
         case Kind.LIFT:
             return _hidden(hands, order.updates, hidden=False)
+        case Kind.UNKNOWN:
+            return State.BLOCKED, f"hotmend {__version__} does not know what is asked for: update it"
 
 
 def _closed(hands: Hands, order: Order, wanted: Opened) -> _Ended | None:

@@ -39,11 +39,11 @@ class Ledger:
 
     def ended(self) -> frozenset[str]:
         """Return the orders that have ended."""
-        return frozenset(each.action for each in self.reached() if each.state.final)
+        return frozenset(each.action for each in self.reached() if State(each.state).final)
 
     def note(self, order: Order, state: State, at: datetime, detail: str = "") -> None:
         """Write down that an order came to a state; one that it cannot come to any more is left out."""
         known = self.reached()
-        last = next((each.state for each in reversed(known) if each.action == order.id), State.SCHEDULED)
+        last = next((State(each.state) for each in reversed(known) if each.action == order.id), State.SCHEDULED)
         if may_follow(last, state):
             write(self._file, _Book((*known, Reached(order.id, state, at, detail[:2000]))[-KEPT:]))

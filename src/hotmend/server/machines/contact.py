@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ _SUSPECT: Final = {
     Heard.TWO_HOSTS: "two hosts sign with this machine's key",
     Heard.OTHER_HARDWARE: "the key is on another host than the one that was taken in",
 }
+_HEARD: Final = 2
+"""After so many check-ins a machine has seen that it is not to begin something."""
 _UNKNOWN: Final = Problem(401, "not-this-machine", "not signed by a machine of this server")
 
 
@@ -255,9 +257,10 @@ class _Told:
                 continue
             state = State(row["state"])
             for reached in each.message.reached:
-                if reached.action == identity and may_follow(state, reached.state):
-                    set_state(self._connection, identity, reached.state, reached.detail, self._now)
-                    state = reached.state
+                new = reached.known
+                if reached.action == identity and new is not None and may_follow(state, new):
+                    set_state(self._connection, identity, new, reached.detail, self._now)
+                    state = new
             if row["rollout_id"] is not None and state.bad:
                 steering.reported(self._connection, self._context, row["rollout_id"], state)
 
@@ -277,13 +280,30 @@ class _Told:
             if self._halted and not row["emergency"]:
                 continue
             if row["rollout_id"] in held and _not_begun(row):
-                continue  # the machine does what it is told now, and no more what it was told before
+                self._dropped(row)
+                continue
+            if row["detail"] == rollout_store.DROPPED:
+                rollout_store.drop(self._connection, row["id"], self._now, again=True)
             self._orders[row["machine_id"]].append(_order(row))
             if row["handed_at"] is None:
                 new.append(row["id"])
         if new:
             handed = sa.update(actions).where(actions.c.id.in_(new)).values(handed_at=self._now)
             self._connection.execute(handed)
+
+    def _dropped(self, row: RowMapping) -> None:
+        """Let a machine forget what it was told; where it has heard that and still not begun, the action is taken back.
+
+        A machine does what its last letter asks for, and looks at that before each order. One that has checked in for
+        longer than it takes to see a letter, and says nothing of the action, has not begun it and never will.
+        """
+        if row["handed_at"] is None:
+            return
+        if row["detail"] != rollout_store.DROPPED:
+            rollout_store.drop(self._connection, row["id"], self._now)
+        elif self._now - row["changed_at"] >= _HEARD * timedelta(seconds=self._context.settings.check_in_seconds):
+            rollout_store.take_back(self._connection, row["id"])
+            set_state(self._connection, row["id"], State.CANCELED, "taken back before it was begun", self._now)
 
 
 def _not_begun(row: RowMapping) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from hotmend.server.compliance.following import follow
 from hotmend.server.machines.tables import contacts, events, findings, reports
-from hotmend.wire.report import Finding, Report, report_hash
+from hotmend.wire.report import DUE, Finding, Report, report_hash
 
 
 def put_report(connection: Connection, identity: str, report: Report, now: datetime) -> None:
@@ -39,7 +39,7 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         "reboot_due": bool(report.reboot),
         "restarts_avoided": report.restarts_avoided,
         "reboots_avoided": report.reboots_avoided,
-        "alerts": len(report.alerts),
+        "alerts": sum(alert.code not in DUE for alert in report.alerts),
     }
     if before is None:
         connection.execute(sa.insert(reports).values(machine_id=identity, **values))

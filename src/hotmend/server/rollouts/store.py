@@ -338,6 +338,21 @@ def withdraw(connection: Connection, identity: str, now: datetime, why: str, *, 
     return len(taken)
 
 
+DROPPED: Final = "its machine is not to begin it any more"
+"""Detail of an action that its machine was told of, and which its last letter does not have."""
+
+
+def drop(connection: Connection, action: str, now: datetime, *, again: bool = False) -> None:
+    """Note that a machine is not to begin an action that it was told of, or `again`, that it may after all."""
+    values = {"detail": "" if again else DROPPED, "changed_at": now}
+    connection.execute(sa.update(actions).where(actions.c.id == action).values(values))
+
+
+def take_back(connection: Connection, action: str) -> None:
+    """Let the machine of an action wait again: it has not begun it, and will not."""
+    connection.execute(sa.update(members).where(members.c.action_id == action).values(action_id=None))
+
+
 def time_out(connection: Connection, identity: str, now: datetime, handed_before: datetime) -> int:
     """End actions that were begun and say nothing; return how many."""
     which = (
