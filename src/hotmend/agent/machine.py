@@ -17,7 +17,7 @@ from hotmend.agent.memory import Manner
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import AnyEvent, History
 from hotmend.diff.options import Options as BuildOptions
-from hotmend.live.audit import DEFAULT_FILE
+from hotmend.live.chain import DEFAULT_FILE
 from hotmend.live.driver import Options as ApplyOptions
 from hotmend.model.errors import HotmendError
 from hotmend.servicing.maintenance import Decision, intervals, may_start
@@ -27,6 +27,10 @@ _ACTION_SPARE: Final = timedelta(seconds=30)
 _AHEAD: Final = timedelta(days=400)
 
 Clock = Callable[[], datetime]
+
+
+def _untold() -> None:
+    """Tell nobody."""
 
 
 def system_clock() -> datetime:
@@ -44,6 +48,7 @@ class Machine:
         history: what was done.
         clock: its time.
         audit: file of the audit record.
+        told: called after each line of the history, for whoever is told of states while they come.
     """
 
     places: Places
@@ -51,6 +56,7 @@ class Machine:
     history: History
     clock: Clock = system_clock
     audit: Path = DEFAULT_FILE
+    told: Callable[[], None] = _untold
 
     def manner(self) -> Manner:
         """Return how processes are changed."""
@@ -71,6 +77,7 @@ class Machine:
             raise HotmendError(
                 f"{self.history.file}: {error.strerror or error}", "nothing is done without it"
             ) from None
+        self.told()
 
 
 @contextlib.contextmanager

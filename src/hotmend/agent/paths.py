@@ -102,6 +102,11 @@ class Places:
         return self.root / "var/lib/hotmend/outbox/outbox.json"
 
     @property
+    def states(self) -> Path:
+        """Changes with the states that the outbox has."""
+        return self.outbox.with_name("states")
+
+    @property
     def mirror(self) -> Path:
         """Where the part with network puts a channel's files; nothing in it is believed."""
         return self.root / "var/lib/hotmend/mirror"

@@ -19,7 +19,7 @@ from hotmend.cli.agent_shapes import (
     RunShape,
     TrustedShape,
 )
-from hotmend.cli.change import audit_option
+from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, print_json, print_note, print_table
 from hotmend.model.errors import HotmendError, UsageError
 
@@ -151,8 +151,10 @@ def uplink_command(once: bool, as_json: bool) -> int:
     places = Places()
     if not once:
         from hotmend.agent.service import Loop, command
+        from hotmend.agent.uplink.news import states_name
 
-        Loop(command("agent", "uplink", "--once"), lambda: pause(places), print_note).run()
+        turn = command("agent", "uplink", "--once")
+        Loop(turn, lambda: pause(places), print_note, lambda: states_name(places)).run()
         return ExitCode.DONE
     try:
         answer = check_in(places)
@@ -258,7 +260,7 @@ def quarantine_command(lift: str | None, as_json: bool) -> int:
     from hotmend.agent.machine import alone
     from hotmend.agent.record.history import Quarantined
     from hotmend.agent.record.quarantine import read_quarantine, without, write_quarantine
-    from hotmend.live.audit import DEFAULT_FILE
+    from hotmend.live.chain import DEFAULT_FILE
 
     machine = this_machine(DEFAULT_FILE)
     entries = read_quarantine(machine.places.quarantine)

@@ -20,7 +20,7 @@ import urllib3
 from hotmend import __version__
 from hotmend.agent.paths import Places
 from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, Wish, read, registration, wish_file, write
-from hotmend.agent.uplink.news import note_letter
+from hotmend.agent.uplink.news import note_name
 from hotmend.agent.uplink.rhythm import wait_seconds
 from hotmend.model.errors import HotmendError, InputError, RemoteError, UsageError
 from hotmend.servicing.actions import State
@@ -192,7 +192,7 @@ def _ask(
     write(places.carried, Carried(carried.counter, kept, 0, answer.next_seconds))
     orders = sorted(order.id for order in answer.orders)
     asked = (answer.halted, answer.approved, answer.policy_hash, orders, answer.slot_until)
-    note_letter(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
+    note_name(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
     return answer
 
 

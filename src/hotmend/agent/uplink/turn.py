@@ -1,6 +1,15 @@
-"""A turn of a machine of a fleet: what its server asks for, then the turn as ever, then what there is to tell."""
+"""A turn of a machine of a fleet: what its server asks for, then the turn as ever, then what there is to tell.
+
+States are told as they come, not at the end: a server that waits for the end of a long action knows nothing meanwhile,
+and a failure has to stop others at once.
+"""
 
 from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from dataclasses import dataclass
 
 from hotmend.agent.census.look import look
 from hotmend.agent.machine import Machine
@@ -10,9 +19,12 @@ from hotmend.agent.uplink.directing import reached, with_directions
 from hotmend.agent.uplink.doing import perform
 from hotmend.agent.uplink.files import Outbox, read, write
 from hotmend.agent.uplink.letters import Opened
+from hotmend.agent.uplink.news import note_name
 from hotmend.agent.uplink.reporting import report_of
 from hotmend.agent.uplink.slot import leave_wish
 from hotmend.model.errors import HotmendError
+from hotmend.wire.messages import Order, Reached
+from hotmend.wire.report import Report
 
 
 def directed_turn(machine: Machine) -> Turn:
@@ -24,30 +36,62 @@ def directed_turn(machine: Machine) -> Turn:
     machine, wanted = with_directions(machine)
     if wanted is None:
         return turn(machine)
+    teller = Teller(machine, wanted)
+    machine = dataclasses.replace(machine, told=teller.states)
     try:
         after = Afterwards(machine)
         for order in wanted.orders:
-            ended = perform(machine, order)
-            after = after.of(order, ended)
-            if ended is not None:
-                _tell(machine, wanted, full=False)
+            if still_wanted(machine, order):
+                after = after.of(order, perform(machine, order))
         return after.turn()
     finally:
         leave_wish(machine, wanted)
-        _tell(machine, wanted, full=True)
+        teller.everything()
 
 
-def _tell(machine: Machine, wanted: Opened, *, full: bool) -> None:
-    """Leave what there is to tell where the part with network finds it; `full`: with a new look at the machine.
+def still_wanted(machine: Machine, order: Order) -> bool:
+    """Say whether the last letter has an order still: one may have come while those before it were done."""
+    wanted = with_directions(machine)[1]
+    return wanted is not None and any(each.id == order.id for each in wanted.orders)
 
-    Raises:
-        HotmendError: it cannot be written.
+
+@dataclass
+class Teller:
+    """Leaves what there is to tell where the part with network finds it.
+
+    Attributes:
+        machine: whose history is told.
+        wanted: what its server asks for.
     """
-    places = machine.places
-    try:
-        before = read(places.outbox, Outbox) or Outbox()
-        report = report_of(machine, look(places)) if full else before.report
+
+    machine: Machine
+    wanted: Opened
+    _last: tuple[Reached, ...] | None = None
+
+    def states(self) -> None:
+        """Leave the states that orders have come to. An action does not end because nobody can be told of it."""
+        with contextlib.suppress(HotmendError, OSError):
+            states = reached(self.machine.history.read().events)
+            if states != self._last:
+                before = read(self.machine.places.outbox, Outbox) or Outbox()
+                self._leave(before.report, states)
+
+    def everything(self) -> None:
+        """Leave a new look at the machine, too.
+
+        Raises:
+            HotmendError: it cannot be written.
+        """
+        places = self.machine.places
+        try:
+            self._leave(report_of(self.machine, look(places)), reached(self.machine.history.read().events))
+        except OSError as error:
+            raise HotmendError(f"{places.outbox}: {error.strerror or error}") from error
+
+    def _leave(self, report: Report | None, states: tuple[Reached, ...]) -> None:
+        places = self.machine.places
         places.outbox.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        write(places.outbox, Outbox(report, reached(machine.history.read().events), wanted.policy_hash))
-    except OSError as error:
-        raise HotmendError(f"{places.outbox}: {error.strerror or error}") from error
+        write(places.outbox, Outbox(report, states, self.wanted.policy_hash))
+        ends = [(each.action, str(each.state)) for each in states]
+        note_name(places.states, hashlib.sha256(repr(ends).encode()).hexdigest())
+        self._last = states
