@@ -19,6 +19,7 @@ from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
 from bench.idle import idle_measure
 from bench.latency import Deeds, latency_measure
+from bench.outage import outage_measure
 from bench.pages import pages_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.peers.measure import peers_measure
@@ -64,6 +65,7 @@ SECTIONS = (
     "rollout",
     "checkin",
     "pages",
+    "outage",
     "peers",
 )
 
@@ -120,6 +122,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "rollout": lambda: rollout_measure(folder / "rollout"),
         "checkin": lambda: checkin_measure(folder / "checkin", options.machines),
         "pages": lambda: pages_measure(folder / "pages", max(options.machines)),
+        "outage": lambda: outage_measure(folder / "outage"),
         "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:

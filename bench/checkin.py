@@ -50,7 +50,7 @@ def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
         try:
             for count in counts:
                 progress(f"{count} machines are registered")
-                _register(database, range(made, count))
+                register(database, range(made, count))
                 made = max(made, count)
                 with _server(url, folder) as one:
                     yield from _figures(f"Check-in, {count} machines", [one], count)
@@ -99,7 +99,7 @@ def _load(addresses: str, count: int, rate: int) -> dict[str, Any]:
     return dict(json.loads(answer.stdout))
 
 
-def _register(database: Database, numbers: range) -> None:
+def register(database: Database, numbers: range) -> None:
     """Put machines into the tables as enrolling does, each with a report, every twentieth with an open action."""
     now = datetime.now(UTC)
     body, hashed = msgspec.json.encode(REPORT), report_hash(REPORT)
