@@ -62,7 +62,7 @@ def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
     url = f"sqlite:///{folder / 'server.db'}"
     database = open_database(url)
     try:
-        _register(database, range(counts[0]))
+        register(database, range(counts[0]))
     finally:
         database.close()
     with _server(url, folder) as one:

@@ -92,12 +92,17 @@ find "$1/$2" -depth -type d -exec rmdir {} +
 
 
 class Machine:
-    """Begins on entry and ends, with all its processes, on exit."""
+    """Begins on entry and ends, with all its processes, on exit.
 
-    def __init__(self, folder: Path, *, systemd: bool = False) -> None:
+    Attributes:
+        first: its first process, in the numbers of this machine.
+    """
+
+    def __init__(self, folder: Path, *, systemd: bool = False, network: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._systemd = systemd
+        self._own = ["--net"] if network else []
         self._group = f"hotmend-machine-{os.getpid()}-{next(_numbers)}"
 
     def __enter__(self) -> Machine:
@@ -107,7 +112,7 @@ class Machine:
             command = ["unshare", "--mount", "sh", "-c", _GROUP, "machine", *folders, self._group, _BOOT]
         else:
             begin = ["sh", "-c", _BEGIN, "machine", *folders]
-            command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *begin]
+            command = ["unshare", "--mount", "--pid", *self._own, "--fork", "--kill-child", *begin]
         command = ["setpriv", "--pdeathsig=KILL", *command]  # it does not outlive the tests, however they end
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -117,7 +122,7 @@ class Machine:
         if line != "ready\n":
             raise RuntimeError(f"the machine did not begin: {line}{self._process.stdout.read()}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self._first = int(children.read_text().split()[0])
+        self.first = int(children.read_text().split()[0])
         if self._systemd:
             self._booted()
         return self
@@ -152,8 +157,8 @@ class Machine:
 
     def command(self, text: str) -> list[str]:
         """Return the command line that has its shell run `text`."""
-        namespaces = ["--mount", "--pid", "--cgroup"]
-        enter = ["nsenter", f"--target={self._first}", *namespaces, "--root", "--wd", "--no-fork"]
+        namespaces = ["--mount", "--pid", "--cgroup", *self._own]
+        enter = ["nsenter", f"--target={self.first}", *namespaces, "--root", "--wd", "--no-fork"]
         return [*enter, "sh", "-c", _INSIDE, "machine", text]
 
     def run(
