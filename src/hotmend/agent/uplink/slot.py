@@ -79,7 +79,9 @@ def leave_wish(machine: Machine, wanted: Opened) -> None:
     """
     file = wish_file(machine.places)
     try:
-        wish = Wish(slot_wanted(machine, wanted, take_assessment(now=machine.clock())))
+        wish = Wish()
+        if _slot(machine, wanted) is not Slot.NOT_NEEDED:  # a look at all processes, for those alone who need it
+            wish = Wish(slot_wanted(machine, wanted, take_assessment(now=machine.clock())))
         if (read(file, Wish) or Wish()) != wish:
             write(file, wish)
     except OSError as error:

@@ -45,8 +45,10 @@ def directed_turn(machine: Machine) -> Turn:
                 after = after.of(order, perform(machine, order))
         return after.turn()
     finally:
-        leave_wish(machine, wanted)
-        teller.everything()
+        try:
+            leave_wish(machine, wanted)
+        finally:
+            teller.everything()
 
 
 def still_wanted(machine: Machine, order: Order) -> bool:
