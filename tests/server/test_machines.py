@@ -246,7 +246,7 @@ def test_any_facts_are_a_report(case: str) -> None:
 
     import msgspec
 
-    from hotmend.server.machines.uploads import program
+    from hotmend.server.machines.judging import program
     from hotmend.servicing.evaluate import evaluate
     from hotmend.servicing.facts_json import facts_decode
     from hotmend.wire.judged import judged

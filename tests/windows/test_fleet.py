@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from hotmend.server.machines import policies
+from hotmend.server.machines import policies, view
 from hotmend.server.machines.tables import actions
+from hotmend.servicing.releases import Line
 from tests.server.machine import registration_key
 from tests.server.running import Running, running
 from tests.windows.server import AgentServer
@@ -87,6 +88,11 @@ def test_a_server_is_listed_and_does_what_is_due_once_even_where_it_is_killed(
 ) -> None:
     shown = member.shown()
     assert (shown["platform"], shown["line"], shown["level"]) == ("windows", "on", "KB5066835")
+    with member.fleet.database.read() as connection:  # its facts came with the report, and are judged as uploaded ones
+        answers = view.load(connection, member.id, member.fleet.clock()).answers
+    assert answers is not None
+    assert answers.level is not None
+    assert answers.level.line is Line.ON
     order = member.plan("install", updates=["KB5070893"])
     assert member.turn() == {"ended": 1, "orders": {order: "SUCCEEDED_WITH_WARNINGS"}}
     assert [member.windows.stored(kb)["installed"] for kb in ("KB5070893", "KB5070881")] == [True, False]

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 REPORT_BYTES_MAX: Final = 1 << 20
+FACTS_BYTES_MAX: Final = 512 << 10
 
 Text = Annotated[str, Meta(max_length=500)]
 Texts = Annotated[tuple[Text, ...], Meta(max_length=2000)]
@@ -106,6 +107,7 @@ class Report(msgspec.Struct, frozen=True):
         quarantined: what is not taken.
         held: the hold in force; "" for none.
         last_run: end of the last run: state and detail; "" for none.
+        facts: that a Windows machine is judged by, JSON; empty where the machine sends none.
     """
 
     release: Text
@@ -129,6 +131,7 @@ class Report(msgspec.Struct, frozen=True):
     quarantined: Annotated[tuple[Quarantine, ...], Meta(max_length=1000)] = ()
     held: Text = ""
     last_run: Text = ""
+    facts: Annotated[bytes, Meta(max_length=FACTS_BYTES_MAX)] = b""
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -76,6 +76,8 @@ def parse(signature_input: str, signature: str) -> Signed | None:
         decoded = base64.b64decode(value[1], validate=True)
     except binascii.Error:
         return None
+    if base64.b64encode(decoded).decode() != value[1]:  # bits that stand for nothing: one signature has one form
+        return None
     return Signed(parameters[3], int(parameters[2]), int(parameters[4]), parameters[1], decoded)
 
 

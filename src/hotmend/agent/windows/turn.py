@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec.structs import replace
+
 from hotmend import __version__
 from hotmend.agent.uplink.carrying import check_in
 from hotmend.agent.uplink.files import Outbox, read, write
@@ -14,9 +16,10 @@ from hotmend.agent.windows.host import boot_name
 from hotmend.agent.windows.places import WindowsPlaces
 from hotmend.model.errors import UsageError
 from hotmend.servicing.evaluate import evaluate
+from hotmend.servicing.facts_json import facts_encode
 from hotmend.windows.facts import collect
 from hotmend.wire.judged import judged
-from hotmend.wire.report import Report
+from hotmend.wire.report import FACTS_BYTES_MAX, Report
 
 REPORT_LIFE: Final = timedelta(hours=4)
 """How long a report is taken to hold where nothing was done: to ask what is offered takes the update agent minutes."""
@@ -72,4 +75,5 @@ class Turns:
         hands = self._hands
         facts = collect(hands.sources).facts
         self._reported = hands.now()
-        return judged(facts, evaluate(facts, hands.program, hands.now()), __version__)
+        report, body = judged(facts, evaluate(facts, hands.program, hands.now()), __version__), facts_encode(facts)
+        return replace(report, facts=body) if len(body) <= FACTS_BYTES_MAX else report

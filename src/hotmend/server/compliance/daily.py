@@ -20,8 +20,8 @@ from hotmend.server.compliance.tables import counts, days
 from hotmend.server.context import Context
 from hotmend.server.issues.store import facts_after, put_concerns
 from hotmend.server.machines import fleet
+from hotmend.server.machines.judging import program
 from hotmend.server.machines.tables import findings, machines
-from hotmend.server.machines.uploads import program
 from hotmend.servicing.evaluate import evaluate
 from hotmend.servicing.facts_json import facts_decode
 from hotmend.wire.report import Fixed

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
 from hotmend.server.issues import store
-from hotmend.server.machines.uploads import program
+from hotmend.server.machines.judging import program
 from hotmend.server.portal.visit import PageRoute, Visit, seeing
 from hotmend.server.releases import store as releases
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.context import Context
 from hotmend.server.database import Moment
 from hotmend.server.machines import policies
+from hotmend.server.machines.judging import take_facts
 from hotmend.server.machines.quick_key import QuickKey
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
@@ -204,6 +205,8 @@ class _Told:
             report = each.message.report
             if report is not None:
                 put_report(self._connection, each.signed.key, report, self._now)
+                if report.facts:
+                    take_facts(self._connection, each.signed.key, report.facts, self._now)
         self._halted = halted(self._connection)
         active = [each.signed.key for each in good if self._rows[each.signed.key]["state"] == "active"]
         self._due(active)

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.machines import fleet, store
-from hotmend.server.machines.uploads import program
+from hotmend.server.machines.judging import program
 from hotmend.server.problem import not_found
 from hotmend.servicing.evaluate import Answers, evaluate
 from hotmend.servicing.facts import MachineFacts, Offer

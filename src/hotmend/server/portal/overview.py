@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
 from hotmend.server.machines import fleet
-from hotmend.server.machines.uploads import program
+from hotmend.server.machines.judging import program
 from hotmend.server.portal.charts import Bar, code_bars
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
