@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.machines.tables import actions, policies
-from hotmend.server.rollouts import steering, store
+from hotmend.server.rollouts import progress, steering
 from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
 from hotmend.wire.messages import Kind, Reached
@@ -169,7 +169,7 @@ def test_the_query_of_wellness_is_the_rule(one: Fleet) -> None:
         now, seen = one.now() + timedelta(minutes=silent), one.now()
         one.seen()
         with one.database.read() as connection:
-            found = store.well(connection, identity, 0, now - timedelta(minutes=60))
+            found = progress.well(connection, identity, 0, now - timedelta(minutes=60))
         assert found == well(state, alerts == 0, seen, now, limit), (state, alerts, silent)
 
 

@@ -17,7 +17,7 @@ from hotmend.model.errors import InputError
 from hotmend.reference.shipped import program
 from hotmend.server.machines import fleet
 from hotmend.server.machines import store as machine_store
-from hotmend.server.rollouts.store import policy_contents
+from hotmend.server.rollouts.candidates import policy_contents
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.facts_json import facts_decode
 from hotmend.servicing.maintenance import Policy

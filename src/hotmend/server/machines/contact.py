@@ -22,7 +22,7 @@ from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import IS_OPEN, action_events, actions, brake, contacts, events, machines
 from hotmend.server.maintenance.slots import Given, hand_out
 from hotmend.server.problem import Problem
-from hotmend.server.rollouts import steering
+from hotmend.server.rollouts import progress, steering
 from hotmend.server.rollouts import store as rollout_store
 from hotmend.servicing.actions import WAITING, State, may_follow
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
@@ -285,8 +285,8 @@ class _Told:
             if row["rollout_id"] in held and _not_begun(row):
                 self._dropped(row)
                 continue
-            if row["detail"] == rollout_store.DROPPED:
-                rollout_store.drop(self._connection, row["id"], self._now, again=True)
+            if row["detail"] == progress.DROPPED:
+                progress.drop(self._connection, row["id"], self._now, again=True)
             self._orders[row["machine_id"]].append(_order(row))
             if row["handed_at"] is None:
                 new.append(row["id"])
@@ -302,10 +302,10 @@ class _Told:
         """
         if row["handed_at"] is None:
             return
-        if row["detail"] != rollout_store.DROPPED:
-            rollout_store.drop(self._connection, row["id"], self._now)
+        if row["detail"] != progress.DROPPED:
+            progress.drop(self._connection, row["id"], self._now)
         elif self._now - row["changed_at"] >= _HEARD * timedelta(seconds=self._context.settings.check_in_seconds):
-            rollout_store.take_back(self._connection, row["id"])
+            progress.take_back(self._connection, row["id"])
             set_state(self._connection, row["id"], State.CANCELED, "taken back before it was begun", self._now)
 
 

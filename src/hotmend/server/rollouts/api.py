@@ -15,7 +15,7 @@ from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
 from hotmend.server.once import HEADER, once
 from hotmend.server.paging import cursor_number
 from hotmend.server.problem import Problem, not_found
-from hotmend.server.rollouts import service, store
+from hotmend.server.rollouts import progress, service, store
 from hotmend.server.rollouts.spec import Spec, spec_of
 from hotmend.servicing.lanes import Lane
 from hotmend.wire.rollouts import (
@@ -131,7 +131,7 @@ def list_rollout_machines(
     with context_of(request).database.read() as connection:
         if store.rollout(connection, identity) is None:
             raise not_found("rollout")
-        rows = store.member_page(connection, identity, group, cursor, limit)
+        rows = progress.member_page(connection, identity, group, cursor, limit)
     items = [
         RolloutMember(
             row["machine_id"],
@@ -266,7 +266,7 @@ def _whole(connection: Connection, identity: str) -> Rollout:
     found = _rollout(row)
     groups = []
     for group in store.group_rows(connection, identity):
-        counts = store.states(connection, identity, group["number"])
+        counts = progress.states(connection, identity, group["number"])
         groups.append(
             Group(
                 group["number"],
@@ -280,7 +280,7 @@ def _whole(connection: Connection, identity: str) -> Rollout:
             )
         )
     people = sorted({each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]})
-    reverts = {state.value: count for state, count in store.reverts(connection, identity).items()}
+    reverts = {state.value: count for state, count in progress.reverts(connection, identity).items()}
     return dataclasses.replace(found, approvals=people, groups=groups, reverts=reverts)
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from hotmend.server.portal.charts import Bar
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
-from hotmend.server.rollouts import service, store
+from hotmend.server.rollouts import progress, service, store
 from hotmend.servicing.actions import State as ActionState
 from hotmend.servicing.message import N_, Message
 from hotmend.servicing.rollouts import Event, State, advance
@@ -67,7 +67,7 @@ def rollout_page(
         groups = [
             {
                 "row": group,
-                "bars": _bars(store.states(connection, identity, group["number"]), visit),
+                "bars": _bars(progress.states(connection, identity, group["number"]), visit),
                 "asked": [
                     gate
                     for kind in ("pre", "post")
@@ -78,7 +78,7 @@ def rollout_page(
             for group in store.group_rows(connection, identity)
         ]
         approvals = [each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]]
-        members = store.member_page(connection, identity, None, after, ROWS)
+        members = progress.member_page(connection, identity, None, after, ROWS)
         events = store.event_rows(connection, identity, 0, EVENTS_MAX)
     state = State(row["state"])
     buttons = [

@@ -16,7 +16,7 @@ from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
-from hotmend.server.rollouts import steering, store
+from hotmend.server.rollouts import candidates, progress, steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
 from hotmend.server.rollouts.windows import Windows
 from hotmend.servicing import rings
@@ -74,14 +74,14 @@ class Preview:
 def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
     """Return what a rollout would do now."""
     with context.database.read() as connection:
-        members = store.selected(connection, spec.selection)
+        members = candidates.selected(connection, spec.selection)
         plan = rings.plan(members, spec.rings, name)
         by_id = {member.id: member for member in members}
         now = context.clock()
         seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
-        there = {row["machine_id"]: row for row in store.machines_there(connection, list(by_id), seen_after)}
-        windows = Windows(store.policy_contents(connection), now, timedelta(minutes=spec.minutes))
-        state = _Now(there, windows, store.busy(connection, now), store.set_sizes(connection))
+        there = {row["machine_id"]: row for row in candidates.machines_there(connection, list(by_id), seen_after)}
+        windows = Windows(candidates.policy_contents(connection), now, timedelta(minutes=spec.minutes))
+        state = _Now(there, windows, candidates.busy(connection, now), candidates.set_sizes(connection))
         found = tuple(
             _ring_preview(state, lane, spec, ring.name, [by_id[each] for each in ids])
             for ring, ids in zip(spec.rings, plan.rings, strict=bool(plan.rings))
@@ -140,7 +140,7 @@ def create(connection: Connection, now: datetime, caller: Principal, name: str, 
     if lane is Lane.EMERGENCY:
         raise Problem(422, "lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
     identity = new_id()
-    members = store.selected(connection, spec.selection)
+    members = candidates.selected(connection, spec.selection)
     plan = rings.plan(members, spec.rings, identity)
     if plan.causes:
         raise unprocessable(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
@@ -163,7 +163,7 @@ def create(connection: Connection, now: datetime, caller: Principal, name: str, 
     store.insert_rollout(connection, values)
     store.insert_groups(connection, identity, [ring.name for ring in spec.rings], GroupState.READY.value)
     for number, ids in enumerate(plan.rings):
-        store.insert_members(connection, identity, number, ids)
+        progress.insert_members(connection, identity, number, ids)
     store.insert_event(connection, _event(identity, now, caller.name, "planned", None))
     detail = {"name": name, "lane": lane.value, "machines": len(members), "plan": digest, "updates": spec.updates}
     append(connection, now, caller.name, "rollout.create", identity, detail)
@@ -268,7 +268,7 @@ def _act(context: Context, caller: Principal, identity: str, event: Event, reaso
             store.forget_denied(connection, identity)
         why = cause("by-hand", "{who}: {reason}", who=caller.name, reason=reason) if reason else None
         if event in (Event.PAUSED, Event.STOPPED, Event.TAKEN_BACK):
-            store.withdraw(connection, identity, found.now, f"the rollout was {event}")
+            progress.withdraw(connection, identity, found.now, f"the rollout was {event}")
         found.move(event, why, who=caller.name)
         append(connection, found.now, caller.name, f"rollout.{_VERBS[event]}", identity, {"reason": reason})
         return found.state

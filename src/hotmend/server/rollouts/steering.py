@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import Context
-from hotmend.server.rollouts import store
+from hotmend.server.rollouts import candidates, progress, store
 from hotmend.server.rollouts.spec import Spec, cause_json
 from hotmend.server.rollouts.windows import Windows
 from hotmend.servicing import starting
@@ -109,7 +109,7 @@ class Rollout:
             self.failed_at = self.now
             store.update_rollout(self.connection, self.id, {"failed_at": self.now})
             self.happened("brake", why)
-        store.withdraw(self.connection, self.id, self.now, "the brake is on")
+        progress.withdraw(self.connection, self.id, self.now, "the brake is on")
 
 
 def load(connection: Connection, context: Context, identity: str) -> Rollout | None:
@@ -177,14 +177,14 @@ def _start_in_time(found: Rollout) -> None:
 def _keep_time(found: Rollout) -> None:
     """End what says nothing for too long."""
     answer = timedelta(minutes=found.spec.answer_minutes)
-    if store.time_out(found.connection, found.id, found.now, found.now - answer):
+    if progress.time_out(found.connection, found.id, found.now, found.now - answer):
         text = "A machine that had begun says nothing for {n} minutes."
         found.brake(cause("action-silent", text, n=found.spec.answer_minutes))
 
 
 def _run(found: Rollout, *, join: bool) -> None:
     _keep_time(found)
-    store.withdraw(found.connection, found.id, found.now, "the machine was not there in time", expired=True)
+    progress.withdraw(found.connection, found.id, found.now, "the machine was not there in time", expired=True)
     rows = store.group_rows(found.connection, found.id)
     current = next((row for row in rows if row["state"] in (GroupState.RUNNING, GroupState.SOAKING)), None)
     if current is None:
@@ -274,14 +274,14 @@ def _stop(found: Rollout, group: RowMapping, judgement: Judgement) -> None:
 def _tally(found: Rollout, group: RowMapping) -> Tally:
     """Return where the machines of a group are."""
     connection, number = found.connection, group["number"]
-    counts = store.states(connection, found.id, number)
-    off = store.not_there(connection, found.id, number, found.seen_after)
+    counts = progress.states(connection, found.id, number)
+    off = progress.not_there(connection, found.id, number, found.seen_after)
     if group["state"] == GroupState.SOAKING:  # who was not there when it was its turn is left behind
         off = counts.get(None, 0)
     ended = {state: count for state, count in counts.items() if state is not None and state.final}
     good = sum(count for state, count in ended.items() if state.good)
     silence = timedelta(minutes=found.spec.thresholds.silence_minutes)
-    well = store.well(connection, found.id, number, found.now - silence)
+    well = progress.well(connection, found.id, number, found.now - silence)
     none = ended.get(ActionState.NOT_APPLICABLE, 0) + ended.get(ActionState.CANCELED, 0)
     return Tally(
         well=well,
@@ -301,26 +301,26 @@ def _begin(found: Rollout, group: RowMapping, busy: int) -> None:
         return
     connection, number = found.connection, group["number"]
     limit = max(_LOOK_MIN, _LOOK_AHEAD * found.spec.budget)
-    rows = store.waiting(connection, found.id, number, found.seen_after, limit)
+    rows = progress.waiting(connection, found.id, number, found.seen_after, limit)
     if not rows:
         return
     why: dict[str, str] = {}
     open_rows = rows
     if RULES[found.lane].windows:
         minutes = timedelta(minutes=found.spec.minutes)
-        windows = Windows(store.policy_contents(connection), found.now, minutes)
+        windows = Windows(candidates.policy_contents(connection), found.now, minutes)
         decisions = {row["machine_id"]: windows.ask(row["policy"], row["zone"]) for row in rows}
         open_rows = [row for row in rows if decisions[row["machine_id"]].allowed]
         why = {machine: each.cause.code for machine, each in decisions.items() if not each.allowed}
     alerts = {row["machine_id"]: row["alerts"] for row in open_rows}
-    ready = store.members_of(connection, list(alerts))
-    changing = store.busy(connection, found.now)
-    start = starting.startable(ready, changing, store.set_sizes(connection), busy, found.spec.limits)
-    store.hold(connection, found.id, {**why, **{machine: each.code for machine, each in start.held.items()}})
+    ready = candidates.members_of(connection, list(alerts))
+    changing = candidates.busy(connection, found.now)
+    start = starting.startable(ready, changing, candidates.set_sizes(connection), busy, found.spec.limits)
+    progress.hold(connection, found.id, {**why, **{machine: each.code for machine, each in start.held.items()}})
     if not start.members:
         return
     begun = {member.id: alerts[member.id] for member in start.members}
-    store.begin(connection, found.id, group, begun, _action(found))
+    progress.begin(connection, found.id, group, begun, _action(found))
     found.happened("begun", cause("begun", "{count} machines begin.", count=len(begun)), number)
 
 
@@ -347,30 +347,30 @@ def _join(found: Rollout, rows: list[RowMapping], current: RowMapping) -> None:
     states = [GroupState(row["state"]) for row in rows]
     moved: dict[tuple[int, int], list[str]] = {}
     passed = current["number"] + (current["state"] == GroupState.SOAKING)
-    for machine, number in store.left_behind(connection, found.id, passed, found.seen_after):
+    for machine, number in progress.left_behind(connection, found.id, passed, found.seen_after):
         to = late_ring(number, states)
         if to is not None:
             moved.setdefault((number, to), []).append(machine)
     for (number, to), ids in moved.items():
-        store.move(connection, found.id, number, to, ids)
+        progress.move(connection, found.id, number, to, ids)
         found.happened("joined", cause("joined", "{count} machines join.", count=len(ids)), to)
     if not found.spec.selection.dynamic:
         return
     joined: dict[int, list[str]] = {}
-    for member in store.selected(connection, found.spec.selection, not_in=found.id):
+    for member in candidates.selected(connection, found.spec.selection, not_in=found.id):
         place = late_ring(natural_ring(member, found.spec.rings), states)
         if place is not None:
             joined.setdefault(place, []).append(member.id)
     for place, ids in joined.items():
-        store.insert_members(connection, found.id, place, ids, late=True, place=1_000_000)
+        progress.insert_members(connection, found.id, place, ids, late=True, place=1_000_000)
         found.happened("joined", cause("joined", "{count} machines join.", count=len(ids)), place)
 
 
 def _settle(found: Rollout) -> None:
     """A rollout that is being stopped has stopped when nothing of it is under way any more."""
     _keep_time(found)
-    store.withdraw(found.connection, found.id, found.now, "the rollout was stopped")
-    if not store.in_flight(found.connection, found.id):
+    progress.withdraw(found.connection, found.id, found.now, "the rollout was stopped")
+    if not progress.in_flight(found.connection, found.id):
         found.move(Event.SETTLED)
 
 
@@ -378,13 +378,13 @@ def _take_back(found: Rollout) -> None:
     """Make a revert for every machine that may have been changed; it is over when all of them have ended."""
     connection = found.connection
     _keep_time(found)
-    store.withdraw(connection, found.id, found.now, "the rollout is taken back")
-    ids = store.changed_machines(connection, found.id)
+    progress.withdraw(connection, found.id, found.now, "the rollout is taken back")
+    ids = progress.changed_machines(connection, found.id)
     if ids:
         action = {**_action(found), "kind": "revert", "emergency": True, "anytime": True, "until": None}
-        store.revert(connection, found.id, ids, {**action, "reason": f"rollout {found.row['name']} is taken back"})
+        progress.revert(connection, found.id, ids, {**action, "reason": f"rollout {found.row['name']} is taken back"})
         found.happened("reverts", cause("reverts", "{count} machines are reverted.", count=len(ids)))
         return
-    left = sum(count for state, count in store.reverts(connection, found.id).items() if not state.final)
-    if not left and not store.in_flight(connection, found.id):
+    left = sum(count for state, count in progress.reverts(connection, found.id).items() if not state.final)
+    if not left and not progress.in_flight(connection, found.id):
         found.move(Event.SETTLED)

@@ -1,0 +1,312 @@
+"""Machines of a rollout and their actions: begun, taken back, and how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.database import new_id
+from hotmend.server.machines.policies import HOTPATCH_OFF
+from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
+from hotmend.server.rollouts.tables import members
+from hotmend.servicing.actions import State
+
+GOOD: Final = [state.value for state in State if state.good]
+OPEN: Final = [state.value for state in State if not state.final]
+_PAGE: Final = 500
+DROPPED: Final = "its machine is not to begin it any more"
+"""Detail of an action that its machine was told of, and which its last letter does not have."""
+
+
+def insert_members(
+    connection: Connection, rollout: str, number: int, ids: Sequence[str], *, late: bool = False, place: int = 0
+) -> None:
+    """Insert machines of a group, in the order in which they begin."""
+    rows = [
+        {"rollout_id": rollout, "machine_id": each, "number": number, "place": place + index, "late": late}
+        for index, each in enumerate(ids)
+    ]
+    for start in range(0, len(rows), _PAGE):
+        connection.execute(sa.insert(members), rows[start : start + _PAGE])
+
+
+def waiting(
+    connection: Connection, identity: str, number: int, seen_after: datetime, limit: int, after: int = -1
+) -> list[RowMapping]:
+    """Return machines of a group that are there and have not begun, in their order, with what windows rest on.
+
+    A row has `machine_id`, `place`, `policy` (its name), `zone` ("": not known), `alerts` (None: no report).
+    """
+    query = (
+        sa.select(
+            members.c.machine_id,
+            members.c.place,
+            machines.c.policy,
+            sa.func.coalesce(reports.c.zone, "").label("zone"),
+            reports.c.alerts,
+        )
+        .join(machines, machines.c.id == members.c.machine_id)
+        .join(contacts, contacts.c.machine_id == members.c.machine_id)
+        .outerjoin(reports, reports.c.machine_id == members.c.machine_id)
+        .where(
+            members.c.rollout_id == identity,
+            members.c.number == number,
+            members.c.action_id.is_(None),
+            members.c.place > after,
+            machines.c.state == "active",
+            machines.c.policy != HOTPATCH_OFF,
+            contacts.c.seen_at >= seen_after,
+        )
+        .order_by(members.c.place, members.c.machine_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).mappings())
+
+
+def hold(connection: Connection, identity: str, held: Mapping[str, str]) -> None:
+    """Keep why machines do not begin yet, by the code of the cause."""
+    by_code: dict[str, list[str]] = {}
+    for machine, code in held.items():
+        by_code.setdefault(code, []).append(machine)
+    for code, ids in by_code.items():
+        for start in range(0, len(ids), _PAGE):
+            some = members.c.machine_id.in_(ids[start : start + _PAGE])
+            which = (members.c.rollout_id == identity) & some & (members.c.held != code)
+            connection.execute(sa.update(members).where(which).values(held=code))
+
+
+def begin(
+    connection: Connection, identity: str, group: RowMapping, ids: Mapping[str, int | None], action: Mapping[str, Any]
+) -> None:
+    """Make actions for machines, `ids` with the alerts that each has now."""
+    for machine, alerts in ids.items():
+        action_id = new_id()
+        values = {**action, "id": action_id, "machine_id": machine, "rollout_id": identity, "group_id": group["id"]}
+        _insert_action(connection, values)
+        which = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
+        changed = {"action_id": action_id, "alerts": alerts, "held": ""}
+        connection.execute(sa.update(members).where(which).values(changed))
+
+
+def withdraw(connection: Connection, identity: str, now: datetime, why: str, *, expired: bool = False) -> int:
+    """Take back actions that no machine was told of; return how many. Their machines wait again.
+
+    The condition is judged again by the database where a machine is told at the same moment: one of the two is first.
+    """
+    untold = (
+        (actions.c.rollout_id == identity)
+        & (actions.c.state == State.SCHEDULED.value)
+        & actions.c.handed_at.is_(None)
+        & actions.c.emergency.is_(False)
+    )
+    if expired:
+        untold &= actions.c.until <= now
+    changed = {"state": State.CANCELED.value, "detail": why, "changed_at": now}
+    statement = sa.update(actions).where(untold).values(changed).returning(actions.c.id)
+    taken = list(connection.scalars(statement))
+    _add_events(connection, taken, 2, State.CANCELED, why, now)  # the first one is that it was made
+    for start in range(0, len(taken), _PAGE):
+        which = members.c.action_id.in_(taken[start : start + _PAGE])
+        connection.execute(sa.update(members).where(which).values(action_id=None))
+    return len(taken)
+
+
+def drop(connection: Connection, action: str, now: datetime, *, again: bool = False) -> None:
+    """Note that a machine is not to begin an action that it was told of, or `again`, that it may after all."""
+    values = {"detail": "" if again else DROPPED, "changed_at": now}
+    connection.execute(sa.update(actions).where(actions.c.id == action).values(values))
+
+
+def take_back(connection: Connection, action: str) -> None:
+    """Let the machine of an action wait again: it has not begun it, and will not."""
+    connection.execute(sa.update(members).where(members.c.action_id == action).values(action_id=None))
+
+
+def time_out(connection: Connection, identity: str, now: datetime, handed_before: datetime) -> int:
+    """End actions that were begun and say nothing; return how many."""
+    which = (
+        (actions.c.rollout_id == identity)
+        & actions.c.state.in_(OPEN)
+        & (actions.c.handed_at <= handed_before)
+        & (actions.c.changed_at <= handed_before)
+    )
+    why = "no answer in time"
+    changed = {"state": State.TIMED_OUT.value, "detail": why, "changed_at": now}
+    silent = list(connection.scalars(sa.update(actions).where(which).values(changed).returning(actions.c.id)))
+    last = sa.func.coalesce(sa.func.max(action_events.c.number), 0)
+    for each in silent:
+        number = connection.scalar(sa.select(last).where(action_events.c.action_id == each)) or 0
+        _add_events(connection, [each], number + 1, State.TIMED_OUT, why, now)
+    return len(silent)
+
+
+def _insert_action(connection: Connection, values: Mapping[str, Any]) -> None:
+    connection.execute(sa.insert(actions).values(values))
+    _add_events(connection, [values["id"]], 1, State.SCHEDULED, "", values["created_at"])
+
+
+def _add_events(
+    connection: Connection, ids: Sequence[str], number: int, state: State, detail: str, now: datetime
+) -> None:
+    rows = [{"action_id": each, "number": number, "at": now, "state": state.value, "detail": detail} for each in ids]
+    for start in range(0, len(rows), _PAGE):
+        connection.execute(sa.insert(action_events), rows[start : start + _PAGE])
+
+
+def states(connection: Connection, identity: str, number: int | None = None) -> dict[State | None, int]:
+    """Return how many members of a group, or of all, are in which state; None: not begun."""
+    query = (
+        sa.select(actions.c.state, sa.func.count())
+        .select_from(members.outerjoin(actions, actions.c.id == members.c.action_id))
+        .where(members.c.rollout_id == identity)
+        .group_by(actions.c.state)
+    )
+    if number is not None:
+        query = query.where(members.c.number == number)
+    return {None if state is None else State(state): count for state, count in connection.execute(query)}
+
+
+def well(connection: Connection, identity: str, number: int, seen_after: datetime) -> int:
+    """Return how many machines of a group ended well, were heard of since a moment, and have no alert more than before.
+
+    The same as `servicing.gates.well`, asked of all machines at once; a test holds them against each other.
+    """
+    query = (
+        sa.select(sa.func.count())
+        .select_from(
+            members.join(actions, actions.c.id == members.c.action_id)
+            .join(contacts, contacts.c.machine_id == members.c.machine_id)
+            .join(reports, reports.c.machine_id == members.c.machine_id)
+        )
+        .where(
+            members.c.rollout_id == identity,
+            members.c.number == number,
+            actions.c.state.in_(GOOD),
+            contacts.c.seen_at >= seen_after,
+            reports.c.alerts <= sa.func.coalesce(members.c.alerts, 0),
+        )
+    )
+    return int(connection.scalar(query) or 0)
+
+
+def not_there(connection: Connection, identity: str, number: int, seen_after: datetime) -> int:
+    """Return how many machines of a group have not begun and were not heard of since a moment."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(
+            members.join(machines, machines.c.id == members.c.machine_id).outerjoin(
+                contacts, contacts.c.machine_id == members.c.machine_id
+            )
+        )
+        .where(
+            members.c.rollout_id == identity,
+            members.c.number == number,
+            members.c.action_id.is_(None),
+            (machines.c.state != "active")
+            | (machines.c.policy == HOTPATCH_OFF)
+            | contacts.c.seen_at.is_(None)
+            | (contacts.c.seen_at < seen_after),
+        )
+    )
+    return int(connection.scalar(query) or 0)
+
+
+def in_flight(connection: Connection, identity: str, number: int | None = None) -> int:
+    """Return how many actions of a group, or of all, are not ended."""
+    found = states(connection, identity, number)
+    return sum(count for state, count in found.items() if state is not None and not state.final)
+
+
+def move(connection: Connection, identity: str, number: int, to: int, ids: Sequence[str]) -> None:
+    """Move machines that have not begun to another group."""
+    for start in range(0, len(ids), _PAGE):
+        which = (
+            (members.c.rollout_id == identity)
+            & (members.c.number == number)
+            & members.c.machine_id.in_(ids[start : start + _PAGE])
+            & members.c.action_id.is_(None)
+        )
+        connection.execute(sa.update(members).where(which).values(number=to, late=True))
+
+
+def left_behind(connection: Connection, identity: str, before: int, seen_after: datetime) -> list[tuple[str, int]]:
+    """Return machines of the groups before `before` that have not begun and are there now, with their group."""
+    query = (
+        sa.select(members.c.machine_id, members.c.number)
+        .join(contacts, contacts.c.machine_id == members.c.machine_id)
+        .where(
+            members.c.rollout_id == identity,
+            members.c.number < before,
+            members.c.action_id.is_(None),
+            contacts.c.seen_at >= seen_after,
+        )
+    )
+    return [(machine, number) for machine, number in connection.execute(query)]
+
+
+def changed_machines(connection: Connection, identity: str) -> list[str]:
+    """Return machines that a machine-side act of the rollout may have changed and that nothing has taken back."""
+    untouched = [State.CANCELED.value, State.NOT_APPLICABLE.value, State.ALREADY_INSTALLED.value, State.BLOCKED.value]
+    query = (
+        sa.select(members.c.machine_id)
+        .join(actions, actions.c.id == members.c.action_id)
+        .where(
+            members.c.rollout_id == identity,
+            members.c.revert_id.is_(None),
+            actions.c.handed_at.is_not(None),
+            actions.c.state.not_in(untouched),
+        )
+    )
+    return list(connection.scalars(query))
+
+
+def revert(connection: Connection, identity: str, ids: Iterable[str], action: Mapping[str, Any]) -> None:
+    """Make reverts for machines of a rollout. They are not counted among its own actions."""
+    for machine in ids:
+        action_id = new_id()
+        _insert_action(connection, {**action, "id": action_id, "machine_id": machine})
+        which = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
+        connection.execute(sa.update(members).where(which).values(revert_id=action_id))
+
+
+def reverts(connection: Connection, identity: str) -> dict[State, int]:
+    """Return how many reverts are in which state."""
+    query = (
+        sa.select(actions.c.state, sa.func.count())
+        .join(members, members.c.revert_id == actions.c.id)
+        .where(members.c.rollout_id == identity)
+        .group_by(actions.c.state)
+    )
+    return {State(state): count for state, count in connection.execute(query)}
+
+
+def member_page(connection: Connection, identity: str, number: int | None, after: str, limit: int) -> list[RowMapping]:
+    """Return machines of a rollout with where they stand, by machine id."""
+    query = (
+        sa.select(
+            members.c.machine_id,
+            machines.c.name,
+            members.c.number,
+            members.c.late,
+            members.c.held,
+            members.c.action_id,
+            actions.c.state,
+            actions.c.detail,
+            actions.c.handed_at,
+            actions.c.changed_at,
+            contacts.c.seen_at,
+        )
+        .join(machines, machines.c.id == members.c.machine_id)
+        .outerjoin(actions, actions.c.id == members.c.action_id)
+        .outerjoin(contacts, contacts.c.machine_id == members.c.machine_id)
+        .where(members.c.rollout_id == identity, members.c.machine_id > after)
+        .order_by(members.c.machine_id)
+        .limit(limit)
+    )
+    if number is not None:
+        query = query.where(members.c.number == number)
+    return list(connection.execute(query).mappings())
