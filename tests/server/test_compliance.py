@@ -169,9 +169,9 @@ def test_evidence_that_was_changed_or_is_of_another_is_refused(evidence: tuple[b
     assert verified(json.dumps(changed).encode(), key) is None
     assert verified(json.dumps(envelope | {"signatures": []}).encode(), key) is None
     for wrong in (b"{}", b"[]", b"\xff", json.dumps(envelope | {"payloadType": "text/plain"}).encode()):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="this is no evidence"):
             verified(wrong, key)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="not an evidence key"):
         verified(data, "no key")
 
 

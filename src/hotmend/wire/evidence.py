@@ -124,9 +124,10 @@ def verified(data: bytes, key: str) -> Evidence | None:
         raise InputError(f"evidence has at most {BYTES_MAX} bytes")
     try:
         msgspec.convert(key, Annotated[str, Meta(pattern=_HEX)])
-        envelope = Envelope.from_dict(msgspec.json.decode(data, type=dict[str, Any]))
     except msgspec.ValidationError as error:
         raise InputError("not an evidence key: 64 hexadecimal digits are needed") from error
+    try:
+        envelope = Envelope.from_dict(msgspec.json.decode(data, type=dict[str, Any]))
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"this is no evidence: {type(error).__name__}") from error
     if envelope.payload_type != PAYLOAD_TYPE:
