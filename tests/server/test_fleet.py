@@ -103,6 +103,26 @@ def test_machines_by_command(server: Running, typed: Typed) -> None:
     typed("key-revoke", typed.rows("keys")[0]["id"])
 
 
+def test_slots_and_reboots_by_command(server: Running, typed: Typed) -> None:
+    assert typed.rows("slots") == []
+    body = {"mode": "automatic", "slots": 1}
+    assert server.call("PUT", "/api/v1/maintenance/configurations/default", body, role="operator").status == 200
+    one, two = simple(server, "one"), simple(server, "two")
+    assert one.check_in(slot=True).slot_until is not None
+    (taken,) = typed.rows("slots")
+    assert (taken["machine"], taken["name"], taken["configuration"]) == (one.id, "one", "default")
+    assert one.id in typed("slots")
+    assert two.check_in(slot=True).slot_until is None
+    typed("slot-free", two.id, code=1)
+    typed("slot-free", one.id)
+    assert two.check_in(slot=True).slot_until is not None
+    typed("act", one.id, "assess", "--reboot", "sometimes", code=2)
+    for given in (("--reboot", "if-required"), ("--reboot", "never"), ("--reboot", "always"), ()):
+        planned = typed.rows("act", one.id, "assess", *given)[0]["id"]
+        orders = {order.id: order.reboot for order in one.check_in().orders}
+        assert orders[planned] == (given[1] if given else "")
+
+
 def test_tokens_and_facts_by_command(server: Running, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = typed("token-add", "mine", "--role", "viewer").strip()
     (made,) = [row for row in typed.rows("tokens") if row["name"] == "mine"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,25 @@ def _json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) ->
     return json.loads(capsys.readouterr().out)
 
 
+def _example() -> str:
+    """The rollout that the documentation shows."""
+    example = re.search(r"```toml\n(name = .*?)```", PAGE, re.DOTALL)
+    assert example
+    return example[1]
+
+
 def test_a_rollout_by_the_command(own: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fleet = Fleet(own)
     fleet.add(1, canary="1", site="berlin")
     fleet.add(3, site="berlin")
     fleet.add(1, site="berlin", domain="rack-1")
-    example = re.search(r"```toml\n(name = .*?)```", PAGE, re.DOTALL)
-    assert example
     file = tmp_path / "rollout.toml"
-    file.write_text(example[1].replace('lane = "normal"', 'lane = "zero-day"'))
+    example = _example()
+    file.write_text(example.replace('lane = "normal"', 'lane = "zero-day"'))
     shown = _json(capsys, "rollout", "preview", str(file))
     assert [ring["machines"] for ring in shown["rings"]] == [1, 1, 1, 2]
     assert shown["approvals"] == 2
-    file.write_text(example[1])
+    file.write_text(example)
     made = _json(capsys, "rollout", "create", str(file))
     identity, plan = made["id"], made["plan"]
     assert run(["fleet", "rollout", "start", identity]) == 4  # nobody has approved
@@ -71,6 +78,30 @@ def test_a_rollout_by_the_command(own: Running, tmp_path: Path, capsys: pytest.C
     assert plan in text
     assert run(["fleet", "rollout", "list"]) == 0
     assert identity in capsys.readouterr().out
+
+
+def test_a_rollout_is_scheduled_by_the_command(
+    own: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = Fleet(own)
+    fleet.add(1, canary="1", site="berlin")
+    file = tmp_path / "rollout.toml"
+    file.write_text(_example())
+    made = _json(capsys, "rollout", "create", str(file))
+    schedule = ("rollout", "schedule", made["id"])
+    at = (own.clock() + timedelta(hours=2)).replace(microsecond=0)
+    assert run(["fleet", *schedule, "--at", at.isoformat()]) == 4  # nobody has approved
+    assert run(["fleet", "rollout", "approve", made["id"], "--plan", made["plan"]]) == 0
+    for wrong in ((), ("--at", at.isoformat(), "--none"), ("--at", "soon"), ("--at", "2026-01-01T00:00Z")):
+        assert run(["fleet", *schedule, *wrong]) == 2
+    assert run(["fleet", *schedule, "--at", "9000-01-01T00:00Z"]) == 4
+    there = at.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    assert _json(capsys, *schedule, "--at", there.isoformat()) == {"state": "READY"}
+    assert datetime.fromisoformat(_json(capsys, "rollout", "show", made["id"])["start_at"]) == at
+    assert run(["fleet", "rollout", "show", made["id"]]) == 0
+    assert f"begins by itself at {at:%Y-%m-%d %H:%M:%SZ}" in capsys.readouterr().out
+    assert run(["fleet", *schedule, "--none"]) == 0
+    assert _json(capsys, "rollout", "show", made["id"])["start_at"] is None
 
 
 def test_the_halt_by_the_command(own: Running, capsys: pytest.CaptureFixture[str]) -> None:

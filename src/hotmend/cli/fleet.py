@@ -12,6 +12,8 @@ import msgspec
 
 from hotmend.cli.fleet_evidence import evidence_group
 from hotmend.cli.fleet_machines import COMMANDS
+from hotmend.cli.fleet_maintenance import MAINTENANCE
+from hotmend.cli.moments import moment
 from hotmend.cli.output import ExitCode, print_error, print_note, print_table
 from hotmend.fleet.client import Client, ServerRefusal
 from hotmend.fleet.rollouts import Rollouts
@@ -192,6 +194,18 @@ def approve_command(ctx: click.Context, identity: str, plan: str) -> int:
     return _state_shown(ctx, Rollouts(client_of(ctx)).approve(identity, plan))
 
 
+@rollout_group.command("schedule")
+@click.argument("identity")
+@click.option("--at", metavar="TIME", help="2026-12-01T08:00+01:00; without a zone it is this machine's.")
+@click.option("--none", "never", is_flag=True, help="Not by itself any more.")
+@click.pass_context
+def schedule_command(ctx: click.Context, identity: str, at: str | None, never: bool) -> int:
+    """Have an approved rollout begin by itself at a moment, or not any more."""
+    if (at is None) == (not never):
+        raise UsageError("when?", "either --at TIME or --none")
+    return _state_shown(ctx, Rollouts(client_of(ctx)).schedule(identity, None if at is None else moment(at)))
+
+
 @rollout_group.command("event")
 @click.argument("identity")
 @click.argument("group", type=int)
@@ -252,6 +266,8 @@ def _rollout_shown(ctx: click.Context, found: Rollout) -> int:
     click.echo(f"{found.id}  {found.name}  {found.lane}  {found.state}")
     if found.why:
         click.echo(f"  {found.why.get('sentence', '')}")
+    if found.start_at:
+        click.echo(f"  it begins by itself at {found.start_at:%Y-%m-%d %H:%M:%SZ}")
     if found.brake:
         click.echo(f"  the brake is on since {found.brake:%Y-%m-%d %H:%M:%SZ}")
     click.echo(f"  plan {found.plan}; approved by {', '.join(found.approvals) or 'nobody'}")
@@ -279,5 +295,5 @@ def _preview_table(found: RolloutPreview) -> None:
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
 
 
-for _command in (*COMMANDS, evidence_group):
+for _command in (*COMMANDS, *MAINTENANCE, evidence_group):
     fleet_command.add_command(_command)

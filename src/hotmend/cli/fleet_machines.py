@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
+from hotmend.cli.fleet_output import as_json, print_rows, tags_of, when
 from hotmend.cli.output import ExitCode, print_note, print_table
 from hotmend.fleet.machines import Machines
 
@@ -23,24 +23,6 @@ def machines_of(ctx: click.Context) -> Machines:
     from hotmend.cli.fleet import client_of
 
     return Machines(client_of(ctx))
-
-
-def as_json(ctx: click.Context) -> bool:
-    """Say whether JSON is wanted."""
-    return bool(ctx.obj[3])
-
-
-def _print(
-    rows: Iterable[Any], ctx: click.Context, title: str, columns: Sequence[str], cells: Callable[[Any], Sequence[Any]]
-) -> None:
-    rows = list(rows)
-    if as_json(ctx):
-        for row in rows:
-            click.echo(msgspec.json.encode(row))
-    elif rows:
-        print_table(title, tuple(columns), [tuple(cells(row)) for row in rows])
-    else:
-        print_note("none")
 
 
 @click.command("machines")
@@ -78,7 +60,7 @@ def machines_command(
             "line": line,
             "release": release,
             "search": search,
-            "tags": _tags(tags),
+            "tags": tags_of(tags),
             "cve": cve,
             "waiting": True if waiting else None,
             "restarts_due": True if restarts_due else None,
@@ -87,12 +69,12 @@ def machines_command(
     )
     columns = ("name", "id", "state", "tier", "level", "line", "#waiting", "#restarts due", "seen")
     client = machines_of(ctx)
-    _print(
+    print_rows(
         client.machines(asked, scope),
         ctx,
         "",
         columns,
-        lambda m: (m.name, m.id, m.state, m.tier, m.level, m.line, m.waiting, m.restarts_due, _when(m.seen_at)),
+        lambda m: (m.name, m.id, m.state, m.tier, m.level, m.line, m.waiting, m.restarts_due, when(m.seen_at)),
     )
     return ExitCode.DONE
 
@@ -111,12 +93,12 @@ def machine_command(ctx: click.Context, identity: str) -> int:
     m = found.machine
     click.echo(f"{m.name} ({m.id}): {m.state}" + (f", {m.why}" if m.why else ""))
     click.echo(f"  {m.platform}, {m.release or '?'}, tier {m.tier}, level {m.level or '?'}, line {m.line or '?'}")
-    click.echo(f"  seen {_when(m.seen_at)}; {m.waiting} updates wait, {m.restarts_due} restarts due")
+    click.echo(f"  seen {when(m.seen_at)}; {m.waiting} updates wait, {m.restarts_due} restarts due")
     if found.findings:
         columns = ("cve", "fixed", "#pid", "process", "unit", "image", "brings")
         names = ("cve", "fixed", "pid", "comm", "unit", "image", "brings")
         print_table("Fixes", columns, [tuple(each[name] for name in names) for each in found.findings])
-    print_table("Events", ("at", "kind", "detail"), [(_when(e.at), e.kind, e.detail) for e in events])
+    print_table("Events", ("at", "kind", "detail"), [(when(e.at), e.kind, e.detail) for e in events])
     return ExitCode.DONE
 
 
@@ -127,8 +109,10 @@ def machine_command(ctx: click.Context, identity: str) -> int:
 def tag_command(ctx: click.Context, identity: str, tags: tuple[str, ...]) -> int:
     """Give a machine these tags and no other."""
     client = machines_of(ctx)
-    made = client.put_tags(identity, _tags(tags))
-    _print([made], ctx, "", ("tags",), lambda each: (", ".join(f"{k}={v}" for k, v in each.tags.items()) or "none",))
+    made = client.put_tags(identity, tags_of(tags))
+    print_rows(
+        [made], ctx, "", ("tags",), lambda each: (", ".join(f"{k}={v}" for k, v in each.tags.items()) or "none",)
+    )
     return ExitCode.DONE
 
 
@@ -186,6 +170,11 @@ def _forecast(shown: Forecast) -> None:
 @click.option("--anytime", is_flag=True, help="Outside a window too.")
 @click.option("--emergency", is_flag=True, help="A revert before all else, whatever window or halt there is.")
 @click.option("--minutes", type=click.IntRange(0, 44640), default=0, help="Not begun after so many.")
+@click.option(
+    "--reboot",
+    type=click.Choice(["never", "if-required", "always"]),
+    help="At most so much of what the machine's policy allows; all of it by default.",
+)
 @click.option("--reason", default="", help="For people.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
@@ -197,6 +186,7 @@ def act_command(
     anytime: bool,
     emergency: bool,
     minutes: int,
+    reboot: str | None,
     reason: str,
     yes: bool,
 ) -> int:
@@ -212,9 +202,10 @@ def act_command(
         if not yes:
             click.confirm("Install now?", abort=True, err=True)
         token = shown.token
-    wanted = ActionWanted(kind, list(updates), anytime, emergency, True, minutes, reason, token)  # type: ignore[arg-type]
+    asked = (kind, list(updates), anytime, emergency, True, minutes, reason, token, reboot or "")
+    wanted = ActionWanted(*asked)  # type: ignore[arg-type]
     made = client.act(identity, wanted)
-    _print([made], ctx, "", ("action", "kind", "state"), lambda each: (each.id, each.kind, each.state))
+    print_rows([made], ctx, "", ("action", "kind", "state"), lambda each: (each.id, each.kind, each.state))
     return ExitCode.DONE
 
 
@@ -225,12 +216,12 @@ def actions_command(ctx: click.Context, identity: str) -> int:
     """Show a machine's actions, newest first."""
     client = machines_of(ctx)
     rows = client.actions(identity)
-    _print(
+    print_rows(
         rows,
         ctx,
         "",
         ("action", "kind", "updates", "state", "by", "at", "why"),
-        lambda a: (a.id, a.kind, " ".join(a.updates), a.state, a.created_by, _when(a.created_at), a.detail or a.reason),
+        lambda a: (a.id, a.kind, " ".join(a.updates), a.state, a.created_by, when(a.created_at), a.detail or a.reason),
     )
     return ExitCode.DONE
 
@@ -251,7 +242,7 @@ def keys_command(ctx: click.Context) -> int:
     """List registration keys."""
     client = machines_of(ctx)
     rows = client.keys()
-    _print(
+    print_rows(
         rows,
         ctx,
         "",
@@ -263,7 +254,7 @@ def keys_command(ctx: click.Context) -> int:
             ", ".join(f"{name}={value}" for name, value in k.tags.items()),
             k.uses,
             k.uses_max or "any",
-            _when(k.expires_at) or "no end",
+            when(k.expires_at) or "no end",
             "yes" if k.approval else "",
             "yes" if k.revoked else "",
         ),
@@ -294,7 +285,7 @@ def key_add_command(
     from hotmend.wire.api import KeyWanted
 
     client = machines_of(ctx)
-    made = client.add_key(KeyWanted(name, tier, _tags(tags), hours, uses, approval))  # type: ignore[arg-type]
+    made = client.add_key(KeyWanted(name, tier, tags_of(tags), hours, uses, approval))  # type: ignore[arg-type]
     script = made.windows_script if windows else made.script
     click.echo(msgspec.json.encode(made) if as_json(ctx) else script)
     return ExitCode.DONE
@@ -317,12 +308,12 @@ def tokens_command(ctx: click.Context) -> int:
     """List one's own API tokens; an administrator sees all."""
     client = machines_of(ctx)
     rows = client.tokens()
-    _print(
+    print_rows(
         rows,
         ctx,
         "",
         ("name", "id", "user", "role", "until", "revoked"),
-        lambda t: (t.name, t.id, t.user, t.role, _when(t.expires_at) or "no end", "yes" if t.revoked else ""),
+        lambda t: (t.name, t.id, t.user, t.role, when(t.expires_at) or "no end", "yes" if t.revoked else ""),
     )
     return ExitCode.DONE
 
@@ -361,16 +352,10 @@ def upload_command(ctx: click.Context, name: str, facts: Path) -> int:
     """Keep the facts of a machine without an agent, as `hotmend windows facts` writes them."""
     client = machines_of(ctx)
     machine = client.upload(name, facts.read_bytes()).machine
-    _print([machine], ctx, "", ("name", "id", "level", "line"), lambda m: (m.name, m.id, m.level or "?", m.line or "?"))
+    print_rows(
+        [machine], ctx, "", ("name", "id", "level", "line"), lambda m: (m.name, m.id, m.level or "?", m.line or "?")
+    )
     return ExitCode.DONE
-
-
-def _tags(given: Sequence[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (each.partition("=") for each in given)}
-
-
-def _when(moment: Any) -> str:
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 COMMANDS: Final = (

@@ -10,6 +10,7 @@ from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Held, History
 from hotmend.agent.record.hold import begin_hold, end_hold, read_hold
 from hotmend.cli.agent_shapes import HoldShape
+from hotmend.cli.moments import moment
 from hotmend.cli.output import ExitCode, print_json, print_note
 from hotmend.model.errors import HotmendError, UsageError
 
@@ -48,22 +49,6 @@ def hold_command(until: str | None, reason: str, release: bool, show: bool, as_j
     else:
         click.echo(str(found) if found else "not on hold")
     return ExitCode.DONE
-
-
-def moment(text: str) -> datetime:
-    """Return a moment in the future that a person wrote; without a zone it is the machine's.
-
-    Raises:
-        UsageError: it is none, or is past.
-    """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no date and time", "2026-12-01T08:00") from None
-    found = found.astimezone(UTC)
-    if found <= datetime.now(UTC):
-        raise UsageError(f"{text} is past")
-    return found
 
 
 def _recorded(event: Held, places: Places) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from hotmend.fleet.client import Client, segment
 from hotmend.wire.rollouts import (
     EventAnswer,
@@ -14,6 +16,7 @@ from hotmend.wire.rollouts import (
     RolloutPreview,
     RolloutState,
     RolloutWanted,
+    StartAt,
     Yes,
 )
 
@@ -52,6 +55,10 @@ class Rollouts:
     def approve(self, identity: str, plan: str) -> RolloutState:
         """Say yes to a plan."""
         return self._client.post(f"/rollouts/{segment(identity)}/approve", Yes(plan), RolloutState)
+
+    def schedule(self, identity: str, at: datetime | None) -> RolloutState:
+        """Have an approved rollout begin by itself at a moment, with its offset; None: not any more."""
+        return self._client.post(f"/rollouts/{segment(identity)}/schedule", StartAt(at), RolloutState)
 
     def act(self, identity: str, verb: str, reason: str = "") -> RolloutState:
         """Do what a verb says: start, pause, resume, stop, roll-back."""
