@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from hotmend.server.database import open_database, sqlalchemy_url
 from tests.server.running import Running, running
+from tests.server.typed import Typed
 from tests.survey.cluster import postgresql
 
 _number = itertools.count(1)
@@ -91,3 +92,9 @@ def either_server(ready_url: str) -> Iterator[Running]:
     with running(ready_url) as server:
         server.set_up()
         yield server
+
+
+@pytest.fixture
+def typed(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """`hotmend fleet ...` as the administrator of `server`."""
+    return Typed(server, capsys, monkeypatch)

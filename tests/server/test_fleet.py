@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from hotmend.cli.main import run
 from hotmend.fleet.client import Client, ServerRefusal
 from hotmend.fleet.machines import Machines
 from hotmend.model.errors import RemoteError
 from hotmend.wire.api import ActionWanted, KeyWanted, Query, ScopeWanted
 from tests.server.machine import Simple, host, report, simple
 from tests.server.running import Running
+from tests.server.typed import Typed
 
 FACTS = Path(__file__).parents[1] / "data" / "facts" / "cases"
-
-
-class Typed:
-    """`hotmend fleet ...` as somebody."""
-
-    def __init__(self, server: Running, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capture = capture
-        monkeypatch.setenv("HOTMEND_SERVER", server.url)
-        monkeypatch.setenv("HOTMEND_TOKEN", server.tokens["admin"])
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        assert run(["fleet", *arguments]) == code, arguments
-        return self._capture.readouterr().out
-
-    def rows(self, *arguments: str) -> list[Any]:
-        return [msgspec.json.decode(line) for line in self("--json", *arguments).splitlines()]
-
-
-@pytest.fixture
-def typed(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
-    return Typed(server, capsys, monkeypatch)
 
 
 def test_the_client_has_the_types_of_the_api(server: Running) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 import msgspec
 
 from hotmend.cli.fleet_evidence import evidence_group
+from hotmend.cli.fleet_files import read_toml
 from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.fleet_maintenance import MAINTENANCE
 from hotmend.cli.moments import moment
@@ -20,8 +20,6 @@ from hotmend.fleet.rollouts import Rollouts
 from hotmend.model.errors import HotmendError, InputError, UsageError
 from hotmend.wire.api import SetupWanted, Token
 from hotmend.wire.rollouts import Halt, Rollout, RolloutPreview, RolloutWanted
-
-_ROLLOUT_BYTES_MAX = 1 << 20
 
 
 class _Profile(msgspec.Struct):
@@ -239,19 +237,7 @@ _verb(
 
 
 def _wanted(file: Path) -> RolloutWanted:
-    try:
-        data = file.read_bytes()
-        if len(data) > _ROLLOUT_BYTES_MAX:
-            raise InputError(f"{file}: larger than {_ROLLOUT_BYTES_MAX} bytes")
-        given = tomllib.loads(data.decode("utf-8"))
-        unknown = given.keys() - RolloutWanted.__dataclass_fields__.keys()
-        if unknown:
-            raise InputError(f"{file}: not a field of a rollout: {', '.join(sorted(unknown))}")
-        return msgspec.convert(given, RolloutWanted)
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
-    except (ValueError, msgspec.ValidationError) as error:
-        raise InputError(f"{file}: not a rollout: {error}", "docs/server.md has an example") from error
+    return read_toml(file, RolloutWanted, "a rollout", "docs/server.md")
 
 
 def _state_shown(ctx: click.Context, found: Any) -> int:
