@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hotmend.fleet.client import Client, ServerRefusal
 from hotmend.fleet.machines import Machines
 from hotmend.model.errors import RemoteError
+from hotmend.server.identity.service import begin_session
 from hotmend.wire.api import ActionWanted, KeyWanted, Query, ScopeWanted
 from tests.server.machine import Simple, host, report, simple
 from tests.server.running import Running
@@ -98,6 +100,54 @@ def test_slots_and_reboots_by_command(server: Running, typed: Typed) -> None:
         planned = typed.rows("act", one.id, "assess", *given)[0]["id"]
         orders = {order.id: order.reboot for order in one.check_in().orders}
         assert orders[planned] == (given[1] if given else "")
+
+
+def test_scopes_by_command(server: Running, typed: Typed) -> None:
+    machine = simple(server, "one")
+    machine.check_in(report=report(waiting=("nginx=2",)))
+    typed("tag", machine.id, "role=web")
+    simple(server, "two")
+    made = typed.rows("scope-add", "web servers", "--tag", "role=web", "--waiting", "--platform", "linux")[0]
+    assert made["machines"] == 1
+    assert (made["query"]["waiting"], made["query"]["alerts"], made["query"]["tags"]) == (True, None, {"role": "web"})
+    assert [row["name"] for row in typed.rows("machines", "--scope", "web servers")] == ["one"]
+    assert "platform linux, waiting True, tag role=web" in typed("scopes")
+    typed("scope-add", "web servers", code=4)
+    typed("scope-remove", "web servers")
+    typed("scope-remove", "web servers", code=1)
+    assert typed.rows("scopes") == []
+
+
+def test_users_by_command(server: Running, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def signs_in(name: str, password: str) -> bool:
+        return begin_session(server.app.state.context, name, password) is not None
+
+    file = tmp_path / "password"
+    file.write_text("correct horse battery\nnot this\n")
+    made = typed.rows("user-add", "anna", str(file), "--role", "approver")[0]
+    assert (made["name"], made["role"], made["disabled"]) == ("anna", "approver", False)
+    assert signs_in("anna", "correct horse battery")
+    assert typed.rows("user-role", made["id"], "operator")[0]["role"] == "operator"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"another of twelve\n")))
+    typed("user-password", made["id"], "-")
+    assert [signs_in("anna", text) for text in ("correct horse battery", "another of twelve")] == [False, True]
+    assert typed.rows("user-disable", made["id"])[0]["disabled"] is True
+    assert not signs_in("anna", "another of twelve")
+    assert typed.rows("user-enable", made["id"])[0]["disabled"] is False
+    assert signs_in("anna", "another of twelve")
+    assert "anna" in typed("users")
+    (root,) = [row for row in typed.rows("users") if row["role"] == "admin"]
+    typed("user-disable", root["id"], code=4)  # nobody would be left
+    typed("user-add", "anna", str(file), code=4)
+    for text in (b"", b"\nsecond line", b"\xff\xfe"):
+        file.write_bytes(text)
+        typed("user-add", "berta", str(file), code=1)
+    file.write_text("short")
+    typed("user-add", "berta", str(file), code=4)
+    typed("user-add", "berta", str(tmp_path / "none"), code=1)
+    assert "berta" not in typed("users")
+    monkeypatch.setenv("HOTMEND_TOKEN", server.tokens["operator"])
+    typed("users", code=1)
 
 
 def test_tokens_and_facts_by_command(server: Running, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

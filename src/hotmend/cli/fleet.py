@@ -13,6 +13,8 @@ from hotmend.cli.fleet_evidence import evidence_group
 from hotmend.cli.fleet_files import read_toml
 from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.fleet_maintenance import MAINTENANCE
+from hotmend.cli.fleet_scopes import SCOPES
+from hotmend.cli.fleet_users import USERS
 from hotmend.cli.moments import moment
 from hotmend.cli.output import ExitCode, print_error, print_note, print_table
 from hotmend.fleet.client import Client, ServerRefusal
@@ -281,5 +283,5 @@ def _preview_table(found: RolloutPreview) -> None:
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
 
 
-for _command in (*COMMANDS, *MAINTENANCE, evidence_group):
+for _command in (*COMMANDS, *MAINTENANCE, *SCOPES, *USERS, evidence_group):
     fleet_command.add_command(_command)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
 from hotmend.cli.fleet_output import as_json, print_rows, tags_of, when
+from hotmend.cli.fleet_query import query_of, query_options
 from hotmend.cli.output import ExitCode, print_note, print_table
 from hotmend.fleet.machines import Machines
 
 if TYPE_CHECKING:
     from hotmend.wire.api import Forecast
 
-_ROLES: Final = ("viewer", "operator", "approver", "admin")
+ROLES: Final = ("viewer", "operator", "approver", "admin")
 
 
 def machines_of(ctx: click.Context) -> Machines:
@@ -26,51 +27,15 @@ def machines_of(ctx: click.Context) -> Machines:
 
 
 @click.command("machines")
-@click.option("--state", type=click.Choice(["pending", "active", "suspect", "left"]))
-@click.option("--tier", type=click.Choice(["canary", "stable"]))
-@click.option("--line", type=click.Choice(["on", "off", "unknown"]))
-@click.option("--release", help="Exactly this.")
-@click.option("--search", default="", help="A part of the name.")
-@click.option("--tag", "tags", multiple=True, metavar="NAME[=VALUE]")
+@query_options
 @click.option("--scope", default="", help="A dynamic scope.")
-@click.option("--cve", default="", help="Old code of it still runs.")
-@click.option("--waiting", is_flag=True, help="Updates wait.")
-@click.option("--restarts-due", is_flag=True, help="Services run old code.")
 @click.pass_context
-def machines_command(
-    ctx: click.Context,
-    state: str | None,
-    tier: str | None,
-    line: str | None,
-    release: str | None,
-    search: str,
-    tags: tuple[str, ...],
-    scope: str,
-    cve: str,
-    waiting: bool,
-    restarts_due: bool,
-) -> int:
+def machines_command(ctx: click.Context, /, scope: str, **asked: Any) -> int:
     """List machines by name."""
-    from hotmend.wire.api import Query
-
-    asked = msgspec.convert(
-        {
-            "state": state,
-            "tier": tier,
-            "line": line,
-            "release": release,
-            "search": search,
-            "tags": tags_of(tags),
-            "cve": cve,
-            "waiting": True if waiting else None,
-            "restarts_due": True if restarts_due else None,
-        },
-        Query,
-    )
     columns = ("name", "id", "state", "tier", "level", "line", "#waiting", "#restarts due", "seen")
     client = machines_of(ctx)
     print_rows(
-        client.machines(asked, scope),
+        client.machines(query_of(asked), scope),
         ctx,
         "",
         columns,
@@ -320,7 +285,7 @@ def tokens_command(ctx: click.Context) -> int:
 
 @click.command("token-add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(_ROLES), default="viewer", show_default=True)
+@click.option("--role", type=click.Choice(ROLES), default="viewer", show_default=True)
 @click.option("--days", type=click.IntRange(0, 3660), default=90, show_default=True, help="0: no end.")
 @click.pass_context
 def token_add_command(ctx: click.Context, name: str, role: str, days: int) -> int:

@@ -76,6 +76,10 @@ class Client:
         """Put something in the place of what is there; raises as `get`. Bytes are sent as they are."""
         return self._ask("PUT", path, body, kind, headers)
 
+    def patch(self, path: str, body: object, kind: type[T]) -> T:
+        """Change a part of something; raises as `get`."""
+        return self._ask("PATCH", path, body, kind)
+
     def delete(self, path: str) -> None:
         """Remove something; raises as `get`."""
         self._ask("DELETE", path, None, type(None))

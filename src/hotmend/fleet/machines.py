@@ -26,6 +26,9 @@ from hotmend.wire.api import (
     Tags,
     Token,
     TokenWanted,
+    User,
+    UserChange,
+    UserWanted,
 )
 
 
@@ -40,6 +43,18 @@ class Machines:
     def me(self) -> Me:
         """Return who this is."""
         return self._client.get("/me", Me)
+
+    def users(self) -> list[User]:
+        """Return all users."""
+        return self._client.get("/users", list[User])
+
+    def add_user(self, wanted: UserWanted) -> User:
+        """Add a user."""
+        return self._client.post("/users", wanted, User)
+
+    def change_user(self, identity: str, change: UserChange) -> User:
+        """Change a user's role or password, or disable it; what is None stays."""
+        return self._client.patch(f"/users/{segment(identity)}", change, User)
 
     def tokens(self) -> list[Token]:
         """Return one's own tokens; an administrator sees all."""
@@ -133,6 +148,10 @@ class Machines:
     def add_scope(self, wanted: ScopeWanted) -> Scope:
         """Save a query under a name."""
         return self._client.post("/scopes", wanted, Scope)
+
+    def remove_scope(self, name: str) -> None:
+        """Forget a scope. Machines stay as they are."""
+        self._client.delete(f"/scopes/{segment(name)}")
 
 
 def _asked(query: Query) -> Iterator[tuple[str, str]]:
