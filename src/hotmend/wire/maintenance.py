@@ -42,6 +42,7 @@ class ConfigurationWanted:
         reboot: whether an update may reboot the machine.
         slots: so many machines with this configuration restart or reboot at a time; 0: any number.
         slot_minutes: a slot that is not given back is free again after so long.
+        event_minutes: so long before a window opens it is asked for a word, and stays closed without one; 0: it is not.
     """
 
     mode: Literal["observe", "notify", "download", "automatic"] = "notify"
@@ -55,6 +56,33 @@ class ConfigurationWanted:
     reboot: Literal["if-required", "never", "always"] = "never"
     slots: int = 0
     slot_minutes: int = 30
+    event_minutes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEvent:
+    """A window that is asked about: of which configuration, when it is, and what was said.
+
+    Attributes:
+        state: `asked`, `allowed` or `denied`.
+    """
+
+    id: str
+    configuration: str
+    starts_at: datetime
+    ends_at: datetime
+    asked_at: datetime
+    state: Literal["asked", "allowed", "denied"]
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAnswer:
+    """The word: whether machines may begin in this window."""
+
+    allow: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

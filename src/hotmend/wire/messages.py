@@ -187,6 +187,7 @@ class Answer(msgspec.Struct, frozen=True):
         confirmed: actions whose states are recorded.
         slot_until: the machine has a restart slot, and for how long; None: it has none.
         slot_why: why it has none, where it asked.
+        window_until: its open window has the word that its policy asks for, until then; None: it has not.
     """
 
     machine: str
@@ -202,6 +203,7 @@ class Answer(msgspec.Struct, frozen=True):
     confirmed: tuple[str, ...] = ()
     slot_until: Moment | None = None
     slot_why: str = ""
+    window_until: Moment | None = None
 
 
 def decode_enrol(data: bytes) -> Enrol:

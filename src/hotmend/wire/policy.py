@@ -30,6 +30,7 @@ class Policy(msgspec.Struct, frozen=True):
         zone: of windows; "" for the machine's own.
         restart, reboot: as in the agent's configuration.
         slots: restarts and reboots need a slot of the server.
+        events: nothing begins in a window without the server's word for it.
     """
 
     serial: Annotated[int, Meta(ge=1)]
@@ -41,6 +42,7 @@ class Policy(msgspec.Struct, frozen=True):
     restart: bool = False
     reboot: Literal["if-required", "never", "always"] = "never"
     slots: bool = False
+    events: bool = False
 
     def holds(self, now: datetime) -> bool:
         """Say whether it is in force."""

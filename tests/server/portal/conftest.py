@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
@@ -75,14 +76,20 @@ class Fleet:
 
     def person(self, name: str) -> Person:
         found = Person(self.server)
-        found.sign_in(name)
-        assert COOKIE in found.cookies
+        reply = found.sign_in(name)
+        assert COOKIE in found.cookies, (reply.status, reply.body)
         return found
 
 
 @pytest.fixture(scope="package")
 def fleet(templates: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    file = tmp_path_factory.mktemp("portal") / "fleet.db"
+    with fleet_in(tmp_path_factory.mktemp("portal") / "fleet.db", templates) as found:
+        yield found
+
+
+@contextmanager
+def fleet_in(file: Path, templates: dict[str, str]) -> Iterator[Fleet]:
+    """Start a server on a new database."""
     file.write_bytes(Path(templates["sqlite"]).read_bytes())
     with running(f"sqlite:///{file}") as server:
         server.set_up()

@@ -5,28 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
 
-from hotmend.server.maintenance.tables import slots
+from hotmend.server.maintenance.tables import slots, window_events
 from hotmend.server.rollouts import steering
-from tests.server.portal.conftest import CASES, FORM, Fleet, Person, filled
+from tests.server.portal.conftest import CASES, FORM, Fleet, Person, fleet_in
 from tests.server.portal.test_pages import PLAN, check
-from tests.server.running import PASSWORD, Running, running
+from tests.server.running import PASSWORD, Running
 
 
 @pytest.fixture(scope="module")
 def fleet(templates: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Machines of this file alone: it adds and removes what others count."""
-    file = tmp_path_factory.mktemp("forms") / "fleet.db"
-    file.write_bytes(Path(templates["sqlite"]).read_bytes())
-    with running(f"sqlite:///{file}") as server:
-        server.set_up()
-        yield filled(server)
+    with fleet_in(tmp_path_factory.mktemp("forms") / "fleet.db", templates) as found:
+        yield found
 
 
 def form_of(tree: Any, action: str) -> dict[str, str]:
@@ -98,6 +94,7 @@ def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
             ("reboot", "if-required"),
             ("at_a_time", "3"),
             ("slot_minutes", "45"),
+            ("event_minutes", "120"),
         ]
     )
     tree = check(person.get(f"/maintenance/configuration?{query}&previewed=yes").body)
@@ -118,7 +115,7 @@ def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
     ]
     assert kept["freezes"] == {"turn": {"first": "2026-12-20", "last": "2027-01-02", "yearly": True}}
     assert kept["include"] == ["openssl*", "nginx*"]
-    assert (kept["slots"], kept["slot_minutes"]) == (3, 45)
+    assert (kept["slots"], kept["slot_minutes"], kept["event_minutes"]) == (3, 45, 120)
     assert person.post("/maintenance/configuration", **form_of(tree, "/maintenance/configuration")).status == 412
     wrong = person.get("/maintenance/configuration?name=x&zone=Mars/Phobos&previewed=yes")
     assert b"Mars/Phobos" in wrong.body
@@ -285,6 +282,23 @@ def test_an_approved_rollout_begins_by_itself_when_its_page_says_so(fleet: Fleet
     assert person.post(f"{path}/schedule", at="").status == 303
     assert server.get(f"/api/v1{path}")["start_at"] is None
     person.post(f"{path}/stop", reason="enough")
+
+
+def test_a_window_that_takes_a_word_gets_it_on_the_page(fleet: Fleet) -> None:
+    server, person = fleet.server, fleet.person("operator")
+    put = {"event_minutes": 30}
+    assert server.call("PUT", "/api/v1/maintenance/configurations/asked", put, role="operator").status == 200
+    now = server.clock()
+    row = {"id": "ab" * 16, "configuration": "asked", "starts_at": now, "ends_at": now + timedelta(hours=2)}
+    with server.database.write() as connection:
+        connection.execute(sa.insert(window_events).values(asked_at=now, state="asked", **row))
+    path = f"/maintenance/windows/{row['id']}/answer"
+    assert person.get("/maintenance").body.decode().count(path) == 2
+    for allow, state in (("yes", "allowed"), ("no", "denied")):
+        assert person.post(path, allow=allow).status == 303
+        assert [each["state"] for each in server.get("/api/v1/maintenance/windows")] == [state]
+        assert person.get("/maintenance").body.decode().count(path) == 1
+    assert fleet.person("viewer").get("/maintenance").body.decode().count(path) == 0
 
 
 def test_a_restart_slot_is_freed_on_the_page(fleet: Fleet) -> None:

@@ -44,7 +44,7 @@ def directed(configuration: Configuration, wanted: Opened) -> Configuration:
     if configuration.mode == "observe":
         return configuration
     policy = wanted.policy
-    if policy is None or wanted.halted:
+    if policy is None or wanted.halted or wanted.closed:
         return msgspec.structs.replace(configuration, mode="notify")
     return msgspec.structs.replace(
         configuration,

@@ -96,6 +96,7 @@ class Directed(msgspec.Struct, frozen=True):
         halted: why nothing new begins; "": it may.
         approved: this machine may do something.
         slot_until: of the restart slot that it has; None: it has none.
+        window_until: end of the open window, where it has the word that its policy asks for; None: it has not.
     """
 
     counter: int = 0
@@ -103,6 +104,7 @@ class Directed(msgspec.Struct, frozen=True):
     halted: str = ""
     approved: bool = True
     slot_until: Moment | None = None
+    window_until: Moment | None = None
 
 
 def registration(places: Places) -> Registration | None:

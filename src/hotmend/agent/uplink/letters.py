@@ -11,7 +11,7 @@ from hotmend.agent.paths import Places
 from hotmend.agent.uplink.files import Directed, Registration, letter, read, registration, write
 from hotmend.model.errors import InputError
 from hotmend.wire.keys import PublicKey
-from hotmend.wire.messages import Answer, Order
+from hotmend.wire.messages import Answer, Kind, Order
 from hotmend.wire.policy import Policy, open_policy, policy_hash
 
 LETTER_LIFE: Final = timedelta(days=1)
@@ -29,6 +29,7 @@ class Opened:
         halted: why nothing new begins; "": it may.
         orders: that the letter has.
         slot_until: of its restart slot; None: it has none.
+        closed: a window that is open lacks the word that the policy asks for: nothing begins in it.
     """
 
     own: Registration
@@ -37,6 +38,7 @@ class Opened:
     halted: str
     orders: tuple[Order, ...]
     slot_until: datetime | None = None
+    closed: bool = False
 
 
 def open_letter(places: Places, now: datetime) -> Opened | None:
@@ -61,20 +63,26 @@ def open_letter(places: Places, now: datetime) -> Opened | None:
         places.directed.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # history may have no line yet
         write(places.directed, taken, 0o600)
     policy = _policy(taken, own)
+    policy = policy if policy is not None and policy.holds(now) else None
     fresh = answer is not None and answer.counter == taken.counter and answer.at > now - LETTER_LIFE
     return Opened(
         own,
-        policy if policy is not None and policy.holds(now) else None,
+        policy,
         policy_hash(taken.policy) if taken.policy is not None else "",
         taken.halted,
         answer.orders if answer is not None and fresh and taken.approved else (),
         taken.slot_until if taken.approved and not taken.halted else None,
+        policy is not None and policy.events and (taken.window_until is None or now >= taken.window_until),
     )
 
 
 def to_do(wanted: Opened, ended: Collection[str]) -> tuple[Order, ...]:
-    """Return the orders that are to be done: once, and none but emergencies where the fleet is halted."""
-    return tuple(o for o in wanted.orders if o.id not in ended and (o.emergency or not wanted.halted))
+    """Return the orders that are to be done: once, none but emergencies where the fleet is halted.
+
+    What waits for a window waits for its word, too.
+    """
+    todo = (o for o in wanted.orders if o.id not in ended and (o.emergency or not wanted.halted))
+    return tuple(o for o in todo if o.kind is not Kind.INSTALL or o.anytime or not wanted.closed)
 
 
 def _taken(before: Directed, answer: Answer, own: Registration) -> Directed:
@@ -83,7 +91,7 @@ def _taken(before: Directed, answer: Answer, own: Registration) -> Directed:
         offered, held = _policy(Directed(policy=answer.policy), own), _policy(before, own)
         if offered is not None and (held is None or offered.serial >= held.serial):
             policy = answer.policy
-    return Directed(answer.counter, policy, answer.halted, answer.approved, answer.slot_until)
+    return Directed(answer.counter, policy, answer.halted, answer.approved, answer.slot_until, answer.window_until)
 
 
 def _policy(directed: Directed, own: Registration) -> Policy | None:

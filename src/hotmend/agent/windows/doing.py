@@ -98,6 +98,8 @@ def _closed(hands: Hands, order: Order, wanted: Opened) -> _Ended | None:
     """Return that an order has to wait for a window; None: it may begin."""
     if order.kind not in _IN_WINDOWS or order.anytime or order.emergency:
         return None
+    if wanted.closed:
+        return State.WAITING_WINDOW, "the window waits for a word"
     now, policy = hands.now(), wanted.policy
     name = (policy.zone if policy else "") or time_zone(hands.sources.machine, Notes()) or ""
     if not name:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -20,12 +21,14 @@ from hotmend.server.machines.quick_key import QuickKey
 from hotmend.server.machines.reporting import put_report
 from hotmend.server.machines.rules import Heard, heard
 from hotmend.server.machines.tables import IS_OPEN, action_events, actions, brake, contacts, events, machines
+from hotmend.server.maintenance.events import words, zones_of
 from hotmend.server.maintenance.slots import Given, hand_out
 from hotmend.server.problem import Problem
 from hotmend.server.rollouts import progress, steering
 from hotmend.server.rollouts import store as rollout_store
 from hotmend.servicing.actions import WAITING, State, may_follow
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
+from hotmend.wire.policy import Policy
 from hotmend.wire.signing import Signed, request_verified
 
 _TOLD: Final = {
@@ -196,6 +199,7 @@ class _Told:
         self._orders: dict[str, list[Order]] = defaultdict(list)
         self._policies: dict[str, policies.Current] = {}
         self._slots: dict[str, Given] = {}
+        self._words: dict[str, datetime] = {}
         self._halted = ""
 
     def prepare(self, good: Sequence[Received]) -> None:
@@ -218,6 +222,7 @@ class _Told:
             self._policies[name] = policies.current(
                 self._connection, name, self._context.key, self._context.settings, self._now
             )
+        self._ask(active)
 
     def answer(self, each: Received) -> Answer:
         """Return what one machine is told."""
@@ -239,8 +244,19 @@ class _Told:
             orders=tuple(self._orders.get(each.signed.key, ())[:ORDERS_MAX]),
             slot_until=slot.until if slot is not None else None,
             slot_why=slot.why if slot is not None else "",
+            window_until=self._words.get(each.signed.key),
             confirmed=tuple(dict.fromkeys(reached.action for reached in message.reached)),
         )
+
+    def _ask(self, active: Sequence[str]) -> None:
+        """Ask about windows that stay closed without a word, by configuration and zone."""
+        for name in sorted(self._policies):  # in one order, so that servers wait for each other and never in a ring
+            if self._policies[name].events:
+                ids = [each for each in active if self._rows[each]["policy"] == name]
+                zones = zones_of(self._connection, ids)
+                policy = msgspec.json.decode(self._policies[name].signed.body, type=Policy)
+                found = words(self._connection, self._now, name, policy, set(zones.values()))
+                self._words |= {each: found[zone] for each, zone in zones.items() if zone in found}
 
     def _reached(self, good: Iterable[Received]) -> None:
         """Take down the states that actions came to: forward only, of the machine's own actions."""

@@ -25,10 +25,11 @@ RENEW_PART: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """A policy in force: its hash, and what is sent."""
+    """A policy in force: its hash, what is sent, and whether its windows stay closed without a word."""
 
     hash: str
     signed: SignedPolicy
+    events: bool = False
 
 
 def current(connection: Connection, name: str, key: SigningKey, settings: Settings, now: datetime) -> Current:
@@ -38,7 +39,7 @@ def current(connection: Connection, name: str, key: SigningKey, settings: Settin
     """
     row = connection.execute(sa.select(policies).where(policies.c.name == name)).mappings().one_or_none()
     if row is not None and now < row["issued_at"] + (row["expires_at"] - row["issued_at"]) / RENEW_PART:
-        return Current(row["hash"], SignedPolicy(row["body"], row["signature"]))
+        return Current(row["hash"], SignedPolicy(row["body"], row["signature"]), bool(row["content"].get("events")))
     return put(connection, name, None, key, settings, now)
 
 
@@ -89,4 +90,4 @@ def put(
         connection.execute(sa.insert(policies).values(name=name, **values))
     else:
         connection.execute(sa.update(policies).where(policies.c.name == name).values(values))
-    return Current(str(values["hash"]), signed)
+    return Current(str(values["hash"]), signed, bool(content.get("events")))

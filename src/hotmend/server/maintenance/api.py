@@ -6,10 +6,11 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Request, Response
+from sqlalchemy.engine import RowMapping
 
 from hotmend.server.context import context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
-from hotmend.server.maintenance import service, store
+from hotmend.server.maintenance import events, service, store
 from hotmend.server.maintenance.slots import rows
 from hotmend.server.problem import Problem, not_found
 from hotmend.wire.maintenance import (
@@ -21,6 +22,8 @@ from hotmend.wire.maintenance import (
     MachineMaintenance,
     NamedFreeze,
     SlotTaken,
+    WindowAnswer,
+    WindowEvent,
 )
 
 router = APIRouter(prefix="/maintenance", tags=["maintenance"])
@@ -148,10 +151,42 @@ def free_slot(request: Request, machine: str, caller: _Operator) -> Response:
     return Response(status_code=204)
 
 
+@router.get("/windows")
+def list_window_events(request: Request, caller: _Viewer) -> list[WindowEvent]:  # noqa: ARG001
+    """Return windows that were asked about, the latest first."""
+    with context_of(request).database.read() as connection:
+        found = events.rows(connection)
+    return [_event(row) for row in found]
+
+
+@router.post("/windows/{identity}/answer")
+def answer_window(request: Request, identity: str, wanted: WindowAnswer, caller: _Operator) -> WindowEvent:
+    """Say whether machines may begin in a window that was asked about."""
+    service.answer_event(context_of(request), caller, identity, wanted)
+    with context_of(request).database.write() as connection:
+        found = events.row(connection, identity)
+    if found is None:
+        raise not_found("window")
+    return _event(found)
+
+
 @router.get("/machines/{identity}")
 def get_machine_maintenance(request: Request, identity: str, caller: _Viewer) -> MachineMaintenance:  # noqa: ARG001
     """Return what holds for a machine, with its next windows."""
     return service.of_machine(context_of(request), identity)
+
+
+def _event(row: RowMapping) -> WindowEvent:
+    return WindowEvent(
+        row["id"],
+        row["configuration"],
+        row["starts_at"],
+        row["ends_at"],
+        row["asked_at"],
+        row["state"],
+        row["by"],
+        row["reason"],
+    )
 
 
 def _version(match: str) -> int | None:

@@ -13,12 +13,12 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.machines.tables import machines, scopes
-from hotmend.server.maintenance import forecast, service, slots, store
+from hotmend.server.maintenance import events, forecast, service, slots, store
 from hotmend.server.portal.forms import lines_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
 from hotmend.servicing.message import N_
-from hotmend.wire.maintenance import AssignmentWanted, ConfigurationWanted, FreezeWanted, WindowWanted
+from hotmend.wire.maintenance import AssignmentWanted, ConfigurationWanted, FreezeWanted, WindowAnswer, WindowWanted
 
 router = APIRouter(prefix="/maintenance", route_class=PageRoute, include_in_schema=False)
 
@@ -43,6 +43,8 @@ REBOOTS: Final = (
     ("always", N_("after each update")),
 )
 
+STATES: Final = (("asked", N_("waits for a word")), ("allowed", N_("may open")), ("denied", N_("stays closed")))
+
 
 @router.get("")
 def maintenance_page(visit: Viewer) -> Response:
@@ -56,6 +58,7 @@ def maintenance_page(visit: Viewer) -> Response:
         freezes = store.freeze_rows(connection)
         names = _names(connection, [row["machine_id"] for row in assignments if row["machine_id"]])
         taken = slots.rows(connection)
+        asked = events.rows(connection, visit.now)
         scope_names = list(connection.scalars(sa.select(scopes.c.name).order_by(scopes.c.name)))
     return visit.page(
         "maintenance.html.j2",
@@ -66,6 +69,8 @@ def maintenance_page(visit: Viewer) -> Response:
         assignments=assignments,
         freezes=freezes,
         taken=taken,
+        asked=asked,
+        states=dict(STATES),
         names=names,
         scopes=[(each, each) for each in scope_names],
         default=service.DEFAULT,
@@ -88,6 +93,7 @@ def _asked(
     reboot: Literal["if-required", "never", "always"] = "never",
     at_a_time: Annotated[int, Query(ge=0)] = 0,
     slot_minutes: Annotated[int, Query(ge=0)] = 30,
+    event_minutes: Annotated[int, Query(ge=0)] = 0,
     window: Texts = [],  # noqa: B006 - FastAPI copies it
     rule: Texts = [],  # noqa: B006
     start: Texts = [],  # noqa: B006
@@ -124,6 +130,7 @@ def _asked(
             reboot,
             at_a_time,
             slot_minutes,
+            event_minutes,
         )
     except ValueError as error:
         raise Problem(422, "not-valid", str(error)) from None
@@ -270,6 +277,13 @@ def unassign(visit: Doing, identity: str) -> Response:
     """Take an assignment back."""
     service.delete_assignment(visit.context, visit.who, identity)
     return redirect("/maintenance", done="unassigned")
+
+
+@router.post("/windows/{identity}/answer")
+def answer_window(visit: Doing, identity: str, allow: Field = "") -> Response:
+    """Say whether machines may begin in a window."""
+    service.answer_event(visit.context, visit.who, identity, WindowAnswer(allow == "yes"))
+    return redirect("/maintenance", done="window-answered")
 
 
 @router.post("/slots/{machine}/free")

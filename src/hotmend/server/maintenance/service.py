@@ -19,7 +19,7 @@ from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
 from hotmend.server.machines import policies
 from hotmend.server.machines.store import machine
-from hotmend.server.maintenance import store
+from hotmend.server.maintenance import events, store
 from hotmend.server.problem import Problem, conflict, not_found
 from hotmend.servicing.maintenance import Policy, intervals, policy_check
 from hotmend.wire.maintenance import (
@@ -27,6 +27,7 @@ from hotmend.wire.maintenance import (
     ConfigurationWanted,
     FreezeWanted,
     MachineMaintenance,
+    WindowAnswer,
     WindowShown,
 )
 
@@ -35,6 +36,7 @@ SLOTS_MAX: Final = 100_000
 SLOT_MINUTES_MIN: Final = 10
 """An agent begins nothing in the last five."""
 SLOT_MINUTES_MAX: Final = 24 * 60
+EVENT_MINUTES_MAX: Final = 7 * 24 * 60
 _AHEAD: Final = timedelta(days=92)
 _SHOWN: Final = 20
 
@@ -51,6 +53,8 @@ def put_configuration(
         raise Problem(422, "name", "a name has 1 to 100 characters, and does not begin with a dot")
     if not 0 <= wanted.slots <= SLOTS_MAX or not SLOT_MINUTES_MIN <= wanted.slot_minutes <= SLOT_MINUTES_MAX:
         raise Problem(422, "slots", f"0 to {SLOTS_MAX} slots, of {SLOT_MINUTES_MIN} to {SLOT_MINUTES_MAX} minutes")
+    if not 0 <= wanted.event_minutes <= EVENT_MINUTES_MAX:
+        raise Problem(422, "event-minutes", f"a window is asked about 0 to {EVENT_MINUTES_MAX} minutes before it opens")
     now = context.clock()
     with context.database.write() as connection:
         before = store.configuration(connection, name, lock=True)
@@ -181,6 +185,27 @@ def free_slot(context: Context, caller: Principal, identity: str) -> None:
         append(connection, context.clock(), caller.name, "maintenance.free-slot", identity, {})
 
 
+def answer_event(context: Context, caller: Principal, identity: str, wanted: WindowAnswer) -> None:
+    """Say whether machines may begin in a window; while it is not over the word can be changed.
+
+    Raises:
+        Problem: nobody asked about such a window, or it is over.
+    """
+    now = context.clock()
+    if len(wanted.reason) > 500:
+        raise Problem(422, "reason", "a reason has at most 500 characters")
+    with context.database.write() as connection:
+        row = events.row(connection, identity)
+        if row is None:
+            raise not_found("window")
+        if row["ends_at"] <= now:
+            raise conflict("window-over", "the window is over")
+        state = "allowed" if wanted.allow else "denied"
+        events.answer(connection, identity, state, caller.name, wanted.reason)
+        detail = {"starts_at": row["starts_at"].isoformat(), "state": state, "reason": wanted.reason}
+        append(connection, now, caller.name, "maintenance.window", row["configuration"], detail)
+
+
 def of_machine(context: Context, identity: str) -> MachineMaintenance:
     """Return what holds for a machine, with its next windows.
 
@@ -239,6 +264,7 @@ def _sign(connection: Connection, context: Context, name: str, wanted: Configura
         "restart": wanted.restart,
         "reboot": wanted.reboot,
         "slots": wanted.slots > 0,
+        "events": wanted.event_minutes > 0,
     }
     try:
         policy_check(msgspec.convert(content["maintenance"], Policy), name)

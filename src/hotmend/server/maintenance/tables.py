@@ -49,3 +49,20 @@ slots = sa.Table(
     sa.Column("expires_at", Moment, nullable=False),
 )
 """Machines that restart something now; `pool`: the configuration whose slots they are."""
+
+window_events = sa.Table(
+    "window_events",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column(
+        "configuration", sa.String(100), sa.ForeignKey("configurations.name", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("starts_at", Moment, nullable=False),
+    sa.Column("ends_at", Moment, nullable=False),
+    sa.Column("asked_at", Moment, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("by", sa.String(200), nullable=False, server_default=""),
+    sa.Column("reason", sa.String(500), nullable=False, server_default=""),
+    sa.UniqueConstraint("configuration", "starts_at"),
+)
+"""Windows that stay closed without a word: one row for all machines whose window begins at this moment."""

@@ -15,6 +15,7 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
+from hotmend.server.maintenance.events import allowed
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.server.rollouts import candidates, progress, steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
@@ -80,7 +81,8 @@ def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
         now = context.clock()
         seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
         there = {row["machine_id"]: row for row in candidates.machines_there(connection, list(by_id), seen_after)}
-        windows = Windows(candidates.policy_contents(connection), now, timedelta(minutes=spec.minutes))
+        minutes = timedelta(minutes=spec.minutes)
+        windows = Windows(candidates.policy_contents(connection), now, minutes, allowed(connection, now))
         state = _Now(there, windows, candidates.busy(connection, now), candidates.set_sizes(connection))
         found = tuple(
             _ring_preview(state, lane, spec, ring.name, [by_id[each] for each in ids])

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import Context
+from hotmend.server.maintenance.events import allowed
 from hotmend.server.rollouts import candidates, progress, store
 from hotmend.server.rollouts.spec import Spec, cause_json
 from hotmend.server.rollouts.windows import Windows
@@ -308,7 +309,7 @@ def _begin(found: Rollout, group: RowMapping, busy: int) -> None:
     open_rows = rows
     if RULES[found.lane].windows:
         minutes = timedelta(minutes=found.spec.minutes)
-        windows = Windows(candidates.policy_contents(connection), found.now, minutes)
+        windows = Windows(candidates.policy_contents(connection), found.now, minutes, allowed(connection, found.now))
         decisions = {row["machine_id"]: windows.ask(row["policy"], row["zone"]) for row in rows}
         open_rows = [row for row in rows if decisions[row["machine_id"]].allowed]
         why = {machine: each.cause.code for machine, each in decisions.items() if not each.allowed}

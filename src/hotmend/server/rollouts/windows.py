@@ -24,11 +24,13 @@ class Windows:
         policies: content by name, as the server keeps them.
         now: the moment, UTC.
         needed: what an action takes.
+        words: windows that have the word that their policy asks for: policy and start -> end.
     """
 
     policies: Mapping[str, Any]
     now: datetime
     needed: timedelta
+    words: Mapping[tuple[str, datetime], datetime]
     _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
 
     def ask(self, policy: str, zone: str) -> Decision:
@@ -46,4 +48,11 @@ class Windows:
         except (KeyError, ValueError, msgspec.ValidationError, ZoneInfoNotFoundError, OSError):
             why = cause("time-zone-unknown", "The machine's time zone is not known, and windows are in it.")
             return Decision(False, None, None, why)
-        return may_start(intervals(policy, zone, self.now, self.now + _AHEAD), self.now, self.needed)
+        found = intervals(policy, zone, self.now, self.now + _AHEAD)
+        if content.get("events"):
+            is_open = [each for each in found if each.start <= self.now]
+            found = tuple(each for each in found if each not in is_open or (name, each.start) in self.words)
+            if is_open and not any(each in found for each in is_open):
+                why = cause("window-without-word", "The open window waits for a word.")
+                return Decision(False, None, next((each.start for each in found), None), why)
+        return may_start(found, self.now, self.needed)

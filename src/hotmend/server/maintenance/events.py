@@ -1,0 +1,115 @@
+"""Windows that stay closed without a word: asked for before they open, answered by people or by what they have made.
+
+Asked is at the check-in of the first machine whose window is near, in the transaction that answers it. Rows of one
+configuration are made under a lock of its row, so that two servers never ask twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from hotmend.server.database import new_id
+from hotmend.server.machines.tables import reports
+from hotmend.server.maintenance import store
+from hotmend.server.maintenance.tables import window_events
+from hotmend.servicing.maintenance import Interval, intervals
+from hotmend.wire.maintenance import ConfigurationWanted
+from hotmend.wire.policy import Policy
+
+SHOWN_MAX: Final = 200
+
+
+def words(
+    connection: Connection, now: datetime, name: str, policy: Policy, zones: Collection[str]
+) -> dict[str, datetime]:
+    """Ask about the windows of a configuration that are near or open, and return what may begin now.
+
+    Args:
+        connection: of a transaction that may write.
+        now: UTC.
+        name: of the configuration.
+        policy: made of it.
+        zones: of machines that have it.
+
+    Returns:
+        zone -> end of the open window, for those whose window has its word.
+    """
+    row = store.configuration(connection, name, lock=True)
+    wanted = msgspec.convert(row["content"], ConfigurationWanted) if row is not None else ConfigurationWanted()
+    if not wanted.event_minutes:  # the machine has a policy of before: it gets the one of now in the same answer
+        return {}
+    found: dict[str, datetime] = {}
+    for zone in zones:
+        for window in _near(policy, zone, now, timedelta(minutes=wanted.event_minutes)):
+            state = _state(connection, name, window, now)
+            if state == "allowed" and window.start <= now < window.end:
+                found[zone] = window.end
+    return found
+
+
+def zones_of(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Return the zones that machines have reported; "" where they have not."""
+    found = dict.fromkeys(ids, "")
+    query = sa.select(reports.c.machine_id, reports.c.zone).where(reports.c.machine_id.in_(list(ids)))
+    return found | {machine: zone or "" for machine, zone in connection.execute(query)}
+
+
+def _near(policy: Policy, zone: str, now: datetime, before: timedelta) -> tuple[Interval, ...]:
+    """Return the windows that are open or open soon; none where nobody knows the zone."""
+    try:
+        return intervals(policy.maintenance, ZoneInfo(policy.zone or zone), now, now + before)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ()
+
+
+def _state(connection: Connection, name: str, window: Interval, now: datetime) -> str:
+    which = (window_events.c.configuration == name) & (window_events.c.starts_at == window.start)
+    state = connection.scalar(sa.select(window_events.c.state).where(which))
+    if state is None:
+        values = {
+            "id": new_id(),
+            "configuration": name,
+            "starts_at": window.start,
+            "ends_at": window.end,
+            "asked_at": now,
+            "state": "asked",
+        }
+        connection.execute(sa.insert(window_events).values(values))
+        return "asked"
+    return str(state)
+
+
+def allowed(connection: Connection, now: datetime) -> dict[tuple[str, datetime], datetime]:
+    """Return the windows that have their word and are open: configuration and start -> end."""
+    is_open = (window_events.c.starts_at <= now) & (window_events.c.ends_at > now)
+    found = sa.select(window_events).where(is_open, window_events.c.state == "allowed")
+    return {(row["configuration"], row["starts_at"]): row["ends_at"] for row in connection.execute(found).mappings()}
+
+
+def rows(connection: Connection, now: datetime | None = None) -> list[RowMapping]:
+    """Return windows that were asked about, the next one first; with `now` those alone that are not over."""
+    found = sa.select(window_events)
+    if now is None:
+        found = found.order_by(window_events.c.starts_at.desc())
+    else:
+        found = found.where(window_events.c.ends_at > now).order_by(window_events.c.starts_at)
+    return list(connection.execute(found.limit(SHOWN_MAX)).mappings())
+
+
+def row(connection: Connection, identity: str) -> RowMapping | None:
+    """Return a window that was asked about, locked; None: there is none."""
+    found = sa.select(window_events).where(window_events.c.id == identity).with_for_update()
+    return connection.execute(found).mappings().one_or_none()
+
+
+def answer(connection: Connection, identity: str, state: str, by: str, reason: str) -> None:
+    """Write the word down."""
+    values = {"state": state, "by": by, "reason": reason}
+    connection.execute(sa.update(window_events).where(window_events.c.id == identity).values(values))
