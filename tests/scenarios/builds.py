@@ -199,8 +199,9 @@ def compile_build(case: Case, build: str) -> Build:
             _link_library(case, build, made)
         _link_program(case, build, made, objects)
         for stale in CACHE.glob(f"{case.label}.{build}.*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another session made the same one meanwhile
+            if stale != final:  # that is there when another worker made the same one meanwhile, and reads it
+                shutil.rmtree(stale, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is there
             made.rename(final)
     if not final.is_dir():
         raise CompileError(f"{final} could not be kept")
