@@ -14,6 +14,7 @@ from hotmend.agent.paths import Places
 from hotmend.agent.record.history import History
 from hotmend.agent.uplink.carrying import check_in, enrol
 from hotmend.agent.uplink.directing import with_directions
+from hotmend.agent.uplink.news import letter_name
 from hotmend.server.machines import store
 from hotmend.server.maintenance.events import allowed
 from hotmend.server.rollouts.candidates import policy_contents
@@ -125,9 +126,11 @@ def test_an_agent_begins_nothing_in_a_window_without_its_word(server: Running, a
     assert told() == ("notify", 1)
     _plan_install(server, identity)
     assert told() == ("notify", 1)  # to assess changes nothing
+    before = letter_name(agent.places)
     (event,) = server.get(EVENTS)
     assert _answer(server, event["id"], allow=True) == 200
     assert told() == ("automatic", 2)
+    assert letter_name(agent.places) != before  # the acting part does not sleep through the window
     server.clock.ahead += HOUR / 2
     assert with_directions(agent)[0].configuration.mode == "automatic"  # with no server as well
     server.clock.ahead += HOUR

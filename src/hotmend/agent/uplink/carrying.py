@@ -191,7 +191,7 @@ def _ask(
     write(places.letter, Letter(got.body, got.signature_input, got.signature))
     write(places.carried, Carried(carried.counter, kept, 0, answer.next_seconds))
     orders = sorted(order.id for order in answer.orders)
-    asked = (answer.halted, answer.approved, answer.policy_hash, orders, answer.slot_until)
+    asked = (answer.halted, answer.approved, answer.policy_hash, orders, answer.slot_until, answer.window_until)
     note_name(places.orders, hashlib.sha256(repr(asked).encode()).hexdigest())
     return answer
 
