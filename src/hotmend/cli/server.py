@@ -131,15 +131,13 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     from hotmend.server.releases.following import Follower
     from hotmend.server.rollouts.workflow import Director
     from hotmend.server.webhooks.sending import Messenger
+    from hotmend.server.worker import Worker
 
     database = open_database(settings.database)
     try:
         app = make_app(settings, database)
-        director = Director(app.state.context)
-        app.state.at_start.append(director.start)
-        app.state.at_end.append(director.stop)
         context = app.state.context
-        workers: list[Messenger | Chronicler | Follower] = [Messenger(context), Chronicler(context)]
+        workers: list[Worker] = [Director(context), Messenger(context), Chronicler(context)]
         workers += [] if followed is None else [Follower(context, followed)]
         for worker in workers:
             app.state.at_start.append(worker.start)

@@ -6,7 +6,6 @@ A day on which no server ran has no row: nothing is made up for it.
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from hotmend.server.issues.store import facts_after, put_concerns
 from hotmend.server.machines import fleet
 from hotmend.server.machines.judging import program
 from hotmend.server.machines.tables import findings, machines
+from hotmend.server.worker import Worker
 from hotmend.servicing.evaluate import evaluate
 from hotmend.servicing.facts_json import facts_decode
 from hotmend.wire.report import Fixed
@@ -91,7 +91,7 @@ def _judge(context: Context, today: date) -> None:
         after = rows[-1]["machine_id"]
 
 
-class Chronicler:
+class Chronicler(Worker):
     """Writes each day down, in a thread of a server process.
 
     Args:
@@ -99,18 +99,8 @@ class Chronicler:
     """
 
     def __init__(self, context: Context) -> None:
+        super().__init__("days")
         self._context = context
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="days", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after what is under way."""
-        self._leaving.set()
-        self._thread.join()
 
     def _work(self) -> None:
         while True:

@@ -162,12 +162,7 @@ def list_window_events(request: Request, caller: _Viewer) -> list[WindowEvent]: 
 @router.post("/windows/{identity}/answer")
 def answer_window(request: Request, identity: str, wanted: WindowAnswer, caller: _Operator) -> WindowEvent:
     """Say whether machines may begin in a window that was asked about."""
-    service.answer_event(context_of(request), caller, identity, wanted)
-    with context_of(request).database.write() as connection:
-        found = events.row(connection, identity)
-    if found is None:
-        raise not_found("window")
-    return _event(found)
+    return _event(service.answer_event(context_of(request), caller, identity, wanted))
 
 
 @router.get("/machines/{identity}")

@@ -109,7 +109,8 @@ def row(connection: Connection, identity: str) -> RowMapping | None:
     return connection.execute(found).mappings().one_or_none()
 
 
-def answer(connection: Connection, identity: str, state: str, by: str, reason: str) -> None:
-    """Write the word down."""
+def answer(connection: Connection, identity: str, state: str, by: str, reason: str) -> RowMapping:
+    """Write the word down, and return the row as it is then."""
     values = {"state": state, "by": by, "reason": reason}
-    connection.execute(sa.update(window_events).where(window_events.c.id == identity).values(values))
+    changed = sa.update(window_events).where(window_events.c.id == identity).values(values)
+    return connection.execute(changed.returning(window_events)).mappings().one()

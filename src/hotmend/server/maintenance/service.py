@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.model.errors import InputError
 from hotmend.server.arm.store import switched_off
@@ -185,8 +185,8 @@ def free_slot(context: Context, caller: Principal, identity: str) -> None:
         append(connection, context.clock(), caller.name, "maintenance.free-slot", identity, {})
 
 
-def answer_event(context: Context, caller: Principal, identity: str, wanted: WindowAnswer) -> None:
-    """Say whether machines may begin in a window; while it is not over the word can be changed.
+def answer_event(context: Context, caller: Principal, identity: str, wanted: WindowAnswer) -> RowMapping:
+    """Say whether machines may begin in a window, and return it; while it is not over the word can be changed.
 
     Raises:
         Problem: nobody asked about such a window, or it is over.
@@ -201,9 +201,10 @@ def answer_event(context: Context, caller: Principal, identity: str, wanted: Win
         if row["ends_at"] <= now:
             raise conflict("window-over", "the window is over")
         state = "allowed" if wanted.allow else "denied"
-        events.answer(connection, identity, state, caller.name, wanted.reason)
+        row = events.answer(connection, identity, state, caller.name, wanted.reason)
         detail = {"starts_at": row["starts_at"].isoformat(), "state": state, "reason": wanted.reason}
         append(connection, now, caller.name, "maintenance.window", row["configuration"], detail)
+    return row
 
 
 def of_machine(context: Context, identity: str) -> MachineMaintenance:

@@ -7,7 +7,6 @@ it shows. What cannot be verified is not kept; the page says since when, and why
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +18,7 @@ from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.server.context import Context
 from hotmend.server.releases import store
+from hotmend.server.worker import Worker
 from hotmend.wire.catalogue import Offered
 
 LOOK_SECONDS: Final = 900.0
@@ -60,7 +60,7 @@ def follow(context: Context, followed: Followed) -> str:
     return refused
 
 
-class Follower:
+class Follower(Worker):
     """Looks at a channel again and again, in a thread of a server process.
 
     Args:
@@ -69,18 +69,8 @@ class Follower:
     """
 
     def __init__(self, context: Context, followed: Followed) -> None:
+        super().__init__("channel")
         self._context, self._followed = context, followed
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="channel", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the look that is under way."""
-        self._leaving.set()
-        self._thread.join()
 
     def _work(self) -> None:
         while True:

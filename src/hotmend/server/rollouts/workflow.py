@@ -19,6 +19,7 @@ from hotmend.model.errors import HotmendError
 from hotmend.server.context import Context
 from hotmend.server.maintenance.service import assign_all
 from hotmend.server.rollouts import steering, store
+from hotmend.server.worker import Worker
 from hotmend.servicing.rollouts import State
 
 KIND_VERSION: Final = "rollouts-1"
@@ -38,7 +39,7 @@ class Leaving(BaseException):
     """This process ends. It is no error of the workflow, which stays as it is for the next process."""
 
 
-class Director:
+class Director(Worker):
     """Gives each rollout its workflow, takes over from processes that have died, and has assignments followed.
 
     Args:
@@ -46,12 +47,10 @@ class Director:
     """
 
     def __init__(self, context: Context) -> None:
+        super().__init__("rollouts")  # the library of the workflows refuses to be opened where an event loop runs
         self._context = context
-        self._leaving = threading.Event()
         self._opened = threading.Event()
         self._error: Exception | None = None
-        # The library of the workflows refuses to be opened where an event loop runs.
-        self._thread = threading.Thread(target=self._work, name="rollouts", daemon=True)
 
     def start(self) -> None:
         """Begin.
@@ -59,15 +58,14 @@ class Director:
         Raises:
             InputError: the database of the workflows cannot be opened.
         """
-        self._thread.start()
+        super().start()
         self._opened.wait()
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
         """Let go of all workflows; they are taken up by another process, or by this one's next start."""
-        self._leaving.set()
-        self._thread.join()
+        super().stop()
 
     def _work(self) -> None:
         kind = Kind("hotmend-rollouts", KIND_VERSION, "rollout", self._register)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
@@ -21,6 +20,7 @@ from sqlalchemy.engine import RowMapping
 from hotmend import __version__
 from hotmend.server.context import Context
 from hotmend.server.webhooks import store
+from hotmend.server.worker import Worker
 
 EVENTS_MAX: Final = 100
 """In one request."""
@@ -97,7 +97,7 @@ def _send(hook: RowMapping, body: bytes, seconds: int) -> str:
     return "" if 200 <= answer.status < 300 else f"status {answer.status}"
 
 
-class Messenger:
+class Messenger(Worker):
     """Tells webhooks, in a thread of a server process.
 
     Args:
@@ -105,18 +105,8 @@ class Messenger:
     """
 
     def __init__(self, context: Context) -> None:
+        super().__init__("webhooks")
         self._context = context
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the request that is under way."""
-        self._leaving.set()
-        self._thread.join()
 
     def _work(self) -> None:
         while not self._leaving.wait(_LOOK_SECONDS):
