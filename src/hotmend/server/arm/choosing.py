@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.arc.line import install_reasons
 from hotmend.arc.machine import Wanted
 from hotmend.model.errors import InputError
-from hotmend.reference.shipped import program
 from hotmend.server.machines import fleet
 from hotmend.server.machines import store as machine_store
+from hotmend.server.machines.judging import program
 from hotmend.server.rollouts.candidates import policy_contents
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.facts_json import facts_decode

@@ -236,7 +236,7 @@ class Machines:
             return self._of_action(connection, call, row)
 
     def _of_action(self, connection: Connection, call: RowMapping, row: RowMapping) -> Operation | None:
-        action = store.action_state(connection, call["id"])
+        action = machine_store.action(connection, call["id"])
         if action is None:
             return None
         state = State(action["state"])

@@ -10,11 +10,9 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.arm.tables import calls
 from hotmend.server.machines import store
-from hotmend.server.machines.tables import actions, machines, policies
-from hotmend.servicing.actions import FINAL
+from hotmend.server.machines.tables import IS_OPEN, actions, machines, policies
 
 _SWITCHES = ("enable", "disable")
-_FINAL = tuple(sorted(state.value for state in FINAL))
 
 
 def named(connection: Connection, name: str) -> list[RowMapping]:
@@ -27,7 +25,7 @@ def named(connection: Connection, name: str) -> list[RowMapping]:
 def under_way(connection: Connection, machine: str) -> bool:
     """Say whether an assessment or installation of a machine goes on."""
     open_ones = sa.select(actions.c.id).where(
-        actions.c.machine_id == machine, actions.c.state.not_in(_FINAL), actions.c.kind.in_(("assess", "install"))
+        actions.c.machine_id == machine, IS_OPEN, actions.c.kind.in_(("assess", "install"))
     )
     return connection.execute(open_ones.limit(1)).first() is not None
 
@@ -57,11 +55,6 @@ def end_call(connection: Connection, identity: str, values: Mapping[str, Any]) -
 def policy_hash(connection: Connection, name: str) -> str:
     """Return the hash of a policy; "": it was never signed."""
     return connection.execute(sa.select(policies.c.hash).where(policies.c.name == name)).scalar_one_or_none() or ""
-
-
-def action_state(connection: Connection, identity: str) -> RowMapping | None:
-    """Return the action of a call."""
-    return store.action(connection, identity)
 
 
 def switched_off() -> sa.ColumnElement[bool]:
