@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.database import open_database, sqlalchemy_url
+from tests.server.listener import Listener
 from tests.server.running import Running, running
 from tests.server.typed import Typed
 from tests.survey.cluster import postgresql
@@ -98,3 +99,11 @@ def either_server(ready_url: str) -> Iterator[Running]:
 def typed(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
     """`hotmend fleet ...` as the administrator of `server`."""
     return Typed(server, capsys, monkeypatch)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """Who takes what webhooks are told."""
+    made = Listener()
+    yield made
+    made.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from hotmend.server.maintenance.closing import close
 from tests.server.machine import report, simple
 from tests.server.running import Running
 from tests.server.typed import Typed
@@ -98,3 +100,19 @@ def test_freezes_by_command(typed: Typed) -> None:
     typed("maintenance", "thaw", "turn")
     typed("maintenance", "thaw", "turn", code=1)
     assert typed.rows("maintenance", "freezes") == []
+
+
+def test_a_window_gets_its_word_and_shows_its_outcome(server: Running, typed: Typed, tmp_path: Path) -> None:
+    file = tmp_path / "asked.toml"
+    file.write_text('zone = "UTC"\nevent_minutes = 1440')
+    typed("maintenance", "put", "default", str(file))
+    machine = simple(server)
+    machine.check_in()
+    window = typed.rows("maintenance", "windows")[-1]
+    assert window["state"] == "asked"
+    (answered,) = typed.rows("maintenance", "answer", window["id"], "--deny", "--reason", "the backup runs")
+    assert (answered["state"], answered["reason"]) == ("denied", "the backup runs")
+    server.clock.ahead += timedelta(hours=40)
+    assert close(server.app.state.context) >= 1
+    assert "0 of 1 machines changed, 0 actions succeeded" in typed("maintenance", "windows")
+    typed("maintenance", "answer", window["id"], "--allow", code=4)  # it is over

@@ -72,6 +72,7 @@ def things(server: Running) -> dict[str, str]:
     user = server.post("/api/v1/users", {"name": "somebody", "role": "viewer"})
     token = server.post("/api/v1/tokens", {"name": "one"})
     key = server.post("/api/v1/registration-keys", {"name": "one"})
+    hook = server.post("/api/v1/webhooks", {"url": "http://127.0.0.1:9/"})
     rollout = server.post("/api/v1/rollouts", wanted(rings=[{"name": "canary"}]))
     return {
         f"{maintenance}/configurations/": "db",
@@ -85,6 +86,7 @@ def things(server: Running) -> dict[str, str]:
         "/api/v1/tokens/": token["id"],
         "/api/v1/registration-keys/": key["id"],
         "/api/v1/rollouts/": rollout["id"],
+        "/api/v1/webhooks/": hook["id"],
     }
 
 

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import msgspec
-import pytest
+import sqlalchemy as sa
 
 from hotmend.server.webhooks.sending import signature, tell
+from hotmend.server.webhooks.store import DELIVERIES
+from hotmend.server.webhooks.tables import notices
 from tests.server.fleet import Fleet, begun
+from tests.server.listener import Listener
 from tests.server.running import Running
-
-
-class Listener:
-    """Takes what is told; `status` is what it answers."""
-
-    def __init__(self) -> None:
-        self.status, self.taken = 200, list[tuple[str, bytes]]()
-        listener = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                listener.taken.append((self.headers["Hotmend-Signature"], body))
-                self.send_response(listener.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    made = Listener()
-    yield made
-    made.close()
 
 
 def test_what_happens_is_told_signed_and_again_until_it_is_taken(either_server: Running, listener: Listener) -> None:
@@ -83,6 +46,39 @@ def test_what_happens_is_told_signed_and_again_until_it_is_taken(either_server: 
     assert server.call("DELETE", f"/api/v1/webhooks/{hook['id']}").status == 204
     fleet.step(identity)
     assert not tell(context)
+
+
+def test_of_what_it_is_told_is_chosen_and_it_can_be_tried(either_server: Running, listener: Listener) -> None:
+    server, context = either_server, either_server.app.state.context
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    hook = server.post("/api/v1/webhooks", {"url": listener.url, "about": ["windows"]})
+    assert hook["about"] == ["windows"]
+    begun(server)
+    assert not tell(context)
+    path = f"/api/v1/webhooks/{hook['id']}"
+    assert server.post(f"{path}/test", status=202)["waiting"] == 1
+    listener.status = 500
+    assert tell(context)
+    listener.status = 200
+    server.clock.ahead += timedelta(seconds=3)
+    assert tell(context)
+    assert not tell(context)
+    (event,) = msgspec.json.decode(listener.taken[-1][1])["events"]
+    assert (event["what"], event["id"]) == ("test", msgspec.json.decode(listener.taken[0][1])["events"][0]["id"])
+    shown = [(each["events"], each["taken"], each["outcome"]) for each in server.get(f"{path}/deliveries")]
+    assert shown == [(1, True, "taken"), (1, False, "status 500")]
+    for _ in range(DELIVERIES):
+        server.post(f"{path}/test", status=202)
+        assert tell(context)
+    assert len(server.get(f"{path}/deliveries")) == DELIVERIES
+    server.post(f"{path}/test", status=202)
+    assert server.call("DELETE", path).status == 204
+    with server.database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(notices)) == 0
+    assert server.call("POST", "/api/v1/webhooks", {"url": listener.url, "about": []}).status == 422
+    assert server.call("GET", f"{path}/deliveries").status == server.call("POST", f"{path}/test", {}).status == 404
 
 
 def test_only_an_administrator_and_only_urls(server: Running) -> None:

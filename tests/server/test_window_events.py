@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hotmend.agent.configuration import Configuration
@@ -16,9 +18,13 @@ from hotmend.agent.uplink.carrying import check_in, enrol
 from hotmend.agent.uplink.directing import with_directions
 from hotmend.agent.uplink.news import letter_name
 from hotmend.server.machines import store
+from hotmend.server.maintenance.closing import WAIT_MAX, close
 from hotmend.server.maintenance.events import allowed
 from hotmend.server.rollouts.candidates import policy_contents
 from hotmend.server.rollouts.windows import Windows
+from hotmend.server.webhooks.sending import tell
+from hotmend.wire.messages import Reached
+from tests.server.listener import Listener
 from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Running
 
@@ -84,6 +90,72 @@ def test_windows_are_asked_about_in_each_zone(server: Running) -> None:
     assert _configure(server, ahead=HOUR, event_minutes=8 * 24 * 60) == 422
 
 
+def test_webhooks_are_told_before_and_after_a_window_once(either_server: Running, listener: Listener) -> None:
+    server, context = either_server, either_server.app.state.context
+    server.post("/api/v1/webhooks", {"url": listener.url, "about": ["windows"]})
+    assert _configure(server, ahead=HOUR / 2) == 200
+    machines = [simple(server, name) for name in ("a", "b")]
+    for each in machines:
+        each.check_in(report=report(zone="Europe/Berlin"))
+    assert tell(context)
+    assert not tell(context)  # once, however many ask
+    (opening,) = _events(listener)
+    assert (opening["what"], opening["window"]["configuration"]) == ("window.opening", "default")
+    answer = opening["answer"]
+    reply = server.call(answer["method"], answer["path"], answer["yes"], role="operator")  # as it says
+    assert reply.status == 200
+    server.clock.ahead += HOUR
+    ids = [_plan_install(server, each.id) for each in machines]
+    later = _plan_install(server, machines[0].id)
+    at = server.clock()
+    machines[0].check_in(reached=(Reached(ids[0], "APPLYING", at), Reached(ids[0], "SUCCEEDED", at)))
+    machines[0].check_in(report=report(level="2026-11"), reached=(Reached(later, "WAITING_WINDOW", at),))
+    machines[1].check_in(reached=(Reached(ids[1], "APPLYING", at),))
+    server.clock.ahead += 2 * HOUR
+    assert close(context) == 0  # one has begun and not ended
+    at = server.clock()
+    machines[1].check_in(reached=(Reached(ids[1], "FAILED", at, "the disk is full"),))
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(lambda _: close(context), range(2))) == 1  # two servers
+    assert tell(context)
+    assert not tell(context)
+    closed = _events(listener)[0]
+    assert closed["what"] == "window.closed"
+    assert closed["word"] == {"state": "allowed", "by": "operator", "reason": ""}
+    outcome = closed["outcome"]
+    assert (outcome["machines"], outcome["changed"]) == (2, 1)
+    assert outcome["states"] == {"SUCCEEDED": 1, "FAILED": 1}
+    (failure,) = outcome["failures"]
+    assert (failure["name"], failure["detail"]) == ("b", "the disk is full")
+    event = server.get(EVENTS)[-1]
+    assert (event["id"], event["outcome"]) == (opening["window"]["id"], outcome)
+    assert server.call("POST", answer["path"], answer["no"], role="operator").status == 409
+    (shown,) = [each["id"] for each in server.get(EVENTS) if each["closed_at"]]
+    assert shown == event["id"]
+
+
+def test_an_action_that_says_nothing_holds_a_window_up_for_so_long_alone(server: Running) -> None:
+    assert _configure(server, ahead=-HOUR, zone="") == 200
+    machine, other = simple(server, "a"), simple(server, "b")
+    for each, zone in ((machine, "UTC"), (other, "Asia/Tokyo")):
+        each.check_in(report=report(zone=zone))
+        each.check_in()
+    (event,) = [each for each in server.get(EVENTS) if each["starts_at"] < server.clock().isoformat()]
+    identity = _plan_install(server, machine.id)
+    machine.check_in(reached=(Reached(identity, "APPLYING", server.clock()),))
+    server.clock.ahead += WAIT_MAX
+    assert close(server.app.state.context) == 0
+    server.clock.ahead += 2 * HOUR
+    assert close(server.app.state.context) == 1
+    outcome = next(each["outcome"] for each in server.get(EVENTS) if each["id"] == event["id"])
+    assert (outcome["machines"], outcome["unended"], outcome["states"]) == (1, 1, {"APPLYING": 1})
+
+
+def _events(listener: Listener) -> list[dict[str, Any]]:
+    """Return the events of the last request."""
+    return list(msgspec.json.decode(listener.taken[-1][1])["events"])
+
+
 def test_a_rollout_takes_a_window_without_its_word_for_closed(server: Running) -> None:
     assert _configure(server, ahead=-HOUR) == 200
     machine = simple(server, "a")
@@ -137,8 +209,8 @@ def test_an_agent_begins_nothing_in_a_window_without_its_word(server: Running, a
     assert with_directions(agent)[0].configuration.mode == "notify"  # until the window ends
 
 
-def _plan_install(server: Running, identity: str) -> None:
-    """Plan an installation, as a rollout does."""
+def _plan_install(server: Running, identity: str) -> str:
+    """Plan an installation, as a rollout does; return its id."""
     now = server.clock()
     values = {
         "machine_id": identity,
@@ -155,4 +227,4 @@ def _plan_install(server: Running, identity: str) -> None:
         "changed_at": now,
     }
     with server.database.write() as connection:
-        store.insert_action(connection, values)
+        return str(store.insert_action(connection, values))

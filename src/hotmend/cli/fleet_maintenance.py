@@ -14,7 +14,15 @@ from hotmend.cli.fleet_output import as_json, print_rows, when
 from hotmend.cli.output import ExitCode, print_note, print_table
 from hotmend.fleet.maintenance import Maintenance
 from hotmend.model.errors import UsageError
-from hotmend.wire.maintenance import Assignment, AssignmentWanted, Configuration, ConfigurationWanted, FreezeWanted
+from hotmend.wire.maintenance import (
+    Assignment,
+    AssignmentWanted,
+    Configuration,
+    ConfigurationWanted,
+    FreezeWanted,
+    WindowEvent,
+    WindowOutcome,
+)
 
 
 def maintenance_of(ctx: click.Context) -> Maintenance:
@@ -197,6 +205,51 @@ def thaw_command(ctx: click.Context, name: str) -> int:
     maintenance_of(ctx).thaw(name)
     print_note("no more")
     return ExitCode.DONE
+
+
+@maintenance_group.command("windows")
+@click.pass_context
+def windows_command(ctx: click.Context) -> int:
+    """List windows that take a word, the latest first, and what came of those that are over."""
+    _windows(ctx, maintenance_of(ctx).windows())
+    return ExitCode.DONE
+
+
+@maintenance_group.command("answer")
+@click.argument("identity", metavar="ID")
+@click.option("--allow/--deny", required=True, help="Let it open, or keep it closed.")
+@click.option("--reason", default="", help="For people, and for the record.")
+@click.pass_context
+def answer_command(ctx: click.Context, identity: str, allow: bool, reason: str) -> int:
+    """Say whether machines may begin in a window; the word can be changed until it is over."""
+    _windows(ctx, [maintenance_of(ctx).answer(identity, allow, reason)])
+    return ExitCode.DONE
+
+
+def _windows(ctx: click.Context, found: list[WindowEvent]) -> None:
+    print_rows(
+        found,
+        ctx,
+        "",
+        ("id", "configuration", "begins", "ends", "word", "by", "outcome"),
+        lambda w: (
+            w.id,
+            w.configuration,
+            when(w.starts_at),
+            when(w.ends_at),
+            w.state,
+            w.by,
+            _outcome(w.outcome),
+        ),
+    )
+
+
+def _outcome(found: WindowOutcome | None) -> str:
+    if found is None:
+        return ""
+    told = [f"{found.changed} of {found.machines} machines changed", f"{found.succeeded} actions succeeded"]
+    told += [f"{number} {what}" for number, what in ((found.failed, "failed"), (found.unended, "unended")) if number]
+    return ", ".join(told)
 
 
 def _shown(ctx: click.Context, found: Configuration) -> None:

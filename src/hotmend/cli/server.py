@@ -128,6 +128,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     from hotmend.server.context import system_clock
     from hotmend.server.database import open_database
     from hotmend.server.identity.service import begin_setup
+    from hotmend.server.maintenance.closing import Closer
     from hotmend.server.releases.following import Follower
     from hotmend.server.rollouts.workflow import Director
     from hotmend.server.webhooks.sending import Messenger
@@ -137,7 +138,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     try:
         app = make_app(settings, database)
         context = app.state.context
-        workers: list[Worker] = [Director(context), Messenger(context), Chronicler(context)]
+        workers: list[Worker] = [Director(context), Messenger(context), Closer(context), Chronicler(context)]
         workers += [] if followed is None else [Follower(context, followed)]
         for worker in workers:
             app.state.at_start.append(worker.start)

@@ -12,6 +12,8 @@ from hotmend.wire.maintenance import (
     MachineMaintenance,
     NamedFreeze,
     SlotTaken,
+    WindowAnswer,
+    WindowEvent,
 )
 
 
@@ -69,6 +71,15 @@ class Maintenance:
     def thaw(self, name: str) -> None:
         """End a freeze for everybody."""
         self._client.delete(f"/maintenance/freezes/{segment(name)}")
+
+    def windows(self) -> list[WindowEvent]:
+        """Return windows that were asked about, the latest first, with what came of those that are over."""
+        return self._client.get("/maintenance/windows", list[WindowEvent])
+
+    def answer(self, window: str, allow: bool, reason: str = "") -> WindowEvent:
+        """Say whether machines may begin in a window that was asked about."""
+        path = f"/maintenance/windows/{segment(window)}/answer"
+        return self._client.post(path, WindowAnswer(allow, reason), WindowEvent)
 
     def of_machine(self, identity: str) -> MachineMaintenance:
         """Return what holds for a machine, with its next windows."""

@@ -60,11 +60,45 @@ class ConfigurationWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowFailure:
+    """An action that has ended badly, or was refused: on which machine, which, and why."""
+
+    machine: str
+    name: str
+    action: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOutcome:
+    """What came of a window.
+
+    Attributes:
+        machines: that had the configuration when it was counted, in zones where the window was.
+        changed: of these, whose update level has changed since the window began: by themselves, or by an action.
+        states: actions that went on in the window, by the state that they came to; not those that wait for no window.
+        succeeded, failed: of them; an action that was blocked counts as failed.
+        unended: of them, of which nobody heard the end in time.
+        failures: the first of those that failed.
+    """
+
+    machines: int
+    changed: int
+    states: dict[str, int]
+    succeeded: int
+    failed: int
+    unended: int
+    failures: list[WindowFailure]
+
+
+@dataclass(frozen=True, slots=True)
 class WindowEvent:
     """A window that is asked about: of which configuration, when it is, and what was said.
 
     Attributes:
         state: `asked`, `allowed` or `denied`.
+        closed_at: when it was over, and what had begun in it as well; `outcome` is there from then on.
     """
 
     id: str
@@ -75,6 +109,8 @@ class WindowEvent:
     state: Literal["asked", "allowed", "denied"]
     by: str = ""
     reason: str = ""
+    closed_at: datetime | None = None
+    outcome: WindowOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

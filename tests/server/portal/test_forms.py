@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
+from hotmend.server.maintenance.closing import close
 from hotmend.server.maintenance.tables import slots, window_events
 from hotmend.server.rollouts import steering
 from tests.server.portal.conftest import CASES, FORM, Fleet, Person, fleet_in
@@ -299,6 +300,15 @@ def test_a_window_that_takes_a_word_gets_it_on_the_page(fleet: Fleet) -> None:
         assert [each["state"] for each in server.get("/api/v1/maintenance/windows")] == [state]
         assert person.get("/maintenance").body.decode().count(path) == 1
     assert fleet.person("viewer").get("/maintenance").body.decode().count(path) == 0
+    assert f"{path.partition('/windows')[0]}#asked" not in person.get("/").body.decode()  # it has its word
+    with server.database.write() as connection:
+        connection.execute(sa.update(window_events).values(state="asked"))
+    assert "/maintenance#asked" in person.get("/").body.decode()
+    server.clock.ahead += timedelta(hours=3)
+    assert close(server.app.state.context) == 1
+    for language in ("en", "de"):
+        shown = check(person.get("/maintenance", language).body)
+        assert len(shown.findall(".//section[@aria-labelledby='over']//tbody/tr")) == 1
 
 
 def test_a_restart_slot_is_freed_on_the_page(fleet: Fleet) -> None:

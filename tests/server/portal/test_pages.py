@@ -139,7 +139,7 @@ def test_every_problem_has_a_text_in_the_portal() -> None:
         "not-signed",
         "suspect",
     }
-    of_the_api = {"not-authenticated", "url", "hotpatch-off", "body"}
+    of_the_api = {"not-authenticated", "url", "about", "hotpatch-off", "body"}
     assert len(codes) > 40
     assert codes - ERRORS.keys() - of_agents - of_the_api == set()
 

@@ -24,6 +24,7 @@ from hotmend.wire.maintenance import (
     SlotTaken,
     WindowAnswer,
     WindowEvent,
+    WindowOutcome,
 )
 
 router = APIRouter(prefix="/maintenance", tags=["maintenance"])
@@ -181,6 +182,8 @@ def _event(row: RowMapping) -> WindowEvent:
         row["state"],
         row["by"],
         row["reason"],
+        row["closed_at"],
+        None if row["closed_at"] is None else msgspec.convert(row["outcome"], WindowOutcome),
     )
 
 

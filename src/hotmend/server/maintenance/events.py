@@ -6,9 +6,9 @@ configuration are made under a lock of its row, so that two servers never ask tw
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -19,11 +19,13 @@ from hotmend.server.database import new_id
 from hotmend.server.machines.tables import reports
 from hotmend.server.maintenance import store
 from hotmend.server.maintenance.tables import window_events
+from hotmend.server.webhooks import notices
 from hotmend.servicing.maintenance import Interval, intervals
 from hotmend.wire.maintenance import ConfigurationWanted
 from hotmend.wire.policy import Policy
 
 SHOWN_MAX: Final = 200
+OVER_MAX: Final = 10
 
 
 def words(
@@ -73,8 +75,9 @@ def _state(connection: Connection, name: str, window: Interval, now: datetime) -
     which = (window_events.c.configuration == name) & (window_events.c.starts_at == window.start)
     state = connection.scalar(sa.select(window_events.c.state).where(which))
     if state is None:
+        identity = new_id()
         values = {
-            "id": new_id(),
+            "id": identity,
             "configuration": name,
             "starts_at": window.start,
             "ends_at": window.end,
@@ -82,8 +85,27 @@ def _state(connection: Connection, name: str, window: Interval, now: datetime) -
             "state": "asked",
         }
         connection.execute(sa.insert(window_events).values(values))
+        notices.of_windows(connection, now, "window.opening", _opening(identity, name, window))
         return "asked"
     return str(state)
+
+
+def _opening(identity: str, name: str, window: Interval) -> Mapping[str, Any]:
+    """Return what webhooks are told before a window: how to answer, and until when the word matters."""
+    answer = {
+        "method": "POST",
+        "path": f"/api/v1/maintenance/windows/{identity}/answer",
+        "yes": {"allow": True, "reason": ""},
+        "no": {"allow": False, "reason": ""},
+        "opens_at": window.start.isoformat(),
+        "until": window.end.isoformat(),
+    }
+    return {"window": shown(identity, name, window.start, window.end), "answer": answer}
+
+
+def shown(identity: str, name: str, start: datetime, end: datetime) -> Mapping[str, Any]:
+    """Return by what webhooks know a window."""
+    return {"id": identity, "configuration": name, "starts_at": start.isoformat(), "ends_at": end.isoformat()}
 
 
 def allowed(connection: Connection, now: datetime) -> dict[tuple[str, datetime], datetime]:
@@ -101,6 +123,12 @@ def rows(connection: Connection, now: datetime | None = None) -> list[RowMapping
     else:
         found = found.where(window_events.c.ends_at > now).order_by(window_events.c.starts_at)
     return list(connection.execute(found.limit(SHOWN_MAX)).mappings())
+
+
+def over(connection: Connection) -> list[RowMapping]:
+    """Return the last windows that were closed, the latest first, with what came of them."""
+    found = sa.select(window_events).where(window_events.c.closed_at.is_not(None))
+    return list(connection.execute(found.order_by(window_events.c.starts_at.desc()).limit(OVER_MAX)).mappings())
 
 
 def row(connection: Connection, identity: str) -> RowMapping | None:

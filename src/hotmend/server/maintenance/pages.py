@@ -44,6 +44,7 @@ REBOOTS: Final = (
 )
 
 STATES: Final = (("asked", N_("waits for a word")), ("allowed", N_("may open")), ("denied", N_("stays closed")))
+ENDS: Final = (("asked", N_("nobody gave one")), ("allowed", N_("it was open")), ("denied", N_("it stayed closed")))
 
 
 @router.get("")
@@ -59,6 +60,7 @@ def maintenance_page(visit: Viewer) -> Response:
         names = _names(connection, [row["machine_id"] for row in assignments if row["machine_id"]])
         taken = slots.rows(connection)
         asked = events.rows(connection, visit.now)
+        over = events.over(connection)
         scope_names = list(connection.scalars(sa.select(scopes.c.name).order_by(scopes.c.name)))
     return visit.page(
         "maintenance.html.j2",
@@ -70,7 +72,9 @@ def maintenance_page(visit: Viewer) -> Response:
         freezes=freezes,
         taken=taken,
         asked=asked,
+        over=over,
         states=dict(STATES),
+        ends=dict(ENDS),
         names=names,
         scopes=[(each, each) for each in scope_names],
         default=service.DEFAULT,

@@ -63,6 +63,11 @@ window_events = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("by", sa.String(200), nullable=False, server_default=""),
     sa.Column("reason", sa.String(500), nullable=False, server_default=""),
+    sa.Column("closed_at", Moment, index=True),
+    sa.Column("outcome", Json),
     sa.UniqueConstraint("configuration", "starts_at"),
 )
-"""Windows that stay closed without a word: one row for all machines whose window begins at this moment."""
+"""Windows that stay closed without a word: one row for all machines whose window begins at this moment.
+
+`closed_at`: it was over then, and so was what had begun in it; `outcome`: what came of that.
+"""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from hotmend.server.machines import fleet
 from hotmend.server.machines.judging import program
+from hotmend.server.maintenance.events import rows as asked
 from hotmend.server.portal.charts import Bar, code_bars
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
@@ -45,13 +46,19 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
         halted = fleet.halt(connection)
         rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
+        windows = [row for row in asked(connection, visit.now) if row["state"] == "asked"]
     words = visit.words
     return visit.page(
         "overview.html.j2",
         counts=counts,
         exposure=exposure,
         running=running,
-        decisions=[*_rollouts(visit, rollouts), *_decisions(visit, counts), *_failures(visit, failed)],
+        decisions=[
+            *_windows(visit, windows),
+            *_rollouts(visit, rollouts),
+            *_decisions(visit, counts),
+            *_failures(visit, failed),
+        ],
         lines=code_bars(counts.lines, words, "line"),
         enrollments=code_bars(counts.enrollments, words, "enrollment"),
         levels=[
@@ -104,6 +111,14 @@ def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
             when = say("to be done before {day}", day=issue.deadline)
             found.append(Decision(say(issue.title), f"/issues#{issue.id}", when))
     return found
+
+
+def _windows(visit: Visit, rows: list[RowMapping]) -> list[Decision]:
+    if not rows:
+        return []
+    say, first = visit.words.say, rows[0]
+    told = say("Windows that wait for a word: {count}", count=visit.words.number(len(rows)))
+    return [Decision(told, "/maintenance#asked", f"{first['configuration']}, {visit.words.moment(first['starts_at'])}")]
 
 
 def _rollouts(visit: Visit, rows: list[RowMapping]) -> list[Decision]:

@@ -89,9 +89,9 @@ def update_groups(connection: Connection, identity: str, values: Mapping[str, An
 
 
 def insert_event(connection: Connection, values: Mapping[str, Any]) -> None:
-    """Write down what happened, and that all webhooks are to be told."""
+    """Write down what happened, and that webhooks are to be told."""
     number = connection.scalar(sa.insert(events).values(values).returning(events.c.id))
-    told = sa.select(webhooks.c.id, sa.literal(number, events.c.id.type))
+    told = sa.select(webhooks.c.id, sa.literal(number, events.c.id.type)).where(webhooks.c.rollouts)
     connection.execute(sa.insert(outbox).from_select(["webhook_id", "event_id"], told))
 
 

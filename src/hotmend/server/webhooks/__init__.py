@@ -1,1 +1,1 @@
-"""Webhooks: what happens to rollouts, told to others."""
+"""Webhooks: what happens to rollouts and windows, told to others."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Final
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -38,32 +38,50 @@ def tell(context: Context) -> bool:
     with context.database.write() as connection:
         hook = store.claim(connection, now, now + _CLAIM)
         found = [] if hook is None else store.waiting(connection, hook["id"], EVENTS_MAX)
+        others = [] if hook is None else store.notices_waiting(connection, hook["id"], EVENTS_MAX)
     if hook is None:
         return False
-    trouble = _send(hook, _body(found), int(now.timestamp()))
-    taken = [] if trouble else [row["id"] for row in found]
+    told = sorted([_of_rollout(row) for row in found] + [_of_notice(row) for row in others], key=_at)[:EVENTS_MAX]
+    body = msgspec.json.encode({"server": context.settings.public_url, "events": told})
+    trouble = _send(hook, body, int(now.timestamp()))
+    ids = set() if trouble else {each["id"] for each in told}
+    taken = [row["id"] for row in found if row["id"] in ids]
+    noticed = [row["id"] for row in others if _notice_id(row) in ids]
     failures = hook["failures"] + 1 if trouble else 0
     pause = min(2 ** min(failures, 20), _PAUSE_SECONDS_MAX) if trouble else 0
     values = {"failures": failures, "last": (trouble or "taken")[:500], "next_at": now + timedelta(seconds=pause)}
+    delivery = {"at": now, "events": len(told), "taken": not trouble, "outcome": values["last"]}
     with context.database.write() as connection:
-        store.settle(connection, hook["id"], taken, values)
+        if store.settle(connection, hook["id"], taken, noticed, values):
+            store.insert_delivery(connection, hook["id"], delivery)
     return True
 
 
-def _body(found: Iterable[RowMapping]) -> bytes:
-    told = [
-        {
-            "id": row["id"],
-            "at": row["at"],
-            "what": row["what"],
-            "who": row["who"],
-            "group": row["group_number"],
-            "why": row["why"],
-            "rollout": {"id": row["rollout_id"], "name": row["name"], "lane": row["lane"], "state": row["state"]},
-        }
-        for row in found
-    ]
-    return msgspec.json.encode({"events": told})
+def _at(event: Mapping[str, Any]) -> datetime:
+    """Return by what events are told in their order; of one moment they keep the order of their rows."""
+    at: datetime = event["at"]
+    return at
+
+
+def _of_rollout(row: RowMapping) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "at": row["at"],
+        "what": row["what"],
+        "who": row["who"],
+        "group": row["group_number"],
+        "why": row["why"],
+        "rollout": {"id": row["rollout_id"], "name": row["name"], "lane": row["lane"], "state": row["state"]},
+    }
+
+
+def _of_notice(row: RowMapping) -> dict[str, Any]:
+    return {"id": _notice_id(row), "at": row["at"], "what": row["what"], **row["content"]}
+
+
+def _notice_id(row: RowMapping) -> str:
+    """Return an id that no event of a rollout has: theirs are numbers."""
+    return f"notice-{row['id']}"
 
 
 def signature(secret: str, seconds: int, body: bytes) -> str:
