@@ -9,10 +9,12 @@ from typing import Any
 import click
 import msgspec
 
+from hotmend.cli.fleet_compliance import compliance_group
 from hotmend.cli.fleet_evidence import evidence_group
 from hotmend.cli.fleet_files import read_toml
 from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.fleet_maintenance import MAINTENANCE
+from hotmend.cli.fleet_records import RECORDS
 from hotmend.cli.fleet_scopes import SCOPES
 from hotmend.cli.fleet_users import USERS
 from hotmend.cli.moments import moment
@@ -283,5 +285,5 @@ def _preview_table(found: RolloutPreview) -> None:
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
 
 
-for _command in (*COMMANDS, *MAINTENANCE, *SCOPES, *USERS, evidence_group):
+for _command in (*COMMANDS, *MAINTENANCE, *SCOPES, *USERS, *RECORDS, compliance_group, evidence_group):
     fleet_command.add_command(_command)

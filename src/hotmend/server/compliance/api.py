@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Query as Asked
@@ -15,6 +15,7 @@ from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
 from hotmend.server.machines import fleet
 from hotmend.wire.api import Query
+from hotmend.wire.compliance import Day, Group, GroupBy, Time, VexForm, Vulnerability
 
 router = APIRouter(prefix="/compliance", tags=["compliance"])
 _Viewer = Annotated[Principal, Depends(VIEWER)]
@@ -35,7 +36,7 @@ _Query = Annotated[Query, Depends(_query)]
 
 
 @router.get("/vulnerabilities")
-def list_vulnerabilities(request: Request, caller: _Viewer, asked: _Query) -> list[store.Vulnerability]:  # noqa: ARG001
+def list_vulnerabilities(request: Request, caller: _Viewer, asked: _Query) -> list[Vulnerability]:  # noqa: ARG001
     """Return each vulnerability and where its fix is."""
     with context_of(request).database.read() as connection:
         return store.vulnerabilities(connection, asked)
@@ -44,17 +45,17 @@ def list_vulnerabilities(request: Request, caller: _Viewer, asked: _Query) -> li
 @router.get("/groups/{by}")
 def list_groups(
     request: Request,
-    by: Literal["product", "package", "tag", "machine"],
+    by: GroupBy,
     caller: _Viewer,  # noqa: ARG001 - asked for its role
     asked: _Query,
-) -> list[store.Group]:
+) -> list[Group]:
     """Return where fixes are, by product, package, tag or machine."""
     with context_of(request).database.read() as connection:
         return store.groups(connection, by, asked)[0]
 
 
 @router.get("/days")
-def list_days(request: Request, caller: _Viewer, since: date | None = None) -> list[store.Day]:  # noqa: ARG001
+def list_days(request: Request, caller: _Viewer, since: date | None = None) -> list[Day]:  # noqa: ARG001
     """Return what each day found; a day on which no server ran is not there."""
     context = context_of(request)
     with context.database.read() as connection:
@@ -62,7 +63,7 @@ def list_days(request: Request, caller: _Viewer, since: date | None = None) -> l
 
 
 @router.get("/exposures")
-def list_exposures(request: Request, caller: _Viewer, asked: _Query) -> list[store.Time]:  # noqa: ARG001
+def list_exposures(request: Request, caller: _Viewer, asked: _Query) -> list[Time]:  # noqa: ARG001
     """Return how long machines were exposed to what, from the publication of its fix."""
     with context_of(request).database.read() as connection:
         return store.times(connection, asked)
@@ -73,7 +74,7 @@ def get_vex(
     request: Request,
     caller: _Viewer,  # noqa: ARG001 - asked for its role
     asked: _Query,
-    form: Literal["openvex", "cyclonedx"] = "openvex",
+    form: VexForm = "openvex",
 ) -> Response:
     """Return what machines report of vulnerabilities, as scanners read it."""
     return Response(vex_document(context_of(request), asked, form), media_type="application/json")

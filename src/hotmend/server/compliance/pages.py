@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
@@ -17,11 +15,12 @@ from hotmend.server.compliance import evidence, store
 from hotmend.server.compliance.api import vex_document
 from hotmend.server.machines import fleet
 from hotmend.server.portal.charts import lines
-from hotmend.server.portal.forms import cell
 from hotmend.server.portal.kept import Kept, KeptBy
 from hotmend.server.portal.visit import PageRoute, Visit, doing, seeing
 from hotmend.servicing.message import N_
 from hotmend.wire.api import Query as Asked
+from hotmend.wire.compliance import Day, Group
+from hotmend.wire.sheets import sheet
 
 router = APIRouter(prefix="/compliance", route_class=PageRoute, include_in_schema=False)
 
@@ -113,7 +112,7 @@ def _choices(visit: Visit) -> tuple[list[str], list[str]]:
         return fleet.tag_names(connection), fleet.releases(connection)
 
 
-def _chart(rows: Sequence[store.Day], visit: Visit) -> Any:
+def _chart(rows: Sequence[Day], visit: Visit) -> Any:
     say = visit.words.say
     return lines(
         [each.day for each in rows],
@@ -128,17 +127,8 @@ def _file(name: str, form: str, head: Sequence[str], rows: Sequence[Any]) -> Res
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"', "Cache-Control": "no-store"}
     if form == "json":
         return Response(msgspec.json.encode(rows), 200, headers, "application/json")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(head)
-    for each in rows:
-        values = [getattr(each, column) for column in head] if is_dataclass(each) else [each[column] for column in head]
-        writer.writerow([cell(_plain(value)) for value in values])
-    return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
-
-
-def _plain(value: object) -> str:
-    return "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
+    values = [[getattr(each, column) if is_dataclass(each) else each[column] for column in head] for each in rows]
+    return Response(sheet(head, values), 200, headers, "text/csv; charset=utf-8")
 
 
 @router.get("/{kind}.{form}")
@@ -157,12 +147,12 @@ def compliance_file(
             case "vulnerabilities":
                 return _file(kind, form, _HEAD, store.vulnerabilities(connection, asked))
             case "days":
-                names = [each.name for each in fields(store.Day)]
+                names = [each.name for each in fields(Day)]
                 return _file(kind, form, names, store.days(connection, (visit.now - DAYS).date()))
             case "exposures":
                 names = ["machine", "name", "subject", "brings", "published_at", "opened_at", "closed_at", "how"]
                 return _file(kind, form, names, store.exposure_rows(connection, asked))
-        names = [each.name for each in fields(store.Group)]
+        names = [each.name for each in fields(Group)]
         return _file(kind, form, names, store.groups(connection, kind, asked)[0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -16,30 +15,8 @@ from hotmend.server.machines import query
 from hotmend.server.machines.tables import findings, machines, reports, tags
 from hotmend.server.releases import store as releases
 from hotmend.wire.api import Query
+from hotmend.wire.compliance import Day, Group, Time, Vulnerability
 from hotmend.wire.report import Fixed
-
-
-@dataclass(frozen=True, slots=True)
-class Vulnerability:
-    """One vulnerability; the counts are of images of processes.
-
-    Attributes:
-        cve: which.
-        in_memory, everywhere, on_disk, nowhere: how many, by where the fix is.
-        since: the first machine that has it reported so then.
-    """
-
-    cve: str
-    in_memory: int
-    everywhere: int
-    on_disk: int
-    nowhere: int
-    since: datetime
-
-    @property
-    def open(self) -> int:
-        """How many run the old code."""
-        return self.on_disk + self.nowhere
 
 
 def vulnerabilities(connection: Connection, asked: Query) -> list[Vulnerability]:
@@ -62,28 +39,6 @@ def vulnerabilities(connection: Connection, asked: Query) -> list[Vulnerability]
 
 
 GROUPS: Final = ("product", "package", "tag", "machine")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Machines or packages that belong together.
-
-    Attributes:
-        name: of it; `link`: id of the machine, or query of the list of machines; "": none.
-        machines: that report something of it; `exposed`: of these, with old code in a process.
-        cves: vulnerabilities that are open in it.
-        in_memory, everywhere, on_disk, nowhere: images of processes by where the fix is.
-    """
-
-    name: str
-    link: str
-    machines: int
-    exposed: int
-    cves: int
-    in_memory: int
-    everywhere: int
-    on_disk: int
-    nowhere: int
 
 
 def groups(connection: Connection, by: str, asked: Query, limit: int | None = None) -> tuple[list[Group], int]:
@@ -151,20 +106,6 @@ def _dimension(by: str) -> tuple[list[sa.ColumnElement[Any]], sa.FromClause]:
     return [machines.c.name, machines.c.id], findings.join(machines, machines.c.id == findings.c.machine_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
-    """What one day found; `open`: vulnerabilities with old code somewhere; `old`: images of processes that had it."""
-
-    day: date
-    at: datetime
-    machines: int
-    silent: int
-    exposed: int
-    open: int
-    old: int
-    fixed: int
-
-
 def days(connection: Connection, since: date) -> list[Day]:
     """Return the days that were written down, oldest first."""
     old = counts.c.on_disk + counts.c.nowhere
@@ -193,34 +134,6 @@ def days(connection: Connection, since: date) -> list[Day]:
         )
         for row in connection.execute(query_).mappings()
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Time:
-    """How long the fleet was exposed to something.
-
-    Attributes:
-        subject: a vulnerability, or an update that names none.
-        published: when the first release was made that brings the fix; None: no channel says.
-        machines: that had it; `open`: that have it still.
-        first_seen: the first report that spoke of it.
-        first_closed, last_closed: when the first and the last machine were rid of it; None: none was.
-    """
-
-    subject: str
-    published: datetime | None
-    machines: int
-    open: int
-    first_seen: datetime
-    first_closed: datetime | None
-    last_closed: datetime | None
-
-    @property
-    def days(self) -> float | None:
-        """From publication to the last machine, in days; None while one is open, or nobody knows."""
-        if self.open or self.published is None or self.last_closed is None:
-            return None
-        return max((self.last_closed - self.published).total_seconds() / 86400, 0.0)
 
 
 def times(connection: Connection, asked: Query) -> list[Time]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from typing import Annotated, Any, Final, Literal
 
@@ -15,7 +13,7 @@ from starlette.responses import Response
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
-from hotmend.server.portal.forms import cell, tags_of
+from hotmend.server.portal.forms import tags_of
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import not_found
@@ -24,6 +22,7 @@ from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.message import N_
 from hotmend.wire.api import ActionWanted
 from hotmend.wire.api import Query as Asked
+from hotmend.wire.sheets import sheet
 
 router = APIRouter(prefix="/machines", route_class=PageRoute, include_in_schema=False)
 
@@ -165,13 +164,9 @@ def history_file(visit: Viewer, identity: str, form: Literal["csv", "json"]) -> 
     headers = {"Content-Disposition": f'attachment; filename="history-{identity}.{form}"', "Cache-Control": "no-store"}
     if form == "json":
         return Response(msgspec.json.encode(entries), 200, headers, "application/json")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["at", "kind", "what", "state", "detail", "action"])
-    for each in entries:
-        row = (each.at.isoformat() if each.at else "", each.kind, each.what, each.state, each.detail, each.action)
-        writer.writerow([cell(value) for value in row])
-    return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+    rows = [(each.at, each.kind, each.what, each.state, each.detail, each.action) for each in entries]
+    text = sheet(["at", "kind", "what", "state", "detail", "action"], rows)
+    return Response(text, 200, headers, "text/csv; charset=utf-8")
 
 
 @router.get("/{identity}/install")

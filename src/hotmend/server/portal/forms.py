@@ -12,8 +12,3 @@ def tags_of(text: str) -> dict[str, str]:
 def lines_of(text: str) -> list[str]:
     """Return what a field has, one a line; empty lines are none."""
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def cell(text: str) -> str:
-    """Return a text for a CSV file that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,57 @@
+"""Webhooks and the audit record of a fleet, over the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hotmend.fleet.client import Client, segment
+from hotmend.wire.api import AuditPage, AuditRow, AuditVerdict
+from hotmend.wire.webhooks import Delivery, Subject, Webhook, WebhookWanted
+
+
+class Webhooks:
+    """Who is told what happens. Every method raises as `Client.get`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def all(self) -> list[Webhook]:
+        """Return all webhooks, oldest first."""
+        return self._client.get("/webhooks", list[Webhook])
+
+    def add(self, url: str, about: list[Subject]) -> Webhook:
+        """Have a URL told; the secret is in this answer alone."""
+        return self._client.post("/webhooks", WebhookWanted(url, about), Webhook)
+
+    def remove(self, identity: str) -> None:
+        """Remove a webhook, and what waits for it."""
+        self._client.delete(f"/webhooks/{segment(identity)}")
+
+    def test(self, identity: str) -> Webhook:
+        """Have a webhook told an event `test`."""
+        return self._client.post(f"/webhooks/{segment(identity)}/test", {}, Webhook)
+
+    def deliveries(self, identity: str) -> list[Delivery]:
+        """Return the last requests to a webhook, newest first."""
+        return self._client.get(f"/webhooks/{segment(identity)}/deliveries", list[Delivery])
+
+
+class Audit:
+    """What was done by whom. Every method raises as `Client.get`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def rows(self, subject: str = "", action: str = "", limit: int = 1000) -> Iterator[AuditRow]:
+        """Yield what was done, newest first, page after page."""
+        cursor = ""
+        while True:
+            page = self._client.get("/audit", AuditPage, subject=subject, action=action, limit=limit, cursor=cursor)
+            yield from page.items
+            cursor = page.next
+            if not cursor:
+                return
+
+    def verify(self) -> AuditVerdict:
+        """Have the server read its whole record, and say whether it is as it was written."""
+        return self._client.get("/audit/verify", AuditVerdict)
