@@ -287,13 +287,14 @@ def tokens_command(ctx: click.Context) -> int:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), default="viewer", show_default=True)
 @click.option("--days", type=click.IntRange(0, 3660), default=90, show_default=True, help="0: no end.")
+@click.option("--feeds", is_flag=True, help="Good for feeds alone, and may be in an address.")
 @click.pass_context
-def token_add_command(ctx: click.Context, name: str, role: str, days: int) -> int:
+def token_add_command(ctx: click.Context, name: str, role: str, days: int, feeds: bool) -> int:
     """Make an API token for oneself; it is shown this once."""
     from hotmend.wire.api import TokenWanted
 
     client = machines_of(ctx)
-    made = client.add_token(TokenWanted(name, role, days))  # type: ignore[arg-type]
+    made = client.add_token(TokenWanted(name, role, days, feeds))  # type: ignore[arg-type]
     click.echo(msgspec.json.encode(made) if as_json(ctx) else made.secret)
     return ExitCode.DONE
 

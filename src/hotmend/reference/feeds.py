@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from feedgen.feed import FeedGenerator
 from icalendar import Calendar as ICalendar
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hotmend import __version__
 from hotmend.reference.texts import Reader
-from hotmend.servicing.releases import Release
+from hotmend.servicing.releases import Kind, Line, Release
 
 _PRODUCT = f"-//hotmend//{__version__}//EN"
 
@@ -47,8 +47,71 @@ def _identity(release: Release) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name).lower()
 
 
-def calendar_icalendar(releases: Sequence[Release], reader: Reader, made: datetime) -> bytes:
-    """Return releases as an iCalendar of whole days (RFC 5545). `made` is the moment of making it."""
+def channel_release(
+    channel: str,
+    identity: str,
+    kind: Kind,
+    made: datetime,
+    *,
+    title: str,
+    requires: str,
+    withdrawn: str | None,
+    source: str,
+    images: Mapping[str, str] = {},
+) -> Release:
+    """Return a signed release of a channel as a row of a calendar."""
+    day = made.astimezone(UTC).date()
+    return Release(
+        channel=channel,
+        month=f"{day:%Y-%m}",
+        label=f"{day:%Y.%m} B" if kind is Kind.BASELINE else f"{day:%Y.%m}",
+        kind=kind,
+        # An unplanned baseline is packages to install; what has to be restarted for them depends on the machine.
+        reboot={Kind.BASELINE: True, Kind.HOTPATCH: False}.get(kind),
+        published=day,
+        planned=False,
+        id=identity,
+        build="",
+        requires=requires,
+        line=Line.ON,
+        line_basis="documented",
+        confidence="high",
+        source=source,
+        note="; ".join(part for part in (title, withdrawn and f"withdrawn: {withdrawn}") if part),
+        images=images,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Something else that takes place.
+
+    Attributes:
+        id: of it, the same each time.
+        title, text: for people.
+        start, end: days, moments with a zone, or wall-clock times without one; `end` is not in it.
+        yearly: every year again.
+    """
+
+    id: str
+    title: str
+    text: str
+    start: date | datetime
+    end: date | datetime
+    yearly: bool = False
+
+
+def calendar_icalendar(
+    releases: Sequence[Release], reader: Reader, made: datetime, spans: Sequence[Span] = ()
+) -> bytes:
+    """Return releases as an iCalendar of whole days (RFC 5545), and what else takes place.
+
+    Args:
+        releases: of the calendar.
+        reader: whose language it is in.
+        made: the moment of making it.
+        spans: what else.
+    """
     calendar = ICalendar()
     calendar.add("prodid", _PRODUCT)
     calendar.add("version", "2.0")
@@ -64,6 +127,19 @@ def calendar_icalendar(releases: Sequence[Release], reader: Reader, made: dateti
         event.add("description", release_text(release, reader))
         event.add("categories", [str(release.kind)])
         event.add("status", "TENTATIVE" if release.planned else "CONFIRMED")
+        event.add("transp", "TRANSPARENT")
+        calendar.add_component(event)
+    for span in spans:
+        event = Event()
+        event.add("uid", f"{span.id}@hotmend")
+        event.add("dtstamp", made.astimezone(UTC))
+        event.add("dtstart", span.start)
+        event.add("dtend", span.end)
+        event.add("summary", span.title)
+        if span.text:
+            event.add("description", span.text)
+        if span.yearly:
+            event.add("rrule", {"freq": "yearly"})
         event.add("transp", "TRANSPARENT")
         calendar.add_component(event)
     return bytes(calendar.to_ical())

@@ -24,7 +24,17 @@ from hotmend.server.machines.door import Door
 from hotmend.server.portal.mount import mount
 from hotmend.server.settings import Settings
 
-SUBJECTS: Final = ("identity", "machines", "audit", "maintenance", "metrics", "rollouts", "webhooks", "compliance")
+SUBJECTS: Final = (
+    "identity",
+    "machines",
+    "audit",
+    "maintenance",
+    "metrics",
+    "rollouts",
+    "webhooks",
+    "compliance",
+    "feeds",
+)
 """Folders with an `api.router`."""
 API_BYTES_MAX: Final = 16 << 20
 _HEADERS: Final = {

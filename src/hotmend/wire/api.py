@@ -59,16 +59,20 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class TokenWanted:
-    """An API token to be: at most the role of who makes it; `days` 0 is without an end."""
+    """An API token to be: at most the role of who makes it; `days` 0 is without an end.
+
+    `feeds`: it is good for feeds and nothing else, and may be in an address.
+    """
 
     name: str
     role: RoleName = "viewer"
     days: int = 90
+    feeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token; `secret` is there once, when it is made."""
+    """An API token; `secret` is there once, when it is made. `feeds`: it is good for feeds alone."""
 
     id: str
     name: str
@@ -78,6 +82,7 @@ class Token:
     expires_at: datetime | None
     revoked: bool
     secret: str = ""
+    feeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,7 @@ class Machine:
         seen_at: last check-in.
         reported_at: last report that differed; what follows is from it, "" and 0 before the first.
         waiting, restarts_due, alerts: how many.
+        wire: version of what its agent says; a server speaks with those one older and one newer than its own.
     """
 
     id: str
@@ -182,6 +188,7 @@ class Machine:
     registered_at: datetime
     seen_at: datetime | None
     agent: str
+    wire: int
     reported_at: datetime | None
     release: str
     level: str

@@ -20,6 +20,7 @@ from hotmend.reference.feeds import (
     calendar_atom,
     calendar_html,
     calendar_icalendar,
+    channel_release,
     notes_html,
 )
 from hotmend.reference.texts import LANGUAGES, Reader
@@ -83,26 +84,15 @@ def calendar_of(content: Content, cycle: Cycle, now: datetime) -> tuple[Release,
 
 
 def _row(release: AnyRelease, content: Content) -> Release:
-    kind = _KINDS[type(release)]
-    made = release.made.astimezone(UTC).date()
-    withdrawn = f"withdrawn: {release.withdrawn.reason}" if release.withdrawn is not None else ""
-    return Release(
-        channel=content.channel,
-        month=f"{made:%Y-%m}",
-        label=f"{made:%Y.%m} B" if kind is Kind.BASELINE else f"{made:%Y.%m}",
-        kind=kind,
-        # An unplanned baseline is packages to install; what has to be restarted for them depends on the machine.
-        reboot={Kind.BASELINE: True, Kind.HOTPATCH: False}.get(kind),
-        published=made,
-        planned=False,
-        id=release.id,
-        build="",
+    return channel_release(
+        content.channel,
+        release.id,
+        _KINDS[type(release)],
+        release.made,
+        title=release.title,
         requires="" if isinstance(release, Baseline) else release.requires,
-        line=Line.ON,
-        line_basis="documented",
-        confidence="high",
+        withdrawn=release.withdrawn.reason if release.withdrawn is not None else None,
         source=f"{content.tier} tier",
-        note="; ".join(part for part in (release.title, withdrawn) if part),
         images=_images(release),
     )
 

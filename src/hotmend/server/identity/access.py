@@ -19,6 +19,7 @@ from hotmend.server.identity.tables import ROLES
 from hotmend.server.problem import Problem
 
 COOKIE: Final = "hotmend_session"
+FEED_PREFIX: Final = "hmf_"
 CSRF_HEADER: Final = "X-CSRF-Token"
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECRET_CHARACTERS_MAX: Final = 200
@@ -65,6 +66,30 @@ def principal(request: Request) -> Principal | None:
             return Principal(row["id"], row["name"], least)
         row = store.session_user(connection, secret_hash(given), now)
     return None if row is None else Principal(row["id"], row["name"], row["role"], row["csrf"])
+
+
+def feed_reader(request: Request, given: str) -> Principal | None:
+    """Return who reads feeds by a token for them, in the address (`given`) or a header; None: there is none such.
+
+    An address is kept in logs and programs: a token that may do more is refused there, whosesoever it is.
+
+    Raises:
+        Problem: the token is none for feeds, or it is used too often.
+    """
+    _, _, sent = request.headers.get("authorization", "").partition(" ")
+    secret = given or sent.strip()
+    if not given and not secret.startswith(FEED_PREFIX):
+        return None
+    context = context_of(request)
+    row = None
+    if len(secret) <= _SECRET_CHARACTERS_MAX:
+        with context.database.read() as connection:
+            row = store.token_user(connection, secret_hash(secret), context.clock(), feeds=True)
+    if row is None:
+        raise Problem(401, "not-authenticated", "not a token for feeds", "hotmend fleet token-add NAME --feeds")
+    if wait := context.callers.wait_seconds(f"feeds {row['id']}"):
+        raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
+    return Principal(row["id"], row["name"], "viewer")
 
 
 def csrf_is(caller: Principal, given: str) -> bool:

@@ -138,6 +138,7 @@ def _token(row: RowMapping, secret: str = "") -> Token:
         row["expires_at"],
         row["revoked_at"] is not None,
         secret,
+        row["feeds"],
     )
 
 

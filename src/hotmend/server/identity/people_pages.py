@@ -74,10 +74,15 @@ def add_token(
     role: Annotated[Role, Form()],
     name: Text = "",
     days: Annotated[int, Form(ge=0, le=3660)] = 90,
+    feeds: Text = "",
 ) -> Response:
-    """Make a token for oneself, and show it this once."""
-    made = service.add_token(visit.context, visit.who, TokenWanted(name.strip(), role, days))
-    return visit.page("token_made.html.j2", name=name.strip(), secret=made.secret)
+    """Make a token for oneself, and show it this once; one for feeds with their addresses."""
+    wanted = TokenWanted(name.strip(), "viewer" if feeds else role, days, bool(feeds))
+    made = service.add_token(visit.context, visit.who, wanted)
+    there = f"{visit.context.settings.public_url}/api/v1/feeds"
+    asked = f"language={visit.words.language}&token={made.secret}"
+    addresses = [f"{there}/{file}?{asked}" for file in ("calendar.ics", "releases.atom")] if feeds else []
+    return visit.page("token_made.html.j2", name=wanted.name, secret=made.secret, addresses=addresses)
 
 
 @router.post("/tokens/{identity}/revoke")

@@ -147,9 +147,12 @@ def add_token(context: Context, caller: Principal, wanted: TokenWanted) -> Made:
         raise Problem(403, "role", f"a token of role {wanted.role} is more than {caller.role}")
     if not 0 <= wanted.days <= 3660:
         raise Problem(422, "days", "days: 0 to 3660")
-    secret = new_secret("hm")
+    if wanted.feeds and wanted.role != "viewer":
+        raise Problem(422, "role", "a token for feeds has the role viewer")
+    secret = new_secret("hmf" if wanted.feeds else "hm")
     values = {
         "user_id": caller.id,
+        "feeds": wanted.feeds,
         "name": wanted.name,
         "role": wanted.role,
         "hash": secret_hash(secret),
@@ -158,7 +161,8 @@ def add_token(context: Context, caller: Principal, wanted: TokenWanted) -> Made:
     }
     with context.database.write() as connection:
         identity = store.insert_token(connection, values)
-        append(connection, now, caller.name, "token.add", identity, {"name": wanted.name, "role": wanted.role})
+        detail = {"name": wanted.name, "role": wanted.role, "feeds": wanted.feeds}
+        append(connection, now, caller.name, "token.add", identity, detail)
     return Made(identity, secret)
 
 

@@ -58,10 +58,11 @@ def insert_token(connection: Connection, values: dict[str, Any]) -> str:
     return identity
 
 
-def token_user(connection: Connection, hashed: str, now: datetime) -> RowMapping | None:
-    """Return token and user that a secret belongs to: neither expired, revoked nor disabled."""
+def token_user(connection: Connection, hashed: str, now: datetime, *, feeds: bool = False) -> RowMapping | None:
+    """Return token and user that a secret belongs to: not expired, revoked or disabled; one for feeds, or any other."""
     query = (
         sa.select(users.c.id, users.c.name, users.c.role.label("user_role"), tokens.c.role, tokens.c.expires_at)
+        .where(tokens.c.feeds.is_(feeds))
         .join(tokens, tokens.c.user_id == users.c.id)
         .where(tokens.c.hash == hashed, tokens.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
         .where(sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now))

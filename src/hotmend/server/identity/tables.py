@@ -31,8 +31,10 @@ tokens = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("expires_at", Moment),
     sa.Column("revoked_at", Moment),
+    sa.Column("feeds", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint(sa.column("role").in_(ROLES), name="role"),
 )
+"""`feeds`: it is good for feeds, and for nothing else."""
 
 sessions = sa.Table(
     "sessions",

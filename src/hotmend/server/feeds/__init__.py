@@ -1,0 +1,1 @@
+"""Calendar and releases for calendar programs and feed readers."""
