@@ -158,9 +158,9 @@ def uplink_command(once: bool, as_json: bool) -> int:
         return ExitCode.DONE
     try:
         answer = check_in(places)
-    except HotmendError:
+    except HotmendError as error:
         if places.server.exists():
-            failed(places)
+            failed(places, error)
         raise
     orders = tuple(order.id for order in answer.orders)
     shape = CheckInShape(answer.machine, answer.approved, answer.halted, orders, answer.next_seconds)

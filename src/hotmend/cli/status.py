@@ -83,6 +83,7 @@ def _applied_shape(applied: AppliedHotpatch, withdrawn: dict[str, str]) -> Appli
 
 
 def _print(shapes: list[StatusShape]) -> None:
+    _refusal()
     rows = [
         (s.pid, s.comm, h.name, _code_text(h), len(h.redirections), h.id, _versions_text(h), _time_text(h.applied_at))
         for s in shapes
@@ -94,6 +95,16 @@ def _print(shapes: list[StatusShape]) -> None:
     print_table("", ("#pid", "command", "image", "code", "#functions", "hotpatch", "versions", "since"), rows)
     for told in dict.fromkeys(h.withdrawn for s in shapes for h in s.hotpatches if h.withdrawn):
         print_note(f"withdrawn by its publisher: {told}")
+
+
+def _refusal() -> None:
+    """Say that this machine's server does not speak with it, where that is so."""
+    if not Places().server.exists():
+        return
+    from hotmend.agent.uplink.carrying import refused
+
+    if told := refused(Places()):
+        print_note(f"{told}. This machine goes on with the last policy that its server signed.")
 
 
 def _code_text(applied: AppliedShape) -> str:

@@ -51,13 +51,13 @@ def agent_command(state: Path | None, once: bool, as_json: bool) -> int:
         except (HotmendError, OSError) as error:
             print_note(str(error))
             if places.server.exists():
-                failed(places)
+                failed(places, error)
         time.sleep(pause(places))
     try:
         ended = turns.take()
-    except HotmendError:
+    except HotmendError as error:
         if places.server.exists():
-            failed(places)
+            failed(places, error)
         raise
     shape = TurnShape(ended, {each.action: State(each.state) for each in ledger.reached()})
     if as_json:

@@ -27,6 +27,7 @@ STATES_MAX: Final = 200
 ORDERS_MAX: Final = 20
 
 T = TypeVar("T")
+Wire = Annotated[int, Meta(ge=1, le=1_000_000)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Identity = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -127,6 +128,7 @@ class CheckIn(msgspec.Struct, frozen=True):
         reached: states of actions that the server has not confirmed yet, oldest first.
         policy: hash of the policy that the machine has; "" for none.
         slot: something is due that needs a restart slot; False: nothing is any more; None: nothing here needs one.
+        wire: version of what it says: `wire.version`.
     """
 
     host: Host
@@ -136,6 +138,13 @@ class CheckIn(msgspec.Struct, frozen=True):
     reached: Annotated[tuple[Reached, ...], Meta(max_length=STATES_MAX)] = ()
     policy: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     slot: bool | None = None
+    wire: Wire = 1
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    """What messages of all versions have."""
+
+    wire: Wire = 1
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -188,6 +197,7 @@ class Answer(msgspec.Struct, frozen=True):
         slot_until: the machine has a restart slot, and for how long; None: it has none.
         slot_why: why it has none, where it asked.
         window_until: its open window has the word that its policy asks for, until then; None: it has not.
+        wire_oldest, wire_newest: versions of agents that the server speaks with.
     """
 
     machine: str
@@ -204,6 +214,8 @@ class Answer(msgspec.Struct, frozen=True):
     slot_until: Moment | None = None
     slot_why: str = ""
     window_until: Moment | None = None
+    wire_oldest: int = 1
+    wire_newest: int = 1
 
 
 def decode_enrol(data: bytes) -> Enrol:
@@ -222,6 +234,14 @@ def decode_check_in(data: bytes) -> CheckIn:
         InputError: it is none.
     """
     return _decoded(_check_in, data)
+
+
+def wire_of(data: bytes) -> int:
+    """Return the version that a check-in of any version says; 1 where it says none that can be read."""
+    try:
+        return _versioned.decode(data).wire
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return 1
 
 
 def decode_enrolled(data: bytes) -> Enrolled:
@@ -247,6 +267,7 @@ encode: Final = msgspec.json.Encoder().encode
 _enrol: Final = msgspec.json.Decoder(Enrol)
 _check_in: Final = msgspec.json.Decoder(CheckIn)
 _enrolled: Final = msgspec.json.Decoder(Enrolled)
+_versioned: Final = msgspec.json.Decoder(_Versioned)
 _answer: Final = msgspec.json.Decoder(Answer)
 
 

@@ -138,6 +138,7 @@ def test_every_problem_has_a_text_in_the_portal() -> None:
         "signature",
         "not-signed",
         "suspect",
+        "wire-version",
     }
     of_the_api = {"not-authenticated", "url", "about", "hotpatch-off", "body"}
     assert len(codes) > 40

@@ -42,6 +42,7 @@ from hotmend.wire.messages import (
 )
 from hotmend.wire.report import report_hash
 from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, answer_verified, parse, request_headers
+from hotmend.wire.version import VERSION
 
 _SECONDS: Final = urllib3.Timeout(connect=10, read=30)
 _TOLD_MAX: Final = 1000
@@ -148,10 +149,19 @@ def check_in(places: Places, clock: Callable[[], float] = time.time, *, boot: st
     return answer
 
 
-def failed(places: Places) -> None:
-    """Note that a check-in brought no answer."""
+def failed(places: Places, error: Exception | None = None) -> None:
+    """Note that a check-in brought no answer, and what the server refused, for the machine's own status."""
     carried = read(places.carried, Carried) or Carried()
-    write(places.carried, msgspec.structs.replace(carried, failures=carried.failures + 1))
+    refused = f"{error}; {error.hint}".rstrip("; ") if isinstance(error, Refused) else ""
+    write(places.carried, msgspec.structs.replace(carried, failures=carried.failures + 1, refused=refused[:1000]))
+
+
+def refused(places: Places) -> str:
+    """Return why this machine's server does not speak with it; "" where it does, or nobody here may know."""
+    try:
+        return (read(places.carried, Carried) or Carried()).refused if places.server.exists() else ""
+    except (InputError, OSError):
+        return ""
 
 
 def pause(places: Places) -> float:
@@ -182,6 +192,7 @@ def _ask(
         tuple(news),
         outbox.policy,
         (read(wish_file(places), Wish) or Wish()).slot,
+        VERSION,
     )
     got = _post(_caller(places, own), CHECK_IN_PATH, encode(message), carried.counter, clock)
     _check_signed(got, own.server_key, carried.counter, clock)
@@ -261,12 +272,16 @@ def _post(caller: _Caller, path: str, body: bytes, counter: int, clock: Callable
     return _Got(data, answer.headers.get("signature-input", ""), answer.headers.get("signature", ""))
 
 
-def _refusal(status: int, data: bytes) -> RemoteError:
+class Refused(RemoteError):
+    """The server answers, and says no."""
+
+
+def _refusal(status: int, data: bytes) -> Refused:
     try:
         told = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         told = {}
-    return RemoteError(
+    return Refused(
         f"the server refuses: {told.get('detail', status)} [{told.get('code', status)}]", str(told.get("hint", ""))
     )
 

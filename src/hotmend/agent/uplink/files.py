@@ -79,12 +79,14 @@ class Carried(msgspec.Struct, frozen=True):
         told: states that the server has, as `ACTION STATE`.
         failures: requests in a row that brought no answer.
         next_seconds: what the server said last; 0: nothing yet.
+        refused: what the server said instead of an answer last; "": it has answered, or could not be reached.
     """
 
     counter: Annotated[int, Meta(ge=0)] = 0
     told: tuple[str, ...] = ()
     failures: int = 0
     next_seconds: int = 0
+    refused: str = ""
 
 
 class Directed(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from hotmend.server.problem import Problem
 from hotmend.server.rollouts import progress, steering
 from hotmend.server.rollouts import store as rollout_store
 from hotmend.servicing.actions import WAITING, State, may_follow
+from hotmend.wire import version
 from hotmend.wire.messages import CHECK_IN_PATH, ORDERS_MAX, Answer, CheckIn, Kind, Order
 from hotmend.wire.policy import Policy
 from hotmend.wire.signing import Signed, request_verified
@@ -66,12 +67,15 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
         for each, found in zip(batch, judged, strict=True):
             if isinstance(found, Heard) and found in _SUSPECT and rows[each.signed.key]["state"] == "active":
                 _suspect(connection, each.signed.key, _SUSPECT[found], now)
+        spoken = [each for each in good if version.spoken(each.message.wire)]
         told = _Told(context, connection, now, rows)
-        told.prepare(good)
-        _update(connection, context.database.is_sqlite, good, now)
+        told.prepare(spoken)
+        _update(connection, context.database.is_sqlite, good, now)  # who is not spoken with was there as well
         answers: list[Result] = []
         for each, found in zip(batch, judged, strict=True):
-            if found is Heard.GOOD:
+            if found is Heard.GOOD and not version.spoken(each.message.wire):
+                answers.append(not_spoken(each.message.wire))
+            elif found is Heard.GOOD:
                 answers.append(told.answer(each))
             elif isinstance(found, Problem):
                 answers.append(found)
@@ -80,6 +84,11 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
             else:
                 answers.append(_TOLD[found])
         return answers
+
+
+def not_spoken(wire: int) -> Problem:
+    """Return what an agent of a version is told that this server does not speak with."""
+    return Problem(426, "wire-version", *version.refusal(wire), {"Upgrade": f"hotmend-wire/{version.NEWEST}"})
 
 
 _ROWS: Final = (
@@ -143,9 +152,10 @@ def _suspect(connection: Connection, identity: str, why: str, now: datetime) -> 
 
 _UPDATE_MANY: Final = sa.text(
     "UPDATE contacts SET counter = v.counter, signed_at = v.signed_at, seen_at = :now, boot = v.boot, agent = v.agent,"
-    " policy = v.policy FROM unnest(CAST(:ids AS text[]), CAST(:counters AS bigint[]), CAST(:signed AS bigint[]),"
-    " CAST(:boots AS text[]), CAST(:agents AS text[]), CAST(:policies AS text[]))"
-    " AS v(id, counter, signed_at, boot, agent, policy) WHERE contacts.machine_id = v.id"
+    " policy = v.policy, wire = v.wire"
+    " FROM unnest(CAST(:ids AS text[]), CAST(:counters AS bigint[]), CAST(:signed AS bigint[]),"
+    " CAST(:boots AS text[]), CAST(:agents AS text[]), CAST(:policies AS text[]), CAST(:wires AS integer[]))"
+    " AS v(id, counter, signed_at, boot, agent, policy, wire) WHERE contacts.machine_id = v.id"
 )
 _UPDATE_ONE: Final = (
     sa.update(contacts)
@@ -157,6 +167,7 @@ _UPDATE_ONE: Final = (
         boot=sa.bindparam("b_boot"),
         agent=sa.bindparam("b_agent"),
         policy=sa.bindparam("b_policy"),
+        wire=sa.bindparam("b_wire"),
     )
 )
 
@@ -173,6 +184,7 @@ def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now:
             "boots": [each.message.host.boot for each in good],
             "agents": [each.message.agent[:100] for each in good],
             "policies": [each.message.policy for each in good],
+            "wires": [each.message.wire for each in good],
         }
         connection.execute(_UPDATE_MANY, values)
         return
@@ -185,6 +197,7 @@ def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now:
             "b_boot": each.message.host.boot,
             "b_agent": each.message.agent[:100],
             "b_policy": each.message.policy,
+            "b_wire": each.message.wire,
         }
         for each in good
     ]
@@ -208,7 +221,7 @@ class _Told:
         for each in good:
             report = each.message.report
             if report is not None:
-                put_report(self._connection, each.signed.key, report, self._now)
+                put_report(self._connection, each.signed.key, report, self._now, each.message.report_hash)
                 if report.facts:
                     take_facts(self._connection, each.signed.key, report.facts, self._now)
         self._halted = halted(self._connection)
@@ -246,6 +259,8 @@ class _Told:
             slot_why=slot.why if slot is not None else "",
             window_until=self._words.get(each.signed.key),
             confirmed=tuple(dict.fromkeys(reached.action for reached in message.reached)),
+            wire_oldest=version.OLDEST,
+            wire_newest=version.NEWEST,
         )
 
     def _ask(self, active: Sequence[str]) -> None:

@@ -23,8 +23,10 @@ from hotmend.wire.messages import (
     decode_check_in,
     decode_enrol,
     encode,
+    wire_of,
 )
 from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, Signed, answer_headers, parse, request_verified
+from hotmend.wire.version import spoken
 
 _NUL: Final = (b"\0", b"\\u0000")
 """PostgreSQL keeps no such character, and nothing that a machine says has one."""
@@ -66,7 +68,13 @@ class Door:
         await send({"type": "http.response.body", "body": answered})
 
     async def _check_in(self, scope: Scope, body: bytes, signed: Signed) -> bytes:  # noqa: ARG002
-        found = await self._batcher.submit(contact.Received(signed, decode_check_in(body), body))
+        try:
+            message = decode_check_in(body)
+        except InputError:  # one of a version that is too new may have another form
+            if not spoken(wire := wire_of(body)):
+                raise contact.not_spoken(wire) from None
+            raise
+        found = await self._batcher.submit(contact.Received(signed, message, body))
         if isinstance(found, Answer):
             return encode(found)
         raise found

@@ -20,6 +20,7 @@ from hotmend.server.problem import not_found
 from hotmend.servicing.actions import WAITING, State
 from hotmend.servicing.maintenance import Policy
 from hotmend.servicing.message import N_
+from hotmend.wire import version
 from hotmend.wire.api import ActionWanted
 from hotmend.wire.api import Query as Asked
 from hotmend.wire.sheets import sheet
@@ -103,6 +104,7 @@ def list_page(
     }
     return visit.page(
         "machines.html.j2",
+        wire=version,
         sought=sought,
         unseen=bool(unseen),
         rows=rows,
@@ -152,7 +154,7 @@ def _tab(connection: Connection, visit: Visit, details: view.Details, tab: str, 
 
 
 def _machine(visit: Visit, details: view.Details, template: str, **values: Any) -> Response:
-    return visit.page(template, machine=details.row, details=details, tabs=TABS, **values)
+    return visit.page(template, machine=details.row, details=details, tabs=TABS, wire=version, **values)
 
 
 @router.get("/{identity}/history.{form}")

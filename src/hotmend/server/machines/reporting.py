@@ -14,14 +14,25 @@ from hotmend.server.machines.tables import contacts, events, findings, reports
 from hotmend.wire.report import DUE, Finding, Report, report_hash
 
 
-def put_report(connection: Connection, identity: str, report: Report, now: datetime) -> None:
-    """Keep a report in place of the one before; findings that stay keep their `since`."""
+def put_report(connection: Connection, identity: str, report: Report, now: datetime, said: str = "") -> None:
+    """Keep a report in place of the one before; findings that stay keep their `since`.
+
+    Args:
+        connection: of a transaction that may write.
+        identity: of the machine.
+        report: of it.
+        now: UTC.
+        said: hash by which the machine knows it: another version makes another one of the same report, and would be
+            asked for it again and again.
+    """
     before = connection.execute(
         sa.select(reports.c.hash, reports.c.level, reports.c.line, reports.c.enrollment).where(
             reports.c.machine_id == identity
         )
     ).one_or_none()
     hashed = report_hash(report)
+    known = sa.update(contacts).where(contacts.c.machine_id == identity).values(report_hash=said or hashed)
+    connection.execute(known)
     if before is not None and before.hash == hashed:
         return
     values: dict[str, Any] = {
@@ -45,7 +56,6 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         connection.execute(sa.insert(reports).values(machine_id=identity, **values))
     else:
         connection.execute(sa.update(reports).where(reports.c.machine_id == identity).values(values))
-    connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(report_hash=hashed))
     _put_findings(connection, identity, report.findings, now)
     follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])

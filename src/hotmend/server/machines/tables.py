@@ -41,6 +41,7 @@ contacts = sa.Table(
     sa.Column("seen_at", Moment),
     sa.Column("boot", sa.String(64), nullable=False, server_default=""),
     sa.Column("agent", sa.String(100), nullable=False, server_default=""),
+    sa.Column("wire", sa.Integer, nullable=False, server_default="1"),
     sa.Column("report_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("policy", sa.String(64), nullable=False, server_default=""),
     # Only columns without an index change at each check-in: PostgreSQL then writes the row in place.
