@@ -19,7 +19,7 @@ from bench.cycles import SUBJECTS, cycles_measure
 from bench.hostile import hostile_measure
 from bench.idle import idle_measure
 from bench.latency import Deeds, latency_measure
-from bench.outage import outage_measure
+from bench.outage import INTERVAL_SECONDS, outage_measure
 from bench.pages import pages_measure
 from bench.patching import Changer, pauses_measure, throughput_measure
 from bench.peers.measure import peers_measure
@@ -82,6 +82,9 @@ def main() -> int:
     parser.add_argument("--servers", choices=SUBJECTS, nargs="+", default=list(SUBJECTS), help="for cycles (all)")
     parser.add_argument("--seconds", type=float, default=3600.0, metavar="N", help="for cycles: at most (3600), each")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="for cycles: keep what was seen, go on from there")
+    parser.add_argument(
+        "--interval", type=int, default=INTERVAL_SECONDS, metavar="N", help="for outage: seconds between check-ins (10)"
+    )
     parser.add_argument("--peers-from", type=Path, metavar="FOLDER", help="for peers: checkouts that are there already")
     parser.add_argument(
         "--try-seconds", type=float, default=15.0, metavar="N", help="for peers: at most, for a kind and engine (15)"
@@ -122,7 +125,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "rollout": lambda: rollout_measure(folder / "rollout"),
         "checkin": lambda: checkin_measure(folder / "checkin", options.machines),
         "pages": lambda: pages_measure(folder / "pages", max(options.machines)),
-        "outage": lambda: outage_measure(folder / "outage"),
+        "outage": lambda: outage_measure(folder / "outage", options.interval),
         "peers": lambda: peers_measure(folder / "peers", options.peers_from, options.try_seconds),
     }
     for section in options.only or SECTIONS:

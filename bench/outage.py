@@ -20,44 +20,46 @@ from bench.report import Figure, progress
 from hotmend.server.database import open_database
 from tests.survey.cluster import postgresql
 
-MACHINES: Final = 1_000
+MACHINES_A_SECOND: Final = 100
 INTERVAL_SECONDS: Final = 10
-STEADY_SECONDS: Final = 60
-OUTAGE_SECONDS: Final = 100
-"""Ten check-ins of each machine are missed, as in ten minutes at the usual interval of a minute."""
-AFTER_SECONDS: Final = 100
-_WARM_SECONDS: Final = 20
+WARM, STEADY, OUTAGE, AFTER = 2, 6, 10, 10
+"""How many intervals each part takes. Ten check-ins of each machine are missed: ten minutes at the usual minute."""
 GOAL_TIMES: Final = 2.0
 
 
-def outage_measure(folder: Path) -> Iterator[Figure]:
-    """Yield what came a second before an outage and after it."""
+def outage_measure(folder: Path, interval: int = INTERVAL_SECONDS) -> Iterator[Figure]:
+    """Yield what came a second before an outage and after it.
+
+    Args:
+        folder: for the server's log.
+        interval: seconds between two check-ins of a machine; the outage is ten times as long.
+    """
     folder.mkdir(parents=True)
     with postgresql(durable=True) as url:
         database = open_database(url)
         try:
-            register(database, range(MACHINES))
+            register(database, range(MACHINES_A_SECOND * interval))
         finally:
             database.close()
         with socket.create_server(("127.0.0.1", 0)) as found:
             port = found.getsockname()[1]
-        yield from _measured(url, port, folder)
+        yield from _measured(url, port, folder, interval)
 
 
-def _measured(url: str, port: int, folder: Path) -> Iterator[Figure]:
-    server = _begin(url, port, folder)
-    seconds = _WARM_SECONDS + STEADY_SECONDS + OUTAGE_SECONDS + AFTER_SECONDS + 15
-    words = [f"127.0.0.1:{port}", str(MACHINES), str(INTERVAL_SECONDS), str(seconds)]
+def _measured(url: str, port: int, folder: Path, interval: int) -> Iterator[Figure]:
+    server = _begin(url, port, folder, interval)
+    machines, seconds = MACHINES_A_SECOND * interval, (WARM + STEADY + OUTAGE + AFTER) * interval + 15
+    words = [f"127.0.0.1:{port}", str(machines), str(interval), str(seconds)]
     load = subprocess.Popen([sys.executable, "-m", "bench.outage_load", *words], stdout=subprocess.PIPE, text=True)
     try:
-        progress(f"{MACHINES} machines check in every {INTERVAL_SECONDS} s")
-        time.sleep(_WARM_SECONDS + STEADY_SECONDS)
+        progress(f"{machines} machines check in every {interval} s")
+        time.sleep((WARM + STEADY) * interval)
         server.send_signal(signal.SIGKILL)
         server.wait()
         gone = time.time()
-        progress(f"the server is gone for {OUTAGE_SECONDS} s")
-        time.sleep(OUTAGE_SECONDS)
-        server = _begin(url, port, folder)
+        progress(f"the server is gone for {OUTAGE * interval} s")
+        time.sleep(OUTAGE * interval)
+        server = _begin(url, port, folder, interval)
         back = time.time()
         told, _ = load.communicate(timeout=seconds)
     finally:
@@ -67,22 +69,23 @@ def _measured(url: str, port: int, folder: Path) -> Iterator[Figure]:
         load.wait()
     if load.returncode:
         raise RuntimeError("the load failed")
-    yield from _figures(json.loads(told), gone, back)
+    yield from _figures(json.loads(told), gone, back, interval)
 
 
-def _figures(told: dict[str, Any], gone: float, back: float) -> Iterator[Figure]:
+def _figures(told: dict[str, Any], gone: float, back: float, interval: int) -> Iterator[Figure]:
     came = {int(second): count for second, count in told["came"].items()}
-    before = [came.get(second, 0) for second in range(int(gone - STEADY_SECONDS), int(gone))]
-    after = [came.get(second, 0) for second in range(int(back), int(back + AFTER_SECONDS))]
+    before = [came.get(second, 0) for second in range(int(gone) - STEADY * interval, int(gone))]
+    after = [came.get(second, 0) for second in range(int(back), int(back) + AFTER * interval)]
     steady = sum(before) / len(before)
     note = (
-        f"{MACHINES} machines, every {INTERVAL_SECONDS} s; {OUTAGE_SECONDS} s without a server after kill -9;"
+        f"{MACHINES_A_SECOND * interval} machines, every {interval} s; {OUTAGE * interval} s without a server after"
+        f" kill -9;"
         f" load {os.getloadavg()[0]:.1f}; {told['wrong']} wrong answers, {told['missing']} machines not answered again"
     )
     section = "Outage"
     yield Figure(section, "machines a second before it", steady, "", note=note)
     yield Figure(section, "most in a second before it", max(before), "")
-    during = [came.get(second, 0) for second in range(int(gone) + 2 * INTERVAL_SECONDS, int(back))]
+    during = [came.get(second, 0) for second in range(int(gone) + 2 * interval, int(back))]
     yield Figure(section, "machines a second that try meanwhile, at the end", sum(during) / max(len(during), 1), "")
     yield Figure(section, "most in a second after it", max(after), "")
     yield Figure(section, "the same, of steady", max(after) / steady, "times", GOAL_TIMES, "goal")
@@ -90,9 +93,9 @@ def _figures(told: dict[str, Any], gone: float, back: float) -> Iterator[Figure]
     yield Figure(section, "99 of 100 check-ins answered within, all of the time", told["p99_ms"], "ms")
 
 
-def _begin(url: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
+def _begin(url: str, port: int, folder: Path, interval: int) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers."""
-    words = ["--database", url, "--listen", f"127.0.0.1:{port}", "--check-in-seconds", str(INTERVAL_SECONDS)]
+    words = ["--database", url, "--listen", f"127.0.0.1:{port}", "--check-in-seconds", str(interval)]
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "hotmend", "server", *words], stdout=log, stderr=log)
     limit = time.monotonic() + 120
