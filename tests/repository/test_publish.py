@@ -261,3 +261,32 @@ def test_a_key_file_can_have_a_passphrase(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         key_generate(tmp_path / "key")
     assert public_pem(key).startswith(b"-----BEGIN PUBLIC KEY")
+
+
+def test_a_withdrawal_that_another_request_has_overtaken_is_asked_for_again(world: World) -> None:
+    """A promotion is signed first, which puts the withdrawal out of date: stable machines must not keep the release."""
+    second = hotpatch(world.now, "second", supersedes=(HOTPATCH,))
+    world.publisher().add(second, {second.files[0].name: bundle()})
+    world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops")
+    assert world.publisher().unasked(CHANNEL) == ()
+    assert world.publisher().ask_again(CHANNEL) is None
+    promotion = world.publisher().promote(CHANNEL, ("second",))
+    assert world.sign(promotion, "stable1", "stable2") is None
+    assert world.publisher().unasked(CHANNEL) == (HOTPATCH,)
+    again = world.publisher().ask_again(CHANNEL)
+    assert again is not None
+    assert world.publisher().unasked(CHANNEL) == ()
+    assert world.sign(again, "stable1", "stable2") is None
+    stable = {entry.id: entry.withdrawn for entry in world.client().channel().index.releases}
+    assert stable == {BASELINE: None, HOTPATCH: "it loops", "second": None}
+    assert (world.publisher().unasked(CHANNEL), world.publisher().ask_again(CHANNEL)) == ((), None)
+
+
+def test_an_amendment_whose_request_was_never_written_is_asked_for(world: World) -> None:
+    pending = world.publisher().withdraw(CHANNEL, (HOTPATCH,), "it loops")
+    assert pending is not None
+    world.publisher().discard(pending)  # as if its maker had died between the two
+    assert world.publisher().unasked(CHANNEL) == (HOTPATCH,)
+    again = world.publisher().ask_again(CHANNEL)
+    assert again is not None
+    assert [change.role for change in again.changes] == [change.role for change in pending.changes]

@@ -351,9 +351,11 @@ def status_command(repository: Path, as_json: bool) -> int:
         expiries,
         tuple(tier_shape(content, contents, now) for content in contents),
         tuple(request_shape(pending, now) for pending in publisher.pending()),
+        () if state.torn else tuple(i for channel in state.channels for i in publisher.unasked(channel)),
     )
     status_print(shape, as_json=as_json)
-    return ExitCode.FAILED if state.torn or any(e.alert for e in expiries) else ExitCode.DONE
+    bad = state.torn or shape.unasked or any(e.alert for e in expiries)
+    return ExitCode.FAILED if bad else ExitCode.DONE
 
 
 @channel_command.command("pending")

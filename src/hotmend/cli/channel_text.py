@@ -168,6 +168,10 @@ def status_print(shape: ChannelStatusShape, *, as_json: bool) -> None:
     for request in shape.requests:
         click.echo()
         _request_print(request)
+    if shape.unasked:
+        click.echo()
+        click.echo(f"Amended for canary machines alone, and no request waits: {', '.join(shape.unasked)}")
+        click.echo("hotmend channel withdraw asks again, and so does the next hotmend publish run")
 
 
 def fetched_print(shape: FetchShape, *, as_json: bool) -> None:

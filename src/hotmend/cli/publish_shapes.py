@@ -185,6 +185,7 @@ class ChannelStatusShape(msgspec.Struct, frozen=True):
     expiries: tuple[ExpiryShape, ...]
     tiers: tuple[TierShape, ...]
     requests: tuple[RequestShape, ...]
+    unasked: tuple[str, ...]
 
 
 class ArchiveShape(msgspec.Struct, frozen=True):

@@ -190,6 +190,33 @@ class Publisher:
         """Add a known issue (`amend`)."""
         return self.amend(channel, (identity,), lambda release: tiers.with_issue(release, issue))
 
+    def unasked(self, channel: str) -> tuple[str, ...]:
+        """Return releases that were amended, for which the stable tier still says otherwise and no request waits.
+
+        A request goes out of date when another one is published first; or whoever made it died before it was written.
+        """
+        state, _ = self._sound(channel)
+        canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
+        left = {layout.document_path(channel, Tier.STABLE, i): i for i in tiers.lagging(canary, stable)}
+        for name in self.store.names(WAITING) if left else ():
+            if name.endswith(_REQUEST) and not _stale(state, request := self._waiting(name.removesuffix(_REQUEST))):
+                asked = {p for p, i in left.items() if request.files.get(p) == canary.documents[i]}
+                left = {p: i for p, i in left.items() if p not in asked}
+        return tuple(left.values())
+
+    def ask_again(self, channel: str) -> Pending | None:
+        """Ask for what `unasked` has, as one request; None where there is nothing."""
+        with self.store.lock():
+            left = self.unasked(channel)
+            if not left:
+                return None
+            state, settings = self._sound(channel)
+            canary, before = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
+            stable = before
+            for identity in left:
+                stable = tiers.with_release(stable, canary.releases[identity], canary.documents[identity])
+            return self._request_stable(state, settings, before, stable, {})
+
     def rekey(
         self,
         role: str,

@@ -114,6 +114,11 @@ def with_issue(release: AnyRelease, issue: KnownIssue) -> AnyRelease:
     return msgspec.structs.replace(release, known_issues=(*release.known_issues, issue))
 
 
+def lagging(canary: Content, stable: Content) -> tuple[str, ...]:
+    """Return the releases of which the canary tier says something else than the stable tier that has them too."""
+    return tuple(i for i, data in stable.documents.items() if canary.documents.get(i, data) != data)
+
+
 def files_of(content: Content, role: Metadata[Targets], bundles: Mapping[str, bytes]) -> dict[str, TargetFile]:
     """Return what the role's metadata has to say: index, documents, and the bundles of all releases that stand.
 

@@ -20,7 +20,7 @@ from hotmend.publisher.release.mirror import Current, Mirror, digest_of
 from hotmend.publisher.release.pages import pages_write
 from hotmend.publisher.release.plan import Plan
 from hotmend.publisher.release.session import Done, Progress, Session
-from hotmend.publisher.release.upkeep import forget_packages, promote_ripe, refresh, retain
+from hotmend.publisher.release.upkeep import ask_again, forget_packages, promote_ripe, refresh, retain
 from hotmend.publisher.release.work import Bench, Job, Step, Work, database_url, open_work
 from hotmend.publisher.survey.nursery import Pool
 from hotmend.repository.collect import garbage_collect
@@ -76,6 +76,7 @@ def run_publish(
         ) as work:
             for line in session.lines():
                 _line(session, work, line, offers, now())
+        ask_again(session)
         promote_ripe(session, now())
         retain(session)
         refresh(session, now())

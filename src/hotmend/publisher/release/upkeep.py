@@ -14,6 +14,12 @@ from hotmend.repository.publish import Pending
 from hotmend.repository.releases import Baseline, HotpatchRelease
 
 
+def ask_again(session: Session) -> None:
+    """Ask for withdrawals and known issues that stable machines are not told, and that nobody is asked to sign."""
+    if pending := session.publisher.ask_again(session.plan.channel):
+        session.done.pending = pending
+
+
 def promote_ripe(session: Session, now: datetime) -> None:
     """Ask for the promotion of what the canary tier has had for long enough.
 
