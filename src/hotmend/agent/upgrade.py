@@ -1,8 +1,9 @@
 """What the package manager has waiting, brought in: running processes first, then the disk.
 
-For each package that running processes map something of, the hotpatch is made on the spot from the installed files and
-the update's. What cannot be changed in memory keeps its old code until it is restarted, and is named. The disk comes
-last: a failure there leaves processes that are safe already and an old file, which the next run brings up to date.
+For each package that running processes map something of, those that apt brings along too, the hotpatch is made on the
+spot from the installed files and the update's. What cannot be changed in memory keeps its old code until it is
+restarted, and is named. The disk comes last: a failure there leaves processes that are safe already and an old file,
+which the next run brings up to date.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hotmend.agent.apt.disk import fetch, held_services, install
-from hotmend.agent.apt.pending import Pending
+from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.journal import Journal
 from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
@@ -87,6 +88,8 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
     Raises:
         FetchError: apt cannot fetch the packages; nothing was changed then.
     """
+    if wish.disk:
+        pending = with_company(pending)
     cache = feed.cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="upgrade-") as folder:
@@ -114,6 +117,16 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
     running = processes_mapping()
     results = [_looked_again(result, running) for result in results]
     return Upgrade(tuple(results), held, Disk.FAILED if error else Disk.UPDATED, error, reboot)
+
+
+def with_company(pending: Sequence[Pending]) -> tuple[Pending, ...]:
+    """Return updates with those that apt brings along: they reach the disk too, and restart what runs their old code.
+
+    Raises:
+        FetchError: apt cannot say.
+    """
+    named = {one.package for one in pending}
+    return (*pending, *(one for one in brought_by(*pending) if one.package not in named))
 
 
 def _looked_again(result: PackageResult, running: Sequence[ProcessImages]) -> PackageResult:

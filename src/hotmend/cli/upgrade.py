@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import click
 from hotmend.cli.agent import this_machine
 from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, Steps, print_error, print_json, print_note, print_reasons, print_table
+from hotmend.cli.report_shapes import need_shape
 from hotmend.cli.shapes import reason_shapes
 from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
 from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
+    from hotmend.agent.census.restarts import Need
     from hotmend.agent.memory import PackageResult
     from hotmend.agent.upgrade import Upgrade
 
@@ -44,6 +47,9 @@ def upgrade_command(
     afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
     """
     from hotmend.agent.apt.pending import pending_updates
+    from hotmend.agent.census.assessment import take_assessment
+    from hotmend.agent.census.never import Never
+    from hotmend.agent.census.restarts import plan_of
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import alone
     from hotmend.agent.memory import Manner
@@ -73,25 +79,30 @@ def upgrade_command(
         steps = stack.enter_context(Steps(threaded=False))
         journal = Journal(None if dry_run else machine, "upgrade")
         done = upgrade(pending, Wish(manner, disk=not memory_only), steps, journal)
-    shape = _shape(done, dry_run=dry_run)
+    assessment = take_assessment()
+    plan = plan_of(assessment, Never(*machine.configuration.never))
+    shape = _shape(done, (*plan.restarts, *plan.others), assessment.reboot, dry_run=dry_run)
     if as_json:
         print_json(shape)
     else:
         _print(shape)
     if done.disk_error:
         return ExitCode.FAILED
-    left = done.still_old or any(package.error for package in done.packages)
+    left = shape.earlier or done.still_old or any(package.error for package in done.packages)
     return ExitCode.REFUSED if left else ExitCode.DONE
 
 
-def _shape(done: Upgrade, *, dry_run: bool) -> UpgradeShape:
+def _shape(done: Upgrade, needs: Sequence[Need], reboot: Sequence[str], *, dry_run: bool) -> UpgradeShape:
+    """Return what is printed: what the run did, and what else the machine's processes and its kernel need."""
+    told = {old.pid for old in done.still_old}
     return UpgradeShape(
-        tuple(_package(package, done.disk) for package in done.packages),
-        done.held,
-        done.restarts,
-        done.reboot,
-        done.disk_error,
-        dry_run,
+        packages=tuple(_package(package, done.disk) for package in done.packages),
+        held=done.held,
+        restarts=done.restarts,
+        earlier=tuple(need_shape(need) for need in needs if not {old.pid for old in need.processes} <= told),
+        reboot=(*done.reboot, *reboot),
+        disk_error=done.disk_error,
+        dry_run=dry_run,
     )
 
 
@@ -136,8 +147,12 @@ def _print(shape: UpgradeShape) -> None:
             (o.pid, o.comm, o.unit or "-", name, "a part" if o.part else "all", ", ".join(o.images)) for o, name in old
         ]
         print_table("", ("#pid", "command", "unit", "package", "old", "images"), told)
+    if shape.earlier:
+        click.echo("\nStill with old code of other updates:")
+        told_earlier = [(n.name, n.how, n.reason or "-", len(n.processes)) for n in shape.earlier]
+        print_table("", ("what", "takes", "because", "#processes"), told_earlier)
     click.echo()
-    _print_what_is_due(shape, old=bool(old))
+    _print_what_is_due(shape, old=bool(old or shape.earlier))
 
 
 def _processes(package: UpgradePackageShape) -> str:
@@ -149,8 +164,9 @@ def _processes(package: UpgradePackageShape) -> str:
 def _print_what_is_due(shape: UpgradeShape, *, old: bool) -> None:
     if shape.held:
         click.echo(f"Not restarted, because the new code runs: {', '.join(shape.held)}")
-    if shape.restarts:
-        click.echo(f"Restarts due: {', '.join(shape.restarts)}")
+    units = dict.fromkeys((*shape.restarts, *(need.name for need in shape.earlier if need.how == "restart")))
+    if units:
+        click.echo(f"Restarts due: {', '.join(units)}")
     elif old:
         click.echo("Restarts due: the processes above, which no service manager keeps")
     if shape.reboot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hotmend.cli.report_shapes import NeedShape
 from hotmend.cli.shapes import ReasonShape
 
 
@@ -57,7 +58,8 @@ class UpgradeShape(msgspec.Struct, frozen=True):
         packages: one each.
         held: services that were not restarted, because they run the new code.
         restarts: units that a restart takes to the new code.
-        reboot: packages that take a reboot.
+        earlier: what takes other processes that run old code to the new, those of earlier updates.
+        reboot: packages that take a reboot, and other reasons for one.
         disk_error: why the disk was not brought up to date; "" where nothing failed.
         dry_run: nothing was changed.
     """
@@ -65,6 +67,7 @@ class UpgradeShape(msgspec.Struct, frozen=True):
     packages: tuple[UpgradePackageShape, ...]
     held: tuple[str, ...]
     restarts: tuple[str, ...]
+    earlier: tuple[NeedShape, ...]
     reboot: tuple[str, ...]
     disk_error: str
     dry_run: bool
