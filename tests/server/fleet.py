@@ -70,6 +70,10 @@ class Fleet:
         with self.database.write() as connection:
             connection.execute(sa.update(reports).where(reports.c.machine_id == machine).values(alerts=count))
 
+    def zone(self, machine: str, zone: str) -> None:
+        with self.database.write() as connection:
+            connection.execute(sa.update(reports).where(reports.c.machine_id == machine).values(zone=zone))
+
     def due(self) -> dict[str, str]:
         """Tell machines what is due, as a check-in does, and return action by machine."""
         with self.database.write() as connection:

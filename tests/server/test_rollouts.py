@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.machines.tables import actions, policies
+from hotmend.server.machines.tables import machines as rows_of_machines
 from hotmend.server.rollouts import progress, steering
+from hotmend.server.rollouts.tables import members
+from hotmend.server.rollouts.waiting import held_long
 from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
 from hotmend.wire.messages import Kind, Reached
@@ -219,6 +223,125 @@ def test_a_window_is_that_of_the_machine(one: Fleet) -> None:
     shown = one.server.post("/api/v1/rollouts/preview", wanted(lane="normal"), role="viewer", status=200)
     assert shown["rings"][1]["held_now"] == {}
     assert unknown in shown["rings"][1]["first"]
+
+
+_STRICT = {
+    "maintenance": {"window": [{**ALWAYS["maintenance"]["window"][0], "start": "2100-01-01T00:00:00"}]},
+    "zone": "UTC",
+}
+
+
+def _policy(fleet: Fleet, name: str, content: dict[str, Any], machines: list[str]) -> None:
+    now = fleet.now()
+    signed = {"serial": 1, "hash": "", "body": b"", "signature": b"", "issued_at": now, "expires_at": now}
+    with fleet.database.write() as connection:
+        connection.execute(sa.insert(policies).values(name=name, content=content, **signed))
+        mine = rows_of_machines.c.id.in_(machines)
+        connection.execute(sa.update(rows_of_machines).where(mine).values(policy=name))
+
+
+def _first(fleet: Fleet, identity: str, ids: list[str]) -> None:
+    """Put machines in front of their ring."""
+    with fleet.database.write() as connection:
+        for place, each in enumerate(ids):
+            which = (members.c.rollout_id == identity) & (members.c.machine_id == each)
+            connection.execute(sa.update(members).where(which).values(place=place - len(ids)))
+
+
+def test_machines_that_are_held_do_not_stand_before_those_that_are_not(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are in front: with a closed window, without a zone, of a set that is used, of a pair."""
+    monkeypatch.setattr(steering, "_PAGE", 4)
+    fleet.add(1, canary="1")
+    closed = fleet.add(12)
+    _policy(fleet, "never", _STRICT, closed)
+    unknown = fleet.add(12, zone="")
+    web = fleet.add(20, set="web")
+    pair = fleet.add(2, pair="db")
+    free = fleet.add(10)
+    _policy(fleet, "open", {**ALWAYS, "zone": "UTC"}, [*web, *pair, *free, fleet.ids[0]])
+    identity = begun(fleet.server, lane="normal", budget=20, thresholds={"soak_minutes": 0, "silence_minutes": 600})
+    _first(fleet, identity, [*closed, *unknown, *web, *pair])
+    fleet.step(identity, 3)
+    assert fleet.finish() == 1
+    fleet.step(identity, 4)
+    due = fleet.due().keys()
+    assert set(free) <= due
+    assert (len(due & set(web)), len(due & set(pair))) == (4, 1)
+    held = {each["machine"]: each["held"] for each in fleet.server.get(_machines(identity, 1))["items"]}
+    assert {held[each] for each in closed} == {"window-closed"}
+    assert {held[each] for each in unknown} == {"time-zone-unknown"}
+    assert Counter(held[each] for each in web) == {"": 4, "share-used": 16}
+
+
+def _machines(identity: str, group: int) -> str:
+    return f"/api/v1/rollouts/{identity}/machines?group={group}&limit=1000"
+
+
+def test_a_ring_does_not_wait_for_a_machine_whose_zone_nobody_knows(fleet: Fleet) -> None:
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    _policy(fleet, "open", ALWAYS, fleet.ids)
+    (lost,) = fleet.add(1, zone="", canary="1")
+    thresholds = {"soak_minutes": 0, "silence_minutes": 600}
+    identity = begun(fleet.server, lane="normal", thresholds=thresholds)
+    fleet.step(identity, 3)
+    assert fleet.finish() == 1
+    fleet.step(identity, 3)
+    assert fleet.states(identity) == ["FINISHED", "RUNNING"]
+    assert [each["machine"] for each in fleet.server.get(_machines(identity, 0))["items"] if each["held"]] == [lost]
+    assert "joined" not in _what(fleet, identity)
+    fleet.zone(lost, "Nowhere/City")  # no zone either
+    fleet.step(identity)
+    assert "joined" not in _what(fleet, identity)
+    _policy(fleet, "open-too", ALWAYS, [lost])
+    fleet.zone(lost, "UTC")  # now its agent has said where it is: it comes late
+    fleet.step(identity, 2)
+    assert _what(fleet, identity).count("joined") == 1
+    assert lost in fleet.due()
+    fleet.finish()
+    fleet.step(identity)
+    assert fleet.step(identity, 2) == "FINISHED"
+
+
+def test_a_canary_that_nobody_can_begin_holds_and_is_told(one: Fleet) -> None:
+    """Nobody of it has shown anything. Who looks at the overview, or at the metric, sees why."""
+    one.add(2, zone="", canary="1")
+    one.add(1)
+    identity = begun(one.server, lane="normal")
+    one.step(identity, 3)
+    assert one.states(identity) == ["RUNNING", "SCHEDULED"]
+    assert _held_long(one) == []
+    one.later(minutes=61)
+    one.step(identity)
+    assert one.states(identity) == ["RUNNING", "SCHEDULED"]
+    assert _held_long(one) == [("october", "time-zone-unknown", 2)]
+
+
+def test_a_hold_is_long_after_what_is_usual_for_it(one: Fleet) -> None:
+    (closed,) = one.add(1, canary="1")
+    _policy(one, "never", _STRICT, [closed])
+    one.add(1)
+    identity = begun(one.server, lane="normal")
+    one.step(identity, 3)
+    one.later(days=7, hours=23)
+    one.step(identity)
+    assert _held_long(one) == []
+    one.later(hours=2)
+    assert _held_long(one) == [("october", "window-closed", 1)]
+    with one.database.write() as connection:
+        content = {**ALWAYS, "zone": "UTC"}
+        connection.execute(sa.update(policies).where(policies.c.name == "never").values(content=content))
+    one.server.post("/api/v1/halt", {}, role="operator", status=200)
+    one.step(identity)  # its window has come: it is held no more, though nothing may begin
+    assert _held_long(one) == []
+
+
+def _held_long(fleet: Fleet) -> list[tuple[str, str, int]]:
+    with fleet.database.read() as connection:
+        found = held_long(connection, fleet.now(), fleet.now() - timedelta(minutes=3))
+    return [(each.name, each.code, each.machines) for each in found]
 
 
 def test_late_machines_and_machines_that_are_off(one: Fleet) -> None:

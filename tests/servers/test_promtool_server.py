@@ -17,6 +17,7 @@ _SERIES = {
     "HotmendFleetBrakeOn": ("hotmend_fleet_rollouts_braked", "0 0 1x200", 0),
     "HotmendFleetNotSteered": ("hotmend_fleet_steering_age_seconds", "1 120 121x200", 2),
     "HotmendFleetEventWaiting": ("hotmend_fleet_events_waiting", "0 0 1x200", 5),
+    "HotmendFleetMachinesHeld": ("hotmend_fleet_machines_held_long", "0 0 1x200", 10),
     "HotmendFleetMachinesSilent": ("hotmend_fleet_machines_silent", "0 10 11x200", 10),
     "HotmendFleetMachineSuspect": ('hotmend_fleet_machines{state="suspect"}', "0 0 1x200", 0),
 }

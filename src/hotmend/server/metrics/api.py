@@ -15,6 +15,7 @@ from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import VIEWER, Principal
 from hotmend.server.machines.tables import STATES
 from hotmend.server.metrics import store
+from hotmend.server.rollouts.waiting import held_long
 from hotmend.servicing.rollouts import State
 
 router = APIRouter(tags=["metrics"])
@@ -38,11 +39,13 @@ def _metrics(context: Context) -> bytes:
         age = 0.0 if steered is None else max(0.0, (now - steered).total_seconds())
         machines, rollouts = store.machines_by_state(connection), store.rollouts_by_state(connection)
         open_actions = store.open_actions(connection)
+        held = sum(each.machines for each in held_long(connection, now, seen_after))
         single = {
             "fleet_machines_silent": ("Active machines that have missed three check-ins.", silent),
             "fleet_halted": ("1 where everything is halted.", float(store.halted(connection))),
             "fleet_rollouts_braked": ("Rollouts with the brake on.", store.brakes(connection)),
             "fleet_steering_age_seconds": ("Since the rollout that waits longest was steered.", age),
+            "fleet_machines_held_long": ("Machines of running rollouts that have not begun for long.", held),
             "fleet_events_waiting": ("Events around a ring that wait for an answer.", store.events_waiting(connection)),
         }
     _many(registry, "fleet_build_info", "Version of hotmend.", ("version",), [((__version__,), 1)])

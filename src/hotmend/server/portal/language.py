@@ -128,6 +128,7 @@ CODES: Final[dict[str, str]] = {
     "post-event denied": N_("denied after the ring"),
     "window-closed": N_("no open window"),
     "window-too-short": N_("too little time left in the window"),
+    "window-without-word": N_("the open window waits for a word"),
     "time-zone-unknown": N_("time zone not known"),
     "budget-used": N_("enough machines of the ring are being changed"),
     "machine-busy": N_("is being changed already"),

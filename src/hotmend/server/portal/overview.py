@@ -19,6 +19,8 @@ from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.rollouts.service import put_halt
 from hotmend.server.rollouts.store import page
+from hotmend.server.rollouts.waiting import Held, held_long
+from hotmend.servicing.message import N_
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -46,6 +48,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
         halted = fleet.halt(connection)
         rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
+        held = held_long(connection, visit.now, fleet.silent_since(visit.context.settings, visit.now))
         windows = [row for row in asked(connection, visit.now) if row["state"] == "asked"]
     words = visit.words
     return visit.page(
@@ -56,6 +59,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         decisions=[
             *_windows(visit, windows),
             *_rollouts(visit, rollouts),
+            *_held(visit, held),
             *_decisions(visit, counts),
             *_failures(visit, failed),
         ],
@@ -124,6 +128,19 @@ def _windows(visit: Visit, rows: list[RowMapping]) -> list[Decision]:
 def _rollouts(visit: Visit, rows: list[RowMapping]) -> list[Decision]:
     code, say = visit.words.code, visit.words.say
     return [Decision(f"{say('Rollout')} {row['name']}: {code(row['state'])}", f"/rollouts/{row['id']}") for row in rows]
+
+
+def _held(visit: Visit, held: list[Held]) -> list[Decision]:
+    say, words = visit.words.say, visit.words
+    text = N_("Rollout {name}: machines that have not begun for long: {count}")
+    return [
+        Decision(
+            say(text, name=each.name, count=words.number(each.machines)),
+            f"/rollouts/{each.rollout}",
+            words.code(each.code),
+        )
+        for each in held
+    ]
 
 
 def _failures(visit: Visit, failed: list[RowMapping]) -> list[Decision]:

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
-from hotmend.server.machines.policies import HOTPATCH_OFF
 from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
 from hotmend.server.rollouts.tables import members
 from hotmend.servicing.actions import State
@@ -34,51 +33,6 @@ def insert_members(
         connection.execute(sa.insert(members), rows[start : start + _PAGE])
 
 
-def waiting(
-    connection: Connection, identity: str, number: int, seen_after: datetime, limit: int, after: int = -1
-) -> list[RowMapping]:
-    """Return machines of a group that are there and have not begun, in their order, with what windows rest on.
-
-    A row has `machine_id`, `place`, `policy` (its name), `zone` ("": not known), `alerts` (None: no report).
-    """
-    query = (
-        sa.select(
-            members.c.machine_id,
-            members.c.place,
-            machines.c.policy,
-            sa.func.coalesce(reports.c.zone, "").label("zone"),
-            reports.c.alerts,
-        )
-        .join(machines, machines.c.id == members.c.machine_id)
-        .join(contacts, contacts.c.machine_id == members.c.machine_id)
-        .outerjoin(reports, reports.c.machine_id == members.c.machine_id)
-        .where(
-            members.c.rollout_id == identity,
-            members.c.number == number,
-            members.c.action_id.is_(None),
-            members.c.place > after,
-            machines.c.state == "active",
-            machines.c.policy != HOTPATCH_OFF,
-            contacts.c.seen_at >= seen_after,
-        )
-        .order_by(members.c.place, members.c.machine_id)
-        .limit(limit)
-    )
-    return list(connection.execute(query).mappings())
-
-
-def hold(connection: Connection, identity: str, held: Mapping[str, str]) -> None:
-    """Keep why machines do not begin yet, by the code of the cause."""
-    by_code: dict[str, list[str]] = {}
-    for machine, code in held.items():
-        by_code.setdefault(code, []).append(machine)
-    for code, ids in by_code.items():
-        for start in range(0, len(ids), _PAGE):
-            some = members.c.machine_id.in_(ids[start : start + _PAGE])
-            which = (members.c.rollout_id == identity) & some & (members.c.held != code)
-            connection.execute(sa.update(members).where(which).values(held=code))
-
-
 def begin(
     connection: Connection, identity: str, group: RowMapping, ids: Mapping[str, int | None], action: Mapping[str, Any]
 ) -> None:
@@ -88,7 +42,7 @@ def begin(
         values = {**action, "id": action_id, "machine_id": machine, "rollout_id": identity, "group_id": group["id"]}
         _insert_action(connection, values)
         which = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
-        changed = {"action_id": action_id, "alerts": alerts, "held": ""}
+        changed = {"action_id": action_id, "alerts": alerts, "held": "", "held_since": None}
         connection.execute(sa.update(members).where(which).values(changed))
 
 
@@ -193,28 +147,6 @@ def well(connection: Connection, identity: str, number: int, seen_after: datetim
     return int(connection.scalar(query) or 0)
 
 
-def not_there(connection: Connection, identity: str, number: int, seen_after: datetime) -> int:
-    """Return how many machines of a group have not begun and were not heard of since a moment."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(
-            members.join(machines, machines.c.id == members.c.machine_id).outerjoin(
-                contacts, contacts.c.machine_id == members.c.machine_id
-            )
-        )
-        .where(
-            members.c.rollout_id == identity,
-            members.c.number == number,
-            members.c.action_id.is_(None),
-            (machines.c.state != "active")
-            | (machines.c.policy == HOTPATCH_OFF)
-            | contacts.c.seen_at.is_(None)
-            | (contacts.c.seen_at < seen_after),
-        )
-    )
-    return int(connection.scalar(query) or 0)
-
-
 def in_flight(connection: Connection, identity: str, number: int | None = None) -> int:
     """Return how many actions of a group, or of all, are not ended."""
     found = states(connection, identity, number)
@@ -231,21 +163,6 @@ def move(connection: Connection, identity: str, number: int, to: int, ids: Seque
             & members.c.action_id.is_(None)
         )
         connection.execute(sa.update(members).where(which).values(number=to, late=True))
-
-
-def left_behind(connection: Connection, identity: str, before: int, seen_after: datetime) -> list[tuple[str, int]]:
-    """Return machines of the groups before `before` that have not begun and are there now, with their group."""
-    query = (
-        sa.select(members.c.machine_id, members.c.number)
-        .join(contacts, contacts.c.machine_id == members.c.machine_id)
-        .where(
-            members.c.rollout_id == identity,
-            members.c.number < before,
-            members.c.action_id.is_(None),
-            contacts.c.seen_at >= seen_after,
-        )
-    )
-    return [(machine, number) for machine, number in connection.execute(query)]
 
 
 def changed_machines(connection: Connection, identity: str) -> list[str]:

@@ -16,24 +16,23 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.context import Context
 from hotmend.server.maintenance.events import allowed
-from hotmend.server.rollouts import candidates, progress, store
+from hotmend.server.rollouts import candidates, progress, store, waiting
 from hotmend.server.rollouts.spec import Spec, cause_json
 from hotmend.server.rollouts.windows import Windows
-from hotmend.servicing import starting
+from hotmend.servicing import holds, starting
 from hotmend.servicing.actions import State as ActionState
 from hotmend.servicing.gates import Judgement, Tally, Verdict, judge
 from hotmend.servicing.lanes import RULES, Lane
 from hotmend.servicing.message import Cause, cause
-from hotmend.servicing.rings import late_ring, natural_ring
+from hotmend.servicing.rings import Member, late_ring, natural_ring
 from hotmend.servicing.rollouts import Event, GroupEvent, GroupState, State, advance, group_advance
 
 SERVER: Final = "server"
 """Who does what nobody asked for."""
 _MISSED: Final = 3
 """A machine that has missed so many check-ins is off."""
-_LOOK_AHEAD: Final = 4
-"""So many times the budget of waiting machines are looked at in a step."""
-_LOOK_MIN: Final = 200
+_PAGE: Final = 1000
+"""So many waiting machines are looked at together."""
 _SAID_EVERY: Final = timedelta(seconds=20)
 """That somebody steers is written down so often."""
 _UNTOLD: Final = timedelta(minutes=30)
@@ -193,7 +192,8 @@ def _run(found: Rollout, *, join: bool) -> None:
         return
     if join:
         _join(found, rows, current)
-    tally = _tally(found, current)
+    waits = _waits(found, current) if current["state"] == GroupState.RUNNING else _NOBODY
+    tally = _tally(found, current, waits.machines)
     judgement = judge(tally, found.spec.thresholds, current["quiet_since"], found.now, canary=current["number"] == 0)
     match judgement.verdict:
         case Verdict.STOP:
@@ -206,7 +206,7 @@ def _run(found: Rollout, *, join: bool) -> None:
                 soaking = GroupState.SOAKING
                 found.move_group(current["number"], soaking, GroupEvent.PASSED, judgement.cause, ended_at=found.now)
         case Verdict.WAIT if current["state"] == GroupState.RUNNING:
-            _go_on(found, current, tally, judgement)
+            _go_on(found, current, tally, judgement, waits)
 
 
 def _next_group(found: Rollout, rows: list[RowMapping]) -> None:
@@ -248,12 +248,12 @@ def _end(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) 
     _judged(found, group, tally, judgement.cause)
 
 
-def _go_on(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) -> None:
+def _go_on(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement, waits: _Waits) -> None:
     if tally.failed > group["judged"] and found.failed_at is None:
         found.brake(judgement.cause)
     if not tally.busy:
         _judged(found, group, tally, judgement.cause)
-    _begin(found, group, tally.busy)
+    _begin(found, group, tally.busy, waits)
 
 
 def _judged(found: Rollout, group: RowMapping, tally: Tally, why: Cause) -> None:
@@ -272,13 +272,54 @@ def _stop(found: Rollout, group: RowMapping, judgement: Judgement) -> None:
     found.move(Event.PAUSED, judgement.cause)
 
 
-def _tally(found: Rollout, group: RowMapping) -> Tally:
-    """Return where the machines of a group are."""
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """Machines of a ring that have not begun.
+
+    Attributes:
+        machines: how many the ring waits for.
+        clocks: what the windows of those rest on that no window holds; None: windows do not matter.
+    """
+
+    machines: int
+    clocks: frozenset[waiting.Clock] | None
+
+
+_NOBODY: Final = _Waits(0, frozenset())
+
+
+def _waits(found: Rollout, group: RowMapping) -> _Waits:
+    """Ask once for all machines with the same windows whether these hold them, and keep it."""
+    ring = _ring(found, group)
+    counts = ring.clocks()
+    if not RULES[found.lane].windows:
+        return _Waits(sum(each.total() for each in counts.values()), None)
+    windows = _windows(found)
+    decisions = {clock: windows.ask(*clock) for clock in counts}
+    free = frozenset(clock for clock, decision in decisions.items() if decision.allowed)
+    held = {clock: decision.cause.code for clock, decision in decisions.items() if not decision.allowed}
+    for code in set(held.values()):
+        if other := [clock for clock in counts if held.get(clock) == code and counts[clock].keys() != {code}]:
+            ring.hold_clocks(code, other, found.now)
+    if freed := [clock for clock in free if counts[clock].keys() & holds.WINDOWS]:
+        ring.free_clocks(freed, found.now)
+    number = sum(counts[clock].total() for clock in counts if held.get(clock) not in holds.NOT_WAITED_FOR)
+    return _Waits(number, free)
+
+
+def _ring(found: Rollout, group: RowMapping) -> waiting.Ring:
+    return waiting.Ring(found.connection, found.id, group["number"], found.seen_after)
+
+
+def _windows(found: Rollout) -> Windows:
+    contents, words = candidates.policy_contents(found.connection), allowed(found.connection, found.now)
+    return Windows(contents, found.now, timedelta(minutes=found.spec.minutes), words)
+
+
+def _tally(found: Rollout, group: RowMapping, waits: int) -> Tally:
+    """Return where the machines of a group are; those that have not begun and are not waited for are off."""
     connection, number = found.connection, group["number"]
     counts = progress.states(connection, found.id, number)
-    off = progress.not_there(connection, found.id, number, found.seen_after)
-    if group["state"] == GroupState.SOAKING:  # who was not there when it was its turn is left behind
-        off = counts.get(None, 0)
     ended = {state: count for state, count in counts.items() if state is not None and state.final}
     good = sum(count for state, count in ended.items() if state.good)
     silence = timedelta(minutes=found.spec.thresholds.silence_minutes)
@@ -290,39 +331,31 @@ def _tally(found: Rollout, group: RowMapping) -> Tally:
         blocked=ended.get(ActionState.BLOCKED, 0),
         none=none,
         busy=sum(count for state, count in counts.items() if state is not None and not state.final),
-        waiting=counts.get(None, 0) - off,
-        off=off,
+        waiting=waits,
+        off=counts.get(None, 0) - waits,
     )
 
 
-def _begin(found: Rollout, group: RowMapping, busy: int) -> None:
-    """Make the actions of machines that may begin now."""
+def _begin(found: Rollout, group: RowMapping, busy: int, waits: _Waits) -> None:
+    """Make the actions of machines that may begin now: in their order, and on to the last until the budget is used."""
     held = starting.brake(found.state, found.lane, halted=store.halted(found.connection), failed_at=found.failed_at)
-    if held is not None or busy >= found.spec.budget:
+    if held is not None or busy >= found.spec.budget or waits.clocks == frozenset():
         return
-    connection, number = found.connection, group["number"]
-    limit = max(_LOOK_MIN, _LOOK_AHEAD * found.spec.budget)
-    rows = progress.waiting(connection, found.id, number, found.seen_after, limit)
-    if not rows:
-        return
-    why: dict[str, str] = {}
-    open_rows = rows
-    if RULES[found.lane].windows:
-        minutes = timedelta(minutes=found.spec.minutes)
-        windows = Windows(candidates.policy_contents(connection), found.now, minutes, allowed(connection, found.now))
-        decisions = {row["machine_id"]: windows.ask(row["policy"], row["zone"]) for row in rows}
-        open_rows = [row for row in rows if decisions[row["machine_id"]].allowed]
-        why = {machine: each.cause.code for machine, each in decisions.items() if not each.allowed}
-    alerts = {row["machine_id"]: row["alerts"] for row in open_rows}
-    ready = candidates.members_of(connection, list(alerts))
-    changing = candidates.busy(connection, found.now)
-    start = starting.startable(ready, changing, candidates.set_sizes(connection), busy, found.spec.limits)
-    progress.hold(connection, found.id, {**why, **{machine: each.code for machine, each in start.held.items()}})
-    if not start.members:
-        return
-    begun = {member.id: alerts[member.id] for member in start.members}
-    progress.begin(connection, found.id, group, begun, _action(found))
-    found.happened("begun", cause("begun", "{count} machines begin.", count=len(begun)), number)
+    connection, ring = found.connection, _ring(found, group)
+    changing, sizes = candidates.busy(connection, found.now), candidates.set_sizes(connection)
+    alerts: dict[str, int | None] = {}
+    begun: list[Member] = []
+    for rows in ring.pages(waits.clocks, _PAGE):
+        alerts |= {row["machine_id"]: row["alerts"] for row in rows}
+        ready = candidates.members_of(connection, [row["machine_id"] for row in rows])
+        start = starting.startable(ready, [*changing, *begun], sizes, busy + len(begun), found.spec.limits)
+        ring.hold({machine: each.code for machine, each in start.held.items()}, found.now)
+        begun += start.members
+        if busy + len(begun) >= found.spec.budget:
+            break
+    if begun:
+        progress.begin(connection, found.id, group, {each.id: alerts[each.id] for each in begun}, _action(found))
+        found.happened("begun", cause("begun", "{count} machines begin.", count=len(begun)), group["number"])
 
 
 def _action(found: Rollout) -> Mapping[str, Any]:
@@ -348,9 +381,11 @@ def _join(found: Rollout, rows: list[RowMapping], current: RowMapping) -> None:
     states = [GroupState(row["state"]) for row in rows]
     moved: dict[tuple[int, int], list[str]] = {}
     passed = current["number"] + (current["state"] == GroupState.SOAKING)
-    for machine, number in progress.left_behind(connection, found.id, passed, found.seen_after):
+    windows = _windows(found) if RULES[found.lane].windows else None
+    for machine, number, clock in waiting.left_behind(connection, found.id, passed, found.seen_after):
         to = late_ring(number, states)
-        if to is not None:
+        held = windows is not None and windows.ask(*clock).cause.code in holds.NOT_WAITED_FOR
+        if to is not None and not held:
             moved.setdefault((number, to), []).append(machine)
     for (number, to), ids in moved.items():
         progress.move(connection, found.id, number, to, ids)

@@ -56,12 +56,14 @@ members = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("late", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("held", sa.String(40), nullable=False, server_default=""),
+    sa.Column("held_since", Moment),
     sa.Column("alerts", sa.Integer),
     sa.Column("action_id", Id, index=True),
     sa.Column("revert_id", Id),
     sa.Index("ix_rollout_members_waiting", "rollout_id", "number", "action_id", "place"),
 )
-"""`number`: of its group; `place`: in their order; `alerts`: that it had before; `action_id`: what was begun."""
+"""`number`: of its group; `place`: in their order; `alerts`: that it had before; `action_id`: what was begun;
+`held`: code of the cause why it has not begun, `held_since`: when it was first held without a break, its turn aside."""
 
 gates = sa.Table(
     "rollout_gates",

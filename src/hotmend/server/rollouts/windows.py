@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from hotmend.servicing.maintenance import Decision, Policy, intervals, may_start
+from hotmend.servicing.maintenance import Decision, Interval, Policy, intervals, may_start
 from hotmend.servicing.message import cause
 
 _AHEAD: Final = timedelta(days=400)
@@ -48,7 +49,7 @@ class Windows:
         except (KeyError, ValueError, msgspec.ValidationError, ZoneInfoNotFoundError, OSError):
             why = cause("time-zone-unknown", "The machine's time zone is not known, and windows are in it.")
             return Decision(False, None, None, why)
-        found = intervals(policy, zone, self.now, self.now + _AHEAD)
+        found = tuple(each for each in _of_day(policy, zone, self.now.astimezone(UTC).date()) if each.end > self.now)
         if content.get("events"):
             is_open = [each for each in found if each.start <= self.now]
             found = tuple(each for each in found if each not in is_open or (name, each.start) in self.words)
@@ -56,3 +57,10 @@ class Windows:
                 why = cause("window-without-word", "The open window waits for a word.")
                 return Decision(False, None, next((each.start for each in found), None), why)
         return may_start(found, self.now, self.needed)
+
+
+@lru_cache(maxsize=4096)
+def _of_day(policy: Policy, zone: ZoneInfo, day: date) -> tuple[Interval, ...]:
+    """Return windows from a day on: working them out takes a tenth of a second, and a step of a rollout asks often."""
+    begin = datetime.combine(day, time(), UTC)
+    return intervals(policy, zone, begin, begin + _AHEAD)
