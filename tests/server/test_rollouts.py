@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from hotmend.server.identity.access import Principal
+from hotmend.server.identity.service import add_token
 from hotmend.server.machines.tables import actions, policies
 from hotmend.server.machines.tables import machines as rows_of_machines
 from hotmend.server.rollouts import progress, steering
@@ -17,6 +19,7 @@ from hotmend.server.rollouts.tables import members
 from hotmend.server.rollouts.waiting import held_long
 from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
+from hotmend.wire.api import RoleName, TokenWanted
 from hotmend.wire.messages import Kind, Reached
 from tests.server.fleet import ALWAYS, Fleet, begun, wanted
 from tests.server.machine import registration_key, report, simple
@@ -538,6 +541,36 @@ def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> N
     listed = server.get("/api/v1/rollouts?limit=1")
     assert [each["id"] for each in listed["items"]] == [made["id"]]
     assert server.get(f"/api/v1/rollouts?limit=1&cursor={listed['next']}")["items"] == []
+
+
+def test_a_zero_day_takes_two_others_who_may_approve_still(one: Fleet) -> None:
+    server = one.server
+    one.add(1, canary="1")
+    one.add(1)
+
+    def person(name: str, role: RoleName) -> str:
+        made = server.post("/api/v1/users", {"name": name, "role": role})
+        context, caller = server.app.state.context, Principal(made["id"], name, role)
+        server.tokens[name] = add_token(context, caller, TokenWanted(name, role)).secret
+        return str(made["id"])
+
+    gone, lowered = person("gone", "approver"), person("lowered", "approver")
+    person("author", "admin")
+    made = server.post("/api/v1/rollouts", wanted(), role="author")
+    path, yes = f"/api/v1/rollouts/{made['id']}", {"plan": made["plan"]}
+
+    def says_yes(who: str) -> str:
+        return str(server.post(f"{path}/approve", yes, role=who, status=200)["state"])
+
+    assert says_yes("gone") == "WAITING_FOR_APPROVAL"
+    assert server.call("PATCH", f"/api/v1/users/{gone}", {"disabled": True}).status == 200
+    assert says_yes("author") == "WAITING_FOR_APPROVAL"
+    assert says_yes("lowered") == "WAITING_FOR_APPROVAL"
+    assert server.call("PATCH", f"/api/v1/users/{lowered}", {"role": "operator"}).status == 200
+    assert says_yes("approver") == "WAITING_FOR_APPROVAL"
+    why = server.get(f"{path}/events")["items"][-1]["why"]
+    assert (why["code"], why["values"]) == ("approval-missing", {"count": 1, "needed": 2})
+    assert says_yes("admin") == "READY"
 
 
 @pytest.mark.parametrize(

@@ -334,12 +334,18 @@ def test_a_zero_day_takes_two_people_and_keeps_the_canary() -> None:
     assert not RULES[Lane.ZERO_DAY].windows
     one, two, other = Approval("ann", "plan"), Approval("bob", "plan"), Approval("bob", "an older plan")
     for approvals in ([], [one], [one, one], [one, other]):
-        missing = approved(Lane.ZERO_DAY, "plan", approvals)
+        missing = approved(Lane.ZERO_DAY, "plan", "", approvals)
         assert missing is not None
         assert because([missing])[0][0] == "approval-missing"
-    assert approved(Lane.ZERO_DAY, "plan", [one, two]) is None
-    assert approved(Lane.NORMAL, "plan", [one]) is None
-    assert approved(Lane.NORMAL, "plan", [other]) is not None
+    assert approved(Lane.ZERO_DAY, "plan", "cid", [one, two]) is None
+    assert approved(Lane.NORMAL, "plan", "ann", [one]) is None
+    assert approved(Lane.NORMAL, "plan", "cid", [other]) is not None
+    # Whoever planned a zero-day, or may not approve any more, is none of the two.
+    missing = approved(Lane.ZERO_DAY, "plan", "ann", [one, two])
+    assert missing is not None
+    assert dict(missing.message.values) == {"count": 1, "needed": 2}
+    assert approved(Lane.ZERO_DAY, "plan", "cid", [one, Approval("bob", "plan", may=False)]) is not None
+    assert approved(Lane.NORMAL, "plan", "cid", [Approval("ann", "plan", may=False)]) is not None
 
 
 def test_an_emergency_revert_waits_for_nothing() -> None:

@@ -3,7 +3,7 @@
 | lane | windows, freezes | restart slots | canary and gates | people |
 |---|---|---|---|---|
 | normal | kept | kept | kept | 1 approves |
-| zero-day | left out | kept | kept | 2 approve |
+| zero-day | left out | kept | kept | 2 approve, and neither has planned it |
 | emergency, which only takes back | left out | left out | left out | 1 operator, recorded |
 """
 
@@ -34,17 +34,19 @@ class Rules:
         slots: restart slots.
         canary: the first ring and the gates.
         approvals: how many people approve the plan.
+        author: whoever planned it may be one of them.
     """
 
     windows: bool
     slots: bool
     canary: bool
     approvals: int
+    author: bool = True
 
 
 RULES: Final = {
     Lane.NORMAL: Rules(windows=True, slots=True, canary=True, approvals=1),
-    Lane.ZERO_DAY: Rules(windows=False, slots=True, canary=True, approvals=2),
+    Lane.ZERO_DAY: Rules(windows=False, slots=True, canary=True, approvals=2, author=False),
     Lane.EMERGENCY: Rules(windows=False, slots=False, canary=False, approvals=0),
 }
 
@@ -56,19 +58,38 @@ class Approval:
     Attributes:
         person: who.
         plan: digest of the plan that was seen.
+        may: they may still approve: not disabled since, and with the role.
     """
 
     person: str
     plan: str
+    may: bool = True
 
 
-def approved(lane: Lane, plan: str, approvals: Iterable[Approval]) -> Cause | None:
+def approved(lane: Lane, plan: str, author: str, approvals: Iterable[Approval]) -> Cause | None:
     """Return what is missing; None: the plan is approved.
 
-    A yes is to one plan: after a change everybody is asked again. The same person twice is one person.
+    A yes is to one plan: after a change everybody is asked again. The same person twice is one person, and who may
+    not approve any more has said nothing.
+
+    Args:
+        lane: of the action.
+        plan: digest of it.
+        author: who planned it.
+        approvals: what people said.
     """
-    people = {approval.person for approval in approvals if approval.plan == plan}
-    needed = RULES[lane].approvals
+    rules = RULES[lane]
+    people = {each.person for each in approvals if each.plan == plan and each.may}
+    needed = rules.approvals
+    if not rules.author:
+        people.discard(author)
     if len(people) >= needed:
         return None
+    if not rules.author:
+        return cause(
+            "approval-missing",
+            "{count} of {needed} people have approved; whoever planned it is not counted.",
+            count=len(people),
+            needed=needed,
+        )
     return cause("approval-missing", "{count} of {needed} people have approved.", count=len(people), needed=needed)

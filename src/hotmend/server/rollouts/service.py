@@ -189,7 +189,7 @@ def approve(context: Context, caller: Principal, identity: str, plan: str) -> St
         if plan != found.row["plan"]:
             raise conflict("plan-changed", "that is not the plan of this rollout", "look at it again")
         store.approve(connection, identity, caller.name, plan, found.now)
-        missing = approved(found.lane, plan, store.approvals_of(connection, identity))
+        missing = approved(found.lane, plan, found.row["created_by"], store.approvals_of(connection, identity))
         append(connection, found.now, caller.name, "rollout.approve", identity, {"plan": plan})
         found.happened("approval", missing, who=caller.name)
         if missing is None:

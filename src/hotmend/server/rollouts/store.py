@@ -10,12 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
+from hotmend.server.identity.tables import ROLES, users
 from hotmend.server.machines.tables import brake
 from hotmend.server.rollouts.tables import approvals, events, gates, groups, rollouts
 from hotmend.server.webhooks.tables import outbox, webhooks
 from hotmend.servicing.lanes import Approval
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 from hotmend.servicing.rollouts import State as RolloutState
+
+_APPROVERS = ROLES[ROLES.index("approver") :]
 
 
 def insert_rollout(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -110,8 +113,13 @@ def approve(connection: Connection, identity: str, person: str, plan: str, now: 
 
 
 def approvals_of(connection: Connection, identity: str) -> list[Approval]:
-    """Return who has approved what."""
-    query = sa.select(approvals.c.person, approvals.c.plan).where(approvals.c.rollout_id == identity)
+    """Return who has approved what, and who of them may approve now."""
+    may = users.c.disabled_at.is_(None) & users.c.role.in_(_APPROVERS)
+    query = (
+        sa.select(approvals.c.person, approvals.c.plan, sa.func.coalesce(may, sa.false()))
+        .outerjoin(users, users.c.name == approvals.c.person)
+        .where(approvals.c.rollout_id == identity)
+    )
     return [Approval(*row) for row in connection.execute(query.order_by(approvals.c.at))]
 
 
