@@ -13,15 +13,18 @@ from typing import Any
 from tuf.api.metadata import Metadata
 
 from hotmend.model.verdict import Reason
-from hotmend.package.bundle import pack
+from hotmend.package.bundle import decompress, pack
+from hotmend.package.delta import delta_encode
 from hotmend.repository import metadata, requests
+from hotmend.repository.bundles import OldImage
 from hotmend.repository.client import Channel, open_channel, trust
+from hotmend.repository.deltas import Delta
 from hotmend.repository.keys import key_generate, public_key_load, signer_load
 from hotmend.repository.layout import Tier
 from hotmend.repository.making import About, hotpatch_release
 from hotmend.repository.metadata import KeySet
 from hotmend.repository.publish import Founding, Pending, Publisher
-from hotmend.repository.releases import Baseline, HotpatchRelease, Manifest, ManifestPackage
+from hotmend.repository.releases import Baseline, HotpatchRelease, Manifest, ManifestPackage, ReleaseImage
 from hotmend.repository.state import state_load, target_name
 from hotmend.repository.store import Disk, Store
 from tests.hotpatches import sample
@@ -39,6 +42,23 @@ def no_secret(what: str) -> str:
 def bundle() -> bytes:
     """Return a bundle with one hotpatch; compressing it takes a while."""
     return pack((sample(),))
+
+
+@cache
+def old_file() -> bytes:
+    """Return what stands for the old build of the one image of `bundle()`: it has much in common with the new."""
+    return bytes(5000) + decompress(bundle())[512:]
+
+
+@cache
+def delta() -> Delta:
+    """Return the delta of `bundle()` against `old_file()`."""
+    return Delta(delta_encode(decompress(bundle()), [old_file()]))
+
+
+def old_image(image: ReleaseImage) -> bytes | None:
+    """Return the old file of the image, as a machine that has it does."""
+    return old_file() if image.old_build_id == "ab" * 20 else None
 
 
 def baseline(now: datetime, identity: str = BASELINE) -> Baseline:
@@ -134,7 +154,8 @@ class World:
         publisher = self.publisher()
         publisher.add(baseline(self.now), {})
         release = hotpatch(self.now)
-        publisher.add(release, {release.files[0].name: bundle()})
+        name = release.files[0].name
+        publisher.add(release, {name: bundle()}, {name: delta()})
         return self
 
     def promote(self, *identities: str) -> World:
@@ -151,11 +172,12 @@ class World:
     def first_root(self) -> bytes:
         return (self.mirror / "metadata" / "1.root.json").read_bytes()
 
-    def client(self, tier: Tier = Tier.STABLE) -> Client:
+    def client(self, tier: Tier = Tier.STABLE, old: OldImage | None = None) -> Client:
+        """Return a new machine; `old` reads the old images that it has."""
         self.clients += 1
         folder = self.folder / f"client{self.clients}"
         trust(folder, self.first_root)
-        return Client(self, folder, tier)
+        return Client(self, folder, tier, old)
 
     def later(self, **delta: float) -> None:
         self.now += timedelta(**delta)
@@ -168,9 +190,11 @@ class Client:
     world: World
     folder: Path
     tier: Tier
+    old: OldImage | None = None
 
     def open(self, source: str | Path | None = None) -> Channel | Reason:
-        return open_channel(str(source or self.world.address or self.world.mirror), self.folder, CHANNEL, self.tier)
+        place = str(source or self.world.address or self.world.mirror)
+        return open_channel(place, self.folder, CHANNEL, self.tier, old=self.old)
 
     def channel(self, source: str | Path | None = None) -> Channel:
         opened = self.open(source)

@@ -15,10 +15,12 @@ import pytest
 
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
+from hotmend.repository.bundles import Came
+from hotmend.repository.client import Fetched
 from hotmend.repository.collect import garbage_collect
 from hotmend.repository.layout import Tier
 from hotmend.repository.store import Disk, Store
-from tests.repository.kit import CHANNEL, HOTPATCH, World, bundle, hotpatch
+from tests.repository.kit import CHANNEL, HOTPATCH, World, bundle, delta, hotpatch, old_image
 
 CALLS_MAX = 400
 
@@ -68,7 +70,8 @@ def _add(world: World, disk: Disk | None) -> None:
     release = hotpatch(world.now, "second", supersedes=(HOTPATCH,))
     if disk is None and world.client(Tier.CANARY).channel().index.find("second"):
         return  # the one that was killed had got that far
-    world.publisher(disk).add(release, {release.files[0].name: bundle()})
+    name = release.files[0].name
+    world.publisher(disk).add(release, {name: bundle()}, {name: delta()})
 
 
 def _accept(*signers: str) -> Callable[[World, Disk | None], None]:
@@ -80,6 +83,20 @@ def _accept(*signers: str) -> Callable[[World, Disk | None], None]:
             assert world.publisher(disk).accept(world.signatures(pending[0], *signers)) is None
 
     return deed
+
+
+def _fetches(world: World, tier: Tier, identity: str) -> None:
+    """A machine that has the old image is offered a delta that is there, or none."""
+    channel = world.client(tier, old_image).channel()
+    entry = channel.index.find(identity)
+    if entry is not None and entry.withdrawn is None:
+        assert isinstance(channel.fetch(identity), Fetched)
+        assert [arrival.how for arrival in channel.arrivals] == [Came.DELTA]
+
+
+def _ask_promotion(world: World) -> None:
+    _add(world, None)
+    world.publisher().promote(CHANNEL, ("second",))
 
 
 def _refresh(world: World, disk: Disk | None) -> None:
@@ -106,7 +123,8 @@ def _ask_targets_keys(world: World) -> None:
 def _withdraw_signed(world: World) -> None:
     """A bundle that nobody names any more, and old metadata; the baseline still stands."""
     release = hotpatch(world.now, "second", supersedes=(HOTPATCH,))
-    world.publisher().add(release, {release.files[0].name: bundle()})
+    name = release.files[0].name
+    world.publisher().add(release, {name: bundle()}, {name: delta()})
     world.publisher().withdraw(CHANNEL, ("second",), "it loops")
 
 
@@ -117,6 +135,7 @@ def _collect(world: World, disk: Disk | None) -> None:
 _DEEDS: dict[str, tuple[Callable[[World], None] | None, Callable[[World, Disk | None], None]]] = {
     "add": (None, _add),
     "refresh": (None, _refresh),
+    "accept-promotion": (_ask_promotion, _accept("stable1", "stable2")),
     "accept-withdrawal": (_ask_withdrawal, _accept("stable1", "stable2")),
     "accept-online-keys": (_ask_online_keys, _accept("root1", "root2")),
     "collect": (_withdraw_signed, _collect),
@@ -153,6 +172,8 @@ def test_nothing_is_half_published(original: World, tmp_path: Path, name: str, k
         reached = _run(world, deed, nth, kill=kill)
         client = world.client()
         assert client.channel().index.find(HOTPATCH), nth
+        for tier in Tier:
+            _fetches(world, tier, "second")
         deed(world, None)
         client.channel()
         assert not [p for p in world.repository.rglob("*.new") if p.parent.name != "waiting"], nth
@@ -233,16 +254,18 @@ def test_garbage_goes_after_its_time_of_grace_and_nothing_else_does(original: Wo
     store = Store(world.repository)
     first = set(world.mirror.rglob("*.json"))
     _withdraw_signed(world)
-    bundle_file = next((world.mirror / "targets").rglob("*second.0.hotmend"))
+    files = list((world.mirror / "targets").rglob("*second.0.hotmend*"))
+    assert len(files) == 2  # the bundle, and its delta
     assert garbage_collect(store, timedelta(days=2), world.now) == ()
     world.later(days=1)
     assert garbage_collect(store, timedelta(days=2), world.now) == ()
     world.later(days=1)
     gone = garbage_collect(store, timedelta(days=2), world.now)
-    assert str(bundle_file.relative_to(world.repository)) in gone
+    assert {str(file.relative_to(world.repository)) for file in files} <= set(gone)
     assert {path for path in first if path.name.endswith(".root.json")} <= set(world.mirror.rglob("*.json"))
     for tier in Tier:
         client = world.client(tier)
         assert client.channel().index.find(HOTPATCH)
         assert not isinstance(client.channel().fetch(HOTPATCH), Reason)
+        _fetches(world, tier, HOTPATCH)
     assert garbage_collect(store, timedelta(days=2), world.now) == ()

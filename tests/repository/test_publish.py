@@ -12,6 +12,7 @@ from securesystemslib.signer import Signer
 from hotmend.model.errors import InputError, UsageError
 from hotmend.repository import metadata, requests
 from hotmend.repository.airgap import airgap_write
+from hotmend.repository.bundles import Came
 from hotmend.repository.client import Fetched, trust
 from hotmend.repository.keys import key_generate, public_key_load, public_pem, signer_load
 from hotmend.repository.layout import Tier
@@ -21,7 +22,7 @@ from hotmend.repository.refusal import Refusal
 from hotmend.repository.releases import KnownIssue
 from hotmend.repository.requests import Signatures, SignatureShape
 from hotmend.repository.store import Store
-from tests.repository.kit import BASELINE, CHANNEL, HOTPATCH, World, baseline, bundle, hotpatch, no_secret
+from tests.repository.kit import BASELINE, CHANNEL, HOTPATCH, World, baseline, bundle, hotpatch, no_secret, old_image
 
 
 def _code(refusal: pytest.ExceptionInfo[Refusal]) -> str:
@@ -235,8 +236,11 @@ def test_a_signer_is_not_shown_what_a_lying_publisher_wants(world: World, edit: 
 def test_the_bundle_for_machines_without_a_network(world: World, tmp_path: Path) -> None:
     file = tmp_path / "channel.tar"
     count = airgap_write(Store(world.repository), file, (), (Tier.STABLE,))
-    assert count == 9  # root, timestamp, snapshot, targets, stable; index, two documents, one bundle
+    assert count == 10  # root, timestamp, snapshot, targets, stable; index, two documents, one bundle and its delta
     assert isinstance(world.client().channel(file).fetch(HOTPATCH), Fetched)
+    channel = world.client(old=old_image).channel(file)
+    assert isinstance(channel.fetch(HOTPATCH), Fetched)
+    assert [arrival.how for arrival in channel.arrivals] == [Came.DELTA]
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(InputError):
         world.client().open(file)

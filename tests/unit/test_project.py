@@ -70,7 +70,9 @@ _ONE_GATEWAY = {
     "tuf": {
         f"repository/{name}.py"
         for name in (
+            "bundles",
             "client",
+            "deltas",
             "fetchers",
             "keeping",
             "metadata",
@@ -79,6 +81,7 @@ _ONE_GATEWAY = {
             "requests",
             "signing",
             "state",
+            "targets",
             "tiers",
         )
     },

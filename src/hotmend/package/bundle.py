@@ -84,7 +84,12 @@ def pack(hotpatches: tuple[Hotpatch, ...]) -> bytes:
         _add(archive, _MANIFEST, manifest)
         for entry, data in zip(entries, files, strict=True):
             _add(archive, entry.member, data)
-    return zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True).compress(blob.getvalue())
+    return compress(blob.getvalue())
+
+
+def compress(content: bytes, level: int = COMPRESSION_LEVEL) -> bytes:
+    """Return the bundle of a content. Other versions of zstandard, and other levels, make other bytes of it."""
+    return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(content)
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -115,25 +120,42 @@ def unpack(data: bytes) -> tuple[Hotpatch, ...]:
     """Return the hotpatches that `data`, a whole file of either kind, holds."""
     if data.startswith(_ELF_MAGIC):
         return (decode(data),)
+    return unpack_content(decompress(data))
+
+
+def decompress(data: bytes) -> bytes:
+    """Return the content of a bundle, a tar archive.
+
+    Raises:
+        InputError: no bundle, damaged, or over a limit.
+    """
     if not data.startswith(_ZSTD_MAGIC):
         raise InputError("neither a bundle nor a hotpatch file", "hotmend build makes them from two builds")
     if len(data) > BUNDLE_FILE_BYTES_MAX:
         raise InputError(f"bundle: longer than {BUNDLE_FILE_BYTES_MAX} bytes")
-    try:
-        members = _read_members(data)
-    except zstandard.ZstdError as error:
-        raise InputError(f"bundle: damaged: {error}") from None
-    return _match(members)
-
-
-def _read_members(data: bytes) -> dict[str, bytes]:
     # The frame must say how long its content is: then nothing longer than that is ever written to memory, and a
     # truncated frame is an error rather than a short read.
-    size = zstandard.frame_content_size(data)
-    if not 0 <= size <= BUNDLE_CONTENT_BYTES_MAX:
-        raise InputError(f"bundle: the compressed data claim {size} bytes; up to {BUNDLE_CONTENT_BYTES_MAX} are read")
-    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
-    content = decompressor.decompress(data, allow_extra_data=False)
+    try:
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= BUNDLE_CONTENT_BYTES_MAX:
+            sentence = f"the compressed data claim {size} bytes; up to {BUNDLE_CONTENT_BYTES_MAX} are read"
+            raise InputError(f"bundle: {sentence}")
+        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
+        return decompressor.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise InputError(f"bundle: damaged: {error}") from None
+
+
+def unpack_content(content: bytes) -> tuple[Hotpatch, ...]:
+    """Return the hotpatches of a bundle's content.
+
+    Raises:
+        InputError: damaged, or with members that do not belong there.
+    """
+    return _match(_read_members(content))
+
+
+def _read_members(content: bytes) -> dict[str, bytes]:
     archive = TarStream(io.BytesIO(content), members_max=MEMBERS_MAX + 1, bytes_max=len(content))
     members: dict[str, bytes] = {}
     for info in archive:

@@ -7,8 +7,7 @@ one another. Everything that is refused is a `Reason`; exceptions are for what c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,26 +15,27 @@ from typing import Annotated, Final, ParamSpec, TypeVar
 
 import msgspec
 from msgspec import Meta
-from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import Root, TargetFile
+from tuf.api.metadata import Root
 from tuf.ngclient import Updater, UpdaterConfig
 
-from hotmend.model.errors import FetchError, HotmendError, InputError, UsageError
+from hotmend.model.errors import HotmendError, InputError, UsageError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Reason
-from hotmend.package.bundle import BUNDLE_FILE_BYTES_MAX
 from hotmend.repository import layout, metadata
+from hotmend.repository.bundles import Arrival, Bundles, OldImage
+from hotmend.repository.deltas import images_of
 from hotmend.repository.documents import index_decode, release_decode
 from hotmend.repository.fetchers import fetcher_for
 from hotmend.repository.keeping import KeepingFetcher
 from hotmend.repository.layout import Tier
-from hotmend.repository.making import check_content
 from hotmend.repository.refusal import Refusal, refused
-from hotmend.repository.releases import AnyRelease, HotpatchRelease, Index, ReleaseFile, index_of
+from hotmend.repository.releases import AnyRelease, HotpatchRelease, Index, ReleaseFile, ReleaseImage, index_of
 from hotmend.repository.store import Store
+from hotmend.repository.targets import SignedFiles, decoded, explained
 
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
 _TRUSTED, _CLOCK = "trusted-root.json", "clock.json"
+_FILES: Final = "files"
 _CLOCK_BYTES_MAX: Final = 1000
 
 P = ParamSpec("P")
@@ -99,13 +99,25 @@ class Channel:
     """
 
     def __init__(
-        self, updater: Updater, folder: Path, index: Index, tier: Tier, keeping: KeepingFetcher | None = None
+        self,
+        updater: Updater,
+        folder: Path,
+        index: Index,
+        tier: Tier,
+        keeping: KeepingFetcher | None = None,
+        old: OldImage | None = None,
     ) -> None:
         self._updater = updater
         self._keeping = keeping
-        self._files = folder / "files"
+        self._files = SignedFiles(updater, folder / _FILES)
+        self._bundles = Bundles(self._files, folder / _FILES, (index.channel, tier), old)
         self.index = index
         self.tier = tier
+
+    @property
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """Bundles that were asked for, in order."""
+        return tuple(self._bundles.arrivals)
 
     def release(self, identity: str) -> AnyRelease | Reason:
         """Return a release in full, or why not. Withdrawn ones are returned: their documents say so."""
@@ -117,7 +129,32 @@ class Channel:
 
     def bundle(self, file: ReleaseFile) -> tuple[Hotpatch, ...] | Reason:
         """Return the hotpatches of one file of a release that `release` returned, or why not."""
-        return _answer(lambda: self._bundle(file)[1])()
+        return _answer(lambda: self._bundles.get(file)[1])()
+
+    def against(self, file: ReleaseFile) -> tuple[ReleaseImage, ...]:
+        """Return the images against whose old files there is a delta of a bundle; () where there is none."""
+        try:
+            delta = self._bundles.delta(file)
+        except HotmendError:
+            return ()
+        return () if delta is None else tuple(file.images[number] for number in images_of(delta, file))
+
+    def has(self, file: ReleaseFile) -> bool:
+        """Return whether a bundle is here already, whole or made from its delta."""
+        try:
+            return self._bundles.here(file) is not None
+        except HotmendError:
+            return False
+
+    def carry(self, file: ReleaseFile) -> Reason | None:
+        """Fetch the delta of a bundle for another client to read, which has the old images; or return why not.
+
+        Raises:
+            FetchError: it could not be reached.
+            UsageError: there is none.
+        """
+        answer = _answer(self._bundles.carry)(file)
+        return answer if isinstance(answer, Reason) else None
 
     def kept(self) -> None:
         """Let the copy that `open_channel` was asked to keep lead to all that was fetched."""
@@ -130,8 +167,8 @@ class Channel:
             sentence = f"{self.index.channel} offers no release {identity} to the {self.tier} tier"
             raise refused("release-unknown", sentence, identity)
         path = layout.document_path(self.index.channel, self.tier, identity)
-        data = _target(self._updater, self._files, path, layout.DOCUMENT_BYTES_MAX)
-        release = _decoded(release_decode, data, path)
+        data = self._files.fetch(path, layout.DOCUMENT_BYTES_MAX)
+        release = decoded(release_decode, data, path)
         if release.channel != self.index.channel or _entry(release, self.tier) != entry:
             raise refused("release-does-not-fit", f"{identity}: the release is another than the index says", path)
         return release
@@ -142,12 +179,7 @@ class Channel:
             raise refused("release-withdrawn", f"{identity} was withdrawn: {release.withdrawn.reason}", identity)
         if not isinstance(release, HotpatchRelease):
             return Fetched(release, ())
-        return Fetched(release, tuple(self._bundle(file) for file in release.files))
-
-    def _bundle(self, file: ReleaseFile) -> tuple[Path, tuple[Hotpatch, ...]]:
-        path = layout.file_path(self.index.channel, self.tier, file.name)
-        data = _target(self._updater, self._files, path, BUNDLE_FILE_BYTES_MAX, file.sha256)
-        return _place(self._files, path), _decoded(lambda data, _: check_content(file, data), data, path)
+        return Fetched(release, tuple(self._bundles.get(file) for file in release.files))
 
 
 def open_channel(
@@ -157,6 +189,7 @@ def open_channel(
     tier: Tier,
     now: datetime | None = None,
     keep: Path | None = None,
+    old: OldImage | None = None,
 ) -> Channel | Reason:
     """Return what a channel offers to a tier now, verified, or why it cannot be believed.
 
@@ -167,16 +200,19 @@ def open_channel(
         tier: of this machine.
         now: for the check that the clock was not set back; the system's time by default.
         keep: folder for a copy of what is fetched, in the form of a repository; `Channel.kept` ends it.
+        old: reads old images, so that bundles need not be fetched whole.
 
     Raises:
         FetchError: the source could not be reached.
         HotmendError: the folder cannot be read or written.
         UsageError: the source is none, or no root is trusted yet.
     """
-    return _answer(_open)(source, folder, channel, tier, now or datetime.now(UTC), keep)
+    return _answer(_open)(source, folder, channel, tier, now or datetime.now(UTC), keep, old)
 
 
-def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime, keep: Path | None) -> Channel:
+def _open(
+    source: str, folder: Path, channel: str, tier: Tier, now: datetime, keep: Path | None, old: OldImage | None
+) -> Channel:
     layout.check_channel(channel)
     store = Store(folder)
     if not store.exists(_TRUSTED):
@@ -185,7 +221,7 @@ def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime, ke
     fetcher, address = fetcher_for(source)
     keeping = None if keep is None else KeepingFetcher(fetcher, address, keep)
     store.make_folder(folder / "metadata")
-    with _explained(source):
+    with explained(source):
         updater = Updater(
             metadata_dir=str(folder / "metadata"),
             metadata_base_url=f"{address}{layout.METADATA_FOLDER}/",
@@ -196,12 +232,12 @@ def _open(source: str, folder: Path, channel: str, tier: Tier, now: datetime, ke
         )
         updater.refresh()
     path = layout.index_path(channel, tier)
-    data = _target(updater, folder / "files", path, layout.INDEX_BYTES_MAX)
-    index = _decoded(index_decode, data, path)
+    data = SignedFiles(updater, folder / _FILES).fetch(path, layout.INDEX_BYTES_MAX)
+    index = decoded(index_decode, data, path)
     if (index.channel, index.tier) != (channel, tier):
         raise refused("release-does-not-fit", f"{path}: is the index of {index.tier} of {index.channel}", path)
     store.write(_CLOCK, msgspec.json.encode(Clock(now)))
-    return Channel(updater, folder, index, tier, keeping)
+    return Channel(updater, folder, index, tier, keeping, old)
 
 
 def _limits() -> UpdaterConfig:
@@ -227,73 +263,6 @@ def _check_clock(store: Store, now: datetime) -> None:
     if now < clock.seen - CLOCK_TOLERANCE:
         sentence = f"the clock says {now:%Y-%m-%d %H:%M}, but it has been {clock.seen:%Y-%m-%d %H:%M} already"
         raise refused("clock-set-back", sentence)
-
-
-def _target(updater: Updater, folder: Path, path: str, bytes_max: int, sha256: str | None = None) -> bytes:
-    """Return a target's content; it is downloaded where it is not there already."""
-    with _explained(path):
-        info = updater.get_targetinfo(path)
-        if info is None:
-            raise refused("release-unknown", f"the repository has no {path}, or nobody may sign for it", path)
-        if info.length > bytes_max:
-            raise refused("repository-too-long", f"{path}: {info.length} bytes, more than {bytes_max}", path)
-        if sha256 is not None and info.hashes.get("sha256") != sha256:
-            raise refused("release-does-not-fit", f"{path}: the metadata names another file than the release", path)
-        place = _place(folder, path)
-        if updater.find_cached_target(info, str(place)) is None:
-            updater.download_target(info, str(place))
-        return _read(place, info)
-
-
-def _read(place: Path, info: TargetFile) -> bytes:
-    with place.open("rb") as file:
-        data = file.read(info.length + 1)
-    info.verify_length_and_hashes(data)
-    return data
-
-
-def _place(folder: Path, path: str) -> Path:
-    return folder / path
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """Turn errors of TUF's client into refusals where it refused, and into errors where it got nothing."""
-    try:
-        yield
-    except tuf_errors.DownloadLengthMismatchError as error:
-        raise refused("repository-too-long", f"{source}: sends more than is allowed: {error}") from error
-    except tuf_errors.DownloadError as error:
-        cause = error.__cause__ or error
-        raise FetchError(f"{source}: {str(cause) or type(cause).__name__}", "try again, or another mirror") from error
-    except tuf_errors.RepositoryError as error:
-        raise refused(_code_of(error), f"{source}: {error}") from error
-    except OSError as error:
-        raise HotmendError(f"{source}: {error}") from error
-
-
-def _code_of(error: tuf_errors.RepositoryError) -> str:
-    match error:
-        case tuf_errors.ExpiredMetadataError():
-            return "repository-expired"
-        case tuf_errors.BadVersionNumberError():
-            return "repository-rolled-back"
-        case tuf_errors.UnsignedMetadataError():
-            return "repository-not-signed"
-        case tuf_errors.LengthOrHashMismatchError():
-            return "repository-files-do-not-fit"
-    return "repository-damaged"
-
-
-D = TypeVar("D")
-
-
-def _decoded(decode: Callable[[bytes, str], D], data: bytes, path: str) -> D:
-    """Signed, and still not believed: what cannot be read is refused."""
-    try:
-        return decode(data, path)
-    except InputError as error:
-        raise refused("release-damaged", str(error), path) from error
 
 
 def _entry(release: AnyRelease, tier: Tier) -> object:

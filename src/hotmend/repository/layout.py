@@ -7,7 +7,8 @@ One repository serves any number of channels. `targets` (offline) says nothing b
       canary.CHANNEL   a key on the build host   CHANNEL/canary/*
 
 A machine of the stable tier asks for paths below `CHANNEL/stable/` alone, and the canary role is not asked about them.
-Each folder has `index.json` (all releases in short), `ID.release.json` (one in full) and the hotpatch bundles.
+Each folder has `index.json` (all releases in short), `ID.release.json` (one in full), the hotpatch bundles, and beside
+some of them a *delta*: the same hotpatches, compressed against the old images (`package.delta`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ TIMESTAMP: Final = "timestamp"
 
 METADATA_FOLDER: Final = "metadata"
 TARGETS_FOLDER: Final = "targets"
+
+DELTA_SUFFIX: Final = ".delta"
 
 ROOT_BYTES_MAX: Final = 512 << 10
 TIMESTAMP_BYTES_MAX: Final = 16 << 10
@@ -94,6 +97,11 @@ def document_path(channel: str, tier: Tier, identity: str) -> str:
 def file_path(channel: str, tier: Tier, name: str) -> str:
     """Return the target path of a hotpatch bundle."""
     return f"{folder(channel, tier)}{name}"
+
+
+def delta_path(channel: str, tier: Tier, name: str) -> str:
+    """Return the target path of the delta of a bundle of that name."""
+    return f"{file_path(channel, tier, name)}{DELTA_SUFFIX}"
 
 
 def file_name(identity: str, number: int) -> str:

@@ -112,7 +112,15 @@ def check_content(file: ReleaseFile, data: bytes) -> tuple[Hotpatch, ...]:
     """
     if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
         raise InputError(f"{file.name}: not the file that the release names")
-    hotpatches = unpack(data)
+    return check_hotpatches(file, unpack(data))
+
+
+def check_hotpatches(file: ReleaseFile, hotpatches: tuple[Hotpatch, ...]) -> tuple[Hotpatch, ...]:
+    """Return the hotpatches, which must be those that the release says.
+
+    Raises:
+        InputError: they are others.
+    """
     if tuple(image_of(hotpatch) for hotpatch in hotpatches) != file.images:
         raise InputError(f"{file.name}: holds other hotpatches than the release says")
     return hotpatches

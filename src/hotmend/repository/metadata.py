@@ -134,6 +134,12 @@ def target_of(path: str, data: bytes) -> TargetFile:
     return TargetFile.from_data(path, data, ["sha256"])
 
 
+def is_file(target: TargetFile, data: bytes) -> bool:
+    """Return whether `data` are the file that metadata name; what else they say of it does not matter."""
+    found = target_of(target.path, data)
+    return (found.length, found.hashes) == (target.length, target.hashes)
+
+
 def snapshot_of(version: int, roles: Mapping[str, bytes], expires: datetime) -> Metadata[Snapshot]:
     """Return the snapshot of all targets roles, each given as the bytes of its file.
 

@@ -154,7 +154,7 @@ def _check_files(store: Store, following: _Next) -> None:
     """Every file that a role names is there, or comes along."""
     for role in following.roles.values():
         for path, target in role.signed.targets.items():
-            if path in following.files and metadata.target_of(path, following.files[path]) == target:
+            if path in following.files and metadata.is_file(target, following.files[path]):
                 continue
             if not store.exists(target_name(path, target.hashes["sha256"])):
                 raise InputError(f"{path}: is named by the metadata and is not there")

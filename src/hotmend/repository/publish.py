@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from hotmend.model.errors import InputError, UsageError
 from hotmend.repository import layout, metadata, requests, tiers
+from hotmend.repository.deltas import Delta, images_of
 from hotmend.repository.keys import Secret, check_distinct, signer_load
 from hotmend.repository.layout import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Tier
 from hotmend.repository.metadata import KeySet
@@ -124,12 +126,18 @@ class Publisher:
             settings_write(self.store, msgspec.structs.replace(settings, signers=signers))
             return self._request(state, proposed, tiers.content_files(empty, {}))
 
-    def add(self, release: AnyRelease, bundles: Mapping[str, bytes]) -> None:
+    def add(
+        self,
+        release: AnyRelease,
+        bundles: Mapping[str, bytes],
+        deltas: Mapping[str, Delta] = MappingProxyType({}),
+    ) -> None:
         """Publish a release to the canary tier.
 
         Args:
             release: new.
             bundles: name to content of each of its files.
+            deltas: name of a bundle to its delta, where there is one.
 
         Raises:
             Refusal: it cannot go in.
@@ -138,7 +146,7 @@ class Publisher:
             state, settings = self._sound(release.channel)
             content = self._content(state, release.channel, Tier.CANARY)
             tiers.check_addition(content, release)
-            self._publish_canary(state, settings, tiers.with_release(content, release), bundles)
+            self._publish_canary(state, settings, tiers.with_release(content, release), bundles, deltas)
 
     def promote(self, channel: str, identities: tuple[str, ...]) -> Pending:
         """Ask for releases of the canary tier to be offered to the stable tier.
@@ -150,6 +158,7 @@ class Publisher:
             state, settings = self._sound(channel)
             canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
             bundles: dict[str, bytes] = {}
+            deltas: dict[str, Delta] = {}
             before = stable
             chosen = [_find(canary, identity) for identity in dict.fromkeys(identities)]
             for release in sorted(chosen, key=lambda r: (not isinstance(r, Baseline), r.made)):
@@ -158,7 +167,8 @@ class Publisher:
                 tiers.check_addition(stable, release)
                 stable = tiers.with_release(stable, release, canary.documents[release.id])
                 bundles |= self._bundles(channel, release)
-            return self._request_stable(state, settings, before, stable, bundles)
+                deltas |= self._deltas(state, channel, release)
+            return self._request_stable(state, settings, before, stable, bundles, deltas)
 
     def amend(
         self, channel: str, identities: tuple[str, ...], change: Callable[[AnyRelease], AnyRelease]
@@ -176,11 +186,11 @@ class Publisher:
                 amended = change(_find(canary, identity))
                 canary = tiers.with_release(canary, amended)
                 stable = tiers.with_release(stable, amended) if identity in stable.releases else stable
-            self._publish_canary(state, settings, canary, {})
+            self._publish_canary(state, settings, canary, {}, {})
             if stable is before:
                 return None
             state, settings = self._sound(channel)
-            return self._request_stable(state, settings, before, stable, {})
+            return self._request_stable(state, settings, before, stable, {}, {})
 
     def withdraw(self, channel: str, identities: tuple[str, ...], reason: str) -> Pending | None:
         """Withdraw releases (`amend`)."""
@@ -215,7 +225,7 @@ class Publisher:
             stable = before
             for identity in left:
                 stable = tiers.with_release(stable, canary.releases[identity], canary.documents[identity])
-            return self._request_stable(state, settings, before, stable, {})
+            return self._request_stable(state, settings, before, stable, {}, {})
 
     def rekey(
         self,
@@ -396,29 +406,55 @@ class Publisher:
             for file in release.files
         }
 
-    def _publish_canary(self, state: State, settings: Settings, content: Content, bundles: Mapping[str, bytes]) -> None:
+    def _deltas(self, state: State, channel: str, release: AnyRelease) -> dict[str, Delta]:
+        """Return the deltas that the canary tier has of a release's bundles, by the name of the bundle."""
+        targets = state.role(layout.tier_role(channel, Tier.CANARY)).signed.targets
+        found: dict[str, Delta] = {}
+        for file in release.files if isinstance(release, HotpatchRelease) else ():
+            path = layout.delta_path(channel, Tier.CANARY, file.name)
+            if target := targets.get(path):
+                data = self.store.read(target_name(path, target.hashes["sha256"]), target.length)
+                images = images_of(target, file)
+                found[file.name] = Delta(data, () if target.custom is None else images)
+        return found
+
+    def _publish_canary(
+        self,
+        state: State,
+        settings: Settings,
+        content: Content,
+        bundles: Mapping[str, bytes],
+        deltas: Mapping[str, Delta],
+    ) -> None:
         role = layout.tier_role(content.channel, Tier.CANARY)
         current = state.role(role)
-        files = tiers.files_of(content, current, bundles)
+        files = tiers.files_of(content, current, bundles, deltas)
         unsigned = metadata.with_files(metadata.following(current, self._expires(role, settings)), files)
         signers = OnlineSigners(settings, self._secret)
         signed = signers.sign(role, unsigned, (state.targets,))
-        change = Change(roles={role: signed}, files=tiers.content_files(content, bundles))
+        change = Change(roles={role: signed}, files=tiers.content_files(content, bundles, deltas))
         self.store.sweep()
         publish(self.store, state, change, signers, settings.days, self._now())
 
     def _request_stable(
-        self, state: State, settings: Settings, before: Content, after: Content, bundles: Mapping[str, bytes]
+        self,
+        state: State,
+        settings: Settings,
+        before: Content,
+        after: Content,
+        bundles: Mapping[str, bytes],
+        deltas: Mapping[str, Delta],
     ) -> Pending:
         role = layout.tier_role(after.channel, Tier.STABLE)
         current = state.role(role)
         # Hotpatches are cumulative and share files: what stable has already need not travel to the signer.
         there = current.signed.targets
         bundles = {n: b for n, b in bundles.items() if layout.file_path(after.channel, after.tier, n) not in there}
-        files = tiers.files_of(after, current, bundles)
+        deltas = {name: delta for name, delta in deltas.items() if name in bundles}
+        files = tiers.files_of(after, current, bundles, deltas)
         unsigned = metadata.with_files(metadata.following(current, self._expires(role, settings)), files)
         changed = {i: data for i, data in after.documents.items() if before.documents.get(i) != data}
-        new = tiers.content_files(Content(after.channel, after.tier, after.releases, changed), bundles)
+        new = tiers.content_files(Content(after.channel, after.tier, after.releases, changed), bundles, deltas)
         old = {layout.index_path(before.channel, before.tier): before.index}
         for identity in changed.keys() & before.documents.keys():
             old[layout.document_path(before.channel, before.tier, identity)] = before.documents[identity]

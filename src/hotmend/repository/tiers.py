@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from hotmend.model.errors import InputError
 from hotmend.repository import layout, metadata
+from hotmend.repository.deltas import Delta, check_delta
 from hotmend.repository.documents import index_decode, index_encode, release_decode, release_encode
 from hotmend.repository.layout import Tier
 from hotmend.repository.making import check_content
@@ -119,13 +121,19 @@ def lagging(canary: Content, stable: Content) -> tuple[str, ...]:
     return tuple(i for i, data in stable.documents.items() if canary.documents.get(i, data) != data)
 
 
-def files_of(content: Content, role: Metadata[Targets], bundles: Mapping[str, bytes]) -> dict[str, TargetFile]:
-    """Return what the role's metadata has to say: index, documents, and the bundles of all releases that stand.
+def files_of(
+    content: Content,
+    role: Metadata[Targets],
+    bundles: Mapping[str, bytes],
+    deltas: Mapping[str, Delta] = MappingProxyType({}),
+) -> dict[str, TargetFile]:
+    """Return what the role's metadata has to say: index, documents, bundles and deltas of all releases that stand.
 
     Args:
         content: to be published.
         role: the metadata before, which knows the bundles that are there already.
         bundles: new bundles, by name.
+        deltas: theirs, by the name of the bundle. One of a bundle that was published without stays out.
 
     Raises:
         InputError: a bundle is missing, or is not what its release says.
@@ -148,15 +156,23 @@ def files_of(content: Content, role: Metadata[Targets], bundles: Mapping[str, by
             if path in role.signed.targets and role.signed.targets[path].hashes != target.hashes:
                 raise InputError(f"{file.name}: another bundle of this name has been published")
             files[path] = target
+            delta_path = layout.delta_path(*where, file.name)
+            if delta_path in role.signed.targets:
+                files[delta_path] = role.signed.targets[delta_path]
+            elif file.name in deltas and path not in role.signed.targets:
+                files[delta_path] = deltas[file.name].target(delta_path)
     return files
 
 
-def content_files(content: Content, bundles: Mapping[str, bytes]) -> dict[str, bytes]:
+def content_files(
+    content: Content, bundles: Mapping[str, bytes], deltas: Mapping[str, Delta] = MappingProxyType({})
+) -> dict[str, bytes]:
     """Return the files to write, by target path."""
     where = (content.channel, content.tier)
     files = {layout.index_path(*where): content.index}
     files |= {layout.document_path(*where, identity): data for identity, data in content.documents.items()}
-    return files | {layout.file_path(*where, name): data for name, data in bundles.items()}
+    files |= {layout.file_path(*where, name): data for name, data in bundles.items()}
+    return files | {layout.delta_path(*where, name): delta.data for name, delta in deltas.items()}
 
 
 def check_proposed(
@@ -178,21 +194,28 @@ def check_proposed(
     for path, target in changed.items():
         if not path.startswith(layout.folder(*where)) or path not in files:
             raise InputError(f"{path}: does not belong to the {where[1]} tier of {where[0]}, or did not come along")
-        if metadata.target_of(path, files[path]) != target:
+        if not metadata.is_file(target, files[path]):
             raise InputError(f"{path}: is not the file that the metadata names")
+        if target.custom is not None and not path.endswith(layout.DELTA_SUFFIX):
+            raise InputError(f"{path}: the metadata say more of it than they should")
     documents = {i: files[path] for i, path in document_ids(role, *where).items() if path in changed}
     content = content_of(*where, documents)
     _check_removed(before.keys() - role.signed.targets.keys(), content)
     if changed or current is None:
         _check_index(role, current, content, files)
+    deltas = {path for path in changed if path.endswith(layout.DELTA_SUFFIX)}
     for release in content.releases.values():
-        _check_bundles(role, release, where, files)
+        deltas -= _check_bundles(role, release, where, files)
+    if deltas:
+        raise InputError(f"{min(deltas)}: belongs to no bundle that came along")
     return tuple(content.releases.values())
 
 
 def _check_removed(paths: Set[str], content: Content) -> None:
     gone = (r for r in content.releases.values() if isinstance(r, HotpatchRelease) and r.withdrawn)
-    allowed = {layout.file_path(content.channel, content.tier, file.name) for r in gone for file in r.files}
+    where = (content.channel, content.tier)
+    names = {file.name for release in gone for file in release.files}
+    allowed = {path(*where, name) for name in names for path in (layout.file_path, layout.delta_path)}
     if paths - allowed:
         raise InputError(f"{min(paths - allowed)}: would disappear without being withdrawn")
 
@@ -223,13 +246,19 @@ def _check_index(
 
 def _check_bundles(
     role: Metadata[Targets], release: AnyRelease, where: tuple[str, Tier], files: Mapping[str, bytes]
-) -> None:
+) -> frozenset[str]:
+    """Check what came along of a release's bundles and deltas; return the paths of these deltas."""
     if not isinstance(release, HotpatchRelease) or release.withdrawn:
-        return
+        return frozenset()
+    deltas: set[str] = set()
     for file in release.files:
-        path = layout.file_path(*where, file.name)
-        target = role.signed.targets.get(path)
+        path, delta_path = layout.file_path(*where, file.name), layout.delta_path(*where, file.name)
+        target, delta = role.signed.targets.get(path), role.signed.targets.get(delta_path)
         if target is None or (target.length, target.hashes) != (file.bytes, {"sha256": file.sha256}):
             raise InputError(f"{path}: the metadata names another bundle than the release")
         if path in files:
             check_content(file, files[path])
+            if delta is not None and delta_path in files:
+                check_delta(delta, file, files[path], files[delta_path])
+                deltas.add(delta_path)
+    return frozenset(deltas)

@@ -15,6 +15,7 @@ from hotmend.model.errors import HotmendError, InputError, UsageError
 from hotmend.publisher.feed import PackageVersion
 from hotmend.publisher.release import compose
 from hotmend.publisher.release.compose import Agreed, Line, Pair
+from hotmend.publisher.release.deltas import deltas_of
 from hotmend.publisher.release.make import free_identity, hotpatch_release, publish_baseline, unplanned_release
 from hotmend.publisher.release.mirror import Current, Mirror, digest_of
 from hotmend.publisher.release.pages import pages_write
@@ -152,7 +153,8 @@ def _line(session: Session, work: Work, line: Line, offers: Mapping[str, Current
     if composed.hotpatch is not None:
         number = 1 + sum(isinstance(release, HotpatchRelease) for release in line.history)
         hotpatch = hotpatch_release(session, line, composed.hotpatch, number, now)
-        session.publisher.add(hotpatch, composed.hotpatch.bundles)
+        bundles = composed.hotpatch.bundles
+        session.publisher.add(hotpatch, bundles, deltas_of(session, hotpatch, bundles))
         session.done.published.append(hotpatch.id)
 
 
