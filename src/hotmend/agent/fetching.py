@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
+from hotmend.agent.old_images import OldBuilds, delta_will_do, read_old_builds
 from hotmend.agent.paths import Places
 from hotmend.agent.sources import newest_baselines
-from hotmend.repository.client import open_channel, trust
+from hotmend.model.errors import HotmendError
+from hotmend.model.verdict import Reason
+from hotmend.repository.bundles import Arrival
+from hotmend.repository.client import Channel, open_channel, trust
 from hotmend.repository.layout import Tier
 from hotmend.repository.refusal import unless_refused
-from hotmend.repository.releases import HotpatchRelease
+from hotmend.repository.releases import HotpatchRelease, ReleaseFile
 
 _STATE: Final = "state"
 
@@ -33,8 +38,10 @@ def trust_root(places: Places, root: bytes) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)  # whoever the folder was given to writes there
 
 
-def copy_channel(channel: ChannelSource, places: Places) -> tuple[str, ...]:
-    """Copy what a channel offers for the packages of this machine; return the names of the bundles.
+def copy_channel(channel: ChannelSource, places: Places) -> tuple[Arrival, ...]:
+    """Copy what a channel offers for the packages of this machine; return what came of each bundle, and how.
+
+    Of a bundle with a delta that will do, the delta is copied and the bundle is not.
 
     Args:
         channel: which.
@@ -49,14 +56,22 @@ def copy_channel(channel: ChannelSource, places: Places) -> tuple[str, ...]:
         open_channel(channel.address, state, channel.name, Tier(channel.tier), keep=places.mirror_copy)
     )
     installed = frozenset(dpkg_query("--show", "--showformat=${Package}\\n").split())
-    names: list[str] = []
+    told = read_old_builds(places)
     for entry in opened.index.in_force:
         release = unless_refused(opened.release(entry.id))
         for file in release.files if isinstance(release, HotpatchRelease) else ():
             if any(image.package in installed for image in file.images):
-                unless_refused(opened.bundle(file))
-                names.append(file.name)
+                _copy_bundle(opened, file, told)
     for identity in newest_baselines(opened.index):
         unless_refused(opened.release(identity))
     opened.kept()
-    return tuple(names)
+    return opened.arrivals
+
+
+def _copy_bundle(opened: Channel, file: ReleaseFile, told: OldBuilds) -> None:
+    """Copy a bundle or its delta. Whatever is wrong with the delta, the bundle can be had instead."""
+    if not opened.has(file) and delta_will_do(opened.against(file), file.name, told):
+        with contextlib.suppress(HotmendError):
+            if not isinstance(opened.carry(file), Reason):
+                return
+    unless_refused(opened.bundle(file))

@@ -107,6 +107,11 @@ class Places:
         return self.outbox.with_name("states")
 
     @property
+    def old_builds(self) -> Path:
+        """Old builds that can be read here, and bundles that are needed whole, for the part with network."""
+        return self.root / "var/lib/hotmend/old-builds"
+
+    @property
     def mirror(self) -> Path:
         """Where the part with network puts a channel's files; nothing in it is believed."""
         return self.root / "var/lib/hotmend/mirror"

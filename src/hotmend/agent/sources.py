@@ -18,6 +18,7 @@ from hotmend.agent.census.assessment import Assessment
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.line import Published, Standing, standing
 from hotmend.agent.memory import Coverage, Group, Prepared, compared, grouped, mapping_of
+from hotmend.agent.old_images import old_image, write_old_builds
 from hotmend.agent.paths import Places
 from hotmend.diff.options import Options as BuildOptions
 from hotmend.image.deb import version_order
@@ -212,6 +213,7 @@ class ChannelUpdates:
         self._updates: list[HotpatchRelease | UnplannedBaseline] = []
         self._files: dict[str, tuple[HotpatchRelease, ReleaseFile]] = {}
         self._hotpatches: dict[str, tuple[Hotpatch, ...]] = {}
+        self._whole: set[str] = set()
         self.folder = Path()
 
     @property
@@ -222,8 +224,9 @@ class ChannelUpdates:
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         """Return what stands in the channel, is not withdrawn or superseded, and concerns what runs."""
         source = copy_of(self._wanted.address, self._places)
+        tier, old = Tier(self._wanted.tier), old_image(running)
         channel = unless_refused(
-            open_channel(source, self._places.channel, self._wanted.name, Tier(self._wanted.tier), self._now)
+            open_channel(source, self._places.channel, self._wanted.name, tier, self._now, old=old)
         )
         self._channel = channel
         self._in_force, self._updates = [], []
@@ -237,6 +240,9 @@ class ChannelUpdates:
                 offers += self._of_hotpatch(release, running)
             elif isinstance(release, UnplannedBaseline):
                 offers += self._of_baseline(release, running)
+        if source != self._wanted.address:
+            builds = frozenset[str]().union(*(release.applies_to for release in self._in_force))
+            write_old_builds(self._places, running, builds, self._whole)
         return tuple(offers)
 
     def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
@@ -280,12 +286,21 @@ class ChannelUpdates:
                 continue
             key = f"{release.id}/{file.name}"
             self._files[key] = (release, file)
+            self._make(file)
             image = file.images[0]
             pending = self._apt.get(image.package)
             fits = pending is not None and pending.new_version == image.new_version
             yield Offer(
                 key, image.package, image.new_version, release.id, builds, pending if fits else None, cves=release.cves
             )
+
+    def _make(self, file: ReleaseFile) -> None:
+        """Make a bundle from its delta while the old images are there; what cannot be made is asked for as a whole."""
+        if self._channel is not None and self._channel.against(file) and not self._channel.has(file):
+            try:
+                self._channel.bundle(file)
+            except FetchError:
+                self._whole.add(file.name)
 
     def _of_baseline(self, release: UnplannedBaseline, running: Sequence[ProcessImages]) -> Iterator[Offer]:
         """Yield packages whose old code runs, and which no hotpatch can help."""

@@ -102,11 +102,11 @@ def _loop(name: str, audit: Path | None) -> int:
     from hotmend.agent.pace import pace
     from hotmend.agent.paths import Places
     from hotmend.agent.service import Loop, command
-    from hotmend.agent.uplink.news import letter_name
+    from hotmend.agent.uplink.news import letter_name, whole_name
 
     turn = command("agent", name, "--once", *(() if audit is None else ("--audit", str(audit))))
-    news = (lambda: letter_name(Places())) if name == "run" else None
-    Loop(turn, lambda: pace(Places().configuration), print_note, news).run()
+    name_of = letter_name if name == "run" else whole_name
+    Loop(turn, lambda: pace(Places().configuration), print_note, lambda: name_of(Places())).run()
     return ExitCode.DONE
 
 
@@ -123,17 +123,28 @@ def fetch_command(once: bool, as_json: bool) -> int:
     from hotmend.agent.configuration import read_configuration
     from hotmend.agent.fetching import copy_channel
     from hotmend.agent.paths import Places
+    from hotmend.repository.bundles import Came
 
     places = Places()
     channel = read_configuration(places.configuration).channel
     if channel is None:
         print_note("no channel is configured: updates come from apt.")
         return ExitCode.NOTHING_TO_DO
-    files = copy_channel(channel, places)
+    arrivals = copy_channel(channel, places)
+    shape = FetchedShape(
+        channel.name,
+        channel.tier,
+        tuple(arrival.name for arrival in arrivals),
+        sum(arrival.bytes for arrival in arrivals),
+        tuple(arrival.name for arrival in arrivals if arrival.how is Came.DELTA),
+    )
     if as_json:
-        print_json(FetchedShape(channel.name, channel.tier, files))
+        print_json(shape)
     else:
-        print_note(f"{channel.name}/{channel.tier}: {len(files)} files of hotpatches for packages of this machine")
+        print_note(
+            f"{channel.name}/{channel.tier}: {len(arrivals)} files of hotpatches for packages of this machine; "
+            f"{shape.bytes:,} bytes fetched, {len(shape.deltas)} files compressed against old images"
+        )
     return ExitCode.DONE
 
 

@@ -77,11 +77,20 @@ class AssessmentShape(msgspec.Struct, frozen=True):
 
 
 class FetchedShape(msgspec.Struct, frozen=True):
-    """What was copied of a channel: names of files."""
+    """What was copied of a channel.
+
+    Attributes:
+        channel, tier: which.
+        files: names of bundles.
+        bytes: that were fetched for them now.
+        deltas: those of `files` of which the delta was fetched now, and not the bundle.
+    """
 
     channel: str
     tier: str
     files: tuple[str, ...]
+    bytes: int
+    deltas: tuple[str, ...]
 
 
 class CheckInShape(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hotmend.agent.apt.installed import InstalledFile
 from hotmend.image.deb import Deb, ElfFile
-from hotmend.linux import procfs
+from hotmend.linux.old_files import read_mapped
 from hotmend.linux.process import MappedImage, ProcessImages, file_build_id, root_for_paths
 from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
@@ -95,22 +95,9 @@ def _version(group: Earlier) -> str:
 def _file(file: ElfFile, group: Earlier) -> ElfFile:
     """Return a file as the processes map it."""
     wanted = group.builds[file.path]
-    for process in group.processes:
-        try:
-            image = next(image for image in process.images if image.build_id == wanted)
-            mapped = procfs.find_mapping(procfs.read_maps(process.pid), image.start)
-        except HotmendError:
-            continue  # it has ended; another one maps it as well
-        if mapped is None:
-            continue
-        path = Path(f"/proc/{process.pid}/map_files/{mapped.start:x}-{mapped.end:x}")
-        try:
-            with path.open("rb") as stream:
-                content = stream.read(_FILE_BYTES_MAX + 1)
-            if len(content) <= _FILE_BYTES_MAX and file_build_id(path) == wanted:
-                return ElfFile(file.path, content)
-        except OSError:
-            continue
+    content = read_mapped(group.processes, wanted, _FILE_BYTES_MAX)
+    if content is not None:
+        return ElfFile(file.path, content)
     raise InputError(f"/{file.path}: the earlier build {wanted[:12]} that runs cannot be read", "restart its processes")
 
 

@@ -19,6 +19,15 @@ def states_name(places: Places) -> str:
     return _name(places.states)
 
 
+def whole_name(places: Places) -> str:
+    """Return a name that changes with the bundles that are needed whole (`agent.old_images`); "" for none."""
+    try:
+        with places.old_builds.open("r", encoding="ascii") as file:
+            return file.readline()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def note_name(file: Path, name: str) -> None:
     """Write a name down."""
     new = file.with_name(f".{file.name}")
