@@ -20,18 +20,21 @@ from demo.living import Living, living
 from demo.rebuilt import PACKAGE as REBUILT
 from demo.rebuilt import middle_deb
 from demo.run import DemoError
+from hotmend.agent.old_images import old_image
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.publisher.release.plan import plan_load
 from hotmend.publisher.release.run import Settings, run_publish
 from hotmend.publisher.release.session import Done
+from hotmend.repository.bundles import Came, OldImage
 from hotmend.repository.client import Channel, Fetched
-from hotmend.repository.layout import Tier
+from hotmend.repository.layout import DELTA_SUFFIX, Tier
+from hotmend.repository.metadata import with_files
 from hotmend.repository.publish import Pending
 from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue, ReleaseFile
 from tests.release.archive import MAIN, SECURITY, Archive, keyring
 from tests.repository.kit import CHANNEL, Client, World
-from tests.servers.packages import ArchiveError, Pair, pair_find
+from tests.servers.packages import ArchiveError, Pair, deb_unpack, pair_find
 
 SOURCES = ("nginx", "redis", "haproxy", "apache2", "openssl", "expat", "xz-utils", "libpng1.6")
 PACKAGES = (
@@ -53,11 +56,17 @@ _CYCLE_DAYS = 80
 
 @dataclass
 class Figures:
-    """What was measured: seconds from a change of the archive to the signed canary release, and so on."""
+    """What was measured: seconds from a change of the archive to the signed canary release, and so on.
+
+    `fetched_bytes` are bundles or their deltas, documents and index; `whole_bytes` the same without any delta, and
+    `naming_bytes` what each version of the tier's metadata takes to name the deltas.
+    """
 
     runs: list[float] = field(default_factory=list)
     releases: int = 0
-    bundle_bytes: list[int] = field(default_factory=list)
+    fetched_bytes: list[int] = field(default_factory=list)
+    whole_bytes: list[int] = field(default_factory=list)
+    naming_bytes: dict[int, int] = field(default_factory=dict)
     verify: list[float] = field(default_factory=list)
 
 
@@ -73,7 +82,12 @@ class Quarter:
         self.settings = f'manifest = "watched"\n[tiers]\npromote_after_days = 7\n{cycle}'
         self.plan = self.archive.plan(folder, CHANNEL, SOURCES, self.settings)
         self.pairs: dict[str, Pair] = {name: pair_find(name) for name in PACKAGES}
-        self.machines: dict[Tier, Client] = {tier: self.world.client(tier) for tier in Tier}
+        # The canary machine has the baseline's packages on its disk.
+        for name, pair in self.pairs.items():
+            deb_unpack(pair.old, folder / "disk" / name)
+        trees = [old_image((), folder / "disk" / name) for name in PACKAGES]
+        old: dict[Tier, OldImage] = {Tier.CANARY: lambda i: next((f for tree in trees if (f := tree(i))), None)}
+        self.machines: dict[Tier, Client] = {tier: self.world.client(tier, old.get(tier)) for tier in Tier}
         self.figures = Figures()
         self.day = 0
 
@@ -159,21 +173,41 @@ class Quarter:
 
     def _fetch(self, channel: Channel, identity: str) -> str:
         files = self.machines[channel.tier].folder / "files"
-        before = _size(files)
+        before = _documents_size(files)
         began = time.monotonic()
         fetched = channel.fetch(identity)
         seconds = time.monotonic() - began
         if not isinstance(fetched, Fetched):
             raise DemoError(f"the {channel.tier} machine refuses {identity}: {fetched.sentence}")
-        loaded = _size(files) - before
+        documents = _documents_size(files) - before
+        sizes = {f.name: f.bytes for f in fetched.release.files} if isinstance(fetched.release, HotpatchRelease) else {}
+        new = [arrival for arrival in channel.arrivals if arrival.how is not Came.HERE]
+        loaded = documents + sum(arrival.bytes for arrival in new)
         self.figures.verify.append(seconds)
         if channel.tier is Tier.CANARY:
-            self.figures.bundle_bytes.append(loaded)
-        return f"{identity} verified in {seconds * 1000:.0f} ms, {loaded:,} bytes new"
+            self.figures.fetched_bytes.append(loaded)
+            self.figures.whole_bytes.append(documents + sum(sizes[arrival.name] for arrival in new))
+            self._name_deltas()
+        deltas = sum(arrival.how is Came.DELTA for arrival in new)
+        told = f"{len(new)} bundles, {deltas} of them against the old images"
+        return f"{identity} verified in {seconds * 1000:.0f} ms, {loaded:,} bytes new ({told})"
+
+    def _name_deltas(self) -> None:
+        """Note what it takes to name the deltas in the metadata that a canary machine fetches now."""
+        state, _, _ = self.world.publisher().contents()
+        role = state.delegated[f"canary.{CHANNEL}"]
+        without = {path: t for path, t in role.signed.targets.items() if not path.endswith(DELTA_SUFFIX)}
+        sizes = [len(with_files(role, files).to_bytes()) for files in (role.signed.targets, without)]
+        self.figures.naming_bytes[role.signed.version] = sizes[0] - sizes[1]
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def _documents_size(folder: Path) -> int:
+    files = [path for path in folder.rglob("*.json") if path.is_file()] if folder.is_dir() else []
+    return sum(path.stat().st_size for path in files)
 
 
 def play(quarter: Quarter) -> None:
@@ -300,7 +334,12 @@ def _report(quarter: Quarter) -> None:
     )
     size = _size(quarter.world.mirror)
     print(f"  repository: {size:,} bytes, {size // figures.releases:,} a release, both tiers")
-    print(f"  a machine with all packages fetched {sum(figures.bundle_bytes):,} bytes of hotpatches; apt {debs:,}")
+    fetched, whole = sum(figures.fetched_bytes), sum(figures.whole_bytes)
+    naming = sum(figures.naming_bytes.values())
+    print(
+        f"  a machine with all packages fetched {fetched:,} bytes of hotpatches, {whole:,} without deltas; "
+        f"apt {debs:,}; naming the deltas took {naming:,} bytes of metadata"
+    )
     print(f"  verification of a release: at most {max(figures.verify) * 1000:.0f} ms")
 
 
