@@ -162,3 +162,41 @@ def test_it_does_nothing_for_a_server_that_is_halted_gone_or_another(member: Mem
     ran = member.windows.run("agent", "--once")
     assert (ran.returncode, b"does not answer" in ran.stderr) == (1, True)
     assert not member.windows.stored("KB5070893")["installed"]
+
+
+def test_in_automatic_mode_it_installs_what_is_due_by_itself_once_in_a_window(member: Member) -> None:
+    keeps = {"maintenance": ALWAYS | {"include": ["KB5070893"], "classifications": []}, "mode": "automatic"}
+    member.policy(**(keeps | {"maintenance": keeps["maintenance"] | NEVER}))  # type: ignore[operator]
+    member.turn()
+    assert not member.windows.stored("KB5070893")["installed"]  # no window
+    member.policy(**keeps, events=True)
+    member.turn()
+    assert not member.windows.stored("KB5070893")["installed"]  # no word
+    member.policy(**keeps)
+    member.fleet.post("/api/v1/halt", {"reason": "wait"}, status=200)
+    member.turn()
+    assert not member.windows.stored("KB5070893")["installed"]  # halted
+    member.fleet.post("/api/v1/release", {}, status=200)
+    assert member.turn() == {"ended": 0, "orders": {}}
+    assert [member.windows.stored(kb)["installed"] for kb in ("KB5070893", "KB5070881")] == [True, False]
+    report = member.fleet.get(f"/api/v1/machines/{member.id}")["report"]
+    assert report["last_run"].startswith("SUCCEEDED_WITH_WARNINGS")
+    assert "a reboot is due" in report["last_run"]  # the policy orders none
+    own = member.windows.state / "fleet" / "own.json"
+    before = own.read_bytes()
+    member.turn()
+    assert own.read_bytes() == before  # once
+
+
+def test_with_its_server_gone_it_goes_on_with_the_last_policy(member: Member) -> None:
+    member.policy(maintenance=ALWAYS | {"include": ["KB5070893"], "classifications": []}, mode="automatic")
+    registration = member.windows.state / "fleet" / "server.json"
+    given = json.loads(registration.read_text())
+    assert member.windows.run("agent", "--once", "--json").returncode == 0
+    own = member.windows.state / "fleet" / "own.json"
+    own.unlink()  # as at the begin of another window
+    member.windows.change(updates=[each for each in member.windows.data["updates"] if each["installed"]] + [STAYS])
+    registration.write_text(json.dumps({**given, "url": "http://127.0.0.1:9"}))
+    ran = member.windows.run("agent", "--once")
+    assert (ran.returncode, b"does not answer" in ran.stderr) == (1, True)
+    assert member.windows.stored("KB5070893")["installed"]

@@ -43,8 +43,8 @@ def agent_command(state: Path | None, once: bool, as_json: bool) -> int:
     What is installed comes from the update agent, which checks Microsoft's signatures as ever.
     """
     places = windows_places(folder_of(state))
-    ledger = Ledger(places)
-    turns = Turns(places, Hands(sources(), actions_of(state), program(), ledger))
+    ledger = Ledger(places.ledger)
+    turns = Turns(places, Hands(sources(), actions_of(state), program(), ledger, Ledger(places.own)))
     while not once:
         try:
             turns.take()

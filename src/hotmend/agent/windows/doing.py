@@ -18,7 +18,7 @@ from hotmend.model.verdict import Reason
 from hotmend.servicing import maintenance
 from hotmend.servicing.actions import State
 from hotmend.servicing.evaluate import Program
-from hotmend.servicing.maintenance import intervals, may_start, reboot_within
+from hotmend.servicing.maintenance import Interval, intervals, may_start, reboot_within
 from hotmend.windows.action import Actions
 from hotmend.windows.agent import ABSENT, INSTALLED, UpdateAgent
 from hotmend.windows.assess import Assessment, assess
@@ -47,12 +47,14 @@ class Hands:
         actions: records of what is done to it.
         program: calendar, products and rules.
         ledger: orders and what became of them.
+        own: the same of what this machine does by itself.
     """
 
     sources: Sources
     actions: Actions
     program: Program
     ledger: Ledger
+    own: Ledger
 
     def now(self) -> datetime:
         """Return the time."""
@@ -100,13 +102,26 @@ def _closed(hands: Hands, order: Order, wanted: Opened) -> _Ended | None:
         return None
     if wanted.closed:
         return State.WAITING_WINDOW, "the window waits for a word"
+    windows = _windows(hands, wanted)
+    if windows is None:
+        return State.BLOCKED, "the machine's time zone is not known, so that no window is"
+    decision = may_start(windows, hands.now(), NEEDED)
+    return None if decision.allowed else (State.WAITING_WINDOW, str(decision.cause.message))
+
+
+def open_window(hands: Hands, wanted: Opened) -> Interval | None:
+    """Return the window that is open with enough time left; None: there is none, or nobody knows."""
+    now, found = hands.now(), _windows(hands, wanted) or ()
+    return next((each for each in found if each.start <= now and each.end - now >= NEEDED), None)
+
+
+def _windows(hands: Hands, wanted: Opened) -> tuple[Interval, ...] | None:
+    """Return the windows that are open or to come; None: the time zone is not known, and windows are in it."""
     now, policy = hands.now(), wanted.policy
     name = (policy.zone if policy else "") or time_zone(hands.sources.machine, Notes()) or ""
     if not name:
-        return State.BLOCKED, "the machine's time zone is not known, so that no window is"
-    windows = intervals(policy.maintenance if policy else maintenance.Policy(), ZoneInfo(name), now, now + _AHEAD)
-    decision = may_start(windows, now, NEEDED)
-    return None if decision.allowed else (State.WAITING_WINDOW, str(decision.cause.message))
+        return None
+    return intervals(policy.maintenance if policy else maintenance.Policy(), ZoneInfo(name), now, now + _AHEAD)
 
 
 def _installed(hands: Hands, order: Order, wanted: Opened) -> _Ended:

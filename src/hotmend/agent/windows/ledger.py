@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from hotmend.agent.uplink.files import read, write
-from hotmend.agent.windows.places import WindowsPlaces
 from hotmend.servicing.actions import State, may_follow
 from hotmend.wire.messages import Order, Reached
 
@@ -23,15 +23,15 @@ class _Book(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """One machine's file.
+    """One machine's file of orders, or of what it did by itself.
 
     Raises (all methods):
         InputError: it cannot be read: what was done here is not known then, and nothing is done.
         OSError: it cannot be written.
     """
 
-    def __init__(self, places: WindowsPlaces) -> None:
-        self._file = places.ledger
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
     def reached(self) -> tuple[Reached, ...]:
         """Return all states, oldest first."""

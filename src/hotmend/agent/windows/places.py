@@ -47,6 +47,11 @@ class WindowsPlaces(Places):
         """Orders, and what became of them."""
         return self.root / "ledger.json"
 
+    @property
+    def own(self) -> Path:
+        """What this machine did by itself."""
+        return self.root / "own.json"
+
 
 def windows_places(state: Path) -> WindowsPlaces:
     """Return the places below the folder of records."""

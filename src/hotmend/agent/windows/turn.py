@@ -11,10 +11,11 @@ from hotmend import __version__
 from hotmend.agent.uplink.carrying import check_in
 from hotmend.agent.uplink.files import Outbox, read, write
 from hotmend.agent.uplink.letters import Opened, open_letter, to_do
+from hotmend.agent.windows.automatic import automatic, last
 from hotmend.agent.windows.doing import Hands, perform
 from hotmend.agent.windows.host import boot_name
 from hotmend.agent.windows.places import WindowsPlaces
-from hotmend.model.errors import UsageError
+from hotmend.model.errors import RemoteError, UsageError
 from hotmend.servicing.evaluate import evaluate
 from hotmend.servicing.facts_json import facts_encode
 from hotmend.windows.facts import collect
@@ -42,23 +43,32 @@ class Turns:
 
         Raises:
             UsageError: this machine is nobody's.
-            RemoteError: the server refuses, or cannot be reached: what is due is not done without it.
+            RemoteError: the server refuses, or cannot be reached: what it asked for is not done without it, and what
+                its last policy lets this machine do by itself is.
             InputError: an answer is not signed by the pinned key, or a file cannot be read.
             OSError: a file cannot be written.
         """
+        unreached: RemoteError | None = None
         if self._reported is None or self._hands.now() - self._reported > REPORT_LIFE:
             self._tell(full=True)
-        self._carry()
+        try:
+            self._carry()
+        except RemoteError as error:
+            unreached = error
         wanted = open_letter(self._places, self._hands.now())
         if wanted is None:
             raise UsageError("this machine is not enrolled anywhere", "hotmend enroll URL")
         ended = 0
-        for order in to_do(wanted, self._hands.ledger.ended()):
+        for order in () if unreached else to_do(wanted, self._hands.ledger.ended()):
             ended += perform(self._hands, order, wanted)
             self._tell(wanted)
-        if ended:
+        by_itself = automatic(self._hands, wanted)
+        if ended or by_itself is not None:
             self._tell(wanted, full=True)
-            self._carry()
+            if unreached is None:
+                self._carry()
+        if unreached is not None:
+            raise unreached
         return ended
 
     def _carry(self) -> None:
@@ -75,5 +85,7 @@ class Turns:
         hands = self._hands
         facts = collect(hands.sources).facts
         self._reported = hands.now()
+        own = last(hands)
         report, body = judged(facts, evaluate(facts, hands.program, hands.now()), __version__), facts_encode(facts)
+        report = replace(report, last_run=f"{own.state} {own.detail}".rstrip()[:500] if own is not None else "")
         return replace(report, facts=body) if len(body) <= FACTS_BYTES_MAX else report
