@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from datetime import timedelta
 
@@ -14,10 +15,21 @@ from hotmend.servicing import rollouts as r
 from hotmend.servicing.actions import State as ActionState
 from hotmend.servicing.gates import Judgement, Tally, Thresholds, Verdict, judge, well
 from hotmend.servicing.lanes import RULES, Approval, Lane, approved
-from hotmend.servicing.rings import REST, Member, Ring, late_ring, plan, rings_check
+from hotmend.servicing.rings import (
+    REST,
+    Alike,
+    Member,
+    Placed,
+    Ring,
+    late_ring,
+    plan,
+    plan_alike,
+    rings_check,
+    tags_asked,
+)
 from hotmend.servicing.rollouts import GroupEvent, GroupState
 from hotmend.servicing.slots import Slot, expired, give_back, take
-from hotmend.servicing.starting import Limits, brake, share, startable
+from hotmend.servicing.starting import Limits, brake, share, startable, startable_alike
 from tests.servicing.machines import BUSY, at, because
 
 NOW = at("2026-11-29")
@@ -170,6 +182,64 @@ def test_late_machines_join_a_ring_that_is_still_open() -> None:
 
 
 # Who may begin
+
+
+def _crowded(members: list[Member]) -> list[Alike]:
+    """Put machines together that differ in nothing but their ids, in any order."""
+    ids: dict[Member, list[str]] = {}
+    for member in members:
+        ids.setdefault(dataclasses.replace(member, id=""), []).append(member.id)
+    return [Alike(like, its) for like, its in ids.items()]
+
+
+@BUSY
+@given(_members, st.lists(_selecting, min_size=1, max_size=5), st.text(max_size=5))
+def test_a_plan_of_crowds_is_that_of_their_machines(members: list[Member], chosen: list[Ring], seed: str) -> None:
+    named = (msgspec.structs.replace(ring, name=str(number)) for number, ring in enumerate(chosen))
+    rings = (*named, Ring("rest"))
+    placed = plan_alike(_crowded(members), rings, seed)
+    found = plan(members, rings, seed)
+    assert placed.causes == found.causes
+    assert tuple(tuple(placed.ids[each] for each in ring) for ring in placed.rings) == found.rings
+    crowds = _crowded(members)
+    assert all(placed.ids[each] in crowds[placed.kinds[each]].ids for ring in placed.rings for each in ring)
+    asked = tags_asked(rings)
+    less = [dataclasses.replace(each, tags=each.tags & asked) for each in members]
+    assert plan(less, rings, seed) == plan(members, rings, seed)  # no other tag has a say
+
+
+_crowding = st.builds(
+    Member,
+    st.uuids().map(str),
+    st.just(frozenset[str]()),
+    st.just(""),
+    st.sampled_from(["", "a", "b", "c"]),
+    st.sampled_from(["", "", "", "p", "q"]),
+)
+
+
+@BUSY
+@given(
+    st.lists(_crowding, max_size=40, unique_by=lambda member: member.id),
+    st.lists(_crowding, max_size=3, unique_by=lambda member: member.id),
+    st.integers(0, 3),
+    st.integers(1, 20),
+    st.integers(1, 100),
+)
+def test_who_begins_of_crowds_is_who_begins_of_their_machines(
+    waiting: list[Member], others: list[Member], own: int, budget: int, percent: int
+) -> None:
+    busy = [*others, *waiting[:own]]
+    sizes = Counter(member.set for member in [*waiting, *busy] if member.set != "c")
+    limits = Limits(budget, percent)
+    found = startable(waiting, busy, sizes, 0, limits)
+    crowds = _crowded(waiting)
+    ids = [each for crowd in crowds for each in crowd.ids]
+    placed = Placed(ids, [number for number, crowd in enumerate(crowds) for _ in crowd.ids], ())
+    numbers = [ids.index(member.id) for member in waiting]
+    alike = startable_alike(numbers, placed, [crowd.like for crowd in crowds], busy, sizes, limits)
+    assert [ids[each] for each in alike.begun] == [member.id for member in found.members]
+    assert alike.held == Counter(why.code for why in found.held.values())
 
 
 @BUSY

@@ -59,6 +59,19 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Alike:
+    """Machines that the rules cannot tell apart but by their ids: what holds for one holds for each.
+
+    Attributes:
+        like: one of them; its id is not looked at.
+        ids: of all.
+    """
+
+    like: Member
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Who is where.
 
@@ -68,6 +81,22 @@ class Plan:
     """
 
     rings: tuple[tuple[str, ...], ...]
+    causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Who is where, by numbers: a hundred thousand machines are placed in the time in which a person waits.
+
+    Attributes:
+        ids: of all machines; kinds: number of each one's crowd.
+        rings: places in `ids` of each ring's machines, in the order in which they start.
+        causes: as of a `Plan`.
+    """
+
+    ids: Sequence[str]
+    kinds: Sequence[int]
+    rings: Sequence[Sequence[int]]
     causes: tuple[Cause, ...] = ()
 
 
@@ -98,30 +127,58 @@ def plan(members: Iterable[Member], rings: Sequence[Ring], seed: str) -> Plan:
         rings: in their order; the first is the canary.
         seed: what the choice by percentage follows from.
     """
+    placed = plan_alike([Alike(member, (member.id,)) for member in members], rings, seed)
+    return Plan(tuple(tuple(map(placed.ids.__getitem__, ring)) for ring in placed.rings), placed.causes)
+
+
+def plan_alike(crowds: Sequence[Alike], rings: Sequence[Ring], seed: str) -> Placed:
+    """Return who is in which ring, of machines that are given as crowds; otherwise as `plan`."""
     wrong = rings_check(rings)
     if wrong:
-        return Plan((), wrong)
-    ordered = sorted(members, key=lambda member: _rank(seed, member.id))
-    found: list[list[Member]] = [[] for _ in rings]
-    left: list[Member] = []
-    for member in ordered:
-        place = natural_ring(member, rings)
-        (left if place == REST else found[place]).append(member)
+        return Placed((), (), (), wrong)
+    ids = [each for crowd in crowds for each in crowd.ids]
+    kinds = [number for number, crowd in enumerate(crowds) for _ in crowd.ids]
+    ordered = _ordered(seed, ids)
+    found, left = _taken(crowds, kinds, rings, ordered)
     for number, ring in enumerate(rings):
         if ring.percent:
             count = max(1, ring.percent * len(ordered) // 100)
             found[number] += left[:count]
             left = left[count:]
     found[-1] += left
-    _part_pairs(found)
-    placed = tuple(tuple(member.id for member in ring) for ring in found)
-    if not ordered:
-        return Plan(placed, (cause("nobody-selected", "No machine is selected."),))
+    if any(crowd.like.pair for crowd in crowds):
+        _part_pairs(found, [crowds[kind].like.pair for kind in kinds])
+    return Placed(ids, kinds, found, _wrong(found, len(ordered)))
+
+
+def _taken(
+    crowds: Sequence[Alike], kinds: Sequence[int], rings: Sequence[Ring], ordered: list[int]
+) -> tuple[list[list[int]], list[int]]:
+    """Return the machines that each ring takes by tag or domain, and those that are left, in order."""
+    places = [natural_ring(crowd.like, rings) for crowd in crowds]
+    found: list[list[int]] = [[] for _ in rings]
+    if all(place == REST for place in places):
+        return found, ordered
+    left: list[int] = []
+    for each in ordered:
+        place = places[kinds[each]]
+        (left if place == REST else found[place]).append(each)
+    return found, left
+
+
+def _wrong(placed: Sequence[Sequence[int]], count: int) -> tuple[Cause, ...]:
+    if not count:
+        return (cause("nobody-selected", "No machine is selected."),)
     if not placed[0]:
-        return Plan(placed, (cause("canary-empty", "The first ring, the canary, has no machine."),))
-    if len(ordered) > 1 and len(placed[0]) == len(ordered):
-        return Plan(placed, (cause("canary-everyone", "All machines are in the first ring: nobody would go first."),))
-    return Plan(placed)
+        return (cause("canary-empty", "The first ring, the canary, has no machine."),)
+    if count > 1 and len(placed[0]) == count:
+        return (cause("canary-everyone", "All machines are in the first ring: nobody would go first."),)
+    return ()
+
+
+def tags_asked(rings: Iterable[Ring]) -> frozenset[str]:
+    """Return the names of the tags by which rings take machines: no other tag has a say in who is where."""
+    return frozenset(ring.tag.partition("=")[0] for ring in rings if ring.tag)
 
 
 def natural_ring(member: Member, rings: Sequence[Ring]) -> int:
@@ -149,16 +206,23 @@ def _selects(ring: Ring) -> bool:
     return bool(ring.tag or ring.domain or ring.percent)
 
 
-def _rank(seed: str, identity: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{identity}".encode()).digest()
+def _ordered(seed: str, ids: Sequence[str]) -> list[int]:
+    prefix = f"{seed}\0".encode()
+    sha256 = hashlib.sha256
+    rank = [sha256(prefix + each.encode()).hexdigest() for each in ids]
+    return sorted(range(len(ids)), key=rank.__getitem__)
 
 
-def _part_pairs(found: list[list[Member]]) -> None:
+def _part_pairs(found: list[list[int]], pairs: Sequence[str]) -> None:
     """Move the second machine of a pair one ring further, as long as there is one."""
     for number, ring in enumerate(found[:-1]):
         seen: set[str] = set()
-        stay: list[Member] = []
-        for member in ring:
-            (found[number + 1] if member.pair and member.pair in seen else stay).append(member)
-            seen.add(member.pair)
+        stay: list[int] = []
+        for each in ring:
+            pair = pairs[each]
+            if pair and pair in seen:
+                found[number + 1].append(each)
+                continue
+            stay.append(each)
+            seen.add(pair)
         found[number] = stay

@@ -11,14 +11,14 @@ judged it; the promise is `BEGIN_AFTER_FAILURE_MAX`, and never more than the bud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from hotmend.servicing.lanes import Lane
 from hotmend.servicing.message import Cause, cause
-from hotmend.servicing.rings import Member
+from hotmend.servicing.rings import Member, Placed
 from hotmend.servicing.rollouts import State
 
 BEGIN_AFTER_FAILURE_MAX: Final = timedelta(seconds=60)
@@ -62,56 +62,146 @@ def startable(
         in_ring: how many of the ring are being changed.
         limits: of the rollout.
     """
-    busy = tuple(busy)
-    sets = Counter(member.set for member in busy if member.set)
-    pairs = {member.pair for member in busy if member.pair}
-    taken = {member.id for member in busy}
+    change = _Change.of(busy, set_sizes, in_ring, limits)
     begun: list[Member] = []
     held: dict[str, Cause] = {}
     for member in waiting:
-        why = _holds(member, sets, pairs, taken, set_sizes, limits)
-        if why is None and in_ring + len(begun) >= limits.budget:
-            why = cause("budget-used", "{budget} machines of the ring are being changed already.", budget=limits.budget)
+        why = change.holds(member, member.id)
         if why is not None:
             held[member.id] = why
             continue
         begun.append(member)
-        sets[member.set] += 1
-        pairs.add(member.pair)
-        taken.add(member.id)
+        change.begins(member, member.id)
     return Start(tuple(begun), held)
+
+
+@dataclass(frozen=True, slots=True)
+class StartAlike:
+    """Who may begin of machines that are given as crowds.
+
+    Attributes:
+        begun: those, in the order asked for, by their places.
+        held: code of the cause to how many of the others may not because of it.
+    """
+
+    begun: tuple[int, ...]
+    held: Mapping[str, int]
+
+
+def startable_alike(
+    waiting: Sequence[int],
+    placed: Placed,
+    likes: Sequence[Member],
+    busy: Iterable[Member],
+    set_sizes: Mapping[str, int],
+    limits: Limits,
+) -> StartAlike:
+    """Return who of those waiting may begin now, where nobody of the ring has begun; otherwise as `startable`.
+
+    A crowd is judged once where the answer can be no other for the next of it.
+
+    Args:
+        waiting: places in `placed.ids`, in the order in which they should begin, each once.
+        placed: whose places these are, and of which crowd each is.
+        likes: one of each crowd.
+        busy: as `startable` takes it.
+        set_sizes: as `startable` takes it.
+        limits: of the rollout.
+    """
+    change = _Change.of(busy, set_sizes, 0, limits)
+    ids, kinds, others = placed.ids, placed.kinds, frozenset(change.taken)
+    begun: list[int] = []
+    held: Counter[str] = Counter()
+    known: dict[int, str] = {}
+    judged = 0
+    for each in waiting:
+        if change.in_ring >= limits.budget:
+            break
+        judged += 1
+        kind = kinds[each]
+        if kind in known and ids[each] not in others:
+            held[known[kind]] += 1
+            continue
+        why = change.holds(likes[kind], ids[each])
+        if why is None:
+            begun.append(each)
+            change.begins(likes[kind], ids[each])
+            continue
+        held[why.code] += 1
+        # Sets and pairs only fill, but a machine of a pair that its set holds may be held by its partner later.
+        if ids[each] not in others and not likes[kind].pair:
+            known[kind] = why.code
+    rest = waiting[judged:]  # nobody of them begins, and nothing changes any more
+    own = [each for each in rest if ids[each] in others] if others else []
+    counts = Counter(map(kinds.__getitem__, rest))
+    counts.subtract(map(kinds.__getitem__, own))
+    held["machine-busy"] += len(own)
+    for kind, count in counts.items():
+        why = change.holds(likes[kind], "")
+        if count and why is not None:
+            held[why.code] += count
+    return StartAlike(tuple(begun), +held)
+
+
+@dataclass(slots=True)
+class _Change:
+    """What is being changed while machines are chosen.
+
+    Attributes:
+        sets: set to how many of it; pairs: those of which one is; taken: ids.
+        sizes, limits: as `startable` takes them; in_ring: how many of the ring.
+    """
+
+    sets: Counter[str]
+    pairs: set[str]
+    taken: set[str]
+    sizes: Mapping[str, int]
+    limits: Limits
+    in_ring: int
+
+    @classmethod
+    def of(cls, busy: Iterable[Member], sizes: Mapping[str, int], in_ring: int, limits: Limits) -> _Change:
+        busy = tuple(busy)
+        sets = Counter(member.set for member in busy if member.set)
+        pairs = {member.pair for member in busy if member.pair}
+        return cls(sets, pairs, {member.id for member in busy}, sizes, limits, in_ring)
+
+    def begins(self, member: Member, identity: str) -> None:
+        self.sets[member.set] += 1
+        self.pairs.add(member.pair)
+        self.taken.add(identity)
+        self.in_ring += 1
+
+    def holds(self, member: Member, identity: str) -> Cause | None:
+        why = self._others_hold(member, identity)
+        if why is None and self.in_ring >= self.limits.budget:
+            budget = self.limits.budget
+            why = cause("budget-used", "{budget} machines of the ring are being changed already.", budget=budget)
+        return why
+
+    def _others_hold(self, member: Member, identity: str) -> Cause | None:
+        if identity in self.taken:
+            return cause("machine-busy", "The machine is being changed already.")
+        if member.pair and member.pair in self.pairs:
+            return cause("partner-busy", "The other machine of pair {pair} is being changed.", pair=member.pair)
+        if not member.set:
+            return None
+        if member.set not in self.sizes:
+            return cause("set-unknown", "How many machines set {set} has is not known.", set=member.set)
+        if self.sets[member.set] >= share(self.sizes[member.set], self.limits):
+            return cause(
+                "share-used",
+                "{count} of the {size} machines of set {set} are being changed already.",
+                count=self.sets[member.set],
+                size=self.sizes[member.set],
+                set=member.set,
+            )
+        return None
 
 
 def share(size: int, limits: Limits) -> int:
     """Return how many machines of a set of this size may be changed at a time."""
     return max(1, size * limits.share_percent // 100)
-
-
-def _holds(
-    member: Member,
-    sets: Mapping[str, int],
-    pairs: set[str],
-    taken: set[str],
-    sizes: Mapping[str, int],
-    limits: Limits,
-) -> Cause | None:
-    if member.id in taken:
-        return cause("machine-busy", "The machine is being changed already.")
-    if member.pair and member.pair in pairs:
-        return cause("partner-busy", "The other machine of pair {pair} is being changed.", pair=member.pair)
-    if not member.set:
-        return None
-    if member.set not in sizes:
-        return cause("set-unknown", "How many machines set {set} has is not known.", set=member.set)
-    if sets[member.set] >= share(sizes[member.set], limits):
-        return cause(
-            "share-used",
-            "{count} of the {size} machines of set {set} are being changed already.",
-            count=sets[member.set],
-            size=sizes[member.set],
-            set=member.set,
-        )
-    return None
 
 
 def brake(state: State, lane: Lane, *, halted: bool | None, failed_at: datetime | None) -> Cause | None:
