@@ -52,10 +52,10 @@ def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
                 progress(f"{count} machines are registered")
                 register(database, range(made, count))
                 made = max(made, count)
-                with _server(url, folder) as one:
+                with server_start(url, folder) as one:
                     yield from _figures(f"Check-in, {count} machines", [one], count)
                     yield from _figures(f"Check-in, {count} machines, at the goal's rate", [one], count, _RATE)
-            with _server(url, folder) as one, _server(url, folder) as two:
+            with server_start(url, folder) as one, server_start(url, folder) as two:
                 yield from _figures(f"Check-in, {made} machines, two servers", [one, two], made)
         finally:
             database.close()
@@ -65,7 +65,7 @@ def checkin_measure(folder: Path, counts: list[int]) -> Iterator[Figure]:
         register(database, range(counts[0]))
     finally:
         database.close()
-    with _server(url, folder) as one:
+    with server_start(url, folder) as one:
         yield from _figures(f"Check-in, {counts[0]} machines, SQLite", [one], counts[0])
 
 
@@ -165,7 +165,7 @@ def _action(number: int, now: datetime) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(database: str, folder: Path) -> Iterator[tuple[str, int]]:
+def server_start(database: str, folder: Path) -> Iterator[tuple[str, int]]:
     """Give address and process of a `hotmend server` of its own; it is ended by its process id."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]

@@ -1,4 +1,4 @@
-"""How long the portal's pages of a large fleet take: a real server on SQLite, rows as reports leave them."""
+"""How long the portal's pages and the API's reading routes take with a large fleet: a real server on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,145 +8,170 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import sqlalchemy as sa
+import urllib3
 
+from bench.checkin import server_start
+from bench.pages_fleet import ROLLOUT, fleet_fill, identity_of
 from bench.report import Figure, progress
-from hotmend.server.compliance import daily
-from hotmend.server.compliance.tables import exposures
 from hotmend.server.database import Database, open_database
-from hotmend.server.machines.tables import contacts, findings, machines, reports, tags
-from tests.server.machine import report
-from tests.server.running import Running, running
+from hotmend.server.figures.every import FIGURES
+from hotmend.server.figures.tables import figures
+from hotmend.server.identity.service import begin_setup
+from tests.survey.cluster import postgresql
 
 TIMES: Final = 5
-CVES: Final = 300
 GOAL_MS: Final = 300.0
-_CHUNK: Final = 5_000
-_PLACES: Final = ("in-memory", "everywhere", "on-disk", "nowhere")
+_MADE_SECONDS: Final = 600.0
+_PLAN: Final = "name=x&ring=canary&by=percent&value=1&ring=rest&by=rest&value="
+_ONE: Final = identity_of(3)
+_BYS: Final = ("product", "package", "tag", "machine", "time", "exposure")
 PAGES: Final = (
     "/",
     "/machines",
     "/machines?tag=site%3D7",
+    "/machines?line=off",
+    "/machines?due=restart",
+    "/machines?cve=CVE-2026-0007",
+    "/machines?name=machine-777",
+    "/machines?unseen=yes",
+    *(f"/machines/{_ONE}{tab}" for tab in ("", "?tab=updates", "?tab=compliance", "?tab=history", "?tab=issues")),
     "/compliance",
-    *(f"/compliance?by={by}" for by in ("product", "package", "tag", "machine", "time", "exposure")),
+    *(f"/compliance?by={by}" for by in _BYS),
+    *(f"/compliance?tag=site%3D7&by={by}" for by in ("", *_BYS)),
+    "/compliance?release=Debian+GNU%2FLinux+12+%28bookworm%29",
+    "/compliance/evidence",
     "/issues",
+    "/issues?issue=licence-bug-option-1",
     "/calendar",
     "/maintenance",
-    "/rollouts/new?name=x&ring=canary&by=percent&value=1&ring=rest&by=rest&value=&previewed=yes",
+    "/scopes",
+    "/rollouts",
+    f"/rollouts/{ROLLOUT}",
+    f"/rollouts/new?{_PLAN}",
+    f"/rollouts/new?{_PLAN}&previewed=yes",
+    f"/rollouts/new?{_PLAN}&previewed=yes&lane=zero-day",
+    f"/rollouts/new?{_PLAN}&previewed=yes&tags=site%3D7",
+    "/audit",
+    "/keys",
+    "/users",
+    "/account",
+)
+API: Final = (
+    "/machines",
+    "/machines?line=off",
+    f"/machines/{_ONE}",
+    f"/machines/{_ONE}/events",
+    f"/machines/{_ONE}/actions",
+    f"/machines/{_ONE}/forecast",
+    "/scopes",
+    "/audit",
+    "/rollouts",
+    f"/rollouts/{ROLLOUT}",
+    f"/rollouts/{ROLLOUT}/machines",
+    f"/rollouts/{ROLLOUT}/events",
+    "/maintenance/configurations",
+    "/maintenance/assignments",
+    "/compliance/vulnerabilities",
+    "/compliance/vulnerabilities?tag=site%3D7",
+    *(f"/compliance/groups/{by}?limit=100" for by in ("product", "package", "tag", "machine")),
+    "/compliance/days",
+    "/compliance/exposures",
+    "/metrics",
+)
+FILES: Final = (
+    "/compliance/vulnerabilities.csv",
+    "/compliance/machine.csv",
+    "/compliance/exposures.csv",
+    "/compliance/vex/openvex",
+    "/compliance/vex/openvex?tag=site%3D7",
 )
 
 
 def pages_measure(folder: Path, count: int) -> Iterator[Figure]:
-    """Yield how long each page takes with so many machines: the first time, and again."""
+    """Yield how long each page takes with so many machines: first after the server's start, and again."""
     folder.mkdir(parents=True)
-    url = f"sqlite:///{folder / 'fleet.db'}"
-    database = open_database(url)
-    progress(f"{count} machines")
-    for first in range(0, count, _CHUNK):
-        _fill(database, range(first, min(first + _CHUNK, count)))
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("ANALYZE")
-    database.close()
-    with running(url) as server:
-        server.set_up()
-        began = time.monotonic()
-        daily.take(server.app.state.context)
-        section = f"Pages, {count} machines"
-        yield Figure(section, "writing a day down", (time.monotonic() - began) * 1e3, "ms")
-        for path in PAGES:
-            progress(path)
-            took = [_took(server, path) for _ in range(1 + TIMES)]
-            note = f"the first time {took[0]:.0f} ms; load {os.getloadavg()[0]:.1f}"
-            yield Figure(section, path.partition("&")[0], statistics.median(took[1:]), "ms", GOAL_MS, "goal", note)
+    section = f"Pages, {count} machines"
+    with postgresql(durable=True) as url:
+        progress(f"{count} machines")
+        database = open_database(url)
+        try:
+            fleet_fill(database, count)
+            token = begin_setup(database, datetime.now(UTC)) or ""
+            with server_start(url, folder) as (address, _):
+                secret = _set_up(address, token)
+                began = time.monotonic()
+                _until_made(database)
+                yield Figure(section, "all figures are there after", time.monotonic() - began, "s")
+            for table in (figures,):
+                with database.read() as connection:
+                    for row in connection.execute(sa.select(table.c.name, table.c.took_ms).order_by(table.c.name)):
+                        yield Figure(section, f"making {row.name}", row.took_ms, "ms")
+        finally:
+            database.close()
+        with server_start(url, folder) as (address, _):  # nobody has opened a page of it
+            pool = urllib3.HTTPConnectionPool(address)
+            for path in (*PAGES, *(f"/api/v1{each}" for each in API)):
+                yield _measured(section, pool, secret, path, TIMES, GOAL_MS)
+            yield _measured(section, pool, secret, "/api/v1/rollouts/preview", TIMES, GOAL_MS, _wanted())
+            for path in FILES:
+                yield _measured(f"Files, {count} machines", pool, secret, path, 0, None)
 
 
-def _took(server: Running, path: str) -> float:
+def _wanted() -> bytes:
+    rings = [{"name": "canary", "percent": 1}, {"name": "rest"}]
+    return msgspec.json.encode({"name": "one", "updates": ["openssl=3.0.17"], "rings": rings})
+
+
+def _measured(
+    section: str,
+    pool: urllib3.HTTPConnectionPool,
+    secret: str,
+    path: str,
+    times: int,
+    goal: float | None,
+    body: bytes | None = None,
+) -> Figure:
+    progress(path)
+    answers = [_took(pool, secret, path, body) for _ in range(1 + times)]
+    whole = [each[1] for each in answers]
+    note = f"first {whole[0]:.0f} ms, most {max(whole):.0f} ms; load {os.getloadavg()[0]:.1f}"
+    if goal is None:
+        note = f"its first byte after {answers[0][0]:.0f} ms; load {os.getloadavg()[0]:.1f}"
+    return Figure(section, path, statistics.median(whole[1:] or whole), "ms", goal, "goal" if goal else "", note)
+
+
+def _took(pool: urllib3.HTTPConnectionPool, secret: str, path: str, body: bytes | None) -> tuple[float, float]:
+    """Return the milliseconds to the first byte, and to the last."""
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
     began = time.monotonic()
-    reply = server.call("GET", path)
-    assert reply.status == 200, (path, reply.body)
-    return (time.monotonic() - began) * 1e3
+    answer = pool.request(
+        "GET" if body is None else "POST", path, body=body, headers=headers, preload_content=False, redirect=False
+    )
+    first = time.monotonic()
+    read = answer.read()
+    ended = time.monotonic()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: {answer.status} {read[:200]!r}")
+    return (first - began) * 1e3, (ended - began) * 1e3
 
 
-def _fill(database: Database, numbers: range) -> None:
-    now = datetime.now(UTC)
-    said = report()
-    common = {
-        "at": now,
-        "hash": "0" * 64,
-        "body": b"{}",
-        "release": said.release,
-        "level": said.level,
-        "line": said.line,
-        "enrollment": said.enrollment,
-        "mode": said.mode,
-        "zone": said.zone,
-        "waiting": 1,
-        "restarts_due": 1,
-        "reboot_due": False,
-        "restarts_avoided": 12,
-        "reboots_avoided": 0,
-        "alerts": 0,
-    }
-    ids = {number: f"{number:032x}" for number in numbers}
-    rows: dict[sa.Table, list[dict[str, Any]]] = {
-        machines: [
-            {
-                "id": each,
-                "name": f"machine-{number}",
-                "state": "active",
-                "platform": "linux",
-                "tier": "stable",
-                "public_key": f"{number:064x}",
-                "host_machine": f"{number:064x}",
-                "registered_at": now,
-            }
-            for number, each in ids.items()
-        ],
-        contacts: [{"machine_id": each, "seen_at": now} for each in ids.values()],
-        reports: [{"machine_id": each, **common} for each in ids.values()],
-        tags: [
-            {"machine_id": each, "name": name, "value": value}
-            for number, each in ids.items()
-            for name, value in (("site", str(number % 50)), ("set", f"set-{number % 500}"))
-        ],
-        findings: [_finding(each, number, place, now) for number, each in ids.items() for place in range(4)],
-        exposures: [_exposure(each, number, place, now) for number, each in ids.items() for place in range(4)],
-    }
-    with database.write() as connection:
-        for table, values in rows.items():
-            connection.execute(sa.insert(table), values)
+def _set_up(address: str, token: str) -> str:
+    body = {"token": token, "name": "root", "password": "correct horse battery"}
+    answer = urllib3.request("POST", f"http://{address}/api/v1/setup", json=body)
+    return str(answer.json()["secret"])
 
 
-def _cve(number: int, place: int) -> str:
-    return f"CVE-2026-{(number * 7 + place * 75) % CVES:04d}"
-
-
-def _finding(machine: str, number: int, place: int, now: datetime) -> dict[str, Any]:
-    cve = _cve(number, place)
-    return {
-        "machine_id": machine,
-        "number": place,
-        "cve": cve,
-        "fixed": _PLACES[(number + place) % 4],
-        "pid": 1000 + place,
-        "comm": "nginx",
-        "unit": "nginx.service",
-        "image": "/usr/sbin/nginx",
-        "brings": f"package-{cve[-2:]}=2",
-        "since": now,
-    }
-
-
-def _exposure(machine: str, number: int, place: int, now: datetime) -> dict[str, Any]:
-    cve = _cve(number, place)
-    closed = None if (number + place) % 4 >= 2 else now
-    return {
-        "machine_id": machine,
-        "subject": cve,
-        "opened_at": now - timedelta(days=3),
-        "brings": f"package-{cve[-2:]}=2",
-        "closed_at": closed,
-        "how": "in-memory" if closed else "",
-    }
+def _until_made(database: Database) -> None:
+    """Wait until every figure that takes long has been made once."""
+    limit = datetime.now(UTC) + timedelta(seconds=_MADE_SECONDS)
+    last = FIGURES[-1].name
+    while datetime.now(UTC) < limit:
+        with database.read() as connection:
+            if connection.scalar(sa.select(sa.func.count()).where(figures.c.name == last)):
+                return
+        time.sleep(0.5)
+    raise RuntimeError("the figures were not made")

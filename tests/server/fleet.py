@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from hotmend.server.context import Context
 from hotmend.server.database import Database, new_id
-from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports, tags
+from hotmend.server.machines import store
+from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
 from hotmend.server.rollouts import steering
 from hotmend.servicing.actions import FINAL, State
 from hotmend.servicing.rollouts import State as RolloutState
@@ -55,8 +56,8 @@ class Fleet:
                 seen = now if there else None
                 connection.execute(sa.insert(contacts).values(machine_id=each, seen_at=seen))
                 connection.execute(sa.insert(reports).values(_report(each, now, zone)))
-                for name, value in its.items():
-                    connection.execute(sa.insert(tags).values(machine_id=each, name=name, value=value))
+                connection.execute(sa.update(machines).where(machines.c.id == each).values(clock=zone))
+                store.put_tags(connection, each, its)
         self.ids += made
         return made
 

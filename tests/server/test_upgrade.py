@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from hotmend.server.database import Database, load_tables, migrate
+from hotmend.server.machines.tables import PLACES, machines, reports
 from tests.server.machine import Simple, report, simple
 from tests.server.running import Running, running
 
@@ -63,6 +64,11 @@ def test_a_fleet_goes_on_after_an_upgrade(server: Running, new_database: Callabl
         assert (shown["machine"]["tags"], shown["report"]["waiting"]) == ({"site": "köln"}, ["nginx=2"])
         assert upgraded.get(f"/api/v1/actions/{action}")["reason"] == "wëll"
         assert upgraded.get("/api/v1/audit/verify")["whole"] is True
+        with upgraded.database.read() as connection:
+            kept = connection.execute(sa.select(machines.c.labels, machines.c.clock)).one()
+            counted = connection.execute(sa.select(*(reports.c[each] for each in (*PLACES, "cves")))).one()
+        assert tuple(kept) == ('{"site":"köln"}', "Europe/Berlin")
+        assert counted._asdict() == {"in_memory": 1, "everywhere": 0, "on_disk": 1, "nowhere": 0, "cves": 1}
         # What came with later versions works on the old rows.
         wanted = {"name": "all", "updates": ["nginx=2"], "rings": [{"name": "rest"}]}
         preview = upgraded.post("/api/v1/rollouts/preview", wanted, role="operator", status=200)

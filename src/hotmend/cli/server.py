@@ -127,6 +127,8 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     from hotmend.server.compliance.daily import Chronicler
     from hotmend.server.context import system_clock
     from hotmend.server.database import open_database
+    from hotmend.server.figures.every import FIGURES
+    from hotmend.server.figures.keeper import Keeper
     from hotmend.server.identity.service import begin_setup
     from hotmend.server.maintenance.closing import Closer
     from hotmend.server.releases.following import Follower
@@ -139,6 +141,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
         app = make_app(settings, database)
         context = app.state.context
         workers: list[Worker] = [Director(context), Messenger(context), Closer(context), Chronicler(context)]
+        workers.append(Keeper(context, FIGURES))
         workers += [] if followed is None else [Follower(context, followed)]
         for worker in workers:
             app.state.at_start.append(worker.start)

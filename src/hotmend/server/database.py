@@ -28,6 +28,7 @@ SUBJECTS: Final = (
     "arm",
     "audit",
     "compliance",
+    "figures",
     "identity",
     "machines",
     "maintenance",
@@ -38,6 +39,7 @@ SUBJECTS: Final = (
 """Folders with tables. One that is added here needs a migration."""
 
 _BUSY_MS: Final = 30_000
+_SURVEY_MEMORY: Final = "32MB"
 _MIGRATION_LOCK: Final = 0x686F746D
 
 metadata = sa.MetaData(
@@ -109,6 +111,14 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Give a transaction that only reads."""
         with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def survey(self) -> Iterator[Connection]:
+        """Give a transaction that only reads, and that looks at all machines: PostgreSQL sorts them in memory."""
+        with self.read() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SET LOCAL work_mem = '{_SURVEY_MEMORY}'")
             yield connection
 
     def close(self) -> None:

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from itertools import islice
+from typing import Final
+
+_PART: Final = 1_000
+"""Rows that are written at a time."""
 
 
 def sheet(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a table as CSV; None is an empty cell, moments and days are those of ISO 8601."""
+    return "".join(sheet_parts(head, rows))
+
+
+def sheet_parts(head: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Yield the same in parts, as the rows come."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(head)
-    writer.writerows([cell(_plain(value)) for value in row] for row in rows)
-    return text.getvalue()
+    left = iter(rows)
+    while some := list(islice(left, _PART)):
+        writer.writerows([cell(_plain(value)) for value in row] for row in some)
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
 
 
 def cell(text: str) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from typing import Annotated, Any
+from datetime import date
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Query as Asked
 from starlette.responses import Response
 
 from hotmend.reference.vex import cyclonedx, openvex
-from hotmend.server.compliance import evidence, store, vex
+from hotmend.server.compliance import evidence, figures, grouping, store, vex
 from hotmend.server.context import Context, context_of
+from hotmend.server.figures.kept import Figure, read
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
 from hotmend.server.machines import fleet
 from hotmend.wire.api import Query
@@ -20,7 +21,7 @@ from hotmend.wire.compliance import Day, Group, GroupBy, Time, VexForm, Vulnerab
 router = APIRouter(prefix="/compliance", tags=["compliance"])
 _Viewer = Annotated[Principal, Depends(VIEWER)]
 _Operator = Annotated[Principal, Depends(OPERATOR)]
-_YEAR = timedelta(days=366)
+T = TypeVar("T")
 
 
 def _query(
@@ -36,37 +37,71 @@ _Query = Annotated[Query, Depends(_query)]
 
 
 @router.get("/vulnerabilities")
-def list_vulnerabilities(request: Request, caller: _Viewer, asked: _Query) -> list[Vulnerability]:  # noqa: ARG001
-    """Return each vulnerability and where its fix is."""
-    with context_of(request).database.read() as connection:
+def list_vulnerabilities(
+    request: Request,
+    response: Response,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    asked: _Query,
+) -> list[Vulnerability]:
+    """Return each vulnerability and where its fix is. Of all machines it may be older by as much as `Age` says."""
+    if asked == grouping.EVERYBODY:
+        return _kept(context_of(request), response, figures.VULNERABILITIES)
+    with context_of(request).database.survey() as connection:
         return store.vulnerabilities(connection, asked)
 
 
 @router.get("/groups/{by}")
 def list_groups(
     request: Request,
+    response: Response,
     by: GroupBy,
     caller: _Viewer,  # noqa: ARG001 - asked for its role
     asked: _Query,
+    limit: Annotated[int | None, Asked(ge=1, le=figures.ROWS)] = None,
 ) -> list[Group]:
-    """Return where fixes are, by product, package, tag or machine."""
-    with context_of(request).database.read() as connection:
-        return store.groups(connection, by, asked)[0]
+    """Return where fixes are, by product, package, tag or machine; with `limit` the most exposed of them alone.
+
+    Of all machines it may be older by as much as `Age` says, but for all of their tags, or for each of them.
+    """
+    if asked == grouping.EVERYBODY and (limit is not None or by in ("product", "package")):
+        return _kept(context_of(request), response, figures.GROUPS[by])[0][:limit]
+    with context_of(request).database.survey() as connection:
+        return grouping.groups(connection, by, asked, limit)[0]
 
 
 @router.get("/days")
-def list_days(request: Request, caller: _Viewer, since: date | None = None) -> list[Day]:  # noqa: ARG001
-    """Return what each day found; a day on which no server ran is not there."""
+def list_days(
+    request: Request,
+    response: Response,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    since: date | None = None,
+) -> list[Day]:
+    """Return what each day found, of a year unless told otherwise; a day on which no server ran is not there."""
     context = context_of(request)
-    with context.database.read() as connection:
-        return store.days(connection, since or (context.clock() - _YEAR).date())
+    if since is None:
+        return _kept(context, response, figures.DAYS_PAST)
+    with context.database.survey() as connection:
+        return store.days(connection, since)
 
 
 @router.get("/exposures")
-def list_exposures(request: Request, caller: _Viewer, asked: _Query) -> list[Time]:  # noqa: ARG001
-    """Return how long machines were exposed to what, from the publication of its fix."""
-    with context_of(request).database.read() as connection:
+def list_exposures(
+    request: Request,
+    response: Response,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    asked: _Query,
+) -> list[Time]:
+    """Return how long machines were exposed to what, from the publication of its fix. `Age` as of vulnerabilities."""
+    if asked == grouping.EVERYBODY:
+        return _kept(context_of(request), response, figures.TIMES)
+    with context_of(request).database.survey() as connection:
         return store.times(connection, asked)
+
+
+def _kept(context: Context, response: Response, figure: Figure[T]) -> T:
+    found = read(context, figure)
+    response.headers["Age"] = str(max(int((context.clock() - found.at).total_seconds()), 0))
+    return found.value
 
 
 @router.get("/vex", response_model=dict[str, Any])

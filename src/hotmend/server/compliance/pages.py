@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Form, Query
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from hotmend.server.compliance import evidence, store
+from hotmend.server.compliance import evidence, figures, grouping, store
 from hotmend.server.compliance.api import vex_document
+from hotmend.server.context import Context
+from hotmend.server.figures.kept import read
 from hotmend.server.machines import fleet
+from hotmend.server.machines.figures import choices
 from hotmend.server.portal.charts import lines
-from hotmend.server.portal.kept import Kept, KeptBy
+from hotmend.server.portal.kept import KeptBy
 from hotmend.server.portal.visit import PageRoute, Visit, doing, seeing
 from hotmend.servicing.message import N_
 from hotmend.wire.api import Query as Asked
 from hotmend.wire.compliance import Day, Group
-from hotmend.wire.sheets import sheet
+from hotmend.wire.sheets import sheet_parts
 
 router = APIRouter(prefix="/compliance", route_class=PageRoute, include_in_schema=False)
 
 Viewer = Annotated[Visit, Depends(seeing("viewer"))]
 Asking = Annotated[str, Query(max_length=500)]
 Field = Annotated[str, Form(max_length=500)]
-ROWS: Final = 200
-DAYS: Final = timedelta(days=366)
+ROWS: Final = figures.ROWS
+_PART: Final = 1_000
+"""Rows of a file that are written at a time."""
 _HEAD: Final = ("cve", "open", "in_memory", "everywhere", "on_disk", "nowhere", "since")
 TABS: Final = (
     ("", N_("By vulnerability")),
@@ -57,8 +62,7 @@ def compliance_page(
     """Show each vulnerability and where its fix is, or the same by what belongs together, or over time."""
     shown = by if by in dict(TABS) else ""
     asked = _asked(tag, release, name)
-    choices: Kept[tuple[list[str], list[str]]] = visit.request.app.state.choices
-    tags, releases = choices.get(lambda: _choices(visit))
+    tags, releases = choices(visit.context)
     kept: KeptBy[_Table] = visit.request.app.state.compliance
     found = kept.get((shown, tag, release, name), lambda: _table(visit, shown, asked))
     kinds = {"": "vulnerabilities", "time": "days", "exposure": "exposures"}
@@ -91,25 +95,33 @@ class _Table:
 
 
 def _table(visit: Visit, by: str, asked: Asked) -> _Table:
-    with visit.context.database.read() as connection:
-        match by:
-            case "":
-                found: Sequence[Any] = store.vulnerabilities(connection, asked)
-                return _Table(found[:ROWS], len(found), sum(each.open > 0 for each in found), visit.now)
-            case "time":
-                found = store.days(connection, (visit.now - DAYS).date())
-                return _Table(found, len(found), 0, visit.now)
-            case "exposure":
-                found = store.times(connection, asked)
-            case _:
-                found, total = store.groups(connection, by, asked, ROWS)
-                return _Table(found, total, 0, visit.now)
-    return _Table(found[:ROWS], len(found), 0, visit.now)
+    return _everybody(visit.context, by) if asked == grouping.EVERYBODY or by == "time" else _some(visit, by, asked)
 
 
-def _choices(visit: Visit) -> tuple[list[str], list[str]]:
-    with visit.context.database.read() as connection:
-        return fleet.tag_names(connection), fleet.releases(connection)
+def _everybody(context: Context, by: str) -> _Table:
+    if by in figures.GROUPS:
+        groups = read(context, figures.GROUPS[by])
+        return _Table(groups.value[0][:ROWS], groups.value[1], 0, groups.at)
+    if by == "time":
+        days = read(context, figures.DAYS_PAST)
+        return _Table(days.value, len(days.value), 0, days.at)
+    if by == "exposure":
+        times = read(context, figures.TIMES)
+        return _Table(times.value[:ROWS], len(times.value), 0, times.at)
+    found = read(context, figures.VULNERABILITIES)
+    return _Table(found.value[:ROWS], len(found.value), sum(each.open > 0 for each in found.value), found.at)
+
+
+def _some(visit: Visit, by: str, asked: Asked) -> _Table:
+    with visit.context.database.survey() as connection:
+        if by in figures.GROUPS:
+            groups, total = grouping.groups(connection, by, asked, ROWS)
+            return _Table(groups, total, 0, visit.now)
+        if by == "exposure":
+            times = store.times(connection, asked)
+            return _Table(times[:ROWS], len(times), 0, visit.now)
+        found = store.vulnerabilities(connection, asked)
+    return _Table(found[:ROWS], len(found), sum(each.open > 0 for each in found), visit.now)
 
 
 def _chart(rows: Sequence[Day], visit: Visit) -> Any:
@@ -123,12 +135,34 @@ def _chart(rows: Sequence[Day], visit: Visit) -> Any:
     )
 
 
-def _file(name: str, form: str, head: Sequence[str], rows: Sequence[Any]) -> Response:
+def _file(name: str, form: str, head: Sequence[str], rows: Iterable[Any]) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"', "Cache-Control": "no-store"}
     if form == "json":
-        return Response(msgspec.json.encode(rows), 200, headers, "application/json")
-    values = [[getattr(each, column) if is_dataclass(each) else each[column] for column in head] for each in rows]
-    return Response(sheet(head, values), 200, headers, "text/csv; charset=utf-8")
+        return StreamingResponse(_as_json(rows), 200, headers, "application/json")
+    values = ([getattr(each, name) if is_dataclass(each) else each[name] for name in head] for each in rows)
+    return StreamingResponse(sheet_parts(head, values), 200, headers, "text/csv; charset=utf-8")
+
+
+def _as_json(rows: Iterable[Any]) -> Iterator[bytes]:
+    """Yield a JSON list in parts."""
+    before = b"["
+    for some in _some_of(rows):
+        yield before + b",".join(map(msgspec.json.encode, some))
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
+
+
+def _some_of(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield rows, some at a time."""
+    left = iter(rows)
+    while some := list(islice(left, _PART)):
+        yield some
+
+
+def _exposures(context: Context, asked: Asked) -> Iterator[dict[str, Any]]:
+    """Yield exposures; the transaction is over when the last one is read."""
+    with context.database.survey() as connection:
+        yield from store.exposure_rows(connection, asked)
 
 
 @router.get("/{kind}.{form}")
@@ -142,18 +176,18 @@ def compliance_file(
 ) -> Response:
     """Give all of it as a file; exposures machine by machine."""
     asked = _asked(tag, release, name)
-    with visit.context.database.read() as connection:
+    if kind == "exposures":
+        names = ["machine", "name", "subject", "brings", "published_at", "opened_at", "closed_at", "how"]
+        return _file(kind, form, names, _exposures(visit.context, asked))
+    with visit.context.database.survey() as connection:
         match kind:
             case "vulnerabilities":
                 return _file(kind, form, _HEAD, store.vulnerabilities(connection, asked))
             case "days":
                 names = [each.name for each in fields(Day)]
-                return _file(kind, form, names, store.days(connection, (visit.now - DAYS).date()))
-            case "exposures":
-                names = ["machine", "name", "subject", "brings", "published_at", "opened_at", "closed_at", "how"]
-                return _file(kind, form, names, store.exposure_rows(connection, asked))
+                return _file(kind, form, names, store.days(connection, (visit.now - figures.DAYS).date()))
         names = [each.name for each in fields(Group)]
-        return _file(kind, form, names, store.groups(connection, kind, asked)[0])
+        return _file(kind, form, names, grouping.groups(connection, kind, asked)[0])
 
 
 @router.get("/vex/{form}")

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
-from hotmend.server.compliance.rules import OLD
+from hotmend.server.compliance.grouping import meant
 from hotmend.server.compliance.tables import counts, exposures
 from hotmend.server.compliance.tables import days as day_table
 from hotmend.server.machines import query
-from hotmend.server.machines.tables import findings, machines, reports, tags
+from hotmend.server.machines.tables import findings, machines
 from hotmend.server.releases import store as releases
 from hotmend.wire.api import Query
-from hotmend.wire.compliance import Day, Group, Time, Vulnerability
+from hotmend.wire.compliance import Day, Time, Vulnerability
 from hotmend.wire.report import Fixed
+
+_MACHINES: Final = 500
+"""Read at a time, of those whose exposures are given one by one."""
 
 
 def vulnerabilities(connection: Connection, asked: Query) -> list[Vulnerability]:
     """Return the vulnerabilities of the machines that are meant: open ones first, of these the oldest."""
     grouped = (
         sa.select(findings.c.cve, findings.c.fixed, sa.func.count(), sa.func.min(findings.c.since))
-        .where(findings.c.cve != "", findings.c.machine_id.in_(query.ids(asked)))
+        .where(findings.c.cve != "", meant(findings.c.machine_id, asked))
         .group_by(findings.c.cve, findings.c.fixed)
     )
     numbers: dict[str, dict[str, int]] = {}
@@ -36,74 +40,6 @@ def vulnerabilities(connection: Connection, asked: Query) -> list[Vulnerability]
         for cve, by in numbers.items()
     ]
     return sorted(found, key=lambda each: (not each.open, each.since, each.cve))
-
-
-GROUPS: Final = ("product", "package", "tag", "machine")
-
-
-def groups(connection: Connection, by: str, asked: Query, limit: int | None = None) -> tuple[list[Group], int]:
-    """Return findings of the machines that are meant, grouped, the most exposed first; and how many groups there are.
-
-    Args:
-        connection: of the database.
-        by: one of `GROUPS`.
-        asked: which machines.
-        limit: so many groups at most; None: all.
-    """
-    name, source = _dimension(by)
-    old = findings.c.fixed.in_(_OLD)
-    machine = findings.c.machine_id
-    exposed = sa.func.count(sa.case((old, machine)).distinct()).label("exposed")
-    cves = sa.func.count(sa.case((old & (findings.c.cve != ""), findings.c.cve)).distinct()).label("cves")
-    left = sa.func.sum(sa.case((old, 1), else_=0))
-    query_ = (
-        sa.select(
-            *name,
-            sa.func.count(machine.distinct()).label("machines"),
-            exposed,
-            cves,
-            sa.func.count().over().label("total"),
-            *(
-                sa.func.sum(sa.case((findings.c.fixed == each.value, 1), else_=0)).label(each.name.lower())
-                for each in Fixed
-            ),
-        )
-        .select_from(source)
-        .where(machine.in_(query.ids(asked)))
-        .group_by(*name)
-        .order_by(exposed.desc(), cves.desc(), left.desc(), *name)
-        .limit(limit)
-    )
-    rows = connection.execute(query_).mappings().all()
-    found = [
-        Group(
-            row["name"] if by != "tag" else f"{row['name']}={row['value']}",
-            row["id"] if by == "machine" else "",
-            row["machines"],
-            row["exposed"],
-            row["cves"],
-            *(int(row[each.name.lower()]) for each in _ORDER),
-        )
-        for row in rows
-    ]
-    return found, rows[0]["total"] if rows else 0
-
-
-_ORDER: Final = (Fixed.IN_MEMORY, Fixed.EVERYWHERE, Fixed.ON_DISK, Fixed.NOWHERE)
-_OLD: Final = sorted(OLD)
-
-
-def _dimension(by: str) -> tuple[list[sa.ColumnElement[Any]], sa.FromClause]:
-    match by:
-        case "product":
-            return [reports.c.release.label("name")], findings.join(
-                reports, reports.c.machine_id == findings.c.machine_id
-            )
-        case "package":
-            return [findings.c.brings.label("name")], findings
-        case "tag":
-            return [tags.c.name, tags.c.value], findings.join(tags, tags.c.machine_id == findings.c.machine_id)
-    return [machines.c.name, machines.c.id], findings.join(machines, machines.c.id == findings.c.machine_id)
 
 
 def days(connection: Connection, since: date) -> list[Day]:
@@ -138,28 +74,37 @@ def days(connection: Connection, since: date) -> list[Day]:
 
 def times(connection: Connection, asked: Query) -> list[Time]:
     """Return how long the machines that are meant were exposed to what: open first, then what was open last."""
-    is_open = sa.case((exposures.c.closed_at.is_(None), exposures.c.machine_id))
-    query_ = (
+    each = (
         sa.select(
             exposures.c.subject,
             sa.func.min(exposures.c.brings).label("brings"),
             sa.func.min(exposures.c.published_at).label("published_at"),
-            sa.func.count(exposures.c.machine_id.distinct()).label("machines"),
-            sa.func.count(is_open.distinct()).label("open"),
+            sa.func.max(sa.case((exposures.c.closed_at.is_(None), 1), else_=0)).label("open"),
             sa.func.min(exposures.c.opened_at).label("first_seen"),
             sa.func.min(exposures.c.closed_at).label("first_closed"),
             sa.func.max(exposures.c.closed_at).label("last_closed"),
         )
-        .where(exposures.c.machine_id.in_(query.ids(asked)))
-        .group_by(exposures.c.subject)
-    )
+        .where(meant(exposures.c.machine_id, asked))
+        .group_by(exposures.c.subject, exposures.c.machine_id)
+        .subquery()
+    ).c
+    query_ = sa.select(
+        each.subject,
+        sa.func.min(each.brings).label("brings"),
+        sa.func.min(each.published_at).label("published_at"),
+        sa.func.count().label("machines"),
+        sa.func.sum(each.open).label("open"),
+        sa.func.min(each.first_seen).label("first_seen"),
+        sa.func.min(each.first_closed).label("first_closed"),
+        sa.func.max(each.last_closed).label("last_closed"),
+    ).group_by(each.subject)
     known = releases.published(releases.all_releases(connection))
     found = [
         Time(
             row["subject"],
             row["published_at"] or known.get(row["subject"]) or known.get(row["brings"]),
             row["machines"],
-            row["open"],
+            int(row["open"]),
             row["first_seen"],
             row["first_closed"],
             row["last_closed"],
@@ -169,25 +114,36 @@ def times(connection: Connection, asked: Query) -> list[Time]:
     return sorted(found, key=lambda each: (not each.open, -(each.last_closed or each.first_seen).timestamp()))
 
 
-def exposure_rows(connection: Connection, asked: Query) -> list[dict[str, Any]]:
-    """Return each exposure of the machines that are meant, with the machine's name and when its fix was published."""
-    query_ = (
-        sa.select(exposures, machines.c.name)
-        .join(machines, machines.c.id == exposures.c.machine_id)
-        .where(exposures.c.machine_id.in_(query.ids(asked)))
-        .order_by(machines.c.name, exposures.c.machine_id, exposures.c.opened_at, exposures.c.subject)
-    )
+def exposure_rows(connection: Connection, asked: Query) -> Iterator[dict[str, Any]]:
+    """Yield each exposure of the machines that are meant, with the machine's name and when its fix was published.
+
+    Machines are read some at a time, by name: there may be more exposures than is good to hold, or to sort.
+    """
     known = releases.published(releases.all_releases(connection))
-    return [
-        {
-            "machine": row["machine_id"],
-            "name": row["name"],
-            "subject": row["subject"],
-            "brings": row["brings"],
-            "published_at": row["published_at"] or known.get(row["subject"]) or known.get(row["brings"]),
-            "opened_at": row["opened_at"],
-            "closed_at": row["closed_at"],
-            "how": row["how"],
-        }
-        for row in connection.execute(query_).mappings()
-    ]
+    listed = query.ids(asked).add_columns(machines.c.name).order_by(machines.c.name, machines.c.id).limit(_MACHINES)
+    some = connection.execute(listed).all()
+    while some:
+        names = {row.id: row.name for row in some}
+        rows = sa.select(exposures).where(exposures.c.machine_id.in_(list(names)))
+        by_machine: dict[str, list[RowMapping]] = {}
+        for row in connection.execute(rows.order_by(exposures.c.opened_at, exposures.c.subject)).mappings():
+            by_machine.setdefault(row["machine_id"], []).append(row)
+        for identity, name in names.items():
+            for row in by_machine.get(identity, ()):
+                published = row["published_at"] or known.get(row["subject"]) or known.get(row["brings"])
+                yield _exposure(row, name, published)
+        last = sa.tuple_(sa.literal(some[-1].name), sa.literal(some[-1].id))
+        some = connection.execute(listed.where(sa.tuple_(machines.c.name, machines.c.id) > last)).all()
+
+
+def _exposure(row: RowMapping, name: str, published: datetime | None) -> dict[str, Any]:
+    return {
+        "machine": row["machine_id"],
+        "name": name,
+        "subject": row["subject"],
+        "brings": row["brings"],
+        "published_at": published,
+        "opened_at": row["opened_at"],
+        "closed_at": row["closed_at"],
+        "how": row["how"],
+    }

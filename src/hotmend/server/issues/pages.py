@@ -10,7 +10,9 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
+from hotmend.server.figures.kept import read
 from hotmend.server.issues import store
+from hotmend.server.issues.figures import ISSUES
 from hotmend.server.machines.judging import program
 from hotmend.server.portal.visit import PageRoute, Visit, seeing
 from hotmend.server.releases import store as releases
@@ -40,9 +42,8 @@ def issues_page(
 ) -> Response:
     """Show all known issues: how many machines each concerns, and the first of them; or of one issue all, in pages."""
     every = program().issues
-    with visit.context.database.read() as connection:
-        totals = store.totals(connection)
-        judged = store.judged(connection)
+    totals, judged = read(visit.context, ISSUES).value
+    with visit.context.database.survey() as connection:
         shown = [each for each in every if not issue or each.id == issue]
         found = {each.id: store.concerned(connection, each.id, after if issue else "", ROWS) for each in shown}
         at = releases.machines_at(connection)

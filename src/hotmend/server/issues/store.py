@@ -84,15 +84,21 @@ def concerned(connection: Connection, issue: str, after: str, limit: int) -> lis
         .where(actions.c.machine_id == concerns.c.machine_id, IS_OPEN)
         .scalar_subquery()
     )
-    query = (
-        sa.select(concerns, machines.c.name, runs.label("runs"))
-        .join(machines, machines.c.id == concerns.c.machine_id)
-        .where(concerns.c.issue == issue, machines.c.state != "left")
-        .order_by(concerns.c.done, machines.c.name, machines.c.id)
-        .limit(limit)
-    )
+    here = machines.join(concerns, concerns.c.machine_id == machines.c.id)
+    which = (concerns.c.issue == issue) & (machines.c.state != "left")
+    shown = sa.select(concerns, machines.c.name, runs.label("runs")).select_from(here).where(which)
+    ordered = shown.order_by(machines.c.name, machines.c.id)
     offset = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else 0
-    return list(connection.execute(query.offset(offset)).mappings())
+    # Those that are not done, and then those that are: in either case the index of names gives the order.
+    rows = list(connection.execute(ordered.where(~concerns.c.done).offset(offset).limit(limit)).mappings())
+    if len(rows) < limit:
+        undone = 0
+        if offset:
+            count = sa.select(sa.func.count()).select_from(here).where(which, ~concerns.c.done)
+            undone = int(connection.execute(count).scalar_one())
+        rest = ordered.where(concerns.c.done).offset(max(offset - undone, 0)).limit(limit - len(rows))
+        rows += connection.execute(rest).mappings()
+    return rows
 
 
 def facts_after(connection: Connection, after: str, limit: int) -> Sequence[RowMapping]:

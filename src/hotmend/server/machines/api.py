@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi import Query as Asked
 from sqlalchemy.engine import Connection, RowMapping
@@ -79,12 +78,10 @@ def list_machines(
     limit: Annotated[int, Asked(ge=1, le=500)] = 100,
 ) -> MachinePage:
     """Return the machines that match, by name."""
-    with context_of(request).database.read() as connection:
-        conditions = query.conditions(asked)
-        if scope:
-            conditions.append(machines.c.id.in_(query.ids(scopes.asked(connection, scope))))
-        listing = store.listing().where(*conditions)
-        total = connection.execute(sa.select(sa.func.count()).select_from(listing.subquery())).scalar_one()
+    with context_of(request).database.survey() as connection:
+        within = [machines.c.id.in_(query.ids(scopes.asked(connection, scope)))] if scope else []
+        listing = store.listing().where(*query.conditions(asked), *within)
+        total = connection.execute(query.count(asked).where(*within)).scalar_one()
         page = listing.where(query.after(cursor)) if cursor else listing
         ordered = page.order_by(machines.c.name, machines.c.id).limit(limit + 1)
         rows = list(connection.execute(ordered).mappings())
@@ -224,8 +221,7 @@ async def put_facts(request: Request, caller: Operator, name: str) -> Response:
 @router.get("/scopes")
 def list_scopes(request: Request, caller: Viewer) -> list[Scope]:  # noqa: ARG001 - asked for its role
     """Return all dynamic scopes."""
-    with context_of(request).database.read() as connection:
-        return scopes.every(connection)
+    return scopes.every(context_of(request))
 
 
 @router.post("/scopes", status_code=201)

@@ -12,13 +12,21 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.machines import query, store
-from hotmend.server.machines.tables import actions, brake, contacts, facts, findings, machines, reports, tags
+from hotmend.server.machines.tables import (
+    IS_BAD,
+    IS_OPEN,
+    actions,
+    brake,
+    contacts,
+    facts,
+    findings,
+    machines,
+    reports,
+    tags,
+)
 from hotmend.server.settings import Settings
-from hotmend.servicing.actions import FINAL, State
 from hotmend.wire.api import Query
 
-_FINAL: Final = tuple(sorted(state.value for state in FINAL))
-_BAD: Final = tuple(sorted(state.value for state in State if state.bad))
 _PRESENT: Final = machines.c.state != "left"
 LEVELS_MAX: Final = 12
 SUMS: Final = ("restarts_avoided", "reboots_avoided", "restarts_due", "reboots_due", "waiting", "alerts")
@@ -152,14 +160,12 @@ def silent_since(settings: Settings, now: datetime) -> datetime:
 
 def running_actions(connection: Connection, limit: int = 20) -> list[RowMapping]:
     """Return actions that have not ended, the last changed first, with their machine's name."""
-    found = _actions().where(actions.c.state.not_in(_FINAL))
-    return list(connection.execute(found.order_by(actions.c.changed_at.desc(), actions.c.id).limit(limit)).mappings())
+    return _actions(connection, IS_OPEN, limit)
 
 
 def failed_actions(connection: Connection, since: datetime, limit: int = 20) -> list[RowMapping]:
     """Return actions that ended badly since a moment, newest first, with their machine's name."""
-    found = _actions().where(actions.c.state.in_(_BAD), actions.c.changed_at >= since)
-    return list(connection.execute(found.order_by(actions.c.changed_at.desc(), actions.c.id).limit(limit)).mappings())
+    return _actions(connection, sa.and_(IS_BAD, actions.c.changed_at >= since), limit)
 
 
 def page(
@@ -225,5 +231,7 @@ def releases(connection: Connection, limit: int = 100) -> list[str]:
     return list(connection.execute(found.limit(limit)).scalars())
 
 
-def _actions() -> sa.Select[Any]:
-    return sa.select(actions, machines.c.name.label("machine")).join(machines, machines.c.id == actions.c.machine_id)
+def _actions(connection: Connection, which: sa.ColumnElement[bool] | sa.TextClause, limit: int) -> list[RowMapping]:
+    last = sa.select(actions).where(which).order_by(actions.c.changed_at.desc(), actions.c.id).limit(limit).subquery()
+    named = sa.select(last, machines.c.name.label("machine")).join(machines, machines.c.id == last.c.machine_id)
+    return list(connection.execute(named.order_by(last.c.changed_at.desc(), last.c.id)).mappings())

@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.machines import fleet, planning, service, store, view
+from hotmend.server.machines.figures import choices
 from hotmend.server.machines.tables import STATES
 from hotmend.server.portal.charts import code_bars
 from hotmend.server.portal.forms import tags_of
-from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import not_found
 from hotmend.servicing.actions import WAITING, State
@@ -85,10 +85,9 @@ def list_page(
     more = [fleet.at_level(level)] if level else []
     if unseen:
         more.append(fleet.unseen(fleet.silent_since(visit.context.settings, visit.now)))
-    with visit.context.database.read() as connection:
+    with visit.context.database.survey() as connection:
         rows, following, total = fleet.page(connection, asked, more, after, ROWS)
-    choices: Kept[tuple[list[str], list[str]]] = visit.request.app.state.choices
-    tags, releases = choices.get(lambda: _choices(visit))
+    tags, releases = choices(visit.context)
     say, code = visit.words.say, visit.words.code
     sought = {
         "name": name,
@@ -117,11 +116,6 @@ def list_page(
         releases=[(each, each) for each in releases],
         tags=[(each, each) for each in tags],
     )
-
-
-def _choices(visit: Visit) -> tuple[list[str], list[str]]:
-    with visit.context.database.read() as connection:
-        return fleet.tag_names(connection), fleet.releases(connection)
 
 
 @router.get("/{identity}")

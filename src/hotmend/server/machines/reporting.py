@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotmend.server.compliance.following import follow
-from hotmend.server.machines.tables import contacts, events, findings, reports
-from hotmend.wire.report import DUE, Finding, Report, report_hash
+from hotmend.server.compliance.rules import OLD
+from hotmend.server.machines.tables import contacts, events, findings, machines, reports
+from hotmend.wire.report import DUE, Finding, Fixed, Report, report_hash
 
 
 def put_report(connection: Connection, identity: str, report: Report, now: datetime, said: str = "") -> None:
@@ -26,7 +29,7 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
             asked for it again and again.
     """
     before = connection.execute(
-        sa.select(reports.c.hash, reports.c.level, reports.c.line, reports.c.enrollment).where(
+        sa.select(reports.c.hash, reports.c.level, reports.c.line, reports.c.enrollment, reports.c.zone).where(
             reports.c.machine_id == identity
         )
     ).one_or_none()
@@ -51,17 +54,28 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         "restarts_avoided": report.restarts_avoided,
         "reboots_avoided": report.reboots_avoided,
         "alerts": sum(alert.code not in DUE for alert in report.alerts),
+        **found_of(report.findings),
     }
     if before is None:
         connection.execute(sa.insert(reports).values(machine_id=identity, **values))
     else:
         connection.execute(sa.update(reports).where(reports.c.machine_id == identity).values(values))
+    if before is None or before.zone != values["zone"]:
+        connection.execute(sa.update(machines).where(machines.c.id == identity).values(clock=values["zone"]))
     _put_findings(connection, identity, report.findings, now)
     follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])
     if before is None or (before.level, before.line, before.enrollment) != new:
         detail = f"level {report.level or '?'}, line {report.line}, enrollment {report.enrollment or '?'}"
         connection.execute(sa.insert(events).values(machine_id=identity, at=now, kind="level", detail=detail[:2000]))
+
+
+def found_of(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return how many findings have their fix where, and how many vulnerabilities are open."""
+    found = tuple(findings)
+    places = Counter(each.fixed for each in found)
+    is_open = {each.cve for each in found if each.fixed in OLD and each.cve}
+    return {place.name.lower(): places[place] for place in Fixed} | {"cves": len(is_open)}
 
 
 def _put_findings(connection: Connection, identity: str, found: tuple[Finding, ...], now: datetime) -> None:

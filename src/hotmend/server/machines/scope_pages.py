@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Form
 from fastapi import Query as Asked
 from starlette.responses import Response
 
-from hotmend.server.machines import fleet, query, scopes
+from hotmend.server.machines import query, scopes
+from hotmend.server.machines.figures import choices
 from hotmend.server.maintenance import store as maintenance
 from hotmend.server.portal.forms import lines_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
@@ -63,11 +64,11 @@ def scopes_page(
     previewed: Annotated[str, Asked(max_length=10)] = "",
 ) -> Response:
     """Show all scopes, and how many machines a new one would have."""
-    with visit.context.database.read() as connection:
-        rows = scopes.every(connection)
+    rows = scopes.every(visit.context)
+    tags, releases = choices(visit.context)
+    with visit.context.database.survey() as connection:
         used = {row["scope"] for row in maintenance.assignment_rows(connection) if row["scope"] is not None}
         count = connection.execute(query.count(wanted)).scalar_one() if previewed else None
-        tags, releases = fleet.tag_names(connection), fleet.releases(connection)
     code = visit.words.code
     return visit.page(
         "scopes.html.j2",

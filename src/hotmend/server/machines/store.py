@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -58,7 +59,7 @@ def machine(connection: Connection, identity: str, *, lock: bool = False) -> Row
 
 def listing() -> sa.Select[Any]:
     """Return the query of all machines, each with what a list shows."""
-    shown = [each for each in machines.c if each.name != "public_key"]
+    shown = [each for each in machines.c if each.name not in ("public_key", "labels", "clock")]
     said = [each for each in reports.c if each.name not in ("machine_id", "at", "hash", "body")]
     return (
         sa.select(
@@ -82,6 +83,17 @@ def put_tags(connection: Connection, identity: str, values: Mapping[str, str]) -
     rows = [{"machine_id": identity, "name": name, "value": value} for name, value in values.items()]
     if rows:
         connection.execute(sa.insert(tags), rows)
+    connection.execute(sa.update(machines).where(machines.c.id == identity).values(labels=labels_of(values)))
+
+
+def labels_of(values: Mapping[str, str]) -> str:
+    """Return tags as one text, the same for the same tags."""
+    return msgspec.json.encode(values, order="deterministic").decode()
+
+
+def tags_from(labels: str) -> dict[str, str]:
+    """Return the tags that a text of `labels_of` has."""
+    return msgspec.json.decode(labels, type=dict[str, str])
 
 
 def tags_of(connection: Connection, identities: Sequence[str]) -> dict[str, dict[str, str]]:

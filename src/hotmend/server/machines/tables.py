@@ -6,10 +6,14 @@ import sqlalchemy as sa
 
 from hotmend.server.database import Id, Json, Moment, metadata
 from hotmend.servicing.actions import FINAL, State
+from hotmend.wire.report import Fixed
 
 STATES = ("pending", "active", "suspect", "left")
 """pending: waits for approval; suspect: more than one host has its key; left: offboarded."""
+PLACES = tuple(each.name.lower() for each in Fixed)
+"""Where the fix of a finding is, as columns are called."""
 _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
+_BAD = ", ".join(f"'{state.value}'" for state in sorted(State) if state.bad)
 
 machines = sa.Table(
     "machines",
@@ -29,8 +33,12 @@ machines = sa.Table(
     sa.Column("left_at", Moment),
     sa.Column("policy", sa.String(100), nullable=False, server_default="default"),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("labels", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("clock", sa.String(100), nullable=False, server_default=""),
     sa.CheckConstraint(sa.column("state").in_(STATES), name="state"),
 )
+"""`labels`: its tags as JSON, names in order; `clock`: the zone of its report. Kept here with what they are made of, so
+that machines which are alike are found by this table alone."""
 
 contacts = sa.Table(
     "contacts",
@@ -67,7 +75,10 @@ reports = sa.Table(
     sa.Column("restarts_avoided", sa.BigInteger, nullable=False),
     sa.Column("reboots_avoided", sa.BigInteger, nullable=False),
     sa.Column("alerts", sa.Integer, nullable=False),
+    *(sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in PLACES),
+    sa.Column("cves", sa.Integer, nullable=False, server_default="0"),
 )
+"""How many of its findings have their fix where, and how many vulnerabilities are open, is kept with each report."""
 
 findings = sa.Table(
     "findings",
@@ -123,6 +134,8 @@ events = sa.Table(
 
 IS_OPEN = sa.text(f"state NOT IN ({_FINAL})")
 """Of an action that has not ended. As text: PostgreSQL takes the index of open actions for these very words."""
+IS_BAD = sa.text(f"state IN ({_BAD})")
+"""Of an action that ended badly; its index is taken for these very words."""
 
 actions = sa.Table(
     "actions",
@@ -154,6 +167,7 @@ actions = sa.Table(
         sqlite_where=IS_OPEN,
         postgresql_where=IS_OPEN,
     ),
+    sa.Index("ix_actions_bad", "changed_at", sqlite_where=IS_BAD, postgresql_where=IS_BAD),
 )
 """`due_at`: not handed out before; `handed_at`: first time that the machine was told; `until`: not begun after."""
 

@@ -33,7 +33,7 @@ def _metrics(context: Context) -> bytes:
     now = context.clock()
     seen_after = now - _MISSED * timedelta(seconds=context.settings.check_in_seconds)
     registry = CollectorRegistry()
-    with context.database.read() as connection:
+    with context.database.survey() as connection:
         silent = store.machines_silent(connection, seen_after)
         steered = store.steered_at(connection)
         age = 0.0 if steered is None else max(0.0, (now - steered).total_seconds())

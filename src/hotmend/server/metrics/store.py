@@ -7,13 +7,11 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hotmend.server.machines.tables import actions, brake, contacts, machines
+from hotmend.server.machines.tables import IS_OPEN, actions, brake, contacts, machines
 from hotmend.server.rollouts.tables import gates, rollouts
-from hotmend.servicing.actions import FINAL
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 from hotmend.servicing.rollouts import State
 
-_FINAL = [state.value for state in FINAL]
 _NOT_STEERED = [state.value for state in (State.CREATING, State.WAITING_FOR_APPROVAL, State.READY, *ROLLOUT_FINAL)]
 
 
@@ -54,7 +52,7 @@ def steered_at(connection: Connection) -> datetime | None:
 
 def open_actions(connection: Connection) -> dict[tuple[str, str], int]:
     """Return how many actions have not ended, by kind and state."""
-    found = sa.select(actions.c.kind, actions.c.state, sa.func.count()).where(actions.c.state.not_in(_FINAL))
+    found = sa.select(actions.c.kind, actions.c.state, sa.func.count()).where(IS_OPEN)
     return {(row[0], row[1]): row[2] for row in connection.execute(found.group_by(actions.c.kind, actions.c.state))}
 
 

@@ -45,7 +45,7 @@ _PAGES: Final = (
 def mount(app: FastAPI) -> None:
     """Put the pages and what they load on an app."""
     app.state.sign_ins = Limiter(pages.TRIES_PER_MINUTE)
-    app.state.figures, app.state.choices, app.state.compliance = Kept(), Kept(), KeptBy()
+    app.state.figures, app.state.compliance = Kept(), KeptBy()
     for each in _PAGES:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Depends, Form
 from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
+from hotmend.server.figures.kept import Dated, read
 from hotmend.server.machines import fleet
+from hotmend.server.machines.figures import OVERVIEW, Overview
 from hotmend.server.machines.judging import program
 from hotmend.server.maintenance.events import rows as asked
 from hotmend.server.portal.charts import Bar, code_bars
@@ -41,8 +43,9 @@ class Decision:
 @router.get("/")
 def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
     """Show the fleet."""
-    figures: Kept[tuple[fleet.Counts, fleet.Exposure]] = visit.request.app.state.figures
-    counts, exposure = figures.get(lambda: _figures(visit))
+    figures: Kept[Dated[Overview]] = visit.request.app.state.figures
+    found = figures.get(lambda: read(visit.context, OVERVIEW))
+    counts, exposure = found.value
     with visit.context.database.read() as connection:
         running = fleet.running_actions(connection)
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
@@ -54,6 +57,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
     return visit.page(
         "overview.html.j2",
         counts=counts,
+        at=found.at,
         exposure=exposure,
         running=running,
         decisions=[
@@ -89,12 +93,6 @@ def brake(
     """Halt the whole fleet, or let it go on."""
     put_halt(visit.context, visit.who, reason.strip(), halted=bool(halt))
     return redirect("/", done="halted" if halt else "released")
-
-
-def _figures(visit: Visit) -> tuple[fleet.Counts, fleet.Exposure]:
-    with visit.context.database.read() as connection:
-        counts = fleet.counts(connection, fleet.silent_since(visit.context.settings, visit.now))
-        return counts, fleet.exposure(connection)
 
 
 def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:

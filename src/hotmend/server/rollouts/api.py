@@ -112,7 +112,7 @@ def get_rollout(
     caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
 ) -> Rollout:
     """Return a rollout with its groups."""
-    with context_of(request).database.read() as connection:
+    with context_of(request).database.survey() as connection:
         found = _whole(connection, identity)
     response.headers["ETag"] = f'"{found.version}"'
     return found
@@ -265,8 +265,9 @@ def _whole(connection: Connection, identity: str) -> Rollout:
         raise not_found("rollout")
     found = _rollout(row)
     groups = []
+    states = progress.states_of_groups(connection, identity)
     for group in store.group_rows(connection, identity):
-        counts = progress.states(connection, identity, group["number"])
+        counts = states.get(group["number"], {})
         groups.append(
             Group(
                 group["number"],

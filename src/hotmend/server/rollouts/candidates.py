@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from hotmend.server.machines import query as machine_query
 from hotmend.server.machines.policies import HOTPATCH_OFF
-from hotmend.server.machines.tables import actions, contacts, machines, policies, reports, tags
+from hotmend.server.machines.store import tags_from
+from hotmend.server.machines.tables import IS_BAD, IS_OPEN, actions, contacts, machines, policies, tags
 from hotmend.server.maintenance.store import scope
 from hotmend.server.rollouts.spec import Selection
 from hotmend.server.rollouts.tables import members, rollouts
-from hotmend.servicing.actions import State
-from hotmend.servicing.rings import Member
+from hotmend.servicing.rings import Alike, Member
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 
-BAD: Final = [state.value for state in State if state.bad]
-OPEN: Final = [state.value for state in State if not state.final]
 _PAGE: Final = 500
-_MANY: Final = 5_000
-"""Of more machines all are read at once: asking for each by its id takes longer."""
 _TAGS: Final = ("domain", "set", "pair")
 """Tags with a meaning: fault domain, set that is to stay available, and pair."""
 
@@ -47,39 +45,99 @@ def selected(connection: Connection, selection: Selection, *, not_in: str = "") 
     if not_in:
         has = (members.c.rollout_id == not_in) & (members.c.machine_id == machines.c.id)
         query = query.where(~sa.exists().where(has))
-    return members_of(connection, list(connection.scalars(query)))
+    return _members(connection.execute(query.add_columns(machines.c.labels)))
 
 
 def members_of(connection: Connection, ids: Sequence[str]) -> list[Member]:
     """Return machines with the tags that the rules look at, in the order given."""
-    found: dict[str, dict[str, str]] = {each: {} for each in ids}
-    if len(ids) > _MANY:
-        for machine, name, value in connection.execute(sa.select(tags.c.machine_id, tags.c.name, tags.c.value)):
-            if machine in found:
-                found[machine][name] = value
-        return [_member(machine, its) for machine, its in found.items()]
+    found: dict[str, Member] = {}
     for start in range(0, len(ids), _PAGE):
-        some = ids[start : start + _PAGE]
-        query = sa.select(tags.c.machine_id, tags.c.name, tags.c.value).where(tags.c.machine_id.in_(some))
-        for machine, name, value in connection.execute(query):
-            found[machine][name] = value
-    return [_member(machine, its) for machine, its in found.items()]
+        which = machines.c.id.in_(ids[start : start + _PAGE])
+        rows = connection.execute(sa.select(machines.c.id, machines.c.labels).where(which))
+        found |= {member.id: member for member in _members(rows)}
+    return [found[each] for each in ids if each in found]
 
 
-def _member(machine: str, its: Mapping[str, str]) -> Member:
+def _members(rows: Iterable[Any]) -> list[Member]:
+    alike: dict[str, Member] = {}
+    found = []
+    for machine, labels in rows:
+        like = alike.get(labels)
+        if like is None:
+            like = alike[labels] = _like(tags_from(labels))
+        found.append(Member(machine, like.tags, like.domain, like.set, like.pair))
+    return found
+
+
+def _like(its: Mapping[str, str]) -> Member:
+    """Return a machine without an id that has these tags."""
     names = frozenset(its) | {f"{name}={value}" for name, value in its.items()}
-    return Member(machine, names, *(its.get(name, "") for name in _TAGS))
+    return Member("", names, *(its.get(name, "") for name in _TAGS))
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Machines of which the rules and the clock say the same.
+
+    Attributes:
+        alike: one of them as the rules see it, and the ids of all.
+        policy, zone: what their windows rest on.
+        there: whether they were heard of lately.
+    """
+
+    alike: Alike
+    policy: str
+    zone: str
+    there: bool
+
+
+def crowds(connection: Connection, selection: Selection, asked: Iterable[str], seen_after: datetime) -> list[Crowd]:
+    """Return the machines of a selection, put together where nothing tells them apart.
+
+    Ids come as one text for each crowd: a row for each of a hundred thousand machines would cost more than the rules.
+
+    Args:
+        connection: of the database.
+        selection: which.
+        asked: names of the tags that matter beside those with a meaning.
+        seen_after: who was heard of since is there.
+    """
+    ids = sa.func.aggregate_strings(machines.c.id, ",")
+    keys = (machines.c.policy, machines.c.clock, machines.c.labels)
+    meant = _selected(connection, selection).with_only_columns(*keys, ids).group_by(*keys)
+    names = {*asked, *_TAGS}
+    silent = sa.or_(contacts.c.seen_at < seen_after, contacts.c.seen_at.is_(None))
+    off = _parted(connection.scalar(sa.select(sa.func.aggregate_strings(contacts.c.machine_id, ",")).where(silent)))
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for policy, zone, labels, same in connection.execute(meant):
+        its = tuple(each for each in tags_from(labels).items() if each[0] in names)
+        found.setdefault((its, policy, zone), []).extend(_parted(same))
+    made = []
+    gone = set(off)
+    for (its, policy, zone), same in found.items():
+        away = gone.intersection(same) if gone else gone
+        like = _like(dict(its))
+        here = [each for each in same if each not in away] if away else same
+        made += [
+            Crowd(Alike(like, each), policy, zone, there)
+            for each, there in ((here, True), (sorted(away), False))
+            if each
+        ]
+    return made
+
+
+def _parted(ids: str | None) -> list[str]:
+    return ids.split(",") if ids else []
 
 
 def set_sizes(connection: Connection) -> dict[str, int]:
     """Return how many machines each set has."""
-    query = (
-        sa.select(tags.c.value, sa.func.count())
-        .join(machines, machines.c.id == tags.c.machine_id)
-        .where(tags.c.name == "set", machines.c.state == "active")
-        .group_by(tags.c.value)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    every = sa.select(tags.c.value, sa.func.count()).where(tags.c.name == "set").group_by(tags.c.value)
+    found = Counter({row[0]: row[1] for row in connection.execute(every)})
+    # All, less those few that do not take part: the index of tags answers the first, no machine is joined for it.
+    away = every.join(machines, machines.c.id == tags.c.machine_id).where(machines.c.state != "active")
+    found.subtract({row[0]: row[1] for row in connection.execute(away)})
+    return {name: number for name, number in found.items() if number}
 
 
 def busy(connection: Connection, now: datetime) -> list[Member]:
@@ -87,35 +145,14 @@ def busy(connection: Connection, now: datetime) -> list[Member]:
     due = (actions.c.due_at <= now) & (
         actions.c.until.is_(None) | (actions.c.until > now) | actions.c.handed_at.is_not(None)
     )
-    being_changed = actions.c.state.in_(OPEN) & due & (actions.c.kind != "assess")
-    unended = rollouts.c.state.not_in([state.value for state in ROLLOUT_FINAL])
-    query = (
-        sa.select(actions.c.machine_id)
-        .outerjoin(rollouts, rollouts.c.id == actions.c.rollout_id)
-        .where(being_changed | (actions.c.state.in_(BAD) & unended))
-        .distinct()
-    )
-    return members_of(connection, list(connection.scalars(query)))
+    # Two questions, as each has an index of its own: of open actions, and of those that ended badly.
+    changed = sa.select(actions.c.machine_id).where(IS_OPEN, due, actions.c.kind != "assess")
+    unended = sa.select(rollouts.c.id).where(rollouts.c.state.not_in([state.value for state in ROLLOUT_FINAL]))
+    failed = sa.select(actions.c.machine_id).where(IS_BAD, actions.c.rollout_id.in_(unended))
+    which = machines.c.id.in_(changed.union(failed))
+    return _members(connection.execute(sa.select(machines.c.id, machines.c.labels).where(which)))
 
 
 def policy_contents(connection: Connection) -> dict[str, Any]:
     """Return the content of each policy by name."""
     return {row.name: row.content for row in connection.execute(sa.select(policies.c.name, policies.c.content))}
-
-
-def machines_there(connection: Connection, ids: Sequence[str], seen_after: datetime) -> list[RowMapping]:
-    """Return those of some machines that were heard of since a moment, with what windows rest on."""
-    every = (
-        sa.select(contacts.c.machine_id, machines.c.policy, sa.func.coalesce(reports.c.zone, "").label("zone"))
-        .join(machines, machines.c.id == contacts.c.machine_id)
-        .outerjoin(reports, reports.c.machine_id == contacts.c.machine_id)
-        .where(contacts.c.seen_at >= seen_after)
-    )
-    if len(ids) > _MANY:
-        meant = set(ids)
-        return [row for row in connection.execute(every).mappings() if row["machine_id"] in meant]
-    found: list[RowMapping] = []
-    for start in range(0, len(ids), _PAGE):
-        some = every.where(contacts.c.machine_id.in_(ids[start : start + _PAGE]))
-        found += connection.execute(some).mappings()
-    return found

@@ -60,14 +60,15 @@ def rollout_page(
         still: it stands still.
         seen: state that the page had when it was opened: its buttons are those of that state.
     """
-    with visit.context.database.read() as connection:
+    with visit.context.database.survey() as connection:
         row = store.rollout(connection, identity)
         if row is None:
             raise not_found("rollout")
+        states = progress.states_of_groups(connection, identity)
         groups = [
             {
                 "row": group,
-                "bars": _bars(progress.states(connection, identity, group["number"]), visit),
+                "bars": _bars(states.get(group["number"], {}), visit),
                 "asked": [
                     gate
                     for kind in ("pre", "post")

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.database import new_id
-from hotmend.server.machines import fleet
+from hotmend.server.machines.figures import choices
 from hotmend.server.machines.tables import machines, scopes
 from hotmend.server.once import once
 from hotmend.server.portal.forms import lines_of, tags_of
@@ -128,8 +128,8 @@ def new_page(
             preview = service.preview(visit.context, wanted.name, lane, spec)
         except Problem as problem:
             wrong = str(problem)
+    tags, _ = choices(visit.context)
     with visit.context.database.read() as connection:
-        tags = fleet.tag_names(connection)
         names = list(connection.scalars(sa.select(scopes.c.name).order_by(scopes.c.name)))
         if preview is not None:
             first = _names(connection, [each for ring in preview.rings for each in ring.first[:_FIRST_SHOWN]])

@@ -124,6 +124,20 @@ def states(connection: Connection, identity: str, number: int | None = None) -> 
     return {None if state is None else State(state): count for state, count in connection.execute(query)}
 
 
+def states_of_groups(connection: Connection, identity: str) -> dict[int, dict[State | None, int]]:
+    """Return the same for each group, in one question; a group without members is not there."""
+    query = (
+        sa.select(members.c.number, actions.c.state, sa.func.count())
+        .select_from(members.outerjoin(actions, actions.c.id == members.c.action_id))
+        .where(members.c.rollout_id == identity)
+        .group_by(members.c.number, actions.c.state)
+    )
+    found: dict[int, dict[State | None, int]] = {}
+    for number, state, count in connection.execute(query):
+        found.setdefault(number, {})[None if state is None else State(state)] = count
+    return found
+
+
 def well(connection: Connection, identity: str, number: int, seen_after: datetime) -> int:
     """Return how many machines of a group ended well, were heard of since a moment, and have no alert more than before.
 

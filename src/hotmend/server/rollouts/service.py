@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,10 +24,12 @@ from hotmend.servicing import rings
 from hotmend.servicing.lanes import RULES, Lane, approved
 from hotmend.servicing.message import Cause, cause
 from hotmend.servicing.rollouts import TRANSITIONS, Event, GroupState, State, advance
-from hotmend.servicing.starting import share, startable
+from hotmend.servicing.starting import share, startable_alike
 from hotmend.wire.rollouts import Halt
 
 START_AHEAD_MAX: Final = timedelta(days=366)
+_FIRST: Final = 100
+"""Machines that a preview names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,63 +76,77 @@ class Preview:
 
 def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
     """Return what a rollout would do now."""
-    with context.database.read() as connection:
-        members = candidates.selected(connection, spec.selection)
-        plan = rings.plan(members, spec.rings, name)
-        by_id = {member.id: member for member in members}
-        now = context.clock()
-        seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
-        there = {row["machine_id"]: row for row in candidates.machines_there(connection, list(by_id), seen_after)}
-        minutes = timedelta(minutes=spec.minutes)
-        windows = Windows(candidates.policy_contents(connection), now, minutes, allowed(connection, now))
-        state = _Now(there, windows, candidates.busy(connection, now), candidates.set_sizes(connection))
-        found = tuple(
-            _ring_preview(state, lane, spec, ring.name, [by_id[each] for each in ids])
-            for ring, ids in zip(spec.rings, plan.rings, strict=bool(plan.rings))
+    now = context.clock()
+    seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
+    with context.database.survey() as connection:
+        crowds = candidates.crowds(connection, spec.selection, rings.tags_asked(spec.rings), seen_after)
+        windows = Windows(
+            candidates.policy_contents(connection), now, timedelta(minutes=spec.minutes), allowed(connection, now)
         )
-    causes = tuple(cause_json(each) for each in plan.causes)
+        closed = [_closed(each, windows, lane) for each in crowds]
+        sizes = candidates.set_sizes(connection) if any(each.alike.like.set for each in crowds) else {}
+        busy = candidates.busy(connection, now)
+    placed = rings.plan_alike([each.alike for each in crowds], spec.rings, name)
+    state = _Now(crowds, placed, closed, busy, sizes)
+    found = tuple(
+        _ring_preview(state, spec, ring.name, numbers)
+        for ring, numbers in zip(spec.rings, placed.rings, strict=bool(placed.rings))
+    )
+    digest = plan_digest(spec, lane, [[placed.ids[each] for each in ring] for ring in placed.rings])
+    causes = tuple(cause_json(each) for each in placed.causes)
     hours = len(spec.rings) * spec.thresholds.soak_minutes / 60
-    return Preview(plan_digest(spec, lane, plan.rings), causes, len(members), found, hours, RULES[lane].approvals)
+    total = sum(len(each.alike.ids) for each in crowds)
+    return Preview(digest, causes, total, found, hours, RULES[lane].approvals)
+
+
+def _closed(crowd: candidates.Crowd, windows: Windows, lane: Lane) -> str:
+    """Return the code of what keeps a crowd's windows closed; "" where they are open, or the lane leaves them out."""
+    if not crowd.there or not RULES[lane].windows:
+        return ""
+    decision = windows.ask(crowd.policy, crowd.zone)
+    return "" if decision.allowed else decision.cause.code
 
 
 @dataclass(frozen=True, slots=True)
 class _Now:
-    """What all rings of a preview rest on: who is there, windows, who is being changed, and how large sets are."""
+    """What all rings of a preview rest on: who is like whom, windows, who is being changed, and how large sets are."""
 
-    there: Mapping[str, Any]
-    windows: Windows
+    crowds: list[candidates.Crowd]
+    placed: rings.Placed
+    closed: list[str]
     busy: list[rings.Member]
     sizes: Mapping[str, int]
 
 
-def _ring_preview(state: _Now, lane: Lane, spec: Spec, name: str, members: list[rings.Member]) -> RingPreview:
-    held: Counter[str] = Counter()
-    first = []
-    off = 0
-    for member in members:
-        row = state.there.get(member.id)
-        if row is None:
-            off += 1
-            continue
-        decision = state.windows.ask(row["policy"], row["zone"])
-        if RULES[lane].windows and not decision.allowed:
-            held[decision.cause.code] += 1
+def _ring_preview(state: _Now, spec: Spec, name: str, numbers: Sequence[int]) -> RingPreview:
+    kinds = state.placed.kinds
+    held, sets, pairs = Counter[str](), Counter[str](), Counter[str]()
+    off, waits = 0, [False] * len(state.crowds)
+    for kind, count in Counter(map(kinds.__getitem__, numbers)).items():
+        crowd = state.crowds[kind]
+        like = crowd.alike.like
+        sets[like.set] += count
+        pairs[like.pair] += count
+        if not crowd.there:
+            off += count
+        elif state.closed[kind]:
+            held[state.closed[kind]] += count
         else:
-            first.append(member)
-    start = startable(first, state.busy, state.sizes, 0, spec.limits)
-    held.update(each.code for each in start.held.values())
-    sets = Counter(member.set for member in members if member.set)
-    pairs = Counter(member.pair for member in members if member.pair)
+            waits[kind] = True
+    waiting = [each for each in numbers if waits[kinds[each]]]
+    likes = [each.alike.like for each in state.crowds]
+    start = startable_alike(waiting, state.placed, likes, state.busy, state.sizes, spec.limits)
+    held.update(start.held)
     waves = max(
         [
-            -(-len(members) // spec.budget),
-            *(-(-count // share(state.sizes.get(each, 0), spec.limits)) for each, count in sets.items()),
-            *pairs.values(),
+            -(-len(numbers) // spec.budget),
+            *(-(-count // share(state.sizes.get(each, 0), spec.limits)) for each, count in sets.items() if each),
+            *(count for each, count in pairs.items() if each),
         ],
         default=0,
     )
-    begins = tuple(member.id for member in start.members[:100])
-    return RingPreview(name, len(members), off, waves, dict(held), begins)
+    first = tuple(state.placed.ids[each] for each in start.begun[:_FIRST])
+    return RingPreview(name, len(numbers), off, waves, dict(held), first)
 
 
 def create(connection: Connection, now: datetime, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:

@@ -91,7 +91,7 @@ def spec_of(given: object) -> Spec:
 
 def plan_digest(spec: Spec, lane: Lane, rings: Sequence[Sequence[str]]) -> str:
     """Return what people approve: the spec, and which machine is where."""
-    parts = [msgspec.to_builtins(spec), str(lane), rings]
+    parts = [msgspec.to_builtins(spec), str(lane), *(",".join(ring) for ring in rings)]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
