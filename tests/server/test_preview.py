@@ -107,7 +107,8 @@ def _fill(fleet: Fleet, chance: random.Random) -> None:
             state = chance.choice(["active"] * 6 + ["pending", "left"])
             connection.execute(sa.update(machines).where(machines.c.id == each).values(policy=policy, state=state))
         for each in chance.sample(fleet.ids, 6):
-            action = {"id": each, "machine_id": each, "kind": chance.choice(["install", "assess"]), "updates": []}
+            kind = chance.choice(["install", "assess"])
+            action: dict[str, Any] = {"id": each, "machine_id": each, "kind": kind, "updates": []}
             action |= {"created_by": "x", "created_at": now, "due_at": now, "changed_at": now}
             connection.execute(sa.insert(actions).values(action))
 
