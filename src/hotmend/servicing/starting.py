@@ -136,9 +136,12 @@ def startable_alike(
     counts = Counter(map(kinds.__getitem__, rest))
     counts.subtract(map(kinds.__getitem__, own))
     held["machine-busy"] += len(own)
+    groups: Counter[tuple[str, str]] = Counter()  # of a machine that is not busy no rule looks at more
     for kind, count in counts.items():
-        why = change.holds(likes[kind], "")
-        if count and why is not None:
+        groups[likes[kind].set, likes[kind].pair] += count
+    for (set_, pair), count in groups.items():
+        why = change.holds(Member("", set=set_, pair=pair), "")
+        if why is not None:
             held[why.code] += count
     return StartAlike(tuple(begun), +held)
 

@@ -92,7 +92,7 @@ def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
         _ring_preview(state, spec, ring.name, numbers)
         for ring, numbers in zip(spec.rings, placed.rings, strict=bool(placed.rings))
     )
-    digest = plan_digest(spec, lane, [[placed.ids[each] for each in ring] for ring in placed.rings])
+    digest = plan_digest(spec, lane, [map(placed.ids.__getitem__, ring) for ring in placed.rings])
     causes = tuple(cause_json(each) for each in placed.causes)
     hours = len(spec.rings) * spec.thresholds.soak_minutes / 60
     total = sum(len(each.alike.ids) for each in crowds)

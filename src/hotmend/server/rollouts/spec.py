@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -89,7 +89,7 @@ def spec_of(given: object) -> Spec:
         raise Problem(422, "not-valid", str(error)) from None
 
 
-def plan_digest(spec: Spec, lane: Lane, rings: Sequence[Sequence[str]]) -> str:
+def plan_digest(spec: Spec, lane: Lane, rings: Iterable[Iterable[str]]) -> str:
     """Return what people approve: the spec, and which machine is where."""
     parts = [msgspec.to_builtins(spec), str(lane), *(",".join(ring) for ring in rings)]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
