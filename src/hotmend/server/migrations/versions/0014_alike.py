@@ -10,8 +10,8 @@ from alembic import op
 
 from hotmend.server.database import Moment
 
-revision = "0013_alike"
-down_revision = "0012_wire"
+revision = "0014_alike"
+down_revision = "0013_held"
 branch_labels = None
 depends_on = None
 
