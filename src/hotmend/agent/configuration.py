@@ -15,7 +15,7 @@ from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS
 from hotmend.agent.health.events import Hook
 from hotmend.agent.health.probes import AnyProbe
 from hotmend.model.errors import InputError, UsageError
-from hotmend.servicing.maintenance import Policy, policy_check
+from hotmend.servicing.maintenance import Policy, Window, policy_check
 
 CONFIGURATION_BYTES_MAX: Final = 1 << 20
 
@@ -51,6 +51,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         zone: IANA name of the zone of windows; "" for the machine's own.
         restart: services that run old code after a run are restarted in the window, in a safe order.
         reboot: `if-required`, `never` or `always`, in the window.
+        baseline_window: where there are any, restarts and reboots wait for one of these; freezes win over them too.
         never_units, never_commands: masks of units and names of commands that are never touched, beside the defaults.
         deadline_seconds: how long to wait for a safe moment in each process.
         health_seconds: how long the machine is watched after a change before the probes decide.
@@ -68,6 +69,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: str = ""
     restart: bool = False
     reboot: Literal["if-required", "never", "always"] = "never"
+    baseline_window: Annotated[tuple[Window, ...], Meta(max_length=100)] = ()
     never_units: tuple[str, ...] = ()
     never_commands: tuple[str, ...] = ()
     deadline_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
@@ -88,6 +90,13 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def never(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Masks of units, and names of commands, that are never touched."""
         return DEFAULT_UNITS + self.never_units, DEFAULT_COMMANDS + self.never_commands
+
+    @property
+    def baseline(self) -> Policy:
+        """What says when restarts and reboots may begin."""
+        if not self.baseline_window:
+            return self.maintenance
+        return msgspec.structs.replace(self.maintenance, window=self.baseline_window)
 
     def window_zone(self) -> ZoneInfo:
         """Return the zone of windows.
@@ -137,6 +146,7 @@ def parse_configuration(text: str, source: str) -> Configuration:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, LookupError, OSError) as error:
         raise InputError(f"{source}: {error}", "docs/agent.md describes the configuration") from None
     policy_check(found.maintenance, source)
+    policy_check(found.baseline, source)
     return found
 
 

@@ -10,7 +10,7 @@ from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.census.never import Never
 from hotmend.agent.census.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
 from hotmend.agent.census.systemd import reboot_machine
-from hotmend.agent.machine import Machine, window
+from hotmend.agent.machine import Machine, baseline_window
 from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.uplink.slot import Slot, slot_of
@@ -51,7 +51,7 @@ def finish(
         machine.configuration.reboot,
         assessment.reboot,
         installed=installed,
-        in_window=window(machine.configuration, machine.clock())[0].allowed,
+        in_window=baseline_window(machine.configuration, machine.clock()).allowed,
         obstacles=(*_obstacles(machine, assessment), *(["no restart slot"] if slot is Slot.MISSING else [])),
     )
     if decision.reboot:
@@ -65,7 +65,7 @@ def _forbidden(machine: Machine) -> str:
     now = machine.clock()
     if hold := read_hold(machine.places.hold, now):
         return str(hold)
-    decision = window(machine.configuration, now)[0]
+    decision = baseline_window(machine.configuration, now)
     return "" if decision.allowed else str(decision.cause.message)
 
 

@@ -105,6 +105,15 @@ def alone(places: Places) -> Iterator[None]:
 def window(configuration: Configuration, now: datetime) -> tuple[Decision, datetime | None]:
     """Return whether an action may start now, and since when the open window is open."""
     found = intervals(configuration.maintenance, configuration.window_zone(), now, now + _AHEAD)
-    seconds = configuration.deadline_seconds + configuration.health_seconds
     since = next((each.start for each in found if each.start <= now < each.end), None)
-    return may_start(found, now, timedelta(seconds=seconds) + _ACTION_SPARE), since
+    return may_start(found, now, _action_time(configuration)), since
+
+
+def baseline_window(configuration: Configuration, now: datetime) -> Decision:
+    """Return whether a restart or a reboot may begin now."""
+    found = intervals(configuration.baseline, configuration.window_zone(), now, now + _AHEAD)
+    return may_start(found, now, _action_time(configuration))
+
+
+def _action_time(configuration: Configuration) -> timedelta:
+    return timedelta(seconds=configuration.deadline_seconds + configuration.health_seconds) + _ACTION_SPARE
