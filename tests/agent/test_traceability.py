@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.agent.load import Load, redis
 from tests.agent.machine import Machine
-from tests.agent.redis import ALWAYS, configure, old_redis
+from tests.agent.redis import ALWAYS, configure, newest, old_redis, oldest
 from tests.traceability import ROOT, Row, stands, table
 
 CONFIGURATION = f"""
@@ -84,7 +85,36 @@ def _status(machine: Machine, line: str, asked: str) -> Row:
     return _row(line, asked, "status", "; ".join(told) or "nothing", code)
 
 
+def _engine(machine: Machine) -> Iterator[Row]:
+    """By hand, without the agent: made, looked at, applied under load, taken back."""
+    old, new = (f"redis-tools={version(machine, 'redis-tools')}" for version in (oldest, newest))
+    file = "/run/redis.hotmend"
+    made = machine.hotmend("build", old, new, "-o", file)
+    size, whole = (
+        int(machine.run(command).stdout)
+        for command in (f"stat -c %s {file}", f"apt-cache show {new} | sed -n 's/^Size: //p'")
+    )
+    small = f"{100 * size / whole:.1f} % of the package's bytes; exit code {made.returncode}"
+    yield Row("S2", "Smaller than the update", "hotmend build redis-tools=OLD redis-tools=NEW -o FILE", small)
+    code, images = _did(machine, "inspect", file)
+    told = f"{images[0]['verdict']}, {len(images[0]['functions'])} functions, {' '.join(images[0]['cves'])}"
+    yield _row("S3", "The regular update's own changes, security content by its changelog", "inspect FILE", told, code)
+    before = machine.pids("redis-server")
+    with Load(machine, redis(PORT)) as load:
+        code, results = _did(machine, "apply", file)
+        machine.run("sleep 1")
+    same = "the same process" if machine.pids("redis-server") == before else "another process"
+    states = ", ".join(f"{result['comm']} {result['state']}" for result in results)
+    yield _row("S1", "The code of running processes is changed, no restart", "apply FILE", f"{states}; {same}", code)
+    failed = f"{load.count.bad} requests failed" if load.count.good else "no request was answered"
+    yield _row("S4", "Workloads are not interrupted", "apply FILE", f"under load: {failed}", code)
+    code, results = _did(machine, "revert", file)
+    states = ", ".join(f"{result['comm']} {result['state']}" for result in results)
+    yield _row("S45", "Taken back by hand, by the file alone", "revert FILE", states, code)
+
+
 def _rows(machine: Machine) -> Iterator[Row]:
+    yield from _engine(machine)
     configure(machine, CONFIGURATION.replace("MODE", "observe"))
     yield _turn(machine, "S41", "Assessed periodically; observing changes nothing")
     configure(machine, CONFIGURATION.replace("MODE", "notify"))
