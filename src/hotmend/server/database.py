@@ -41,6 +41,8 @@ SUBJECTS: Final = (
 _BUSY_MS: Final = 30_000
 _SURVEY_MEMORY: Final = "32MB"
 _MIGRATION_LOCK: Final = 0x686F746D
+_GAVE_WAY: Final = ("40001", "40P01")
+"""PostgreSQL's codes of a serialization failure and of a deadlock."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -214,6 +216,11 @@ def migrate(database: Database, target: str = "head") -> None:
                 f"the schema of the database is not one of this version: {error}",
                 "a newer hotmend has used it; go back to a backup of before, or use that version",
             ) from error
+
+
+def gave_way(error: sa.exc.DBAPIError) -> bool:
+    """Say whether a transaction was undone so that another one can go on: it is as good as new when tried again."""
+    return getattr(error.orig, "sqlstate", None) in _GAVE_WAY
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from hotmend.server.database import gave_way
 from hotmend.server.machines.contact import Received, Result
 from hotmend.server.problem import Problem, problem_of
 
@@ -85,8 +86,12 @@ class Batcher:
         """Take them together; where one of them is the trouble, each by itself, so that it stops no other."""
         try:
             return self._take(received)
-        except OperationalError:
-            raise
+        except OperationalError as error:
+            if not gave_way(error):
+                raise
+            # It locks actions before rollouts, and a rollout's step does the reverse: one of the two gives way.
+            _LOG.info("a batch of check-ins gave way and is taken again")
+            return self._take(received)
         except SQLAlchemyError:
             if len(received) == 1:
                 raise

@@ -342,6 +342,7 @@ def _begin(found: Rollout, group: RowMapping, busy: int, waits: _Waits) -> None:
     if held is not None or busy >= found.spec.budget or waits.clocks == frozenset():
         return
     connection, ring = found.connection, _ring(found, group)
+    store.begin_alone(connection)
     changing, sizes = candidates.busy(connection, found.now), candidates.set_sizes(connection)
     alerts: dict[str, int | None] = {}
     begun: list[Member] = []

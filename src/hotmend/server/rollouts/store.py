@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -18,7 +18,8 @@ from hotmend.servicing.lanes import Approval
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 from hotmend.servicing.rollouts import State as RolloutState
 
-_APPROVERS = ROLES[ROLES.index("approver") :]
+_BEGIN_LOCK: Final = 0x686F7462
+_APPROVERS: Final = ROLES[ROLES.index("approver") :]
 
 
 def insert_rollout(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -44,6 +45,16 @@ def locked(connection: Connection, identity: str) -> RowMapping | None:
     """Return a rollout and keep all others from changing it until the transaction ends."""
     query = sa.select(rollouts).where(rollouts.c.id == identity).with_for_update()
     return connection.execute(query).mappings().one_or_none()
+
+
+def begin_alone(connection: Connection) -> None:
+    """Keep every other rollout from beginning machines until the transaction ends, on whichever server.
+
+    Who is being changed is read before machines begin: two that read at once would begin both machines of a pair. On
+    SQLite a transaction that writes is alone already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_BEGIN_LOCK)))
 
 
 def page(connection: Connection, before: tuple[datetime, str] | None, limit: int) -> list[RowMapping]:
