@@ -19,6 +19,7 @@ _SERIES = {
     "HotmendFleetEventWaiting": ("hotmend_fleet_events_waiting", "0 0 1x200", 5),
     "HotmendFleetMachinesHeld": ("hotmend_fleet_machines_held_long", "0 0 1x200", 10),
     "HotmendFleetMachinesSilent": ("hotmend_fleet_machines_silent", "0 10 11x200", 10),
+    "HotmendFleetAgentDoesNotLook": ("hotmend_fleet_machines_blind", "0 0 1x200", 10),
     "HotmendFleetMachineSuspect": ('hotmend_fleet_machines{state="suspect"}', "0 0 1x200", 0),
 }
 """Alert: series, values minute by minute that are bad from the third on, and minutes until it fires."""

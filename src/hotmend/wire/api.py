@@ -170,6 +170,7 @@ class Machine:
         policy, policy_held: name of its policy, and hash of the one that it has.
         version: grows with each change that people make; the first part of its ETag.
         seen_at: last check-in.
+        looked_at: last look whose report is here; None: none yet, or the agent's version does not say.
         reported_at: last report that differed; what follows is from it, "" and 0 before the first.
         waiting, restarts_due, alerts: how many.
         wire: version of what its agent says; a server speaks with those one older and one newer than its own.
@@ -202,6 +203,7 @@ class Machine:
     restarts_avoided: int
     reboots_avoided: int
     alerts: int
+    looked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

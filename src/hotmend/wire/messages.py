@@ -25,6 +25,7 @@ LEAVE_PATH: Final = "/agent/v1/leave"
 BODY_BYTES_MAX: Final = 2 << 20
 STATES_MAX: Final = 200
 ORDERS_MAX: Final = 20
+LOOK_MINUTES_MAX: Final = 60 * 24 * 31
 
 T = TypeVar("T")
 Wire = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -129,6 +130,9 @@ class CheckIn(msgspec.Struct, frozen=True):
         policy: hash of the policy that the machine has; "" for none.
         slot: something is due that needs a restart slot; False: nothing is any more; None: nothing here needs one.
         wire: version of what it says: `wire.version`.
+        looked_at: when the machine was last looked at, which `report_hash` is of, by its own clock; None: never, or an
+            earlier version, which does not say.
+        look_minutes: how long after a look the next one comes at the latest.
     """
 
     host: Host
@@ -139,6 +143,8 @@ class CheckIn(msgspec.Struct, frozen=True):
     policy: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     slot: bool | None = None
     wire: Wire = 1
+    looked_at: Moment | None = None
+    look_minutes: Annotated[int, Meta(ge=1, le=LOOK_MINUTES_MAX)] | None = None
 
 
 class _Versioned(msgspec.Struct, frozen=True):

@@ -193,6 +193,8 @@ def _ask(
         outbox.policy,
         (read(wish_file(places), Wish) or Wish()).slot,
         VERSION,
+        outbox.looked_at,
+        outbox.look_minutes,
     )
     got = _post(_caller(places, own), CHECK_IN_PATH, encode(message), carried.counter, clock)
     _check_signed(got, own.server_key, carried.counter, clock)

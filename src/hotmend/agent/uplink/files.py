@@ -50,11 +50,14 @@ class Outbox(msgspec.Struct, frozen=True):
         report: of the last turn; None before the first.
         reached: states that the last actions came to, oldest first.
         policy: hash of the policy that it has; "" for none.
+        looked_at, look_minutes: of the report, as in `CheckIn`.
     """
 
     report: Report | None = None
     reached: tuple[Reached, ...] = ()
     policy: str = ""
+    looked_at: Moment | None = None
+    look_minutes: int | None = None
 
 
 class Wish(msgspec.Struct, frozen=True):

@@ -11,6 +11,8 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 
+import msgspec
+
 from hotmend.agent.census.look import look
 from hotmend.agent.machine import Machine
 from hotmend.agent.turn import Turn, turn
@@ -24,7 +26,6 @@ from hotmend.agent.uplink.reporting import report_of
 from hotmend.agent.uplink.slot import leave_wish
 from hotmend.model.errors import HotmendError
 from hotmend.wire.messages import Order, Reached
-from hotmend.wire.report import Report
 
 
 def directed_turn(machine: Machine) -> Turn:
@@ -75,8 +76,7 @@ class Teller:
         with contextlib.suppress(HotmendError, OSError):
             states = reached(self.machine.history.read().events)
             if states != self._last:
-                before = read(self.machine.places.outbox, Outbox) or Outbox()
-                self._leave(before.report, states)
+                self._leave(read(self.machine.places.outbox, Outbox) or Outbox(), states)
 
     def everything(self) -> None:
         """Leave a new look at the machine, too.
@@ -86,14 +86,17 @@ class Teller:
         """
         places = self.machine.places
         try:
-            self._leave(report_of(self.machine, look(places)), reached(self.machine.history.read().events))
+            seen = look(places)
+            minutes = self.machine.configuration.assess_minutes
+            made = Outbox(report_of(self.machine, seen), looked_at=seen.assessment.at, look_minutes=minutes)
+            self._leave(made, reached(self.machine.history.read().events))
         except OSError as error:
             raise HotmendError(f"{places.outbox}: {error.strerror or error}") from error
 
-    def _leave(self, report: Report | None, states: tuple[Reached, ...]) -> None:
+    def _leave(self, looked: Outbox, states: tuple[Reached, ...]) -> None:
         places = self.machine.places
         places.outbox.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        write(places.outbox, Outbox(report, states, self.wanted.policy_hash))
+        write(places.outbox, msgspec.structs.replace(looked, reached=states, policy=self.wanted.policy_hash))
         ends = [(each.action, str(each.state)) for each in states]
         note_name(places.states, hashlib.sha256(repr(ends).encode()).hexdigest())
         self._last = states

@@ -76,10 +76,12 @@ class Turns:
 
     def _tell(self, wanted: Opened | None = None, *, full: bool = False) -> None:
         before = read(self._places.outbox, Outbox) or Outbox()
-        report = self._report() if full else before.report
-        policy = wanted.policy_hash if wanted is not None else before.policy
+        told = replace(before, policy=wanted.policy_hash) if wanted is not None else before
+        if full:
+            minutes = int(REPORT_LIFE / timedelta(minutes=1))
+            told = replace(told, report=self._report(), looked_at=self._reported, look_minutes=minutes)
         self._places.outbox.parent.mkdir(parents=True, exist_ok=True)
-        write(self._places.outbox, Outbox(report, self._hands.ledger.reached(), policy))
+        write(self._places.outbox, replace(told, reached=self._hands.ledger.reached()))
 
     def _report(self) -> Report:
         hands = self._hands

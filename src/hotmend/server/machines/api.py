@@ -255,7 +255,7 @@ _EMPTY: dict[str, Any] = {"waiting": 0, "restarts_due": 0, "restarts_avoided": 0
 
 def _plain(name: str, value: Any) -> Any:
     """Return a column's value; what comes from a report that is not there yet is "", 0 or False."""
-    if value is not None or name in ("seen_at", "reported_at"):
+    if value is not None or name in ("seen_at", "looked_at", "reported_at"):
         return value
     return False if name == "reboot_due" else _EMPTY.get(name, "")
 

@@ -40,6 +40,11 @@ _SUSPECT: Final = {
     Heard.TWO_HOSTS: "two hosts sign with this machine's key",
     Heard.OTHER_HARDWARE: "the key is on another host than the one that was taken in",
 }
+_LONG_AGO: Final = 10 * 365 * 86400.0
+_SECOND: Final = 1.0
+"""A signature's moment is in whole seconds."""
+LOOKS_MISSED: Final = 3
+"""A machine that has missed so many looks is not looked at any more, as its own alert says."""
 _HEARD: Final = 2
 """After so many check-ins a machine has seen that it is not to begin something."""
 _UNKNOWN: Final = Problem(401, "not-this-machine", "not signed by a machine of this server")
@@ -70,7 +75,7 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
         spoken = [each for each in good if version.spoken(each.message.wire)]
         told = _Told(context, connection, now, rows)
         told.prepare(spoken)
-        _update(connection, context.database.is_sqlite, good, now)  # who is not spoken with was there as well
+        _update(connection, context.database.is_sqlite, good, rows, now)  # who is not spoken with was there as well
         answers: list[Result] = []
         for each, found in zip(batch, judged, strict=True):
             if found is Heard.GOOD and not version.spoken(each.message.wire):
@@ -102,6 +107,8 @@ _ROWS: Final = (
         contacts.c.signed_at,
         contacts.c.boot,
         contacts.c.report_hash,
+        contacts.c.looked_at,
+        contacts.c.look_by,
     )
     .join(contacts, contacts.c.machine_id == machines.c.id)
     .where(machines.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -152,10 +159,11 @@ def _suspect(connection: Connection, identity: str, why: str, now: datetime) -> 
 
 _UPDATE_MANY: Final = sa.text(
     "UPDATE contacts SET counter = v.counter, signed_at = v.signed_at, seen_at = :now, boot = v.boot, agent = v.agent,"
-    " policy = v.policy, wire = v.wire"
+    " policy = v.policy, wire = v.wire, looked_at = v.looked_at, look_by = v.look_by"
     " FROM unnest(CAST(:ids AS text[]), CAST(:counters AS bigint[]), CAST(:signed AS bigint[]),"
-    " CAST(:boots AS text[]), CAST(:agents AS text[]), CAST(:policies AS text[]), CAST(:wires AS integer[]))"
-    " AS v(id, counter, signed_at, boot, agent, policy, wire) WHERE contacts.machine_id = v.id"
+    " CAST(:boots AS text[]), CAST(:agents AS text[]), CAST(:policies AS text[]), CAST(:wires AS integer[]),"
+    " CAST(:looked AS timestamptz[]), CAST(:look_by AS timestamptz[]))"
+    " AS v(id, counter, signed_at, boot, agent, policy, wire, looked_at, look_by) WHERE contacts.machine_id = v.id"
 )
 _UPDATE_ONE: Final = (
     sa.update(contacts)
@@ -168,13 +176,18 @@ _UPDATE_ONE: Final = (
         agent=sa.bindparam("b_agent"),
         policy=sa.bindparam("b_policy"),
         wire=sa.bindparam("b_wire"),
+        looked_at=sa.bindparam("b_looked"),
+        look_by=sa.bindparam("b_look_by"),
     )
 )
 
 
-def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now: datetime) -> None:
+def _update(
+    connection: Connection, sqlite: bool, good: Sequence[Received], rows: dict[str, RowMapping], now: datetime
+) -> None:
     if not good:
         return
+    looks = [_look(each, rows[each.signed.key], now) for each in good]
     if not sqlite:
         values = {
             "now": now,
@@ -185,10 +198,12 @@ def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now:
             "agents": [each.message.agent[:100] for each in good],
             "policies": [each.message.policy for each in good],
             "wires": [each.message.wire for each in good],
+            "looked": [at for at, _ in looks],
+            "look_by": [by for _, by in looks],
         }
         connection.execute(_UPDATE_MANY, values)
         return
-    rows = [
+    values_of = [
         {
             "b_id": each.signed.key,
             "b_counter": each.signed.counter,
@@ -198,10 +213,30 @@ def _update(connection: Connection, sqlite: bool, good: Sequence[Received], now:
             "b_agent": each.message.agent[:100],
             "b_policy": each.message.policy,
             "b_wire": each.message.wire,
+            "b_looked": at,
+            "b_look_by": by,
         }
-        for each in good
+        for each, (at, by) in zip(good, looks, strict=True)
     ]
-    connection.execute(_UPDATE_ONE, rows)
+    connection.execute(_UPDATE_ONE, values_of)
+
+
+def _look(each: Received, row: RowMapping, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return when a machine was last looked at, of which the report is here, and when the next look is overdue.
+
+    The machine's clock says how long ago that was when it signed; whether it is right does not matter. A look that is
+    to come has a clock that went back: it says nothing.
+    """
+    message = each.message
+    if message.looked_at is None:
+        return None, None
+    ago = min(each.signed.created - message.looked_at.timestamp(), _LONG_AGO)
+    is_here = message.report is not None or message.report_hash == row["report_hash"]
+    if not is_here or ago < -_SECOND:
+        return row["looked_at"], row["look_by"]
+    at = now - timedelta(seconds=max(0.0, ago))
+    minutes = message.look_minutes
+    return at, None if minutes is None else at + LOOKS_MISSED * timedelta(minutes=minutes)
 
 
 class _Told:

@@ -18,7 +18,8 @@ Overview = tuple[fleet.Counts, fleet.Exposure]
 
 
 def _overview(connection: Connection, context: Context) -> Overview:
-    counts = fleet.counts(connection, fleet.silent_since(context.settings, context.clock()))
+    now = context.clock()
+    counts = fleet.counts(connection, fleet.silent_since(context.settings, now), now)
     return counts, fleet.exposure(connection)
 
 

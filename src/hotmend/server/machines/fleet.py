@@ -30,6 +30,8 @@ from hotmend.wire.api import Query
 _PRESENT: Final = machines.c.state != "left"
 LEVELS_MAX: Final = 12
 SUMS: Final = ("restarts_avoided", "reboots_avoided", "restarts_due", "reboots_due", "waiting", "alerts")
+_FIRST_LOOK: Final = timedelta(hours=3)
+"""By then a machine that was taken in has been looked at."""
 _OPEN_FIX: Final = ("on-disk", "nowhere")
 
 
@@ -43,6 +45,7 @@ class Counts:
         sums: `restarts_avoided` and `reboots_avoided` until now, `restarts_due`: units; `reboots_due`, `waiting` and
             `alerts`: machines.
         unseen: active machines that were not heard of since a moment.
+        blind: active machines that were, and whose agent does not look.
     """
 
     machines: int
@@ -53,6 +56,7 @@ class Counts:
     levels: list[tuple[str, str, int]]
     sums: Mapping[str, int]
     unseen: int
+    blind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Exposure:
     closed: int
 
 
-def counts(connection: Connection, unseen_since: datetime) -> Counts:
+def counts(connection: Connection, unseen_since: datetime, now: datetime) -> Counts:
     """Return the fleet in figures: each table is read once."""
     by_kind = sa.select(machines.c.state, machines.c.platform, sa.func.count())
     states, platforms = Counter[str](), Counter[str]()
@@ -104,6 +108,7 @@ def counts(connection: Connection, unseen_since: datetime) -> Counts:
         levels[row["release"], row["level"]] += number
         sums.update({name: int(row[name]) for name in SUMS})
     late = sa.select(sa.func.count()).select_from(machines).where(unseen(unseen_since))
+    blindly = sa.select(sa.func.count()).select_from(machines).where(blind(unseen_since, now))
     return Counts(
         platforms.total(),
         states,
@@ -113,6 +118,7 @@ def counts(connection: Connection, unseen_since: datetime) -> Counts:
         [(release, level, number) for (release, level), number in levels.most_common(LEVELS_MAX)],
         {name: sums[name] for name in SUMS},
         int(connection.execute(late).scalar_one()),
+        int(connection.execute(blindly).scalar_one()),
     )
 
 
@@ -193,6 +199,19 @@ def unseen(since: datetime) -> sa.ColumnElement[bool]:
     """Return the condition of machines that take part and were not heard of since a moment."""
     late = sa.select(contacts.c.machine_id).where(sa.or_(contacts.c.seen_at < since, contacts.c.seen_at.is_(None)))
     return sa.and_(machines.c.state == "active", machines.c.public_key.is_not(None), machines.c.id.in_(late))
+
+
+def blind(since: datetime, now: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition of machines that take part, were heard of since a moment, and are not looked at any more.
+
+    The part of an agent that has a network goes on alone where the part that acts does not: what such a machine is
+    taken for is what it was. Of agents of earlier versions it is not known when they looked.
+    """
+    overdue = sa.select(contacts.c.machine_id).where(contacts.c.seen_at >= since, contacts.c.look_by < now)
+    heard = sa.select(contacts.c.machine_id).where(contacts.c.seen_at >= since)
+    never = machines.c.id.in_(heard) & machines.c.id.not_in(sa.select(reports.c.machine_id))
+    active = sa.and_(machines.c.state == "active", machines.c.public_key.is_not(None))
+    return active & (machines.c.id.in_(overdue) | (never & (machines.c.registered_at < now - _FIRST_LOOK)))
 
 
 def with_facts(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:

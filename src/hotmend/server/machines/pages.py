@@ -67,6 +67,7 @@ def list_page(
     tag: Asking = "",
     cve: Asking = "",
     unseen: Asking = "",
+    blind: Asking = "",
     after: Asking = "",
 ) -> Response:
     """Show the machines that match, by name."""
@@ -83,8 +84,11 @@ def list_page(
         **({_DUE[due]: True} if due in _DUE else {}),  # type: ignore[arg-type]  # all of these are flags
     )
     more = [fleet.at_level(level)] if level else []
+    silent = fleet.silent_since(visit.context.settings, visit.now)
     if unseen:
-        more.append(fleet.unseen(fleet.silent_since(visit.context.settings, visit.now)))
+        more.append(fleet.unseen(silent))
+    if blind:
+        more.append(fleet.blind(silent, visit.now))
     with visit.context.database.survey() as connection:
         rows, following, total = fleet.page(connection, asked, more, after, ROWS)
     tags, releases = choices(visit.context)
@@ -106,6 +110,7 @@ def list_page(
         wire=version,
         sought=sought,
         unseen=bool(unseen),
+        blind=bool(blind),
         rows=rows,
         next=following,
         total=total,

@@ -66,6 +66,7 @@ def listing() -> sa.Select[Any]:
             *shown,
             machines.c.public_key,
             contacts.c.seen_at,
+            contacts.c.looked_at,
             contacts.c.agent,
             contacts.c.wire,
             contacts.c.policy.label("policy_held"),

@@ -52,9 +52,14 @@ contacts = sa.Table(
     sa.Column("wire", sa.Integer, nullable=False, server_default="1"),
     sa.Column("report_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("policy", sa.String(64), nullable=False, server_default=""),
+    sa.Column("looked_at", Moment),
+    sa.Column("look_by", Moment),
     # Only columns without an index change at each check-in: PostgreSQL then writes the row in place.
     postgresql_with={"fillfactor": 70},
 )
+"""`looked_at`: the last look whose report is here, by the server's clock; `look_by`: when another one is overdue. None:
+there was none yet, or the agent's version does not say.
+"""
 
 reports = sa.Table(
     "reports",

@@ -52,7 +52,8 @@ class Details:
     @property
     def assessed_at(self) -> datetime | None:
         """When it looked for updates last, as far as is known."""
-        return self.facts.assessed_at if self.facts is not None else self.row["reported_at"]
+        at: datetime | None = self.row["looked_at"] or self.row["reported_at"]
+        return self.facts.assessed_at if self.facts is not None else at
 
 
 @dataclass(frozen=True, slots=True)

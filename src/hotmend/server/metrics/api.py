@@ -35,6 +35,7 @@ def _metrics(context: Context) -> bytes:
     registry = CollectorRegistry()
     with context.database.survey() as connection:
         silent = store.machines_silent(connection, seen_after)
+        blind = store.machines_blind(connection, seen_after, now)
         steered = store.steered_at(connection)
         age = 0.0 if steered is None else max(0.0, (now - steered).total_seconds())
         machines, rollouts = store.machines_by_state(connection), store.rollouts_by_state(connection)
@@ -42,6 +43,7 @@ def _metrics(context: Context) -> bytes:
         held = sum(each.machines for each in held_long(connection, now, seen_after))
         single = {
             "fleet_machines_silent": ("Active machines that have missed three check-ins.", silent),
+            "fleet_machines_blind": ("Active machines that check in and whose agent does not look.", blind),
             "fleet_halted": ("1 where everything is halted.", float(store.halted(connection))),
             "fleet_rollouts_braked": ("Rollouts with the brake on.", store.brakes(connection)),
             "fleet_steering_age_seconds": ("Since the rollout that waits longest was steered.", age),

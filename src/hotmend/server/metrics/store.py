@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hotmend.server.machines.fleet import blind
 from hotmend.server.machines.tables import IS_OPEN, actions, brake, contacts, machines
 from hotmend.server.rollouts.tables import gates, rollouts
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
@@ -27,6 +28,11 @@ def machines_silent(connection: Connection, seen_after: datetime) -> int:
     silent = contacts.c.seen_at.is_(None) | (contacts.c.seen_at < seen_after)
     found = sa.select(sa.func.count()).select_from(joined).where(machines.c.state == "active", silent)
     return int(connection.scalar(found) or 0)
+
+
+def machines_blind(connection: Connection, seen_after: datetime, now: datetime) -> int:
+    """Return how many active machines were heard of since a moment, and are not looked at by their agent."""
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(machines).where(blind(seen_after, now))) or 0)
 
 
 def rollouts_by_state(connection: Connection) -> dict[str, int]:

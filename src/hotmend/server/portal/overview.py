@@ -105,6 +105,7 @@ def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
         (counts.lines.get("off", 0), say("Machines off the hotpatch line: {count}"), "/machines?line=off"),
         (counts.sums["alerts"], say("Machines where something is not as it should be: {count}"), "/machines?due=alert"),
         (counts.unseen, say("Machines not heard of lately: {count}"), "/machines?unseen=yes"),
+        (counts.blind, say("Machines whose agent does not look: {count}"), "/machines?blind=yes"),
     ]
     found = [Decision(text.format(count=visit.words.number(count)), link) for count, text, link in asked if count]
     today = visit.now.date()
