@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from hotmend.server.context import Context
 from hotmend.server.database import Database, new_id
 from hotmend.server.machines import store
+from hotmend.server.machines.reporting import put_alerts
 from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
 from hotmend.server.rollouts import steering
 from hotmend.servicing.actions import FINAL, State
@@ -24,14 +25,16 @@ ALWAYS = {
     }
 }
 _FINAL = [state.value for state in FINAL]
+_LOOK = actions.c.kind == "assess"
 
 
 @dataclass
 class Fleet:
-    """Machines of one server."""
+    """Machines of one server; `looks`: they do what they are asked for at the end of a soak."""
 
     server: Running
     ids: list[str] = field(default_factory=list)
+    looks: bool = True
 
     @property
     def context(self) -> Context:
@@ -67,9 +70,27 @@ class Fleet:
             which = contacts.c.machine_id.in_(self.ids if ids is None else list(ids))
             connection.execute(sa.update(contacts).where(which).values(seen_at=self.now()))
 
-    def alerts(self, machine: str, count: int) -> None:
+    def alerts(self, machine: str, *codes: str) -> None:
         with self.database.write() as connection:
-            connection.execute(sa.update(reports).where(reports.c.machine_id == machine).values(alerts=count))
+            which = reports.c.machine_id == machine
+            connection.execute(sa.update(reports).where(which).values(alerts=len(codes)))
+            put_alerts(connection, machine, codes)
+
+    def look(self, at: datetime | None = None) -> int:
+        """Have machines do what they are asked for at the end of a soak; return how many did.
+
+        Args:
+            at: when they looked; None: now.
+        """
+        with self.database.write() as connection:
+            asked = sa.select(actions.c.id, actions.c.machine_id).where(_LOOK, actions.c.state.not_in(_FINAL))
+            found = connection.execute(asked.with_for_update()).all()
+            which = actions.c.id.in_([row.id for row in found])
+            values = {"state": State.SUCCEEDED.value, "changed_at": self.now(), "handed_at": self.now()}
+            connection.execute(sa.update(actions).where(which).values(values))
+            its = contacts.c.machine_id.in_([row.machine_id for row in found])
+            connection.execute(sa.update(contacts).where(its).values(looked_at=at or self.now()))
+        return len(found)
 
     def zone(self, machine: str, zone: str) -> None:
         with self.database.write() as connection:
@@ -78,7 +99,7 @@ class Fleet:
     def due(self) -> dict[str, str]:
         """Tell machines what is due, as a check-in does, and return action by machine."""
         with self.database.write() as connection:
-            query = sa.select(actions.c.id, actions.c.machine_id).where(actions.c.state.not_in(_FINAL))
+            query = sa.select(actions.c.id, actions.c.machine_id).where(~_LOOK, actions.c.state.not_in(_FINAL))
             found = {row.machine_id: row.id for row in connection.execute(query.with_for_update())}
             which = actions.c.id.in_(list(found.values())) & actions.c.handed_at.is_(None)
             connection.execute(sa.update(actions).where(which).values(handed_at=self.now()))
@@ -109,6 +130,8 @@ class Fleet:
         """Steer a rollout."""
         for _ in range(times):
             state = steering.step(self.context, rollout).state
+            if self.looks and self.look():
+                state = steering.step(self.context, rollout).state
         return state
 
     def states(self, rollout: str) -> list[str]:

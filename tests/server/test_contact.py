@@ -389,7 +389,8 @@ def test_what_is_due_is_no_sign_that_a_machine_is_ill(server: Running) -> None:
 def _looked(machine: Simple) -> tuple[datetime | None, datetime | None]:
     with machine.server.database.read() as connection:
         query = sa.select(contacts.c.looked_at, contacts.c.look_by).where(contacts.c.machine_id == machine.id)
-        return connection.execute(query).one()._tuple()
+        row = connection.execute(query).one()
+        return row.looked_at, row.look_by
 
 
 def _shown(machine: Simple) -> datetime:

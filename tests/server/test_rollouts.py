@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from hotmend.server.identity.access import Principal
 from hotmend.server.identity.service import add_token
-from hotmend.server.machines.tables import actions, policies
+from hotmend.server.machines import store
+from hotmend.server.machines.tables import actions, contacts, policies
 from hotmend.server.machines.tables import machines as rows_of_machines
 from hotmend.server.rollouts import progress, steering
 from hotmend.server.rollouts.tables import members
@@ -21,6 +22,7 @@ from hotmend.servicing.actions import State
 from hotmend.servicing.gates import Thresholds, well
 from hotmend.wire.api import RoleName, TokenWanted
 from hotmend.wire.messages import Kind, Reached
+from hotmend.wire.report import report_hash
 from tests.server.fleet import ALWAYS, Fleet, begun, wanted
 from tests.server.machine import registration_key, report, simple
 from tests.server.running import Running
@@ -147,17 +149,15 @@ def test_what_cannot_be_read_is_a_failure(one: Fleet) -> None:
         one.step(identity)
         assert one.states(identity)[0] == "SOAKING"
         if spoil == "alerts":
-            one.alerts(a, 1)
+            one.alerts(a, "crash-in-new-code")
         else:
             one.later(hours=2)  # all are there, but one
             with one.database.write() as connection:
-                from hotmend.server.machines.tables import contacts
-
                 old = one.now() - timedelta(hours=2)
                 connection.execute(sa.update(contacts).where(contacts.c.machine_id == b).values(seen_at=old))
         assert one.step(identity) == "PAUSED"
         assert _rollout(one, identity)["why"]["code"] == "errors-over-threshold"  # type: ignore[index]
-        one.alerts(a, 0)
+        one.alerts(a)
         one.seen()
         one.server.post(f"/api/v1/rollouts/{identity}/stop", {}, role="operator", status=200)
         assert one.step(identity) == "STOPPED"
@@ -167,17 +167,125 @@ def test_the_query_of_wellness_is_the_rule(one: Fleet) -> None:
     limit = Thresholds(silence_minutes=60)
     (machine,) = one.add(1, canary="1")
     one.add(1)
+    one.alerts(machine, "agent-silent")
     identity = begun(one.server)
     one.step(identity, 3)
     (action,) = one.due().values()
-    for state, alerts, silent in itertools.product(State, (0, 1), (10, 90)):
+    before, new = ("agent-silent",), ("agent-silent", "probe-failed")
+    for state, alerts, silent, looked in itertools.product(State, (before, new), (10, 90), (None, False, True)):
         one.report(action, state)
-        one.alerts(machine, alerts)
+        one.alerts(machine, *alerts)
+        _asked(one, machine, looked)
         now, seen = one.now() + timedelta(minutes=silent), one.now()
         one.seen()
         with one.database.read() as connection:
             found = progress.well(connection, identity, 0, now - timedelta(minutes=60))
-        assert found == well(state, alerts == 0, seen, now, limit), (state, alerts, silent)
+        asked = looked if silent == 90 or looked else None  # it has an hour
+        expected = well(state, alerts == before, seen, now, limit, asked)
+        assert found.well == expected, (state, alerts, silent, looked)
+        assert found.looking == (expected and not looked), (state, alerts, silent, looked)
+
+
+def _asked(fleet: Fleet, machine: str, looked: bool | None) -> None:
+    """Put what a machine was asked for at the end of a soak into the tables: nothing, or something done or not."""
+    now = fleet.now()
+    with fleet.database.write() as connection:
+        look = None
+        if looked is not None:
+            state = State.SUCCEEDED if looked else State.SCHEDULED
+            values = {"machine_id": machine, "kind": "assess", "updates": [], "created_by": "t", "state": state.value}
+            look = store.insert_action(connection, values | dict.fromkeys(("created_at", "due_at", "changed_at"), now))
+        which = members.c.machine_id == machine
+        connection.execute(sa.update(members).where(which).values(look_id=look))
+        connection.execute(sa.update(contacts).where(contacts.c.machine_id == machine).values(looked_at=now))
+
+
+def _soaked(fleet: Fleet) -> str:
+    """Begin a rollout, and let the soak of its canary pass."""
+    fleet.looks = False
+    identity = begun(fleet.server)
+    fleet.step(identity, 3)
+    assert fleet.finish() == 1
+    fleet.step(identity)
+    fleet.later(minutes=10)
+    fleet.step(identity, 2)
+    assert fleet.states(identity) == ["SOAKING", "SCHEDULED"]
+    assert _what(fleet, identity)[-1] == "looks"
+    return identity
+
+
+def test_a_ring_passes_by_a_look_that_came_after_its_soak(fleet: Fleet) -> None:
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    identity = _soaked(fleet)
+    assert fleet.look(fleet.now() - timedelta(minutes=1)) == 1  # it says that it did, and its report is an old one
+    fleet.step(identity, 2)
+    assert fleet.states(identity) == ["SOAKING", "SCHEDULED"]
+    with fleet.database.write() as connection:
+        connection.execute(sa.update(contacts).values(looked_at=fleet.now()))
+    fleet.step(identity, 2)
+    assert fleet.states(identity) == ["FINISHED", "RUNNING"]
+    assert _what(fleet, identity).count("looks") == 1
+
+
+def test_of_an_agent_that_does_not_say_when_it_looked_the_answer_counts(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    identity = _soaked(one)
+    one.look()
+    with one.database.write() as connection:
+        connection.execute(sa.update(contacts).values(looked_at=None))
+    one.step(identity)
+    assert one.states(identity)[0] == "FINISHED"
+
+
+def test_a_machine_that_does_not_look_has_failed(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    identity = _soaked(one)
+    one.later(minutes=60)
+    assert one.step(identity) == "RUNNING"
+    one.later(seconds=1)
+    assert one.step(identity) == "PAUSED"  # it checks in all the time
+    assert _rollout(one, identity)["why"]["code"] == "errors-over-threshold"  # type: ignore[index]
+
+
+def test_an_alert_that_comes_for_one_that_goes_is_seen(fleet: Fleet) -> None:
+    (canary,) = fleet.add(1, canary="1")
+    fleet.add(1)
+    fleet.alerts(canary, "agent-silent", "on-hold")
+    identity = _soaked(fleet)
+    fleet.look()
+    fleet.alerts(canary, "on-hold", "probe-failed")
+    assert fleet.step(identity) == "PAUSED"
+    assert _rollout(fleet, identity)["why"]["code"] == "errors-over-threshold"  # type: ignore[index]
+
+
+def test_machines_look_while_everything_is_halted(either_server: Running) -> None:
+    server = either_server
+    canary = simple(server, "one", registration_key(server, tags={"canary": "1"}))
+    for machine in (canary, simple(server, "two")):
+        machine.check_in(report=report(alerts=()))
+    identity = begun(server, thresholds={"soak_minutes": 0})
+
+    def steps(times: int) -> None:
+        for _ in range(times):
+            steering.step(server.app.state.context, identity)
+
+    steps(3)
+    (order,) = canary.check_in().orders
+    ended = Reached(order.id, State.SUCCEEDED, server.clock())
+    canary.check_in(reached=(ended,))
+    server.post("/api/v1/halt", {"reason": "fire"}, role="operator", status=200)
+    steps(2)
+    answer = canary.check_in()
+    (look,) = answer.orders
+    assert (answer.halted, look.kind, look.emergency, look.updates) == ("fire", Kind.ASSESS, True, ())
+    looked = {"report_hash": report_hash(report(alerts=())), "looked_at": server.clock()}
+    canary.check_in(reached=(Reached(look.id, State.SUCCEEDED, server.clock()),), **looked)
+    steps(1)
+    groups = server.get(f"/api/v1/rollouts/{identity}")["groups"]
+    assert [group["state"] for group in groups] == ["FINISHED", "SCHEDULED"]
 
 
 def test_pairs_and_sets_wait_for_each_other(one: Fleet) -> None:

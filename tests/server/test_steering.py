@@ -74,11 +74,14 @@ def _state(server: Running, identity: str) -> str:
 def _check_once(fleet: Fleet, identity: str, machines: int) -> None:
     """Nothing was done twice: one action for each machine, each change of the rollout once."""
     with fleet.database.read() as connection:
-        rows = connection.execute(sa.select(actions.c.machine_id, actions.c.state)).all()
+        query = sa.select(actions.c.machine_id, actions.c.state)
+        rows = connection.execute(query.where(actions.c.kind == "install")).all()
+        looks = connection.execute(query.where(actions.c.kind == "assess")).all()
         what = connection.execute(sa.select(events.c.what, events.c.group_number).order_by(events.c.id)).all()
         taken = connection.scalar(sa.select(sa.func.count()).where(members.c.action_id.is_not(None)))
     done = Counter(row.machine_id for row in rows if row.state == State.SUCCEEDED.value)
     assert (len(done), set(done.values()), taken) == (machines, {1}, machines)
+    assert Counter(row.machine_id for row in looks) == done
     assert [row for row in rows if row.state not in (State.SUCCEEDED.value, State.CANCELED.value)] == []
     once = Counter((row.what, row.group_number) for row in what if row.what.startswith(("group", "began", "completed")))
     assert set(once.values()) == {1}
@@ -94,6 +97,7 @@ def _work(fleet: Fleet, identity: str, processes: Processes, each: Callable[[], 
         assert len(due) <= _BUDGET
         for action in due.values():
             fleet.report(action, State.SUCCEEDED)
+        fleet.look()
         each()
         return _state(fleet.server, identity) == "FINISHED"
 

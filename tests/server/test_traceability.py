@@ -139,7 +139,7 @@ def _soak(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> Iterator[Row]:
     identity = _begin(fleet, capsys, "soak")
     fleet.finish()
     fleet.step(identity)
-    fleet.alerts(fleet.ids[0], 1)
+    fleet.alerts(fleet.ids[0], "crash-in-new-code")
     fleet.step(identity)
     code, shown = _told(capsys, f"rollout show {identity}")
     observed = f"{shown['state']}; {shown['groups'][0]['state']}: {shown['why']['sentence']} exit code {code}"

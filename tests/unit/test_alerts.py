@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +64,13 @@ def test_an_agent_that_has_stopped_looking_is_silent_and_one_that_never_began_is
     assert codes(began, *assessed[:2]) == [AlertCode.SILENT]
     assert codes(began) == [AlertCode.SILENT]
     assert codes(assessed[0]) == []
+
+
+def test_a_probe_that_said_no_at_the_last_look_is_an_alert() -> None:
+    looks = [Assessed(at=ago(hours), waiting=(), restarts=(), reboot=()) for hours in (3, 2, 1)]
+    ill = msgspec.structs.replace(looks[1], ill=("probe web: status 500", "probe db: refused"))
+    assert codes(looks[0], ill) == [AlertCode.PROBE_FAILED]
+    assert codes(looks[0], ill, looks[2]) == []
 
 
 @settings(deadline=None)  # a busy machine is no mistake

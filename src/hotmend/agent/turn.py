@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 
 from hotmend import __version__
+from hotmend.agent.census.alerts import AlertCode
 from hotmend.agent.census.assessment import Assessment, find_alerts, owner_text, take_assessment
 from hotmend.agent.census.look import Look, look
 from hotmend.agent.finishing import Finished, finish
+from hotmend.agent.health.probes import failing
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.record.history import AgentBegan, Assessed, History, Waiting, Withdrawn
 from hotmend.agent.record.hold import read_hold
@@ -74,7 +76,7 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
-    line = assessed(found, offers, withdrawn)
+    line = assessed(found, offers, withdrawn, failing(machine.configuration.probe))
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
@@ -82,15 +84,19 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     return offers, line, found
 
 
-def assessed(found: Assessment, offers: tuple[Offer, ...], withdrawn: tuple[Withdrawn, ...]) -> Assessed:
+def assessed(
+    found: Assessment, offers: tuple[Offer, ...], withdrawn: tuple[Withdrawn, ...], ill: tuple[str, ...] = ()
+) -> Assessed:
     """Return the line that says what was seen."""
+    alerts = [alert.code.value for alert in find_alerts(found)]
     return Assessed(
         waiting=tuple(offer.key for offer in offers),
         restarts=tuple(owner_text(due.owner, due.processes) for due in found.restarts),
         reboot=found.reboot,
-        alerts=tuple(dict.fromkeys(alert.code.value for alert in find_alerts(found))),
+        alerts=tuple(dict.fromkeys(alerts + [AlertCode.PROBE_FAILED.value] * bool(ill))),
         withdrawn=withdrawn,
         known=tuple(_known(offer) for offer in offers if offer.cves),
+        ill=ill,
     )
 
 

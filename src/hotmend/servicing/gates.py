@@ -1,8 +1,9 @@
 """Whether the next ring may begin: thresholds over reports, and a soak in which they must stay good.
 
-A signal that cannot be read counts as *no*: a machine that says nothing of its health, and one that was well and has
-been silent since. Machines that were off from the beginning say nothing either way, but a canary of which nobody
-answered proves nothing and does not pass.
+A signal that cannot be read counts as *no*: a machine that says nothing of its health, one that was well and has been
+silent since, and one that was asked at the end of the soak to look at itself and has not. What a machine said before
+its soak proves nothing of the time after. Machines that were off from the beginning say nothing either way, but a
+canary of which nobody answered proves nothing and does not pass.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Verdict(StrEnum):
 
     WAIT = "wait"
     SOAK = "soak"
+    LOOK = "look"
+    """The soak is over, and machines are to look at themselves."""
     OPEN = "open"
     STOP = "stop"
 
@@ -56,6 +59,7 @@ class Tally:
         busy: being changed.
         waiting: it is there and its turn has not come.
         off: its turn came and it is not there.
+        looking: of those that are well, so many have not looked at themselves since the soak.
     """
 
     well: int = 0
@@ -65,6 +69,7 @@ class Tally:
     busy: int = 0
     waiting: int = 0
     off: int = 0
+    looking: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +80,26 @@ class Judgement:
     cause: Cause
 
 
-def well(state: State, healthy: bool | None, seen_at: datetime | None, now: datetime, thresholds: Thresholds) -> bool:
+def well(
+    state: State,
+    healthy: bool | None,
+    seen_at: datetime | None,
+    now: datetime,
+    thresholds: Thresholds,
+    looked: bool | None = None,
+) -> bool:
     """Say whether a machine whose action ended well is well now.
 
     Args:
         state: how the action ended.
-        healthy: what its probes said last; None: they could not be read.
+        healthy: its last report has no alert that it had not before, probes among them; None: there is no report.
         seen_at: when it was last heard of; None: never.
         now: UTC.
         thresholds: how long it may be silent.
+        looked: it was asked to look at itself at the end of the soak, and has; False: it has not in time; None: it has
+            time for it yet.
     """
-    if not state.good or healthy is not True or seen_at is None:
+    if not state.good or healthy is not True or seen_at is None or looked is False:
         return False
     return now - seen_at <= timedelta(minutes=thresholds.silence_minutes)
 
@@ -132,6 +146,15 @@ def judge(
     if quiet_since is None or now - quiet_since < soak:
         return Judgement(
             Verdict.SOAK, cause("soaking", "It must stay well for {n} minutes.", n=thresholds.soak_minutes)
+        )
+    if tally.looking:
+        return Judgement(
+            Verdict.LOOK,
+            cause(
+                "looking",
+                "{count} machines are to look at themselves before the ring passes.",
+                count=tally.looking,
+            ),
         )
     return Judgement(
         Verdict.OPEN, cause("ring-passed", "{count} of {all} machines are well.", count=tally.well, all=counted)

@@ -161,7 +161,8 @@ class Order(msgspec.Struct, frozen=True):
         kind: what.
         updates: the ones meant, as PACKAGE=VERSION or a release's id; all that are offered where there are none.
         anytime: outside a window too.
-        emergency: goes before all else, holds on a machine that is halted, and leaves windows out: reverts alone.
+        emergency: goes before all else, holds on a machine that is halted, and leaves windows out: reverts, and looks
+            that a rollout waits for.
         disk: packages are installed as well.
         reboot: at most so much of what the policy allows; "": all of it.
         until: what has not begun by then is not begun; None: no end.

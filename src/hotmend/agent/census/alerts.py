@@ -27,6 +27,7 @@ class AlertCode(StrEnum):
     CRASHED = "crash-in-new-code"
     WITHDRAWN = "release-withdrawn-but-runs"
     RUN_FAILED = "last-run-failed"
+    PROBE_FAILED = "probe-failed"
     QUARANTINED = "update-in-quarantine"
     HELD = "on-hold"
     SILENT = "agent-silent"
@@ -47,6 +48,7 @@ LEVELS: Final = dict.fromkeys(AlertCode, Level.WARNING) | {
     AlertCode.CRASHED: Level.CRITICAL,
     AlertCode.WITHDRAWN: Level.CRITICAL,
     AlertCode.RUN_FAILED: Level.CRITICAL,
+    AlertCode.PROBE_FAILED: Level.CRITICAL,
     AlertCode.UNSEEN: Level.UNKNOWN,
     AlertCode.SILENT: Level.UNKNOWN,
     AlertCode.HISTORY: Level.UNKNOWN,
@@ -97,6 +99,9 @@ def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
     if ended and ended[-1].outcome.bad:
         subjects = (f"{ended[-1].run}: {ended[-1].outcome}",)
         yield Alert(AlertCode.RUN_FAILED, ended[-1].detail or "the last run did not succeed", subjects)
+    looks = [event for event in record.events if isinstance(event, Assessed)]
+    if looks and looks[-1].ill:
+        yield Alert(AlertCode.PROBE_FAILED, "; ".join(looks[-1].ill), looks[-1].ill)
     if record.quarantine:
         yield Alert(AlertCode.QUARANTINED, "updates are not taken here any more", record.quarantine)
     if record.hold is not None:

@@ -240,6 +240,11 @@ def unhealthy(probes: Iterable[AnyProbe], watched: Watched | None) -> str:
     return ""
 
 
+def failing(probes: Iterable[AnyProbe]) -> tuple[str, ...]:
+    """Ask all probes that need nothing of an earlier moment; return what those say that say no."""
+    return tuple(why for probe in probes if (why := unhealthy((probe,), None)))
+
+
 def _asked(probe: AnyProbe, ask: Callable[[], object]) -> object:
     for left in reversed(range(probe.tries if probe.repeats else 1)):
         try:

@@ -110,6 +110,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
         withdrawn: updates that were taken here and are withdrawn.
         known: of those that wait, what their publisher says of them.
         line, level, why: where the machine is in its channel, as `agent.line` has it.
+        ill: what health probes say that say no.
     """
 
     waiting: tuple[str, ...]
@@ -121,6 +122,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     line: str = "unknown"
     level: str = ""
     why: tuple[str, ...] = ()
+    ill: tuple[str, ...] = ()
 
 
 class RunBegan(Event, frozen=True, tag="run-began"):

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from hotmend.server.compliance.following import follow
 from hotmend.server.compliance.rules import OLD
-from hotmend.server.machines.tables import contacts, events, findings, machines, reports
+from hotmend.server.machines.tables import alerts, contacts, events, findings, machines, reports
 from hotmend.wire.report import DUE, Finding, Fixed, Report, report_hash
 
 
@@ -29,9 +29,14 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
             asked for it again and again.
     """
     before = connection.execute(
-        sa.select(reports.c.hash, reports.c.level, reports.c.line, reports.c.enrollment, reports.c.zone).where(
-            reports.c.machine_id == identity
-        )
+        sa.select(
+            reports.c.hash,
+            reports.c.level,
+            reports.c.line,
+            reports.c.enrollment,
+            reports.c.zone,
+            reports.c.alerts,
+        ).where(reports.c.machine_id == identity)
     ).one_or_none()
     hashed = report_hash(report)
     known = sa.update(contacts).where(contacts.c.machine_id == identity).values(report_hash=said or hashed)
@@ -62,6 +67,8 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         connection.execute(sa.update(reports).where(reports.c.machine_id == identity).values(values))
     if before is None or before.zone != values["zone"]:
         connection.execute(sa.update(machines).where(machines.c.id == identity).values(clock=values["zone"]))
+    if values["alerts"] or (before is not None and before.alerts):
+        put_alerts(connection, identity, {alert.code for alert in report.alerts} - DUE)
     _put_findings(connection, identity, report.findings, now)
     follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])
@@ -76,6 +83,13 @@ def found_of(findings: Iterable[Finding]) -> dict[str, int]:
     places = Counter(each.fixed for each in found)
     is_open = {each.cve for each in found if each.fixed in OLD and each.cve}
     return {place.name.lower(): places[place] for place in Fixed} | {"cves": len(is_open)}
+
+
+def put_alerts(connection: Connection, identity: str, codes: Iterable[str]) -> None:
+    """Keep the codes of what is a sign that a machine is ill, in place of those before."""
+    connection.execute(sa.delete(alerts).where(alerts.c.machine_id == identity))
+    if rows := [{"machine_id": identity, "code": code} for code in sorted({code[:100] for code in codes})]:
+        connection.execute(sa.insert(alerts), rows)
 
 
 def _put_findings(connection: Connection, identity: str, found: tuple[Finding, ...], now: datetime) -> None:

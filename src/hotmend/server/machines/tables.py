@@ -85,6 +85,14 @@ reports = sa.Table(
 )
 """How many of its findings have their fix where, and how many vulnerabilities are open, is kept with each report."""
 
+alerts = sa.Table(
+    "machine_alerts",
+    metadata,
+    sa.Column("machine_id", Id, sa.ForeignKey("machines.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("code", sa.String(100), primary_key=True),
+)
+"""What is a sign that a machine is ill, by its last report. The codes, since one may go and another come."""
+
 findings = sa.Table(
     "findings",
     metadata,

@@ -120,6 +120,7 @@ CODES: Final[dict[str, str]] = {
     "begun": N_("machines begin"),
     "joined": N_("machines join"),
     "reverts": N_("reverts"),
+    "looks": N_("a look after the soak"),
     "pre-event": N_("asked before the ring"),
     "post-event": N_("asked after the ring"),
     "pre-event allowed": N_("allowed before the ring"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
-from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
-from hotmend.server.rollouts.tables import members
+from hotmend.server.machines.tables import action_events, actions, alerts, contacts, machines, reports
+from hotmend.server.rollouts.tables import member_alerts, members
 from hotmend.servicing.actions import State
 
 GOOD: Final = [state.value for state in State if state.good]
@@ -34,16 +35,26 @@ def insert_members(
 
 
 def begin(
-    connection: Connection, identity: str, group: RowMapping, ids: Mapping[str, int | None], action: Mapping[str, Any]
+    connection: Connection, identity: str, group: RowMapping, ids: Sequence[str], action: Mapping[str, Any]
 ) -> None:
-    """Make actions for machines, `ids` with the alerts that each has now."""
-    for machine, alerts in ids.items():
+    """Make actions for machines, and keep which alerts each has now."""
+    _keep_alerts(connection, identity, ids)
+    for machine in ids:
         action_id = new_id()
         values = {**action, "id": action_id, "machine_id": machine, "rollout_id": identity, "group_id": group["id"]}
         _insert_action(connection, values)
         which = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
-        changed = {"action_id": action_id, "alerts": alerts, "held": "", "held_since": None}
-        connection.execute(sa.update(members).where(which).values(changed))
+        connection.execute(sa.update(members).where(which).values(action_id=action_id, held="", held_since=None))
+
+
+def _keep_alerts(connection: Connection, identity: str, ids: Sequence[str]) -> None:
+    columns = [each.name for each in member_alerts.c]
+    for start in range(0, len(ids), _PAGE):
+        some = ids[start : start + _PAGE]
+        its = (member_alerts.c.rollout_id == identity) & member_alerts.c.machine_id.in_(some)
+        connection.execute(sa.delete(member_alerts).where(its))  # of an action that was taken back
+        now = sa.select(sa.literal(identity), alerts.c.machine_id, alerts.c.code).where(alerts.c.machine_id.in_(some))
+        connection.execute(sa.insert(member_alerts).from_select(columns, now))
 
 
 def withdraw(connection: Connection, identity: str, now: datetime, why: str, *, expired: bool = False) -> int:
@@ -138,27 +149,83 @@ def states_of_groups(connection: Connection, identity: str) -> dict[int, dict[St
     return found
 
 
-def well(connection: Connection, identity: str, number: int, seen_after: datetime) -> int:
-    """Return how many machines of a group ended well, were heard of since a moment, and have no alert more than before.
+@dataclass(frozen=True, slots=True)
+class Well:
+    """How many machines of a group are well, and of these have not looked at themselves since the soak."""
 
-    The same as `servicing.gates.well`, asked of all machines at once; a test holds them against each other.
+    well: int
+    looking: int
+
+
+def well(connection: Connection, identity: str, number: int, after: datetime) -> Well:
+    """Return how many machines of a group are well.
+
+    They ended well, were heard of since a moment, have no alert that they had not before, and have looked at themselves
+    since they were asked to, unless they were asked since the same moment, or not yet. Of an agent that does not say
+    when it looked, that it did what it was asked for is taken for a look. The same as `servicing.gates.well`, asked of
+    all machines at once; a test holds them against each other.
+
+    Args:
+        connection: to the database.
+        identity: of the rollout.
+        number: of the group.
+        after: the moment.
     """
+    looks = actions.alias("looks")
+    known = (member_alerts.c.rollout_id == members.c.rollout_id) & (member_alerts.c.machine_id == members.c.machine_id)
+    before = sa.exists().where(known, member_alerts.c.code == alerts.c.code)
+    ill = sa.exists().where(alerts.c.machine_id == members.c.machine_id, ~before)
+    newer = contacts.c.looked_at.is_(None) | (contacts.c.looked_at >= looks.c.created_at)
+    has_time = members.c.look_id.is_(None) | (looks.c.created_at >= after)
+    looked = members.c.look_id.is_not(None) & looks.c.state.in_(GOOD) & newer
     query = (
-        sa.select(sa.func.count())
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((looked, 0), else_=1)), 0))
         .select_from(
             members.join(actions, actions.c.id == members.c.action_id)
             .join(contacts, contacts.c.machine_id == members.c.machine_id)
             .join(reports, reports.c.machine_id == members.c.machine_id)
+            .outerjoin(looks, looks.c.id == members.c.look_id)
         )
         .where(
             members.c.rollout_id == identity,
             members.c.number == number,
             actions.c.state.in_(GOOD),
-            contacts.c.seen_at >= seen_after,
-            reports.c.alerts <= sa.func.coalesce(members.c.alerts, 0),
+            contacts.c.seen_at >= after,
+            ~ill,
+            looked | has_time,
         )
     )
-    return int(connection.scalar(query) or 0)
+    return Well(*(int(each) for each in connection.execute(query).one()))
+
+
+def unasked(connection: Connection, identity: str, number: int) -> list[str]:
+    """Return machines of a group that ended well and were not asked to look at themselves since."""
+    query = (
+        sa.select(members.c.machine_id)
+        .join(actions, actions.c.id == members.c.action_id)
+        .where(
+            members.c.rollout_id == identity,
+            members.c.number == number,
+            members.c.look_id.is_(None),
+            actions.c.state.in_(GOOD),
+        )
+        .order_by(members.c.machine_id)
+    )
+    return list(connection.scalars(query))
+
+
+def ask(connection: Connection, identity: str, ids: Sequence[str], action: Mapping[str, Any]) -> None:
+    """Ask machines of a rollout to look at themselves. What they are asked for is not among its own actions."""
+    asked = {machine: new_id() for machine in ids}
+    rows = [{**action, "id": its, "machine_id": machine} for machine, its in asked.items()]
+    for start in range(0, len(rows), _PAGE):
+        connection.execute(sa.insert(actions), rows[start : start + _PAGE])
+    _add_events(connection, list(asked.values()), 1, State.SCHEDULED, "", action["created_at"])
+    which = (members.c.rollout_id == identity) & (members.c.machine_id == sa.bindparam("b_machine"))
+    changed = sa.update(members).where(which).values(look_id=sa.bindparam("b_look"))
+    values = [{"b_machine": machine, "b_look": its} for machine, its in asked.items()]
+    for start in range(0, len(values), _PAGE):
+        connection.execute(changed, values[start : start + _PAGE])
 
 
 def in_flight(connection: Connection, identity: str, number: int | None = None) -> int:

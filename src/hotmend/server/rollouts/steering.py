@@ -200,6 +200,9 @@ def _run(found: Rollout, *, join: bool) -> None:
             _stop(found, current, judgement)
         case Verdict.SOAK:
             _end(found, current, tally, judgement)
+        case Verdict.LOOK:
+            _end(found, current, tally, judgement)
+            _look(found, current)
         case Verdict.OPEN:
             _end(found, current, tally, judgement)
             if _allowed(found, current["number"], "post", found.spec.post_event_minutes):
@@ -246,6 +249,22 @@ def _end(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement) 
     if state is GroupState.RUNNING:
         found.move_group(group["number"], state, GroupEvent.ENDED, judgement.cause, quiet_since=found.now)
     _judged(found, group, tally, judgement.cause)
+
+
+def _look(found: Rollout, group: RowMapping) -> None:
+    """Have the machines of a ring look at themselves: whatever the pace of their own turns, the soak ends with a look.
+
+    Nothing is changed by it, so that it goes on where everything is halted, and outside windows.
+    """
+    ids = progress.unasked(found.connection, found.id, group["number"])
+    if not ids:
+        return
+    until = found.now + timedelta(minutes=found.spec.thresholds.silence_minutes)
+    action = {**_action(found), "kind": "assess", "updates": [], "emergency": True, "until": until}
+    reason = f"rollout {found.row['name']}: the end of the soak"
+    progress.ask(found.connection, found.id, ids, {**action, "reason": reason})
+    why = cause("looks", "{count} machines are asked to look at themselves.", count=len(ids))
+    found.happened("looks", why, group["number"])
 
 
 def _go_on(found: Rollout, group: RowMapping, tally: Tally, judgement: Judgement, waits: _Waits) -> None:
@@ -323,11 +342,12 @@ def _tally(found: Rollout, group: RowMapping, waits: int) -> Tally:
     ended = {state: count for state, count in counts.items() if state is not None and state.final}
     good = sum(count for state, count in ended.items() if state.good)
     silence = timedelta(minutes=found.spec.thresholds.silence_minutes)
-    well = progress.well(connection, found.id, number, found.now - silence)
+    found_well = progress.well(connection, found.id, number, found.now - silence)
     none = ended.get(ActionState.NOT_APPLICABLE, 0) + ended.get(ActionState.CANCELED, 0)
     return Tally(
-        well=well,
-        failed=sum(count for state, count in ended.items() if state.bad) + good - well,
+        well=found_well.well,
+        looking=found_well.looking,
+        failed=sum(count for state, count in ended.items() if state.bad) + good - found_well.well,
         blocked=ended.get(ActionState.BLOCKED, 0),
         none=none,
         busy=sum(count for state, count in counts.items() if state is not None and not state.final),
@@ -344,10 +364,8 @@ def _begin(found: Rollout, group: RowMapping, busy: int, waits: _Waits) -> None:
     connection, ring = found.connection, _ring(found, group)
     store.begin_alone(connection)
     changing, sizes = candidates.busy(connection, found.now), candidates.set_sizes(connection)
-    alerts: dict[str, int | None] = {}
     begun: list[Member] = []
     for rows in ring.pages(waits.clocks, _PAGE):
-        alerts |= {row["machine_id"]: row["alerts"] for row in rows}
         ready = candidates.members_of(connection, [row["machine_id"] for row in rows])
         start = starting.startable(ready, [*changing, *begun], sizes, busy + len(begun), found.spec.limits)
         ring.hold({machine: each.code for machine, each in start.held.items()}, found.now)
@@ -355,7 +373,7 @@ def _begin(found: Rollout, group: RowMapping, busy: int, waits: _Waits) -> None:
         if busy + len(begun) >= found.spec.budget:
             break
     if begun:
-        progress.begin(connection, found.id, group, {each.id: alerts[each.id] for each in begun}, _action(found))
+        progress.begin(connection, found.id, group, [each.id for each in begun], _action(found))
         found.happened("begun", cause("begun", "{count} machines begin.", count=len(begun)), group["number"])
 
 

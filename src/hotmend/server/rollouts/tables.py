@@ -57,13 +57,24 @@ members = sa.Table(
     sa.Column("late", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("held", sa.String(40), nullable=False, server_default=""),
     sa.Column("held_since", Moment),
-    sa.Column("alerts", sa.Integer),
     sa.Column("action_id", Id, index=True),
     sa.Column("revert_id", Id),
+    sa.Column("look_id", Id),
     sa.Index("ix_rollout_members_waiting", "rollout_id", "number", "action_id", "place"),
 )
-"""`number`: of its group; `place`: in their order; `alerts`: that it had before; `action_id`: what was begun;
-`held`: code of the cause why it has not begun, `held_since`: when it was first held without a break, its turn aside."""
+"""`number`: of its group; `place`: in their order; `action_id`: what was begun; `held`: code of the cause why it has
+not begun, `held_since`: when it was first held without a break, its turn aside; `look_id`: what it was asked for at the
+end of the soak.
+"""
+
+member_alerts = sa.Table(
+    "rollout_member_alerts",
+    metadata,
+    sa.Column("rollout_id", Id, sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("machine_id", Id, sa.ForeignKey("machines.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("code", sa.String(100), primary_key=True),
+)
+"""Alerts that machines had before they were changed."""
 
 gates = sa.Table(
     "rollout_gates",

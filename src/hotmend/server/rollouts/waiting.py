@@ -43,13 +43,13 @@ class Ring:
         return found
 
     def pages(self, clocks: Collection[Clock] | None, size: int) -> Iterator[list[RowMapping]]:
-        """Give them in their order, so many at a time: `machine_id`, and `alerts` (None: no report).
+        """Give them in their order, so many at a time: `machine_id` and `place`.
 
         Args:
             clocks: of those that are meant; None: of all.
             size: of a page.
         """
-        query = self._query(members.c.machine_id, members.c.place, reports.c.alerts)
+        query = self._query(members.c.machine_id, members.c.place)
         query = query.order_by(members.c.place, members.c.machine_id).limit(size)
         if clocks is not None:
             query = query.where(_has(clocks))
