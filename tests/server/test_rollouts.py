@@ -243,9 +243,9 @@ def test_a_machine_that_does_not_look_has_failed(one: Fleet) -> None:
     one.add(1, canary="1")
     one.add(1)
     identity = _soaked(one)
-    one.later(minutes=60)
+    one.later(minutes=55)
     assert one.step(identity) == "RUNNING"
-    one.later(seconds=1)
+    one.later(minutes=6)
     assert one.step(identity) == "PAUSED"  # it checks in all the time
     assert _rollout(one, identity)["why"]["code"] == "errors-over-threshold"  # type: ignore[index]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.census.alerts import LEVELS, AlertCode, Level, Record, record_alerts, worst
-from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
+from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, Ordered, OrderEnded, RunEnded
 from hotmend.agent.record.hold import Hold
 from hotmend.servicing.actions import State
 
@@ -71,6 +71,22 @@ def test_a_probe_that_said_no_at_the_last_look_is_an_alert() -> None:
     ill = msgspec.structs.replace(looks[1], ill=("probe web: status 500", "probe db: refused"))
     assert codes(looks[0], ill) == [AlertCode.PROBE_FAILED]
     assert codes(looks[0], ill, looks[2]) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "hours", "told"),
+    [(State.SUCCEEDED, 1, True), (State.FAILED, 1, True), (State.BLOCKED, 167, True), (State.SUCCEEDED, 169, False),
+     (State.NOT_APPLICABLE, 1, False)],
+)  # fmt: skip
+def test_fixes_that_a_server_had_taken_back_are_told_for_a_week(state: State, hours: float, told: bool) -> None:
+    other = (
+        Ordered(at=ago(hours), order="b" * 32, kind="install"),
+        OrderEnded(at=ago(hours), order="b" * 32, state=state),
+    )
+    order = Ordered(at=ago(hours), order="a" * 32, kind="revert", updates=("nginx=2",), reason="it crashes")
+    ended = OrderEnded(at=ago(hours), order=order.order, state=state)
+    assert codes(*other, order, ended) == [AlertCode.REVERTED] * told
+    assert codes(order) == []  # it is not done yet
 
 
 @settings(deadline=None)  # a busy machine is no mistake

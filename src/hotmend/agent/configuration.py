@@ -37,6 +37,25 @@ class ChannelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tier: Literal["canary", "stable"] = "stable"
 
 
+class FleetLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that the machine's server may have done here, whatever it has signed: for the day on which it is stolen.
+
+    Attributes:
+        install: updates are installed, by its orders and by its policy.
+        windows: `server`: in its policy's windows, and outside them where an order says so; `own`: in those of this
+            file alone.
+        restart: services are restarted.
+        reboot: at most.
+        revert: what was brought is taken back by its orders.
+    """
+
+    install: bool = True
+    windows: Literal["server", "own"] = "server"
+    restart: bool = True
+    reboot: Literal["if-required", "never", "always"] = "if-required"
+    revert: bool = True
+
+
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the agent is to do.
 
@@ -57,6 +76,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         health_seconds: how long the machine is watched after a change before the probes decide.
         probe: health probes.
         pre_event, post_event: commands before and after a run.
+        fleet: the most that a server may have done.
     """
 
     mode: Mode = "notify"
@@ -77,6 +97,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: Annotated[tuple[AnyProbe, ...], Meta(max_length=1000)] = ()
     pre_event: Annotated[tuple[Hook, ...], Meta(max_length=100)] = ()
     post_event: Annotated[tuple[Hook, ...], Meta(max_length=100)] = ()
+    fleet: FleetLimits = FleetLimits()
 
     def effective_mode(self, first_start: datetime | None, now: datetime) -> Mode:
         """Return the mode at `now`, of an agent that was first started at `first_start`."""

@@ -22,6 +22,9 @@ DUE: Final = frozenset({"update-waiting", "restart-due", "reboot-due", "fixed-in
 the disk, and what waits may have been published meanwhile.
 """
 
+OF_SERVER: Final = frozenset({"server-silent", "policy-ends", "reverted-by-server"})
+"""Codes of notices on what the server does or leaves: somebody has to look, and no update made the machine ill."""
+
 
 class Fixed(StrEnum):
     """Where the fix of a vulnerability is, for one image of one process."""

@@ -8,11 +8,17 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, RunEnded
+from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, Ordered, OrderEnded, RunEnded
 from hotmend.agent.record.hold import Hold
+from hotmend.agent.uplink.standing import Standing
+from hotmend.servicing.actions import State
 
 _CRASH_AGE: Final = timedelta(days=1)
 _SILENT_TURNS: Final = 3
+_SERVER_SILENT: Final = timedelta(days=1)
+"""What an older letter asks for is not done any more."""
+_REVERT_AGE: Final = timedelta(days=7)
+_TAKES_BACK: Final = frozenset({"revert", "undo"})
 
 
 class AlertCode(StrEnum):
@@ -32,6 +38,9 @@ class AlertCode(StrEnum):
     HELD = "on-hold"
     SILENT = "agent-silent"
     HISTORY = "history-unreadable"
+    SERVER_SILENT = "server-silent"
+    POLICY_ENDS = "policy-ends"
+    REVERTED = "reverted-by-server"
 
 
 class Level(IntEnum):
@@ -52,6 +61,7 @@ LEVELS: Final = dict.fromkeys(AlertCode, Level.WARNING) | {
     AlertCode.UNSEEN: Level.UNKNOWN,
     AlertCode.SILENT: Level.UNKNOWN,
     AlertCode.HISTORY: Level.UNKNOWN,
+    AlertCode.REVERTED: Level.CRITICAL,
 }
 _BY_WEIGHT: Final = (Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL)
 
@@ -75,6 +85,7 @@ class Record:
         hold: in force now; None: none.
         quarantine: updates in it.
         turn: how often the agent looks, where there is one.
+        server: how it stands with its server; None: it has none.
     """
 
     events: tuple[AnyEvent, ...]
@@ -82,6 +93,7 @@ class Record:
     hold: Hold | None
     quarantine: tuple[str, ...]
     turn: timedelta
+    server: Standing | None = None
 
 
 def worst(levels: Iterable[Level]) -> Level:
@@ -110,6 +122,32 @@ def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
         last = max(event.at for event in record.events if isinstance(event, Assessed | AgentBegan))
         if now - last > _SILENT_TURNS * record.turn:
             yield Alert(AlertCode.SILENT, f"the agent has not looked since {last.isoformat(timespec='minutes')}", ())
+    yield from _server_alerts(record, now)
     if record.unreadable:
         subjects = tuple(f"line {number}" for number in record.unreadable)
         yield Alert(AlertCode.HISTORY, "lines of the history cannot be read", subjects)
+
+
+def _server_alerts(record: Record, now: datetime) -> Iterator[Alert]:
+    """Yield what a server does that withholds, was stolen, or is gone."""
+    orders = {e.order: e for e in record.events if isinstance(e, Ordered) and e.kind in _TAKES_BACK}
+    recent = [e for e in record.events if isinstance(e, OrderEnded) and now - e.at < _REVERT_AGE]
+    real = [(orders[e.order], e) for e in recent if e.order in orders and e.state is not State.NOT_APPLICABLE]
+    if real:
+        subjects = tuple(
+            f"{end.at:%Y-%m-%d %H:%M} {order.kind} {' '.join(order.updates)} ({order.reason}): {end.state}"
+            for order, end in real
+        )
+        yield Alert(AlertCode.REVERTED, "fixes were to be taken back by order of the server", subjects)
+    standing = record.server
+    if standing is None:
+        return
+    if now - standing.heard_at > _SERVER_SILENT:
+        since = standing.heard_at.isoformat(timespec="minutes")
+        yield Alert(AlertCode.SERVER_SILENT, f"nothing signed by the server has come since {since}", ())
+    if standing.policy is not None:
+        issued, expires = standing.policy
+        if now >= issued + (expires - issued) / 2:
+            when = expires.isoformat(timespec="minutes")
+            told = "has ended" if now >= expires else "ends"
+            yield Alert(AlertCode.POLICY_ENDS, f"the server's policy {told} at {when}, and was not renewed", ())

@@ -15,6 +15,7 @@ from hotmend.agent.record.history import Assessed, History
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.record.withdrawn import last_withdrawn, sentences
+from hotmend.agent.uplink.standing import standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def look(places: Places) -> Look:
     """Look at this machine. Nothing is asked of the network or of apt.
 
     Raises:
-        InputError: the configuration or the quarantine cannot be read.
+        InputError: configuration, quarantine, or what the server has said, cannot be read.
         OSError: the history cannot be read.
     """
     now = datetime.now(UTC)
@@ -60,5 +61,6 @@ def look(places: Places) -> Look:
         hold=read_hold(places.hold, now),
         quarantine=tuple(entry.update for entry in read_quarantine(places.quarantine)),
         turn=timedelta(minutes=configuration.assess_minutes),
+        server=standing(places),
     )
     return Look(assessment, plan_of(assessment, Never(*configuration.never)), record)

@@ -15,6 +15,7 @@ from hotmend.agent.record.history import Action, AnyEvent, Ordered, OrderEnded, 
 from hotmend.agent.uplink.letters import Opened, open_letter, to_do
 from hotmend.model.errors import HotmendError
 from hotmend.servicing.actions import State, may_follow
+from hotmend.servicing.maintenance import reboot_within
 from hotmend.wire.messages import Reached
 
 ORDERS_KEPT: Final = 50
@@ -38,22 +39,24 @@ def directions(machine: Machine) -> Opened | None:
 def directed(configuration: Configuration, wanted: Opened) -> Configuration:
     """Return the configuration with what the policy says; without one this machine only says what waits.
 
-    `observe` in the machine's own file wins: who administers it wants it left alone. What is never touched, probes and
-    commands around a run are the machine's own in any case.
+    `observe` in the machine's own file wins: who administers it wants it left alone. So do its limits (`FleetLimits`).
+    What is never touched, probes and commands around a run are the machine's own in any case.
     """
     if configuration.mode == "observe":
         return configuration
     policy = wanted.policy
     if policy is None or wanted.halted or wanted.closed:
         return msgspec.structs.replace(configuration, mode="notify")
+    limits = configuration.fleet
+    own = limits.windows == "own"
     return msgspec.structs.replace(
         configuration,
-        mode=policy.mode,
+        mode="download" if policy.mode == "automatic" and not limits.install else policy.mode,
         observe_days=0,
-        maintenance=policy.maintenance,
-        zone=policy.zone or configuration.zone,
-        restart=policy.restart,
-        reboot=policy.reboot,
+        maintenance=configuration.maintenance if own else policy.maintenance,
+        zone=configuration.zone if own else policy.zone or configuration.zone,
+        restart=policy.restart and limits.restart,
+        reboot=reboot_within(limits.reboot, policy.reboot),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hotmend import __version__
 from hotmend.agent.by_hand import note_reverted
+from hotmend.agent.configuration import FleetLimits
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
 from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
@@ -51,12 +52,17 @@ def perform(machine: Machine, order: Order) -> OrderEnded | None:
 
 
 def _done(machine: Machine, order: Order) -> tuple[State, str]:
+    limits = machine.configuration.fleet
+    if why := _beyond(limits, order.kind):
+        return State.BLOCKED, f"this machine's own configuration does not let its server {why}"
     match order.kind:
         case Kind.ASSESS:
             return State.SUCCEEDED, ""  # the turn that follows looks, as every turn does
         case Kind.INSTALL:
             source = _Only(source_of(machine), order.updates) if order.updates else source_of(machine)
-            return _of_run(run(machine, source, RunOrder(Trigger.ORDER, order.anytime, order.disk)))
+            return _of_run(
+                run(machine, source, RunOrder(Trigger.ORDER, order.anytime and limits.windows == "server", order.disk))
+            )
         case Kind.REVERT:
             return _reverted(machine, order)
         case Kind.QUARANTINE:
@@ -65,6 +71,16 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
             return _lifted(machine, order)
         case Kind.UNKNOWN:
             return State.BLOCKED, f"hotmend {__version__} does not know what is asked for: update it"
+
+
+def _beyond(limits: FleetLimits, kind: Kind) -> str:
+    """Return what it is that a server asks for and may not; "": it may."""
+    match kind:
+        case Kind.INSTALL if not limits.install:
+            return "install anything: [fleet] install"
+        case Kind.REVERT if not limits.revert:
+            return "take anything back: [fleet] revert"
+    return ""
 
 
 def _of_run(ended: Ended) -> tuple[State, str]:

@@ -102,6 +102,7 @@ class Directed(msgspec.Struct, frozen=True):
         approved: this machine may do something.
         slot_until: of the restart slot that it has; None: it has none.
         window_until: end of the open window, where it has the word that its policy asks for; None: it has not.
+        heard_at: when the last letter was signed; None: before the first, or by an earlier version.
     """
 
     counter: int = 0
@@ -110,6 +111,7 @@ class Directed(msgspec.Struct, frozen=True):
     approved: bool = True
     slot_until: Moment | None = None
     window_until: Moment | None = None
+    heard_at: Moment | None = None
 
 
 def registration(places: Places) -> Registration | None:

@@ -61,8 +61,8 @@ def open_letter(places: Places, now: datetime) -> Opened | None:
         taken = _taken(before, answer, own)
     if taken != before:
         places.directed.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # history may have no line yet
-        write(places.directed, taken, 0o600)
-    policy = _policy(taken, own)
+        write(places.directed, taken)
+    policy = held_policy(taken, own)
     policy = policy if policy is not None and policy.holds(now) else None
     fresh = answer is not None and answer.counter == taken.counter and answer.at > now - LETTER_LIFE
     return Opened(
@@ -88,13 +88,16 @@ def to_do(wanted: Opened, ended: Collection[str]) -> tuple[Order, ...]:
 def _taken(before: Directed, answer: Answer, own: Registration) -> Directed:
     policy = before.policy
     if answer.policy is not None:
-        offered, held = _policy(Directed(policy=answer.policy), own), _policy(before, own)
+        offered, held = held_policy(Directed(policy=answer.policy), own), held_policy(before, own)
         if offered is not None and (held is None or offered.serial >= held.serial):
             policy = answer.policy
-    return Directed(answer.counter, policy, answer.halted, answer.approved, answer.slot_until, answer.window_until)
+    return Directed(
+        answer.counter, policy, answer.halted, answer.approved, answer.slot_until, answer.window_until, answer.at
+    )
 
 
-def _policy(directed: Directed, own: Registration) -> Policy | None:
+def held_policy(directed: Directed, own: Registration) -> Policy | None:
+    """Return the last policy, in force or not; None: there is none that the pinned key has signed."""
     if directed.policy is None:
         return None
     try:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from hotmend.server.compliance.following import follow
 from hotmend.server.compliance.rules import OLD
 from hotmend.server.machines.tables import alerts, contacts, events, findings, machines, reports
-from hotmend.wire.report import DUE, Finding, Fixed, Report, report_hash
+from hotmend.wire.report import DUE, OF_SERVER, Finding, Fixed, Report, report_hash
 
 
 def put_report(connection: Connection, identity: str, report: Report, now: datetime, said: str = "") -> None:
@@ -68,7 +68,7 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
     if before is None or before.zone != values["zone"]:
         connection.execute(sa.update(machines).where(machines.c.id == identity).values(clock=values["zone"]))
     if values["alerts"] or (before is not None and before.alerts):
-        put_alerts(connection, identity, {alert.code for alert in report.alerts} - DUE)
+        put_alerts(connection, identity, {alert.code for alert in report.alerts} - DUE - OF_SERVER)
     _put_findings(connection, identity, report.findings, now)
     follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])
