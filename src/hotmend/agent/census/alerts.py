@@ -18,7 +18,8 @@ _SILENT_TURNS: Final = 3
 _SERVER_SILENT: Final = timedelta(days=1)
 """What an older letter asks for is not done any more."""
 _REVERT_AGE: Final = timedelta(days=7)
-_TAKES_BACK: Final = frozenset({"revert", "undo"})
+TAKES_BACK: Final = frozenset({"revert", "undo"})
+"""Kinds of orders that take fixes back."""
 
 
 class AlertCode(StrEnum):
@@ -130,7 +131,7 @@ def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
 
 def _server_alerts(record: Record, now: datetime) -> Iterator[Alert]:
     """Yield what a server does that withholds, was stolen, or is gone."""
-    orders = {e.order: e for e in record.events if isinstance(e, Ordered) and e.kind in _TAKES_BACK}
+    orders = {e.order: e for e in record.events if isinstance(e, Ordered) and e.kind in TAKES_BACK}
     recent = [e for e in record.events if isinstance(e, OrderEnded) and now - e.at < _REVERT_AGE]
     real = [(orders[e.order], e) for e in recent if e.order in orders and e.state is not State.NOT_APPLICABLE]
     if real:

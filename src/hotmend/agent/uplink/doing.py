@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hotmend import __version__
 from hotmend.agent.by_hand import note_reverted
+from hotmend.agent.census.alerts import TAKES_BACK
 from hotmend.agent.configuration import FleetLimits
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
@@ -75,11 +76,10 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
 
 def _beyond(limits: FleetLimits, kind: Kind) -> str:
     """Return what it is that a server asks for and may not; "": it may."""
-    match kind:
-        case Kind.INSTALL if not limits.install:
-            return "install anything: [fleet] install"
-        case Kind.REVERT if not limits.revert:
-            return "take anything back: [fleet] revert"
+    if kind is Kind.INSTALL and not limits.install:
+        return "install anything: [fleet] install"
+    if kind.value in TAKES_BACK and not limits.revert:
+        return "take anything back: [fleet] revert"
     return ""
 
 
