@@ -8,10 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.database import metadata
-from hotmend.server.identity import service
-from hotmend.server.identity.access import COOKIE, CSRF_HEADER
+from hotmend.server.identity import service, store
+from hotmend.server.identity.access import COOKIE, CSRF_HEADER, Principal
+from hotmend.server.identity.secrets import secret_hash
 from hotmend.server.identity.service import begin_setup
 from hotmend.server.limits import Limiter
+from hotmend.server.problem import Problem
+from hotmend.wire.api import TokenWanted
 from tests.server.running import PASSWORD, Running, running
 
 _LEAST = {
@@ -95,6 +98,50 @@ def test_expired_tokens_are_none(server: Running) -> None:
     assert server.call("GET", "/api/v1/me", role="short").status == 200
     server.clock.ahead = timedelta(days=1)
     assert server.call("GET", "/api/v1/me", role="short").status == 401
+
+
+def test_a_token_makes_none_that_outlives_it(either_server: Running) -> None:
+    server = either_server
+    server.tokens["thief"] = server.post("/api/v1/tokens", {"name": "short", "days": 1})["secret"]
+    for days in (0, 3660):
+        made = server.post("/api/v1/tokens", {"name": "long", "days": days}, role="thief")
+        assert made["expires_at"] is not None
+        server.tokens[f"long-{days}"] = made["secret"]
+    server.clock.ahead = timedelta(days=1)
+    for name in ("long-0", "long-3660"):
+        assert server.call("GET", "/api/v1/me", role=name).status == 401, name
+
+
+def test_a_token_that_is_revoked_takes_along_what_it_made(either_server: Running) -> None:
+    server = either_server
+    stolen = server.post("/api/v1/tokens", {"name": "stolen", "role": "admin"}, role="admin")
+    server.tokens["stolen"] = stolen["secret"]
+    server.tokens["child"] = server.post("/api/v1/tokens", {"name": "c", "role": "admin"}, role="stolen")["secret"]
+    server.tokens["grandchild"] = server.post("/api/v1/tokens", {"name": "g"}, role="child")["secret"]
+    session = service.begin_token_session(server.app.state.context, server.tokens["child"])
+    assert session is not None
+    by_session = {"Cookie": f"{COOKIE}={session.secret}", CSRF_HEADER: session.id}
+    reply = server.call("POST", "/api/v1/tokens", {"name": "s", "days": 0}, role=None, headers=by_session)
+    server.tokens["of the session"] = reply.json()["secret"]
+    made = ("stolen", "child", "grandchild", "of the session")
+    assert [server.call("GET", "/api/v1/me", role=name).status for name in made] == [200] * 4
+    assert server.call("DELETE", f"/api/v1/tokens/{stolen['id']}").status == 204
+    assert [server.call("GET", "/api/v1/me", role=name).status for name in made] == [401] * 4
+    assert server.call("GET", "/api/v1/me", role=None, headers=by_session).status == 401
+    assert server.call("GET", "/api/v1/me").status == 200
+
+
+def test_a_token_that_is_revoked_while_it_makes_one_makes_none(either_server: Running) -> None:
+    server = either_server
+    made = server.post("/api/v1/tokens", {"name": "stolen"})
+    context = server.app.state.context
+    with server.database.read() as connection:
+        row = store.token_user(connection, secret_hash(made["secret"]), server.clock())
+    assert row is not None
+    caller = Principal(row["id"], row["name"], row["role"], token=row["token"])
+    assert server.call("DELETE", f"/api/v1/tokens/{made['id']}").status == 204
+    with pytest.raises(Problem, match="revoked meanwhile"):
+        service.add_token(context, caller, TokenWanted("late"))
 
 
 @pytest.mark.parametrize("given", ["Bearer", "Basic hm_x", "Bearer " + "x" * 5000, "Bearer hm_ü"])

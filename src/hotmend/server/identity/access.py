@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from starlette.requests import Request
@@ -33,12 +34,16 @@ class Principal:
         id, name: of the user.
         role: what the token or session is good for.
         csrf: what a form of this session must carry; "" for a token.
+        token: id of the token that this is, or that the session began with; "" for a password's session.
+        until: end of that token; None: without an end.
     """
 
     id: str
     name: str
     role: str
     csrf: str = ""
+    token: str = ""
+    until: datetime | None = None
 
     def has(self, least: str) -> bool:
         """Say whether this is enough where `least` is needed."""
@@ -63,9 +68,11 @@ def principal(request: Request) -> Principal | None:
                 return None
             # A user whose role was lowered takes the tokens along.
             least = min(row["role"], row["user_role"], key=ROLES.index)
-            return Principal(row["id"], row["name"], least)
+            return Principal(row["id"], row["name"], least, token=row["token"], until=row["expires_at"])
         row = store.session_user(connection, secret_hash(given), now)
-    return None if row is None else Principal(row["id"], row["name"], row["role"], row["csrf"])
+    if row is None:
+        return None
+    return Principal(row["id"], row["name"], row["role"], row["csrf"], row["token_id"] or "", row["until"])
 
 
 def feed_reader(request: Request, given: str) -> Principal | None:

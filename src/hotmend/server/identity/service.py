@@ -136,7 +136,7 @@ def change_user(context: Context, caller: Principal, identity: str, change: User
 
 
 def add_token(context: Context, caller: Principal, wanted: TokenWanted) -> Made:
-    """Make an API token for the caller.
+    """Make an API token for the caller. One that a token makes ends with that token at the latest.
 
     Raises:
         Problem: it asks for more than the caller may do.
@@ -150,6 +150,7 @@ def add_token(context: Context, caller: Principal, wanted: TokenWanted) -> Made:
     if wanted.feeds and wanted.role != "viewer":
         raise Problem(422, "role", "a token for feeds has the role viewer")
     secret = new_secret("hmf" if wanted.feeds else "hm")
+    wished = now + timedelta(days=wanted.days) if wanted.days else None
     values = {
         "user_id": caller.id,
         "feeds": wanted.feeds,
@@ -157,17 +158,20 @@ def add_token(context: Context, caller: Principal, wanted: TokenWanted) -> Made:
         "role": wanted.role,
         "hash": secret_hash(secret),
         "created_at": now,
-        "expires_at": now + timedelta(days=wanted.days) if wanted.days else None,
+        "expires_at": min((each for each in (wished, caller.until) if each is not None), default=None),
+        "parent_id": caller.token or None,
     }
     with context.database.write() as connection:
+        if caller.token and not store.token_is_good(connection, caller.token):
+            raise Problem(401, "not-authenticated", "the token of this request was revoked meanwhile")
         identity = store.insert_token(connection, values)
-        detail = {"name": wanted.name, "role": wanted.role, "feeds": wanted.feeds}
+        detail = {"name": wanted.name, "role": wanted.role, "feeds": wanted.feeds, "parent": caller.token}
         append(connection, now, caller.name, "token.add", identity, detail)
     return Made(identity, secret)
 
 
 def revoke_token(context: Context, caller: Principal, identity: str) -> None:
-    """End a token: one's own, or any for an administrator.
+    """End a token, and those that it made: one's own, or any for an administrator.
 
     Raises:
         Problem: there is none.
@@ -203,10 +207,17 @@ def begin_token_session(context: Context, token: str) -> Made | None:
         row = store.token_user(connection, secret_hash(token), now)
         if row is None or row["role"] != row["user_role"]:
             return None
-        return _session(connection, row["id"], row["name"], now, row["expires_at"])
+        return _session(connection, row["id"], row["name"], now, row["token"], row["expires_at"])
 
 
-def _session(connection: Connection, identity: str, name: str, now: datetime, until: datetime | None = None) -> Made:
+def _session(
+    connection: Connection,
+    identity: str,
+    name: str,
+    now: datetime,
+    token: str | None = None,
+    until: datetime | None = None,
+) -> Made:
     secret, csrf = new_secret("hmc"), new_secret("hmf")
     values = {
         "hash": secret_hash(secret),
@@ -214,6 +225,7 @@ def _session(connection: Connection, identity: str, name: str, now: datetime, un
         "csrf": csrf,
         "created_at": now,
         "expires_at": min(now + SESSION_LIFE, until or now + SESSION_LIFE),
+        "token_id": token,
     }
     store.insert_session(connection, values)
     append(connection, now, name, "session.begin", identity, {})

@@ -61,7 +61,14 @@ def insert_token(connection: Connection, values: dict[str, Any]) -> str:
 def token_user(connection: Connection, hashed: str, now: datetime, *, feeds: bool = False) -> RowMapping | None:
     """Return token and user that a secret belongs to: not expired, revoked or disabled; one for feeds, or any other."""
     query = (
-        sa.select(users.c.id, users.c.name, users.c.role.label("user_role"), tokens.c.role, tokens.c.expires_at)
+        sa.select(
+            users.c.id,
+            users.c.name,
+            users.c.role.label("user_role"),
+            tokens.c.role,
+            tokens.c.expires_at,
+            tokens.c.id.label("token"),
+        )
         .where(tokens.c.feeds.is_(feeds))
         .join(tokens, tokens.c.user_id == users.c.id)
         .where(tokens.c.hash == hashed, tokens.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
@@ -78,12 +85,23 @@ def all_tokens(connection: Connection, user_id: str | None) -> list[RowMapping]:
     return list(connection.execute(query.order_by(tokens.c.created_at.desc(), tokens.c.id)).mappings())
 
 
+def token_is_good(connection: Connection, identity: str) -> bool:
+    """Say whether a token is not revoked, and keep it so until this transaction ends."""
+    query = sa.select(tokens.c.id).where(tokens.c.id == identity, tokens.c.revoked_at.is_(None))
+    return connection.execute(query.with_for_update(read=True)).scalar_one_or_none() is not None
+
+
 def revoke_token(connection: Connection, identity: str, now: datetime, user_id: str | None) -> str | None:
-    """End a token; return whose it was, None where there is none."""
+    """End a token and those that it made; return whose it was, None where there is none."""
     query = sa.update(tokens).where(tokens.c.id == identity, tokens.c.revoked_at.is_(None)).values(revoked_at=now)
     if user_id is not None:
         query = query.where(tokens.c.user_id == user_id)
-    return connection.execute(query.returning(tokens.c.user_id)).scalar_one_or_none()
+    owner: str | None = connection.execute(query.returning(tokens.c.user_id)).scalar_one_or_none()
+    ended = [] if owner is None else [identity]
+    while ended:  # one generation at a time: whoever makes one now has waited for its parent, and finds it revoked
+        children = sa.update(tokens).where(tokens.c.parent_id.in_(ended), tokens.c.revoked_at.is_(None))
+        ended = list(connection.execute(children.values(revoked_at=now).returning(tokens.c.id)).scalars())
+    return owner
 
 
 def insert_session(connection: Connection, values: dict[str, Any]) -> None:
@@ -95,9 +113,18 @@ def insert_session(connection: Connection, values: dict[str, Any]) -> None:
 def session_user(connection: Connection, hashed: str, now: datetime) -> RowMapping | None:
     """Return session and user that a cookie belongs to."""
     query = (
-        sa.select(users.c.id, users.c.name, users.c.role, sessions.c.csrf)
+        sa.select(
+            users.c.id,
+            users.c.name,
+            users.c.role,
+            sessions.c.csrf,
+            sessions.c.token_id,
+            tokens.c.expires_at.label("until"),
+        )
         .join(sessions, sessions.c.user_id == users.c.id)
+        .outerjoin(tokens, tokens.c.id == sessions.c.token_id)
         .where(sessions.c.hash == hashed, sessions.c.expires_at > now, users.c.disabled_at.is_(None))
+        .where(tokens.c.revoked_at.is_(None))
     )
     return connection.execute(query).mappings().one_or_none()
 

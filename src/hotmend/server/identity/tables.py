@@ -32,9 +32,11 @@ tokens = sa.Table(
     sa.Column("expires_at", Moment),
     sa.Column("revoked_at", Moment),
     sa.Column("feeds", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("parent_id", Id, index=True),
     sa.CheckConstraint(sa.column("role").in_(ROLES), name="role"),
 )
-"""`feeds`: it is good for feeds, and for nothing else."""
+"""`feeds`: it is good for feeds, and for nothing else. `parent_id`: the token that made it, directly or by a session:
+it ends with that one."""
 
 sessions = sa.Table(
     "sessions",
@@ -44,7 +46,9 @@ sessions = sa.Table(
     sa.Column("csrf", sa.String(64), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
+    sa.Column("token_id", Id),
 )
+"""`token_id`: of the token that it began with; none where it began with a password."""
 
 setup = sa.Table(
     "setup",
