@@ -15,13 +15,14 @@ from hotmend.wire.messages import (
     CheckIn,
     Enrol,
     Enrolled,
+    Former,
     Host,
     decode_answer,
     decode_enrolled,
     encode,
 )
 from hotmend.wire.report import Finding, Fixed, Report
-from hotmend.wire.signing import answer_verified, parse, request_headers
+from hotmend.wire.signing import answer_verified, handover, parse, request_headers
 from tests.server.running import Reply, Running
 
 
@@ -58,8 +59,20 @@ class Simple:
         self.id = enrolled.machine
         return enrolled
 
-    def asking(self, key: str) -> Enrol:
-        return Enrol(key, self.name, self.key.public, self.host, agent="1")
+    def asking(self, key: str, former: Former | None = None) -> Enrol:
+        return Enrol(key, self.name, self.key.public, self.host, agent="1", former=former)
+
+    def again(self, key: str, **changed: Any) -> tuple[Simple, Enrolled]:
+        """Enrol with a new key that the one until now signs for; `changed`: what the new one is instead."""
+        self.counter += 1
+        new = Simple(self.server, self.name, self.host)
+        signature = self.key.sign(handover(self.id, self.counter, new.key.public)).hex()
+        given: dict[str, Any] = {"machine": self.id, "counter": self.counter, "signature": signature} | changed
+        reply = new.send(ENROL_PATH, new.asking(key, Former(**given)), who=new.key.public)
+        assert reply.status == 200, reply.body
+        enrolled = decode_enrolled(reply.body)
+        new.id = enrolled.machine
+        return new, enrolled
 
     def check_in(self, **fields: Any) -> Answer:
         reply = self.send(CHECK_IN_PATH, CheckIn(self.host, "1", **fields))

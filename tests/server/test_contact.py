@@ -136,11 +136,101 @@ def test_a_copy_of_a_machine_that_enrols_waits_for_somebody(server: Running) -> 
 
 def test_a_host_that_enrols_again_is_the_same_machine_with_another_key(server: Running) -> None:
     machine = simple(server, "a")
-    again = Simple(server, "a", machine.host)
-    assert again.enrol(registration_key(server)).approved
+    machine.check_in()
+    again, enrolled = machine.again(registration_key(server))
+    assert enrolled.approved
     assert again.id == machine.id
     again.check_in()
     assert machine.send(CHECK_IN_PATH, CheckIn(machine.host)).status == 401
+    kinds = [each["kind"] for each in server.get(f"/api/v1/machines/{machine.id}/events")["items"]]
+    assert kinds == ["key-changed", "enrolled", "enrolled"]
+
+
+def test_a_host_whose_first_answer_was_lost_enrols_again(server: Running) -> None:
+    lost = simple(server, "a")
+    again = Simple(server, "a", lost.host)
+    assert again.enrol(registration_key(server)).approved
+    assert again.id == lost.id
+    assert lost.send(CHECK_IN_PATH, CheckIn(lost.host)).status == 401
+    waits = Simple(server, "b", host("b"))
+    waits.enrol(registration_key(server, approval=True))
+    once_more = Simple(server, "b", host("b"))
+    assert not once_more.enrol(registration_key(server)).approved
+    assert once_more.id == waits.id
+
+
+def test_who_says_the_same_of_itself_takes_no_machine_over(server: Running) -> None:
+    """A thief with a registration key that asks for nobody, and what a host says of itself."""
+    machine = simple(server, "a")
+    machine.check_in()
+    thief = Simple(server, "a", machine.host)
+    enrolled = thief.enrol(registration_key(server))
+    assert not enrolled.approved
+    assert enrolled.machine != machine.id
+    assert "its key has not signed" in enrolled.why
+    action = _plan(machine)
+    assert thief.check_in().orders == ()
+    assert [order.id for order in machine.check_in().orders] == [action]
+    assert machine.state() == "active"
+    first = server.get(f"/api/v1/machines/{machine.id}/events")["items"][0]
+    assert (first["kind"], first["detail"]) == ("clone", "a says that it is this host, and has not its key")
+
+
+def test_a_signature_that_is_not_of_the_key_before_proves_nothing(server: Running) -> None:
+    key, machine, other = registration_key(server), simple(server, "a"), simple(server, "b")
+    machine.check_in()
+    for changed in (
+        {"signature": SigningKey.generate().sign(b"x").hex()},
+        {"counter": machine.counter + 9},
+        {"machine": other.id},
+        {"machine": "f" * 32},
+    ):
+        new, enrolled = machine.again(key, **changed)
+        assert not enrolled.approved, changed
+        assert new.id != machine.id
+    assert (machine.state(), other.state()) == ("active", "active")
+    assert machine.check_in().approved
+
+
+def test_a_copy_with_the_key_that_enrols_again_is_noticed(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in()
+    copy = Simple(server, "a", machine.host, machine.key, machine.counter, machine.id)
+    machine.check_in()
+    machine.check_in()
+    new, enrolled = copy.again(registration_key(server))
+    assert not enrolled.approved
+    assert new.id != machine.id
+    assert machine.state() == "suspect"
+
+
+def test_a_host_that_lost_its_keys_waits_and_an_administrator_decides(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in()
+    anew = Simple(server, "a", machine.host)
+    assert not anew.enrol(registration_key(server)).approved
+    server.post(f"/api/v1/machines/{anew.id}/approve", role="approver", status=200)
+    assert server.call("DELETE", f"/api/v1/machines/{machine.id}", role="approver").status == 204
+    assert anew.check_in().approved
+    again, enrolled = anew.again(registration_key(server))
+    assert (again.id, enrolled.approved) == (anew.id, True)
+
+
+def test_a_key_that_asks_for_approval_lets_no_host_in_without(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in()
+    again, enrolled = machine.again(registration_key(server, approval=True))
+    assert (again.id, enrolled.approved) == (machine.id, False)
+    assert "asks for approval" in enrolled.why
+    assert not again.check_in().approved
+
+
+def test_an_enrolment_that_is_sent_again_sets_no_counter_back(server: Running) -> None:
+    machine = simple(server, "a")
+    message, key = machine.asking(registration_key(server)), machine.key.public
+    machine.check_in()
+    assert machine.send(ENROL_PATH, message, who=key, counter=1).json()["code"] == "key-taken"
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=2, late=1).json()["code"] == "replayed"
 
 
 def test_a_host_of_unknown_hardware_is_taken_for_a_clone(server: Running) -> None:

@@ -108,6 +108,19 @@ def test_a_machine_pins_the_servers_key(server: Running, tmp_path: Path) -> None
     assert check_in(machine.places).approved
 
 
+def test_a_machine_that_enrols_again_is_known_by_its_old_key(server: Running, tmp_path: Path) -> None:
+    machine = _machine(tmp_path / "root", server)
+    key = registration_key(server)
+    first = enrol(machine.places, server.url, key, host("a"), name="a", server_key="", ca="")
+    check_in(machine.places)
+    again = enrol(machine.places, server.url, key, host("a"), name="a", server_key="", ca="")
+    assert (again.machine, again.approved) == (first.machine, True)
+    assert check_in(machine.places).approved
+    machine.places.uplink_key.write_text("lost")
+    anew = enrol(machine.places, server.url, key, host("a"), name="a", server_key="", ca="")
+    assert (anew.machine == first.machine, anew.approved) == (False, False)
+
+
 @pytest.mark.parametrize("url", ["http://fleet.example", "ftp://localhost", "fleet.example", "https://"])
 def test_a_registration_key_is_sent_over_tls_alone(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError):

@@ -49,6 +49,20 @@ class Host(msgspec.Struct, frozen=True):
     boot: Annotated[str, Meta(max_length=64)] = ""
 
 
+class Former(msgspec.Struct, frozen=True):
+    """The key that a machine had until now says which one comes after it.
+
+    Attributes:
+        machine: its id at the server.
+        counter: of the key before: never used.
+        signature: of `signing.handover`, by that key.
+    """
+
+    machine: Identity
+    counter: Annotated[int, Meta(ge=1, lt=10**18)]
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+
+
 class Enrol(msgspec.Struct, frozen=True):
     """A machine asks to be taken in. The request is signed with the new key, whose name is the key itself.
 
@@ -59,6 +73,7 @@ class Enrol(msgspec.Struct, frozen=True):
         host: see `Host`.
         platform: `linux` or `windows`.
         agent: version of hotmend.
+        former: where this machine is enrolled already and has its key still.
     """
 
     key: Annotated[str, Meta(min_length=10, max_length=200)]
@@ -67,6 +82,7 @@ class Enrol(msgspec.Struct, frozen=True):
     host: Host
     platform: Literal["linux", "windows"] = "linux"
     agent: Text = ""
+    former: Former | None = None
 
 
 class Enrolled(msgspec.Struct, frozen=True):

@@ -91,6 +91,11 @@ def answer_verified(signed: Signed, key: PublicKey, status: int, body: bytes) ->
     return _verified(signed, key, _ANSWER, f'"@status": {status}\n', body)
 
 
+def handover(machine: str, counter: int, public_key: str) -> bytes:
+    """Return what a machine's key signs to say which public key comes after it. No request or answer begins so."""
+    return f"hotmend handover 1\n{machine}\n{counter}\n{public_key}\n".encode()
+
+
 def _request_lines(method: str, path: str) -> str:
     return f'"@method": {method}\n"@path": {path}\n'
 

@@ -146,7 +146,7 @@ def test_every_problem_has_a_text_in_the_portal() -> None:
 
 
 def test_what_the_server_writes_into_rows_is_told_in_german(fleet: Fleet) -> None:
-    assert {service._CLONE, service._APPROVAL, *contact._SUSPECT.values()} <= set(TOLD)
+    assert {*service._WAITS.values(), service._APPROVAL, *contact.SUSPECT.values()} <= set(TOLD)
     page = fleet.person("viewer").get(f"/machines/{fleet.machines['new-1'].id}", "de").body.decode()
     assert "ihr Registrierungsschlüssel verlangt eine Freigabe" in page or "aktiv" in page
 

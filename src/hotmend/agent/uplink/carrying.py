@@ -35,13 +35,14 @@ from hotmend.wire.messages import (
     CheckIn,
     Enrol,
     Enrolled,
+    Former,
     Host,
     decode_answer,
     decode_enrolled,
     encode,
 )
 from hotmend.wire.report import report_hash
-from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, answer_verified, parse, request_headers
+from hotmend.wire.signing import CLOCK_SKEW_SECONDS_MAX, answer_verified, handover, parse, request_headers
 from hotmend.wire.version import VERSION
 
 _SECONDS: Final = urllib3.Timeout(connect=10, read=30)
@@ -70,6 +71,8 @@ def enrol(
 ) -> Enrolled:
     """Make this machine one of a server: with a new key, and the server's key pinned. Run by root.
 
+    Where it is enrolled already, the key that it has signs for the new one: by that the server knows it again.
+
     Args:
         places: of this machine.
         url: of the server: HTTPS, or HTTP on this machine itself.
@@ -88,7 +91,7 @@ def enrol(
     _check_url(url)
     own = SigningKey.generate()
     counter = 1
-    message = encode(Enrol(key, name, own.public, host, platform, __version__))
+    message = encode(Enrol(key, name, own.public, host, platform, __version__, _former(places, own.public)))
     got = _post(_Caller(url, own.public, own, ca), ENROL_PATH, message, counter)
     enrolled = decode_enrolled(got.body)
     _check_signed(got, server_key or enrolled.server_key, counter)
@@ -98,6 +101,18 @@ def enrol(
     write(places.host, host, 0o644)
     write(places.server, Registration(url, enrolled.machine, enrolled.server_key, ca), 0o644)
     return enrolled
+
+
+def _former(places: Places, public_key: str) -> Former | None:
+    """Return what the key until now says of the new one; None where there is none, or it cannot be read."""
+    try:
+        before = registration(places)
+        if before is None:
+            return None
+        key, counter = read_key(places.uplink_key), _next(places).counter
+    except (InputError, OSError):
+        return None
+    return Former(before.machine, counter, key.sign(handover(before.machine, counter, public_key)).hex())
 
 
 def leave(places: Places) -> bool:

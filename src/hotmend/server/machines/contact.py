@@ -36,7 +36,7 @@ _TOLD: Final = {
     Heard.CLOCK: Problem(401, "clock", "the clocks of machine and server are more than five minutes apart"),
     Heard.REPLAY: Problem(409, "replayed", "this request, or a later one, was heard before"),
 }
-_SUSPECT: Final = {
+SUSPECT: Final = {
     Heard.TWO_HOSTS: "two hosts sign with this machine's key",
     Heard.OTHER_HARDWARE: "the key is on another host than the one that was taken in",
 }
@@ -70,8 +70,8 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
         judged = [_judge(each, rows.get(each.signed.key), now) for each in batch]
         good = [each for each, found in zip(batch, judged, strict=True) if found is Heard.GOOD]
         for each, found in zip(batch, judged, strict=True):
-            if isinstance(found, Heard) and found in _SUSPECT and rows[each.signed.key]["state"] == "active":
-                _suspect(connection, each.signed.key, _SUSPECT[found], now)
+            if isinstance(found, Heard) and found in SUSPECT and rows[each.signed.key]["state"] == "active":
+                suspect(connection, each.signed.key, SUSPECT[found], now)
         spoken = [each for each in good if version.spoken(each.message.wire)]
         told = _Told(context, connection, now, rows)
         told.prepare(spoken)
@@ -84,8 +84,8 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
                 answers.append(told.answer(each))
             elif isinstance(found, Problem):
                 answers.append(found)
-            elif found in _SUSPECT:
-                answers.append(Problem(409, "suspect", _SUSPECT[found], "enrol the other host with a key of its own"))
+            elif found in SUSPECT:
+                answers.append(Problem(409, "suspect", SUSPECT[found], "enrol the other host with a key of its own"))
             else:
                 answers.append(_TOLD[found])
         return answers
@@ -151,7 +151,8 @@ def _key(text: str) -> QuickKey:
     return QuickKey(text)
 
 
-def _suspect(connection: Connection, identity: str, why: str, now: datetime) -> None:
+def suspect(connection: Connection, identity: str, why: str, now: datetime) -> None:
+    """Tell a machine nothing more until somebody has approved it."""
     values = {"state": "suspect", "why": why, "version": machines.c.version + 1}
     connection.execute(sa.update(machines).where(machines.c.id == identity).values(values))
     connection.execute(sa.insert(events).values(machine_id=identity, at=now, kind="suspect", detail=why))

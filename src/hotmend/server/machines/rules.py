@@ -49,25 +49,37 @@ class Known(StrEnum):
 
     NEW = "new"
     SAME = "same"
-    """It was taken in before, and comes again with a new key."""
+    """It was taken in before, and the key that it had signs for the one that it has now; or was never heard since."""
+    UNPROVEN = "unproven"
+    """It says that it is a host that was taken in before, and has not that one's key."""
     CLONE = "clone"
     """Another host has the same /etc/machine-id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A machine that was taken in with the same /etc/machine-id: its id, and its hardware."""
+    """A machine with the same /etc/machine-id that was taken in: its id and hardware; whether it ever checked in."""
 
     id: str
     hardware: str
+    heard: bool = True
 
 
-def known(host: Host, before: Sequence[Before]) -> tuple[Known, str]:
+def known(host: Host, before: Sequence[Before], proven: str = "") -> tuple[Known, str]:
     """Return what a host is, and the id of the machine that it is or is a clone of.
+
+    Args:
+        host: what it says of itself: whoever knows the same can say the same.
+        before: machines with its /etc/machine-id.
+        proven: id of the machine whose key has signed for the new one; "": of none.
 
     Where neither says what its hardware is, it is taken for a clone: somebody looks.
     """
-    for machine in before:
-        if host.hardware and host.hardware == machine.hardware:
-            return Known.SAME, machine.id
+    same = [machine for machine in before if host.hardware and host.hardware == machine.hardware]
+    # Where nobody has checked in yet, the answer to the first enrolment may have been lost: there is nothing to take.
+    mine = [machine.id for machine in same if machine.id == proven or not machine.heard]
+    if mine:
+        return Known.SAME, proven if proven in mine else mine[0]
+    if same:
+        return Known.UNPROVEN, same[0].id
     return (Known.CLONE, before[0].id) if before else (Known.NEW, "")

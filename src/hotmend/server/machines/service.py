@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection, RowMapping
@@ -14,15 +15,22 @@ from hotmend.server.identity.secrets import secret_hash
 from hotmend.server.identity.service import check_tags
 from hotmend.server.identity.store import use_key
 from hotmend.server.machines import store
-from hotmend.server.machines.contact import set_state
-from hotmend.server.machines.rules import Known, known
+from hotmend.server.machines.contact import SUSPECT, set_state, suspect
+from hotmend.server.machines.rules import Heard, Known, known
 from hotmend.server.problem import Problem, conflict, not_found
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import Enrol, Enrolled
-from hotmend.wire.signing import Signed
+from hotmend.wire.signing import Signed, handover
 
-_CLONE: Final = "another machine has the same /etc/machine-id; is it a clone?"
+_WAITS: Final = {
+    Known.CLONE: "another machine has the same /etc/machine-id; is it a clone?",
+    Known.UNPROVEN: "a machine like it is known, and its key has not signed for this one; installed anew, or a clone?",
+}
+_TOLD: Final = {
+    Known.CLONE: "{name} has the same /etc/machine-id",
+    Known.UNPROVEN: "{name} says that it is this host, and has not its key",
+}
 _APPROVAL: Final = "its registration key asks for approval"
 
 
@@ -43,11 +51,12 @@ def enrol(context: Context, wanted: Enrol, counter: int) -> Enrolled:
             key = use_key(connection, secret_hash(wanted.key), now)
             if key is None:
                 raise Problem(403, "registration-key", "the registration key is unknown, over, revoked or used up")
-            found, other = known(wanted.host, store.hosts_of(connection, wanted.host.machine))
+            proven = _proven(connection, wanted, now)
+            found, other = known(wanted.host, store.hosts_of(connection, wanted.host.machine), proven)
+            why = _WAITS.get(found) or (_APPROVAL if key["approval"] else "")
             if found is Known.SAME:
-                identity, why = _again(connection, other, wanted)
+                identity, why = _again(connection, other, wanted, why)
             else:
-                why = _CLONE if found is Known.CLONE else _APPROVAL if key["approval"] else ""
                 values: dict[str, Any] = {
                     "name": wanted.name,
                     "state": "pending" if why else "active",
@@ -64,8 +73,16 @@ def enrol(context: Context, wanted: Enrol, counter: int) -> Enrolled:
                 identity = store.insert_machine(connection, values, key["tags"])
             store.reset_contact(connection, identity, counter)
             store.add_event(connection, identity, now, "enrolled", f"as {wanted.name}, key {key['name']}")
-            if found is Known.CLONE:
-                store.add_event(connection, other, now, "clone", f"{wanted.name} has the same /etc/machine-id")
+            if found is Known.SAME:
+                store.add_event(
+                    connection,
+                    identity,
+                    now,
+                    "key-changed",
+                    "by the key before" if other == proven else "not heard before",
+                )
+            elif found in _TOLD:
+                store.add_event(connection, other, now, "clone", _TOLD[found].format(name=wanted.name))
             detail = {"name": wanted.name, "key": key["name"], "host": found.value, "why": why}
             append(connection, now, f"machine {wanted.name}", "machine.enrol", identity, detail)
     except IntegrityError:
@@ -73,18 +90,39 @@ def enrol(context: Context, wanted: Enrol, counter: int) -> Enrolled:
     return Enrolled(identity, not why, context.key.public, why)
 
 
-def _again(connection: Connection, identity: str, wanted: Enrol) -> tuple[str, str]:
-    """Give a host that is known its new key; one that is suspect waits for somebody."""
+def _proven(connection: Connection, wanted: Enrol, now: datetime) -> str:
+    """Return the id of the machine whose key has signed for the new one; "": of none.
+
+    A key that signs with a counter that was used is on two hosts: both were the machine once, and nobody knows which
+    is.
+    """
+    former = wanted.former
+    row = store.contact(connection, former.machine) if former is not None else None
+    if former is None or row is None or row["public_key"] is None:
+        return ""
+    said = handover(former.machine, former.counter, wanted.public_key)
+    if not PublicKey(row["public_key"]).verifies(bytes.fromhex(former.signature), said):
+        return ""
+    if former.counter > row["counter"]:
+        return former.machine
+    if row["state"] == "active":
+        suspect(connection, former.machine, SUSPECT[Heard.TWO_HOSTS], now)
+    return ""
+
+
+def _again(connection: Connection, identity: str, wanted: Enrol, why: str) -> tuple[str, str]:
+    """Give a host that is known its new key; one that is suspect, or comes with `why`, waits for somebody."""
     row = _row(connection, identity)
-    waits = row["state"] != "active"
-    why = row["why"] if waits else ""
+    if row["state"] != "active":
+        why = row["why"] or why or "it waits for approval"
     values = {
         "name": wanted.name,
         "public_key": wanted.public_key,
-        "state": "pending" if waits else "active",
+        "state": "pending" if why else "active",
+        "why": why,
     }
     store.update_machine(connection, identity, values)
-    return identity, why or ("it waits for approval" if waits else "")
+    return identity, why
 
 
 def machine_key(context: Context, identity: str) -> PublicKey:

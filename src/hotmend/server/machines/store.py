@@ -20,11 +20,13 @@ _FINAL: Final = tuple(sorted(state.value for state in FINAL))
 
 def hosts_of(connection: Connection, machine: str) -> list[Before]:
     """Return the machines that have not left and have this /etc/machine-id, oldest first."""
-    query = sa.select(machines.c.id, machines.c.host_hardware).where(
-        machines.c.host_machine == machine, machines.c.state != "left"
+    query = (
+        sa.select(machines.c.id, machines.c.host_hardware, contacts.c.seen_at)
+        .join(contacts, contacts.c.machine_id == machines.c.id)
+        .where(machines.c.host_machine == machine, machines.c.state != "left")
     )
     rows = connection.execute(query.order_by(machines.c.registered_at, machines.c.id))
-    return [Before(row.id, row.host_hardware) for row in rows]
+    return [Before(row.id, row.host_hardware, row.seen_at is not None) for row in rows]
 
 
 def insert_machine(connection: Connection, values: Mapping[str, Any], tag_values: Mapping[str, str]) -> str:
@@ -47,6 +49,16 @@ def reset_contact(connection: Connection, identity: str, counter: int) -> None:
     """Begin to count anew, for another key."""
     values = {"counter": counter, "signed_at": 0, "report_hash": "", "policy": ""}
     connection.execute(sa.update(contacts).where(contacts.c.machine_id == identity).values(values))
+
+
+def contact(connection: Connection, identity: str) -> RowMapping | None:
+    """Return a machine's key, state, and the counter that was heard last; no check-in of it is taken until the end."""
+    query = (
+        sa.select(machines.c.public_key, machines.c.state, contacts.c.counter)
+        .join(contacts, contacts.c.machine_id == machines.c.id)
+        .where(machines.c.id == identity)
+    )
+    return connection.execute(query.with_for_update(of=contacts)).mappings().one_or_none()
 
 
 def machine(connection: Connection, identity: str, *, lock: bool = False) -> RowMapping | None:

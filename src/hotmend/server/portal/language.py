@@ -149,6 +149,7 @@ CODES: Final[dict[str, str]] = {
     "event-approved": N_("approved"),
     "event-uploaded": N_("facts uploaded"),
     "event-clone": N_("a clone?"),
+    "event-key-changed": N_("another key"),
     "event-suspect": N_("suspect"),
     "event-left": N_("has left"),
     "event-action": N_("action planned"),
@@ -167,6 +168,7 @@ CODES: Final[dict[str, str]] = {
 
 TOLD: Final = (
     N_("another machine has the same /etc/machine-id; is it a clone?"),
+    N_("a machine like it is known, and its key has not signed for this one; installed anew, or a clone?"),
     N_("its registration key asks for approval"),
     N_("it waits for approval"),
     N_("two hosts sign with this machine's key"),
