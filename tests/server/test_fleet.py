@@ -85,7 +85,7 @@ def test_machines_by_command(server: Running, typed: Typed) -> None:
 def test_slots_and_reboots_by_command(server: Running, typed: Typed) -> None:
     assert typed.rows("slots") == []
     body = {"mode": "automatic", "slots": 1}
-    assert server.call("PUT", "/api/v1/maintenance/configurations/default", body, role="operator").status == 200
+    assert server.call("PUT", "/api/v1/maintenance/configurations/default", body, role="approver").status == 200
     one, two = simple(server, "one"), simple(server, "two")
     assert one.check_in(slot=True).slot_until is not None
     (taken,) = typed.rows("slots")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from datetime import date, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hotmend.server.maintenance.rules import MODES, REBOOTS, widened
 from hotmend.server.maintenance.service import assign_all
 from hotmend.wire.keys import PublicKey
+from hotmend.wire.maintenance import ConfigurationWanted, FreezeWanted, WindowWanted
 from hotmend.wire.policy import Policy, open_policy
 from tests.server.machine import Simple, registration_key, report, simple
 from tests.server.running import Running
@@ -17,7 +23,7 @@ PATH = "/api/v1/maintenance"
 
 
 def _put(server: Running, path: str, body: Any, status: int = 200) -> Any:
-    reply = server.call("PUT", f"{PATH}/{path}", body, role="operator")
+    reply = server.call("PUT", f"{PATH}/{path}", body, role="approver")
     assert reply.status == status, reply.body
     return reply.json() if reply.body else None
 
@@ -30,7 +36,7 @@ def _policy(server: Running, machine: Simple) -> Policy:
 
 
 def _assign(server: Running, **fields: Any) -> str:
-    return str(server.post(f"{PATH}/assignments", fields, role="operator")["id"])
+    return str(server.post(f"{PATH}/assignments", fields, role="approver")["id"])
 
 
 def test_a_machine_is_told_what_is_assigned_with_the_freezes_of_everybody(either_server: Running) -> None:
@@ -53,7 +59,7 @@ def test_a_machine_is_told_what_is_assigned_with_the_freezes_of_everybody(either
     assert [each.name for each in after.maintenance.freeze] == ["turn"]
     assert after.serial > policy.serial
     assert [each.name for each in _policy(server, other).maintenance.freeze] == ["turn"]
-    assert server.call("DELETE", f"{PATH}/freezes/turn", role="operator").status == 204
+    assert server.call("DELETE", f"{PATH}/freezes/turn", role="approver").status == 204
     assert _policy(server, other).maintenance.freeze == ()
     assert server.get("/api/v1/audit/verify")["whole"]
 
@@ -73,14 +79,14 @@ def test_the_highest_priority_counts_and_scopes_are_followed(server: Running) ->
     mine = _assign(server, configuration="b", priority=3, machine=machine.id)
     _assign(server, configuration="c", priority=2, tag="site")
     assert policy() == "b"
-    assert server.call("DELETE", f"{PATH}/assignments/{mine}", role="operator").status == 204
+    assert server.call("DELETE", f"{PATH}/assignments/{mine}", role="approver").status == 204
     assert policy() == "a"
     machine.check_in(report=report(line="off"))
     with server.database.write() as connection:
         assert assign_all(connection) == 1
         assert assign_all(connection) == 0
     assert policy() == "default"
-    reply = server.call("DELETE", f"{PATH}/configurations/a", role="operator")
+    reply = server.call("DELETE", f"{PATH}/configurations/a", role="approver")
     assert reply.json()["code"] == "assigned"
 
 
@@ -106,14 +112,14 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(server: Running) -> 
         {"freezes": {"f": {"first": "2026-02-01", "last": "2026-01-01"}}},
         {"mode": "sometimes"},
     ):
-        assert server.call("PUT", f"{PATH}/configurations/night", body, role="operator").status == 422, body
+        assert server.call("PUT", f"{PATH}/configurations/night", body, role="approver").status == 422, body
     assert server.get(f"{PATH}/configurations/night")["version"] == 1
     assert server.get(f"{PATH}/configurations/night")["wanted"]["windows"][0]["name"] == "night"
     assert server.call("PUT", f"{PATH}/configurations/night", {}, role="viewer").status == 403
     stale = {"If-Match": '"7"'}
-    assert server.call("PUT", f"{PATH}/configurations/night", {}, role="operator", headers=stale).status == 412
+    assert server.call("PUT", f"{PATH}/configurations/night", {}, role="approver", headers=stale).status == 412
     wrong = {"first": "2026-02-01", "last": "2026-01-01"}
-    assert server.call("PUT", f"{PATH}/freezes/f", wrong, role="operator").status == 422
+    assert server.call("PUT", f"{PATH}/freezes/f", wrong, role="approver").status == 422
 
 
 @pytest.mark.parametrize(
@@ -131,4 +137,93 @@ def test_assignments_that_are_refused(server: Running, fields: dict[str, Any], s
     _put(server, "configurations/night", {})
     _assign(server, configuration="night", priority=1, tag="x")
     body = {"configuration": "night", "priority": 2, **fields}
-    assert server.call("POST", f"{PATH}/assignments", body, role="operator").status == status
+    assert server.call("POST", f"{PATH}/assignments", body, role="approver").status == status
+
+
+# --- who lets machines do more ----------------------------------------------------------------------------
+
+FREEZE = {"first": "2026-12-20", "last": "2027-01-02"}
+LITTLE = {"mode": "download", "windows": [NIGHT], "slots": 2, "event_minutes": 60, "freezes": {"turn": FREEZE}}
+_WINDOWS = [WindowWanted("a", "FREQ=DAILY", datetime(2026, 1, 1, hour), 60) for hour in (1, 2)]
+_FREEZES = [FreezeWanted(date(2026, 12, first), date(2026, 12, 24)) for first in (20, 22)]
+_wanted = st.builds(
+    ConfigurationWanted,
+    mode=st.sampled_from(MODES),
+    windows=st.lists(st.sampled_from(_WINDOWS), max_size=2, unique_by=lambda each: each.start),
+    freezes=st.dictionaries(st.sampled_from("ab"), st.sampled_from(_FREEZES)),
+    zone=st.sampled_from(["", "UTC"]),
+    classifications=st.lists(st.sampled_from(["Security", "Updates"]), max_size=2, unique=True),
+    include=st.lists(st.sampled_from("ab"), max_size=2, unique=True),
+    exclude=st.lists(st.sampled_from("ab"), max_size=2, unique=True),
+    restart=st.booleans(),
+    reboot=st.sampled_from(REBOOTS),
+    slots=st.integers(0, 3),
+    event_minutes=st.sampled_from([0, 30]),
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        ("mode", "automatic"),
+        ("restart", True),
+        ("reboot", "if-required"),
+        ("windows", []),
+        ("windows", [NIGHT, NIGHT | {"name": "noon", "start": "2026-01-01T12:00:00"}]),
+        ("windows", [NIGHT | {"minutes": 121}]),
+        ("zone", "Asia/Tokyo"),
+        ("freezes", {}),
+        ("freezes", {"turn": FREEZE | {"last": "2027-01-01"}}),
+        ("event_minutes", 0),
+        ("slots", 0),
+        ("slots", 3),
+        ("classifications", ["Critical", "Updates"]),
+        ("include", ["*"]),
+    ],
+)
+def test_an_operator_lets_no_machine_do_more(server: Running, field: str, more: Any) -> None:
+    """One person alone, without a canary or a plan: that is what approvers are for."""
+    _put(server, "configurations/default", LITTLE)
+    reply = server.call("PUT", f"{PATH}/configurations/default", LITTLE | {field: more}, role="operator")
+    assert (reply.status, reply.json()["code"]) == (403, "widens")
+    assert server.get(f"{PATH}/configurations/default")["version"] == 1
+    _put(server, "configurations/default", LITTLE | {field: more})
+
+
+def test_an_operator_lets_machines_do_less(server: Running) -> None:
+    _put(server, "configurations/default", LITTLE | {"mode": "automatic", "windows": [NIGHT, NIGHT | {"name": "b"}]})
+    less = LITTLE | {"mode": "observe", "slots": 1, "exclude": ["nginx*"], "event_minutes": 90}
+    assert server.call("PUT", f"{PATH}/configurations/default", less, role="operator").status == 200
+    assert server.call("PUT", f"{PATH}/freezes/launch", FREEZE, role="operator").status == 204
+    for method, path, body in (
+        ("PUT", "freezes/launch", FREEZE | {"first": "2026-12-21"}),
+        ("DELETE", "freezes/launch", None),
+        ("DELETE", "configurations/default", None),
+    ):
+        reply = server.call(method, f"{PATH}/{path}", body, role="operator")
+        assert (reply.status, reply.json()["code"]) == (403, "widens"), path
+
+
+def test_an_operator_assigns_nothing_by_which_machines_may_do_more(server: Running) -> None:
+    machine = simple(server, "one")
+    _put(server, "configurations/all", {"mode": "automatic", "reboot": "always"})
+    _put(server, "configurations/less", {"mode": "observe"})
+    body = {"configuration": "all", "priority": 1, "machine": machine.id}
+    reply = server.call("POST", f"{PATH}/assignments", body, role="operator")
+    assert (reply.status, reply.json()["code"]) == (403, "widens")
+    made = server.post(f"{PATH}/assignments", body | {"configuration": "less"}, role="operator")
+    reply = server.call("DELETE", f"{PATH}/assignments/{made['id']}", role="operator")  # it might do more without it
+    assert (reply.status, reply.json()["code"]) == (403, "widens")
+    assert len(server.get(f"{PATH}/assignments")) == 1
+    assert server.call("DELETE", f"{PATH}/assignments/{made['id']}", role="approver").status == 204
+
+
+@given(_wanted, _wanted, _wanted, st.sampled_from([each.name for each in fields(ConfigurationWanted)]))
+def test_less_and_less_again_is_less(
+    one: ConfigurationWanted, other: ConfigurationWanted, third: ConfigurationWanted, field: str
+) -> None:
+    two, three = (replace(one, **{field: getattr(each, field)}) for each in (other, third))
+    assert widened(one, one) == ()
+    assert set(widened(one, two)) <= {"windows" if field == "zone" else field}
+    if not widened(one, two) and not widened(two, three):
+        assert widened(one, three) == ()

@@ -32,7 +32,7 @@ CONFIGURATION = "/api/v1/maintenance/configurations/default"
 
 def _configure(server: Running, **fields: Any) -> Any:
     body = {"windows": ALWAYS["maintenance"]["window"], "zone": "UTC", "mode": "automatic", **fields}
-    return server.call("PUT", CONFIGURATION, body, role="operator")
+    return server.call("PUT", CONFIGURATION, body, role="approver")
 
 
 def _asks(machine: Simple, slot: bool | None = True) -> tuple[bool, str]:
@@ -64,11 +64,11 @@ def test_no_more_machines_restart_than_there_are_slots(either_server: Running) -
 
 def test_slots_of_one_configuration_are_not_those_of_another(server: Running) -> None:
     assert _configure(server, slots=1).status == 200
-    other = server.call("PUT", "/api/v1/maintenance/configurations/db", {"slots": 1}, role="operator")
+    other = server.call("PUT", "/api/v1/maintenance/configurations/db", {"slots": 1}, role="approver")
     assert other.status == 200
     one, two = simple(server, "one"), simple(server, "two")
     assigned = {"configuration": "db", "priority": 1, "machine": two.id}
-    server.post("/api/v1/maintenance/assignments", assigned, role="operator")
+    server.post("/api/v1/maintenance/assignments", assigned, role="approver")
     assert [_asks(one)[0], _asks(two)[0]] == [True, True]
     assert _configure(server, slots=0).status == 200
     assert _asks(one) == (False, "the configuration has no slots any more")

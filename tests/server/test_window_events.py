@@ -38,7 +38,7 @@ def _configure(server: Running, *, ahead: timedelta, event_minutes: int = 60, **
     window = {"name": "daily", "rule": "FREQ=DAILY", "start": start - timedelta(days=7), "minutes": 120}
     body = {"windows": [window], "zone": "UTC", "mode": "automatic", "event_minutes": event_minutes, **fields}
     path = "/api/v1/maintenance/configurations/default"
-    return server.call("PUT", path, body, role="operator").status
+    return server.call("PUT", path, body, role="approver").status
 
 
 def _answer(server: Running, event: str, allow: bool, *, role: str = "operator") -> int:

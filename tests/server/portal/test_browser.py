@@ -177,7 +177,7 @@ def test_tasks_of_an_approver_by_keyboard(browser: Browser, fleet: Fleet) -> Non
 
 def test_tasks_of_planning_by_keyboard(browser: Browser, fleet: Fleet, tmp_path: Path) -> None:
     context = visitor(browser, fleet)
-    hands = signed_in(context, fleet, "operator")
+    hands = signed_in(context, fleet, "approver")
     hands.press("Rollouts")  # 1: plan a rollout, with what it would do seen first
     hands.press("New rollout")
     hands.write("Name", "by keyboard")
@@ -207,7 +207,7 @@ def test_tasks_of_planning_by_keyboard(browser: Browser, fleet: Fleet, tmp_path:
     hands.reads("machines that match now: 1.")
     hands.press("Keep the scope keyboards")
     hands.reads("The scope is kept.")
-    hands.press("operator (operator)")  # 5: make an API token
+    hands.press("approver (approver)")  # 5: make an API token
     hands.write("Name", "from the keyboard")
     hands.press("Make the token")
     hands.reads("It is shown this once.")
@@ -222,7 +222,7 @@ def test_tasks_of_planning_by_keyboard(browser: Browser, fleet: Fleet, tmp_path:
     key = fleet.server.get("/api/v1/compliance/evidence-key")["key"]
     evidence = verified((tmp_path / "evidence.json").read_bytes(), key)
     assert evidence is not None
-    assert evidence.made_by == "operator"
+    assert evidence.made_by == "approver"
     hands.press("Add machines")  # 7: send the facts of a Windows server
     hands.write("Name of the machine", "win-by-keyboard")
     hands.page.set_input_files("#file", CASES / "october-2-right.json")  # its dialog is the browser's own

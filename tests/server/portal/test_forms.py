@@ -74,7 +74,7 @@ def test_what_makes_no_sense_is_told_and_cannot_be_made(fleet: Fleet) -> None:
 
 
 def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
-    person, server = fleet.person("operator"), fleet.server
+    person, server = fleet.person("approver"), fleet.server
     query = urlencode(
         [
             ("name", "second Tuesday"),
@@ -135,8 +135,17 @@ def test_a_configuration_is_kept_as_it_was_shown(fleet: Fleet) -> None:
     assert "second Tuesday" not in configurations(server)
 
 
-def test_an_assignment_says_first_whom_it_concerns(fleet: Fleet) -> None:
+def test_a_page_lets_no_operator_let_machines_do_more(fleet: Fleet) -> None:
     person, server = fleet.person("operator"), fleet.server
+    page = person.get("/maintenance/configuration?name=all+of+it&mode=automatic&reboot=always&previewed=yes")
+    reply = person.post("/maintenance/configuration", **form_of(check(page.body), "/maintenance/configuration"))
+    assert reply.status == 403
+    assert "an approver does that" in reply.body.decode()
+    assert "all of it" not in configurations(server)
+
+
+def test_an_assignment_says_first_whom_it_concerns(fleet: Fleet) -> None:
+    person, server = fleet.person("approver"), fleet.server
     machine = fleet.machines["db-1"].id
     path = "/maintenance/assignment?configuration=nights&to=machine&machine=db-1&priority=9"
     page = person.get(path)
@@ -162,7 +171,7 @@ def test_an_assignment_says_first_whom_it_concerns(fleet: Fleet) -> None:
 
 
 def test_days_are_frozen_for_everybody(fleet: Fleet) -> None:
-    person = fleet.person("operator")
+    person = fleet.person("approver")
     days = {"name": "launch", "first": "2026-12-01", "last": "2026-12-03"}
     assert person.post("/maintenance/freezes", **days).status == 303
     assert "launch" in [each["name"] for each in fleet.server.get("/api/v1/maintenance/freezes")]
@@ -288,7 +297,7 @@ def test_an_approved_rollout_begins_by_itself_when_its_page_says_so(fleet: Fleet
 def test_a_window_that_takes_a_word_gets_it_on_the_page(fleet: Fleet) -> None:
     server, person = fleet.server, fleet.person("operator")
     put = {"event_minutes": 30}
-    assert server.call("PUT", "/api/v1/maintenance/configurations/asked", put, role="operator").status == 200
+    assert server.call("PUT", "/api/v1/maintenance/configurations/asked", put, role="approver").status == 200
     now = server.clock()
     row = {"id": "ab" * 16, "configuration": "asked", "starts_at": now, "ends_at": now + timedelta(hours=2)}
     with server.database.write() as connection:

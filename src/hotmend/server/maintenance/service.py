@@ -19,7 +19,7 @@ from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
 from hotmend.server.machines import policies
 from hotmend.server.machines.store import machine
-from hotmend.server.maintenance import events, store
+from hotmend.server.maintenance import events, rules, store
 from hotmend.server.problem import Problem, conflict, not_found
 from hotmend.servicing.maintenance import Policy, intervals, policy_check
 from hotmend.wire.maintenance import (
@@ -47,7 +47,8 @@ def put_configuration(
     """Make or change a configuration; machines that have it get it at their next check-in.
 
     Raises:
-        Problem: a window, freeze or zone that makes no sense, or it is not the version that the caller saw.
+        Problem: a window, freeze or zone that makes no sense, it is not the version that the caller saw, or it lets
+            machines do more than before and the caller is no approver.
     """
     if not 1 <= len(name) <= 100 or name.startswith("."):
         raise Problem(422, "name", "a name has 1 to 100 characters, and does not begin with a dot")
@@ -60,6 +61,7 @@ def put_configuration(
         before = store.configuration(connection, name, lock=True)
         if version is not None and (before is None or before["version"] != version):
             raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
+        _may_widen(caller, rules.widened(_wanted(before), wanted))
         content = msgspec.to_builtins(asdict(wanted))
         values = {"content": content, "changed_by": caller.name, "changed_at": now}
         store.put_configuration(connection, name, values, new=before is None)
@@ -74,8 +76,11 @@ def delete_configuration(context: Context, caller: Principal, name: str) -> None
         Problem: there is none, or it is assigned.
     """
     with context.database.write() as connection:
-        if store.configuration(connection, name, lock=True) is None:
+        before = store.configuration(connection, name, lock=True)
+        if before is None:
             raise not_found("configuration")
+        if name == DEFAULT:
+            _may_widen(caller, rules.widened(_wanted(before), ConfigurationWanted()))
         if store.assignment_rows(connection, name):
             raise conflict("assigned", "it is assigned", "remove its assignments first")
         store.delete_configuration(connection, name)
@@ -87,11 +92,13 @@ def put_freeze(context: Context, caller: Principal, name: str, wanted: FreezeWan
     """Freeze days for everybody.
 
     Raises:
-        Problem: it ends before it begins.
+        Problem: it ends before it begins, or frees days that were frozen and the caller is no approver.
     """
     if wanted.last < wanted.first or not 1 <= len(name) <= 100:
         raise Problem(422, "freeze", "a freeze has a name, and ends on its first day or later")
     with context.database.write() as connection:
+        before = {each: freeze for each, freeze in _freezes(connection).items() if each == name}
+        _may_widen(caller, ("freezes",) if rules.thawed(before, {name: wanted}) else ())
         store.put_freeze(connection, name, asdict(wanted))
         _sign_all(connection, context)
         detail = msgspec.to_builtins(asdict(wanted))
@@ -102,8 +109,9 @@ def delete_freeze(context: Context, caller: Principal, name: str) -> None:
     """End a freeze for everybody.
 
     Raises:
-        Problem: there is none.
+        Problem: there is none, or the caller is no approver.
     """
+    _may_widen(caller, ("freezes",))
     with context.database.write() as connection:
         if not store.delete_freeze(connection, name):
             raise not_found("freeze")
@@ -115,7 +123,8 @@ def add_assignment(context: Context, caller: Principal, wanted: AssignmentWanted
     """Give machines a configuration; return the id of the assignment.
 
     Raises:
-        Problem: it names nobody, or more than one way; no such configuration, machine or scope; the priority is taken.
+        Problem: it names nobody, or more than one way; no such configuration, machine or scope; the priority is taken;
+            it lets machines do more than they might have been and the caller is no approver.
     """
     given = [wanted.machine is not None, wanted.scope is not None, bool(wanted.tag)]
     if sum(given) != 1:
@@ -123,8 +132,11 @@ def add_assignment(context: Context, caller: Principal, wanted: AssignmentWanted
     identity = new_id()
     try:
         with context.database.write() as connection:
-            if store.configuration(connection, wanted.configuration) is None:
+            given_to = store.configuration(connection, wanted.configuration)
+            if given_to is None:
                 raise not_found("configuration")
+            for other in _others(connection, wanted.configuration):
+                _may_widen(caller, rules.widened(other, _wanted(given_to)))
             if wanted.machine is not None and machine(connection, wanted.machine) is None:
                 raise not_found("machine")
             if wanted.scope is not None and store.scope(connection, wanted.scope) is None:
@@ -150,11 +162,14 @@ def delete_assignment(context: Context, caller: Principal, identity: str) -> Non
     """Take an assignment back.
 
     Raises:
-        Problem: there is none.
+        Problem: there is none, or machines might do more without it and the caller is no approver.
     """
     with context.database.write() as connection:
-        if not store.delete_assignment(connection, identity):
+        name = store.delete_assignment(connection, identity)
+        if name is None:
             raise not_found("assignment")
+        for other in _others(connection, name):
+            _may_widen(caller, rules.widened(_wanted(store.configuration(connection, name)), other))
         assign_all(connection)
         append(connection, context.clock(), caller.name, "maintenance.unassign", identity, {})
 
@@ -230,6 +245,35 @@ def of_machine(context: Context, identity: str) -> MachineMaintenance:
     return MachineMaintenance(row["policy"], name, bool(shown) and shown[0].start <= now < shown[0].end, shown)
 
 
+def _may_widen(caller: Principal, fields: tuple[str, ...]) -> None:
+    """Leave to approvers what lets machines do more: nobody looks at it once more, and no canary goes first.
+
+    Raises:
+        Problem: the caller is none.
+    """
+    if fields and not caller.has("approver"):
+        told = ", ".join(fields)
+        raise Problem(403, "widens", f"machines may do more by this ({told}): it needs the role approver")
+
+
+def _wanted(row: RowMapping | None) -> ConfigurationWanted:
+    """Return what a configuration says; one that is not there says what machines without any may do."""
+    return ConfigurationWanted() if row is None else msgspec.convert(row["content"], ConfigurationWanted)
+
+
+def _others(connection: Connection, name: str) -> list[ConfigurationWanted]:
+    """Return what machines may have beside this configuration: scopes and tags say which, and change by themselves."""
+    rows = [row for row in store.configuration_rows(connection) if row["name"] != name]
+    missing = name != DEFAULT and all(row["name"] != DEFAULT for row in rows)
+    return [_wanted(row) for row in rows] + ([ConfigurationWanted()] if missing else [])
+
+
+def _freezes(connection: Connection) -> dict[str, FreezeWanted]:
+    return {
+        row["name"]: FreezeWanted(row["first"], row["last"], row["yearly"]) for row in store.freeze_rows(connection)
+    }
+
+
 def _sign_all(connection: Connection, context: Context) -> None:
     now = context.clock()
     for row in store.configuration_rows(connection):
@@ -244,10 +288,8 @@ def _sign(connection: Connection, context: Context, name: str, wanted: Configura
     Raises:
         Problem: it makes no sense.
     """
-    everybody = {
-        row["name"]: FreezeWanted(row["first"], row["last"], row["yearly"]) for row in store.freeze_rows(connection)
-    }
-    freezes = [{"name": each, **asdict(freeze)} for each, freeze in [*wanted.freezes.items(), *everybody.items()]]
+    every = [*wanted.freezes.items(), *_freezes(connection).items()]
+    freezes = [{"name": each, **asdict(freeze)} for each, freeze in every]
     maintenance: dict[str, Any] = {
         "freeze": freezes,
         "include": wanted.include,

@@ -76,9 +76,10 @@ def insert_assignment(connection: Connection, values: Mapping[str, Any]) -> None
     connection.execute(sa.insert(assignments).values(values))
 
 
-def delete_assignment(connection: Connection, identity: str) -> bool:
-    """Remove an assignment; False: there is none."""
-    return bool(connection.execute(sa.delete(assignments).where(assignments.c.id == identity)).rowcount)
+def delete_assignment(connection: Connection, identity: str) -> str | None:
+    """Remove an assignment; return the configuration that it gave, None where there is none."""
+    query = sa.delete(assignments).where(assignments.c.id == identity).returning(assignments.c.configuration)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def delete_slot(connection: Connection, machine: str) -> bool:

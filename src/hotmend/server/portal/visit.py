@@ -84,6 +84,7 @@ DONE: Final = {
 ERRORS: Final = {
     "not-found": N_("There is no such page or thing."),
     "role": N_("Your role is not enough for this."),
+    "widens": N_("Machines may do more by this than before: an approver does that."),
     "csrf": N_("The form is not of this session, or the session has ended. Open the page again."),
     "changed": N_("Somebody has changed it meanwhile. Read it again."),
     "left": N_("The machine is offboarded already."),
