@@ -105,8 +105,9 @@ def running(database_url: str, **settings: Any) -> Iterator[Running]:
     clock = Wrist()
     database = open_database(database_url)
     try:
-        app = make_app(Settings(database_url, port=port, **settings), database, clock)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        told = Settings(database_url, port=port, **settings)
+        app = make_app(told, database, clock)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, **told.proxy_options))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

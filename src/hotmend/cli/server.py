@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,13 @@ _DEFAULT_FOLDER = "/var/lib/hotmend/server"
     metavar="FILE",
     help="The root to begin with, from a source that you trust; needed once.",
 )
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address or network of a proxy whose X-Forwarded-For is believed; may be given several times.",
+)
 @click.option("--backup", type=click.Path(path_type=Path, dir_okay=False), help="Write all rows into a file, and end.")
 @click.option(
     "--restore", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Read them back, and end."
@@ -62,6 +70,7 @@ def server_command(
     channel_source: str,
     channel_tier: str,
     channel_root: Path | None,
+    proxies: tuple[str, ...],
     backup: Path | None,
     restore: Path | None,
 ) -> int:
@@ -94,10 +103,24 @@ def server_command(
         url or f"{scheme}://{listen}",
         check_in_seconds,
         secure_cookies=scheme == "https" or url.startswith("https:"),
+        trusted_proxies=tuple(_proxy(each) for each in proxies),
     )
     followed = _followed(channel, channel_source, channel_tier, channel_root, state) if channel else None
     _serve(settings, tls_certificate, tls_key, followed)
     return ExitCode.DONE
+
+
+def _proxy(text: str) -> str:
+    """Return an address or network.
+
+    Raises:
+        UsageError: it is none: what nobody can be would be trusted for ever.
+    """
+    try:
+        network = ip_network(text)
+    except ValueError:
+        raise UsageError(f"not an address or network: {text}", "--trusted-proxy 10.0.0.7") from None
+    return str(network) if "/" in text else text
 
 
 def _carry(url: str, out: Path | None, back: Path | None) -> int:
@@ -161,6 +184,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
             server_header=False,
             log_level="warning",
             timeout_graceful_shutdown=10,
+            **settings.proxy_options,
         )
     finally:
         database.close()

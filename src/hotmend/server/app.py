@@ -19,7 +19,7 @@ from hotmend.server.arm.api import put_on
 from hotmend.server.context import Clock, Context, context_of, system_clock
 from hotmend.server.database import Database
 from hotmend.server.identity.service import ensure_server_key
-from hotmend.server.limits import Limiter
+from hotmend.server.limits import Known, Limiter
 from hotmend.server.machines.door import Door
 from hotmend.server.portal.mount import mount
 from hotmend.server.settings import Settings
@@ -56,6 +56,10 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
         clock,
         Limiter(settings.requests_per_minute),
         Limiter(settings.enrolments_per_minute),
+        Limiter(settings.check_ins_per_minute),
+        Limiter(settings.refusals_per_minute),
+        Known(),
+        Known(),
     )
 
     @asynccontextmanager

@@ -10,9 +10,9 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from hotmend.server.database import Database
-from hotmend.server.limits import Limiter
+from hotmend.server.limits import Known, Limiter
 from hotmend.server.settings import Settings
-from hotmend.wire.keys import SigningKey
+from hotmend.wire.keys import PublicKey, SigningKey
 
 Clock = Callable[[], datetime]
 
@@ -31,7 +31,10 @@ class Context:
         database: open.
         key: what answers and policies are signed with.
         clock: its time.
-        callers, enrolments: how often one may ask.
+        callers, enrolments, machines: how often one may ask.
+        refusals: how often one address is refused before it is not looked at any more.
+        guests: callers by the hash of what they showed, where it was good lately.
+        keys: of machines whose check-in was good lately.
     """
 
     settings: Settings
@@ -40,6 +43,10 @@ class Context:
     clock: Clock
     callers: Limiter
     enrolments: Limiter
+    machines: Limiter
+    refusals: Limiter
+    guests: Known[str]
+    keys: Known[PublicKey]
 
 
 def context_of(request: HTTPConnection) -> Context:

@@ -17,6 +17,7 @@ from hotmend.server.context import context_of
 from hotmend.server.identity import store
 from hotmend.server.identity.secrets import secret_hash
 from hotmend.server.identity.tables import ROLES
+from hotmend.server.limits import address_of, too_often
 from hotmend.server.problem import Problem
 
 COOKIE: Final = "hotmend_session"
@@ -87,16 +88,55 @@ def feed_reader(request: Request, given: str) -> Principal | None:
     secret = given or sent.strip()
     if not given and not secret.startswith(FEED_PREFIX):
         return None
-    context = context_of(request)
-    row = None
-    if len(secret) <= _SECRET_CHARACTERS_MAX:
-        with context.database.read() as connection:
-            row = store.token_user(connection, secret_hash(secret), context.clock(), feeds=True)
-    if row is None:
+
+    def look() -> Principal | None:
+        context, row = context_of(request), None
+        if len(secret) <= _SECRET_CHARACTERS_MAX:
+            with context.database.read() as connection:
+                row = store.token_user(connection, secret_hash(secret), context.clock(), feeds=True)
+        return None if row is None else Principal(row["id"], row["name"], "viewer")
+
+    caller = _let_in(request, f"feeds {secret}", look, "feeds ")
+    if caller is None:
         raise Problem(401, "not-authenticated", "not a token for feeds", "hotmend fleet token-add NAME --feeds")
-    if wait := context.callers.wait_seconds(f"feeds {row['id']}"):
-        raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
-    return Principal(row["id"], row["name"], "viewer")
+    return caller
+
+
+def admitted(request: Request) -> Principal | None:
+    """Return who asks, as `principal`, unless they ask too often.
+
+    Raises:
+        Problem: too often.
+    """
+    shown = f"{request.headers.get('authorization', '')} {request.cookies.get(COOKIE, '')}"
+    return _let_in(request, shown, lambda: principal(request))
+
+
+def _let_in(
+    request: Request, shown: str, look: Callable[[], Principal | None], counted: str = ""
+) -> Principal | None:
+    """Return whom a look finds: None is a refusal, and those are counted by address.
+
+    What was good lately is looked at whatever its address, as long as its user does not ask too often.
+
+    Raises:
+        Problem: too often.
+    """
+    context, address, name = context_of(request), address_of(request.client), secret_hash(shown)
+    guest = context.guests.get(name)
+    wait = context.callers.would_wait(guest) if guest is not None else context.refusals.would_wait(address)
+    if wait:
+        raise too_often(wait)
+    caller = look()
+    if caller is None:
+        context.guests.forget(name)
+        context.refusals.wait_seconds(address)
+        return None
+    bucket = f"{counted}{caller.id}"
+    context.guests.put(name, bucket)
+    if wait := context.callers.wait_seconds(bucket):
+        raise too_often(wait)
+    return caller
 
 
 def csrf_is(caller: Principal, given: str) -> bool:
@@ -112,7 +152,7 @@ def needs(least: str) -> Callable[[Request], Principal]:
     """
 
     def dependency(request: Request) -> Principal:
-        caller = principal(request)
+        caller = admitted(request)
         if caller is None:
             raise Problem(
                 401,
@@ -126,9 +166,6 @@ def needs(least: str) -> Callable[[Request], Principal]:
             raise Problem(403, "csrf", f"the header {CSRF_HEADER} of this session is needed")
         if not caller.has(least):
             raise Problem(403, "role", f"this needs the role {least}; {caller.name} is {caller.role} here")
-        wait = context_of(request).callers.wait_seconds(caller.id)
-        if wait:
-            raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
         return caller
 
     return dependency

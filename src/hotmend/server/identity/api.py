@@ -12,7 +12,7 @@ from hotmend.server.context import context_of
 from hotmend.server.identity import service, store
 from hotmend.server.identity.access import ADMIN, OPERATOR, VIEWER, Principal
 from hotmend.server.identity.script import enroll_script, windows_script
-from hotmend.server.problem import Problem
+from hotmend.server.limits import too_often
 from hotmend.wire.api import (
     KeyWanted,
     Me,
@@ -36,9 +36,8 @@ Admin = Annotated[Principal, Depends(ADMIN)]
 def set_up(request: Request, wanted: SetupWanted) -> Token:
     """Make the first administrator with the token that the server printed at its start."""
     context = context_of(request)
-    wait = context.callers.wait_seconds("setup")
-    if wait:
-        raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
+    if wait := context.callers.wait_seconds("setup"):
+        raise too_often(wait)
     made = service.set_up(context, wanted.token, wanted.name, wanted.password)
     with context.database.read() as connection:
         row = next(row for row in store.all_tokens(connection, None) if row["id"] == made.id)

@@ -17,6 +17,8 @@ from hotmend.server.problem import Problem, problem_of
 BATCH_MAX: Final = 256
 WAITING_MAX: Final = 5000
 """More than so many at once are told to come later: they would be answered too late."""
+WAITING_BYTES_MAX: Final = 256 << 20
+"""What those that wait may take of the memory: 50 KiB each when as many wait as may, and a report has some ten."""
 _LOG: Final = logging.getLogger("hotmend.server")
 _Waiting = tuple[Received, "asyncio.Future[Result]"]
 
@@ -31,6 +33,7 @@ class Batcher:
     def __init__(self, take: Callable[[Sequence[Received]], list[Result]]) -> None:
         self._take = take
         self._waiting: list[_Waiting] = []
+        self._bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "check-in")
 
@@ -40,10 +43,11 @@ class Batcher:
         Raises:
             Problem: too many wait.
         """
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX or self._bytes + len(received.body) > WAITING_BYTES_MAX:
             raise Problem(503, "busy", "too many machines at once", "come later", {"Retry-After": "30"})
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((received, future))
+        self._bytes += len(received.body)
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         return await future
@@ -80,6 +84,7 @@ class Batcher:
             else:
                 later.append(each)
         self._waiting = later
+        self._bytes = sum(len(received.body) for received, _ in later)
         return batch
 
     def _taken(self, received: Sequence[Received]) -> list[Result]:

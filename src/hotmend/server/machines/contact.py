@@ -82,6 +82,7 @@ def take(context: Context, batch: Sequence[Received]) -> list[Result]:
                 answers.append(not_spoken(each.message.wire))
             elif found is Heard.GOOD:
                 answers.append(told.answer(each))
+                context.keys.put(each.signed.key, _key(rows[each.signed.key]["public_key"]))
             elif isinstance(found, Problem):
                 answers.append(found)
             elif found in SUSPECT:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from hotmend.model.errors import InputError
 from hotmend.server import problem
 from hotmend.server.context import Context
+from hotmend.server.limits import address_of, too_often
 from hotmend.server.machines import contact, service
 from hotmend.server.machines.batch import Batcher
 from hotmend.server.problem import Problem
@@ -32,6 +33,8 @@ _NUL: Final = (b"\0", b"\\u0000")
 """PostgreSQL keeps no such character, and nothing that a machine says has one."""
 
 
+_REFUSED: Final = frozenset({400, 401, 403, 409, 413})
+"""What counts as a refusal of an address: nothing that an honest machine hears again and again."""
 _SIGNING: Final = (b"signature-input", b"signature")
 
 
@@ -54,18 +57,45 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to one of the paths."""
         ask = self._paths[scope["path"]]
+        address = address_of(scope.get("client"))
         try:
             if scope["method"] != "POST":
                 raise Problem(405, "method", "agents POST here")
-            body = await _read(receive)
             signed = _signed(scope)
+            strained = self._bounded(address, scope["path"], signed)
+            body = await _read(receive)
+            if strained and not self._is_known(scope["path"], signed, body):
+                raise too_often(strained)
             answered = await ask(scope, body, signed)
         except Exception as error:  # noqa: BLE001 - every error is an answer
-            answer = problem.answer(problem.problem_of(error))
+            told = problem.problem_of(error)
+            if told.status in _REFUSED:
+                self._context.refusals.wait_seconds(address)
+            answer = problem.answer(told)
             await answer(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self._headers(answered, signed)})
         await send({"type": "http.response.body", "body": answered})
+
+    def _bounded(self, address: str, path: str, signed: Signed) -> float:
+        """Return for how long an address is refused that has been too often; 0.0: it is not. Nothing was read yet.
+
+        Only check-ins that were good count for a machine: nobody else can use them up in its name.
+
+        Raises:
+            Problem: the machine asks too often, or the address was refused too often and this is nobody known.
+        """
+        if path == CHECK_IN_PATH and (wait := self._context.machines.would_wait(signed.key)):
+            raise too_often(wait, "too many check-ins of this machine")
+        wait = self._context.refusals.would_wait(address)
+        if wait and self._context.keys.get(signed.key) is None:
+            raise too_often(wait)
+        return wait
+
+    def _is_known(self, path: str, signed: Signed, body: bytes) -> bool:
+        """Say whether a machine has signed this that was good lately, without a look into the database."""
+        key = self._context.keys.get(signed.key)
+        return key is not None and request_verified(signed, key, "POST", path, body)
 
     async def _check_in(self, scope: Scope, body: bytes, signed: Signed) -> bytes:  # noqa: ARG002
         try:
@@ -76,13 +106,13 @@ class Door:
             raise
         found = await self._batcher.submit(contact.Received(signed, message, body))
         if isinstance(found, Answer):
+            self._context.machines.wait_seconds(signed.key)
             return encode(found)
         raise found
 
     async def _enrol(self, scope: Scope, body: bytes, signed: Signed) -> bytes:
-        address = scope["client"][0] if scope.get("client") else "?"
-        if wait := self._context.enrolments.wait_seconds(address):
-            raise Problem(429, "too-often", "too many enrolments", "wait", {"Retry-After": str(int(wait) + 1)})
+        if wait := self._context.enrolments.wait_seconds(address_of(scope.get("client"))):
+            raise too_often(wait, "too many enrolments")
         wanted = decode_enrol(body)
         if signed.key != wanted.public_key:
             raise Problem(401, "not-this-key", "not signed with the key that is to be registered")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from hotmend.reference.texts import LANGUAGES
 from hotmend.server.identity import service, store
 from hotmend.server.identity.access import COOKIE
+from hotmend.server.limits import address_of, too_often
 from hotmend.server.portal import language
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem
@@ -99,9 +100,8 @@ def _with_session(answer: Response, visit: Visit, made: service.Made) -> Respons
 
 
 def _not_too_often(visit: Visit) -> None:
-    address = visit.request.client.host if visit.request.client else ""
-    if wait := visit.request.app.state.sign_ins.wait_seconds(address):
-        raise Problem(429, "too-often", "too many tries", "wait", {"Retry-After": str(int(wait) + 1)})
+    if wait := visit.request.app.state.sign_ins.wait_seconds(address_of(visit.request.client)):
+        raise too_often(wait, "too many tries")
 
 
 def _own(path: str) -> str:

@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hotmend import __version__
 from hotmend.server.context import Context, context_of
-from hotmend.server.identity.access import Principal, csrf_is, principal
+from hotmend.server.identity.access import COOKIE, Principal, admitted, csrf_is, principal
 from hotmend.server.portal.language import NAMES, Words, language_of, words
 from hotmend.server.problem import Problem, problem_of
 from hotmend.servicing.message import N_
@@ -204,14 +204,13 @@ def seeing(least: str | None) -> Callable[[Request], Visit]:
 
     def dependency(request: Request) -> Visit:
         context = context_of(request)
-        caller = principal(request)
+        shows = least is not None or COOKIE in request.cookies
+        caller = admitted(request) if shows else None
         if least is not None:
             if caller is None:
                 raise Problem(401, "not-authenticated", "sign in")
             if not caller.has(least):
                 raise Problem(403, "role", f"this needs the role {least}; {caller.name} is {caller.role} here")
-            if wait := context.callers.wait_seconds(caller.id):
-                raise Problem(429, "too-often", "too many requests", "wait", {"Retry-After": str(int(wait) + 1)})
         return Visit(request, context, caller, words(language_of(request)), context.clock())
 
     return dependency
@@ -264,7 +263,8 @@ def _error_page(request: Request, problem: Problem) -> Response:
         path = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/sign-in?next={quote(path)}" if path != "/" else "/sign-in", 303)
     context = context_of(request)
-    caller = None if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else principal(request)
+    looked = problem.status < HTTPStatus.INTERNAL_SERVER_ERROR and problem.status != HTTPStatus.TOO_MANY_REQUESTS
+    caller = principal(request) if looked else None
     visit = Visit(request, context, caller, words(language_of(request)), context.clock())
     text = ERRORS.get(problem.code, "")
     told = "" if text and problem.code not in _TOLD else str(problem)
