@@ -21,6 +21,8 @@ _SERIES = {
     "HotmendFleetMachinesSilent": ("hotmend_fleet_machines_silent", "0 10 11x200", 10),
     "HotmendFleetAgentDoesNotLook": ("hotmend_fleet_machines_blind", "0 0 1x200", 10),
     "HotmendFleetMachineSuspect": ('hotmend_fleet_machines{state="suspect"}', "0 0 1x200", 0),
+    "HotmendFleetAuditWrong": ("hotmend_fleet_audit_wrong", "0 0 1x200", 0),
+    "HotmendFleetAuditUnread": ("hotmend_fleet_audit_read_age_seconds", "30 600 601x200", 5),
 }
 """Alert: series, values minute by minute that are bad from the third on, and minutes until it fires."""
 pytestmark = pytest.mark.archive

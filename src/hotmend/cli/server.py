@@ -147,6 +147,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     import uvicorn
 
     from hotmend.server.app import make_app
+    from hotmend.server.audit.watching import Auditor
     from hotmend.server.compliance.daily import Chronicler
     from hotmend.server.context import system_clock
     from hotmend.server.database import open_database
@@ -164,7 +165,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
         app = make_app(settings, database)
         context = app.state.context
         workers: list[Worker] = [Director(context), Messenger(context), Closer(context), Chronicler(context)]
-        workers.append(Keeper(context, FIGURES))
+        workers += [Keeper(context, FIGURES), Auditor(context)]
         workers += [] if followed is None else [Follower(context, followed)]
         for worker in workers:
             app.state.at_start.append(worker.start)

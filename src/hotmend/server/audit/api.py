@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 
-from hotmend.server.audit import store
+from hotmend.server.audit import store, watching
 from hotmend.server.context import context_of
 from hotmend.server.identity.access import ADMIN, OPERATOR, Principal
 from hotmend.server.paging import cursor_number
@@ -48,4 +48,11 @@ def verify_audit(request: Request, caller: Annotated[Principal, Depends(ADMIN)])
     """Read the whole record and say whether it is as it was written."""
     with context_of(request).database.read() as connection:
         found = store.verify(connection)
+    return AuditVerdict(not found.wrong, found.rows, found.head, found.wrong)
+
+
+@router.post("/accept")
+def accept_audit(request: Request, caller: Annotated[Principal, Depends(ADMIN)]) -> AuditVerdict:
+    """Read the whole record; where it follows from itself, what was found wrong before is over."""
+    found = watching.accept(context_of(request), caller.name)
     return AuditVerdict(not found.wrong, found.rows, found.head, found.wrong)

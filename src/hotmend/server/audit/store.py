@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from hotmend.server.audit.tables import audit, audit_head
+from hotmend.server.audit.tables import audit, audit_checks, audit_head
 
 FIRST: Final = "0" * 64
 """What stands for the hash before the first row."""
@@ -56,10 +56,16 @@ def append(
     connection.execute(sa.update(audit_head).values(number=row["number"], hash=row["hash"]))
 
 
-def verify(connection: Connection) -> Verdict:
-    """Read all rows and say whether each follows from the one before, and the last is the last that was written."""
-    number, previous = 0, FIRST
-    query = sa.select(audit).order_by(audit.c.number)
+def verify(connection: Connection, since: Verdict | None = None) -> Verdict:
+    """Read rows and say whether each follows from the one before, and the last is the last that was written.
+
+    Args:
+        connection: to read with; rows that are appended meanwhile are not wrong.
+        since: what an earlier reading gave: only what follows is read. None: all.
+    """
+    number, previous = (0, FIRST) if since is None else (since.rows, since.head)
+    before, at_head = _head(connection), previous
+    query = sa.select(audit).where(audit.c.number > number).order_by(audit.c.number)
     with connection.execution_options(yield_per=1000).execute(query) as rows:
         for row in rows.mappings():
             number += 1
@@ -68,10 +74,46 @@ def verify(connection: Connection) -> Verdict:
             if row["previous"] != previous or row["hash"] != _hash(row):
                 return Verdict(number - 1, previous, f"row {number} is not as it was written")
             previous = row["hash"]
-    head = connection.execute(sa.select(audit_head.c.number, audit_head.c.hash)).one_or_none()
-    if (head is None and number) or (head is not None and (head.number, head.hash) != (number, previous)):
+            if number == before[0]:
+                at_head = previous
+    if number < before[0] or (number == before[0] and at_head != before[1]) or number > _head(connection)[0]:
         return Verdict(number, previous, f"rows after {number} are missing")
     return Verdict(number, previous, "")
+
+
+def hash_of(connection: Connection, number: int) -> str:
+    """Return the hash of a row; "" where there is none."""
+    return connection.scalar(sa.select(audit.c.hash).where(audit.c.number == number)) or ""
+
+
+def kept(connection: Connection) -> Verdict | None:
+    """Return what reading the record back gave last; None before the first time."""
+    row = connection.execute(sa.select(audit_checks)).one_or_none()
+    return None if row is None else Verdict(row.number, row.hash, row.wrong)
+
+
+def checked_at(connection: Connection) -> datetime | None:
+    """Return when the record was read back last."""
+    return connection.scalar(sa.select(audit_checks.c.at))
+
+
+def keep(connection: Connection, now: datetime, found: Verdict, *, over: bool = False) -> None:
+    """Keep what reading gave. What was wrong stays so, with the last row that was right, unless it is `over`."""
+    values: dict[str, Any] = {"at": now, "number": found.rows, "hash": found.head, "wrong": found.wrong[:500]}
+    before = kept(connection)
+    if before is None:
+        connection.execute(sa.insert(audit_checks).values(id=1, **values))
+        return
+    if before.wrong and not over:
+        values = {"at": now}
+    elif found.wrong:
+        values = {"at": now, "wrong": found.wrong[:500]}
+    connection.execute(sa.update(audit_checks).values(values))
+
+
+def _head(connection: Connection) -> tuple[int, str]:
+    row = connection.execute(sa.select(audit_head.c.number, audit_head.c.hash)).one_or_none()
+    return (0, FIRST) if row is None else (row.number, row.hash)
 
 
 def page(

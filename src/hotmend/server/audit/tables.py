@@ -27,3 +27,15 @@ audit_head = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
     sa.CheckConstraint("id = 1", name="one"),
 )
+
+audit_checks = sa.Table(
+    "audit_checks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("wrong", sa.String(500), nullable=False, server_default=""),
+    sa.CheckConstraint("id = 1", name="one"),
+)
+"""When the record was read back last, up to which row, and what was wrong; "" where nothing was."""

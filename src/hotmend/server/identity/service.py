@@ -232,10 +232,25 @@ def _session(
     return Made(csrf, secret)
 
 
-def end_session(context: Context, cookie: str) -> None:
+def refused_session(context: Context, name: str, address: str) -> None:
+    """Write down that somebody was not let in; of the name only one that is there: others may be passwords.
+
+    At most so many each minute as refusals: nobody fills the record, and holds up those who write into it.
+    """
+    if context.refusals.wait_seconds("sign-ins written down"):
+        return
+    now = context.clock()
+    with context.database.write() as connection:
+        found = store.user_named(connection, name)
+        actor, subject = (found["name"], found["id"]) if found is not None else ("?", "")
+        append(connection, now, actor, "session.refused", subject, {"address": address})
+
+
+def end_session(context: Context, caller: Principal, cookie: str) -> None:
     """End a session."""
     with context.database.write() as connection:
         store.delete_session(connection, secret_hash(cookie))
+        append(connection, context.clock(), caller.name, "session.end", caller.id, {})
 
 
 def add_key(context: Context, caller: Principal, wanted: KeyWanted) -> Made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from math import inf
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from hotmend import __version__
+from hotmend.server.audit import store as audit
 from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import VIEWER, Principal
 from hotmend.server.machines.tables import STATES
@@ -41,7 +43,11 @@ def _metrics(context: Context) -> bytes:
         machines, rollouts = store.machines_by_state(connection), store.rollouts_by_state(connection)
         open_actions = store.open_actions(connection)
         held = sum(each.machines for each in held_long(connection, now, seen_after))
+        record, read_at = audit.kept(connection), audit.checked_at(connection)
+        unread = inf if read_at is None else max(0.0, (now - read_at).total_seconds())
         single = {
+            "fleet_audit_wrong": ("1 where the audit record is not as it was written.", float(_is_wrong(record))),
+            "fleet_audit_read_age_seconds": ("Since the audit record was read back.", unread),
             "fleet_machines_silent": ("Active machines that have missed three check-ins.", silent),
             "fleet_machines_blind": ("Active machines that check in and whose agent does not look.", blind),
             "fleet_halted": ("1 where everything is halted.", float(store.halted(connection))),
@@ -57,6 +63,10 @@ def _metrics(context: Context) -> bytes:
     for name, (text, value) in single.items():
         Gauge(f"hotmend_{name}", text, registry=registry).set(value)
     return generate_latest(registry)
+
+
+def _is_wrong(record: audit.Verdict | None) -> bool:
+    return record is not None and bool(record.wrong)
 
 
 def _all(names: Iterable[str], counts: Mapping[str, int]) -> list[tuple[tuple[str, ...], int]]:

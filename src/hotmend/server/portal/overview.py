@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Form
 from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
+from hotmend.server.audit import store as audit
 from hotmend.server.figures.kept import Dated, read
 from hotmend.server.machines import fleet
 from hotmend.server.machines.figures import OVERVIEW, Overview
@@ -52,6 +53,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         halted = fleet.halt(connection)
         rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
         held = held_long(connection, visit.now, fleet.silent_since(visit.context.settings, visit.now))
+        record = audit.kept(connection)
         windows = [row for row in asked(connection, visit.now) if row["state"] == "asked"]
     words = visit.words
     return visit.page(
@@ -61,6 +63,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         exposure=exposure,
         running=running,
         decisions=[
+            *_audit(visit, record),
             *_windows(visit, windows),
             *_rollouts(visit, rollouts),
             *_held(visit, held),
@@ -114,6 +117,13 @@ def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
             when = say("to be done before {day}", day=issue.deadline)
             found.append(Decision(say(issue.title), f"/issues#{issue.id}", when))
     return found
+
+
+def _audit(visit: Visit, record: audit.Verdict | None) -> list[Decision]:
+    if record is None or not record.wrong:
+        return []
+    told = visit.words.say("The audit record is not as it was written: somebody has changed the database.")
+    return [Decision(told, "/audit?verify=yes", record.wrong)]
 
 
 def _windows(visit: Visit, rows: list[RowMapping]) -> list[Decision]:

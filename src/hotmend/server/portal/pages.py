@@ -46,6 +46,7 @@ def sign_in(visit: AnybodyDoing, name: Text = "", password: Text = "", token: Te
         else service.begin_session(visit.context, name.strip(), password)
     )
     if made is None:
+        service.refused_session(visit.context, name.strip(), address_of(visit.request.client))
         return visit.page("sign_in.html.j2", 403, next=_own(next), wrong=True)
     return _with_session(redirect(_own(next)), visit, made)
 
@@ -66,7 +67,7 @@ def set_up(visit: AnybodyDoing, token: Text = "", name: Text = "", password: Tex
 @router.post("/sign-out")
 def sign_out(visit: Annotated[Visit, Depends(doing("viewer"))]) -> Response:
     """End the session."""
-    service.end_session(visit.context, visit.request.cookies.get(COOKIE, ""))
+    service.end_session(visit.context, visit.who, visit.request.cookies.get(COOKIE, ""))
     answer = redirect("/sign-in")
     answer.delete_cookie(COOKIE)
     return answer
