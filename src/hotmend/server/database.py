@@ -128,6 +128,24 @@ class Database:
         self.engine.dispose()
 
 
+class Within(Database):
+    """A database in a transaction that is under way: what is done is a part of it, and lasts when that one does."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.url, self.engine = database.url, database.engine
+        self._connection = connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give the transaction."""
+        yield self._connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give the transaction."""
+        yield self._connection
+
+
 def sqlalchemy_url(url: str) -> sa.URL:
     """Return a URL with the driver that is used here.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,8 +12,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from starlette.responses import Response
 
 from hotmend.server.context import Context
+from hotmend.server.database import Within
 from hotmend.server.identity.access import Principal
 from hotmend.server.identity.tables import idempotency
 from hotmend.server.problem import Problem
@@ -23,7 +26,12 @@ LIFE: Final = timedelta(days=1)
 
 
 def once(
-    context: Context, caller: Principal, key: str, request: object, do: Callable[[Connection, datetime], Any]
+    context: Context,
+    caller: Principal,
+    key: str,
+    request: object,
+    do: Callable[[Connection, datetime], Any],
+    kept: Callable[[Any], Any] | None = None,
 ) -> bytes:
     """Do something in one transaction, and give its answer again where the same caller sends the same key again.
 
@@ -31,8 +39,9 @@ def once(
         context: the server.
         caller: whose key it is.
         key: "" is no key: it is done each time.
-        request: what is asked for, as JSON can have it.
+        request: what is asked for, as JSON can have it; without what is secret and can be guessed.
         do: does it, and returns what is answered.
+        kept: what of the answer is kept and given again: no secret is. None: all of it.
 
     Returns:
         JSON of the answer.
@@ -47,20 +56,39 @@ def once(
     try:
         with context.database.write() as connection:
             if key:
-                connection.execute(_own(sa.delete(idempotency), caller, key).where(_old(now)))
+                forget(connection, now)
                 if (before := _before(connection, caller, key, hashed)) is not None:
                     return before
-            answer = msgspec.json.encode(do(connection, now))
-            if key:
-                values = {"user_id": caller.id, "key": key, "request": hashed, "status": 200, "answer": answer}
+                # First: the same that comes at the same time waits here until this one is done.
+                values = {"user_id": caller.id, "key": key, "request": hashed, "status": 200, "answer": b""}
                 connection.execute(sa.insert(idempotency).values(**values, created_at=now))
-            return answer
+            found = do(connection, now)
+            if key:
+                answer = msgspec.json.encode(kept(found) if kept is not None else found)
+                connection.execute(_own(sa.update(idempotency), caller, key).values(answer=answer))
+            return msgspec.json.encode(found)
     except IntegrityError:
         with context.database.read() as connection:  # the same was sent at the same time, and came first
             before = _before(connection, caller, key, hashed) if key else None
         if before is None:
             raise
         return before
+
+
+def once_within(
+    context: Context,
+    caller: Principal,
+    key: str,
+    request: object,
+    do: Callable[[Context], Any],
+    kept: Callable[[Any], Any] | None = None,
+) -> bytes:
+    """Do as `once` what begins transactions of its own: they are parts of the one."""
+
+    def within(connection: Connection, now: datetime) -> Any:  # noqa: ARG001 - as `once` calls it
+        return do(replace(context, database=Within(context.database, connection)))
+
+    return once(context, caller, key, request, within, kept)
 
 
 def _before(connection: Connection, caller: Principal, key: str, hashed: str) -> bytes | None:
@@ -84,3 +112,8 @@ def _old(now: datetime) -> sa.ColumnElement[bool]:
 def forget(connection: Connection, now: datetime) -> int:
     """Remove what is too old; return how many."""
     return connection.execute(sa.delete(idempotency).where(_old(now))).rowcount
+
+
+def made(body: bytes) -> Response:
+    """Return the answer that something was made."""
+    return Response(body, 201, media_type="application/json")

@@ -112,9 +112,7 @@ def admitted(request: Request) -> Principal | None:
     return _let_in(request, shown, lambda: principal(request))
 
 
-def _let_in(
-    request: Request, shown: str, look: Callable[[], Principal | None], counted: str = ""
-) -> Principal | None:
+def _let_in(request: Request, shown: str, look: Callable[[], Principal | None], counted: str = "") -> Principal | None:
     """Return whom a look finds: None is a refusal, and those are counted by address.
 
     What was good lately is looked at whatever its address, as long as its user does not ask too often.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
-from hotmend.server.context import context_of
+from hotmend.server.context import Context, context_of
 from hotmend.server.identity import service, store
 from hotmend.server.identity.access import ADMIN, OPERATOR, VIEWER, Principal
 from hotmend.server.identity.script import enroll_script, windows_script
 from hotmend.server.limits import too_often
+from hotmend.server.once import HEADER, made, once_within
 from hotmend.wire.api import (
     KeyWanted,
     Me,
@@ -30,6 +32,7 @@ router = APIRouter(tags=["identity"])
 Viewer = Annotated[Principal, Depends(VIEWER)]
 Operator = Annotated[Principal, Depends(OPERATOR)]
 Admin = Annotated[Principal, Depends(ADMIN)]
+Key = Annotated[str, Header(alias=HEADER)]
 
 
 @router.post("/setup", status_code=201)
@@ -38,10 +41,10 @@ def set_up(request: Request, wanted: SetupWanted) -> Token:
     context = context_of(request)
     if wait := context.callers.wait_seconds("setup"):
         raise too_often(wait)
-    made = service.set_up(context, wanted.token, wanted.name, wanted.password)
+    new = service.set_up(context, wanted.token, wanted.name, wanted.password)
     with context.database.read() as connection:
-        row = next(row for row in store.all_tokens(connection, None) if row["id"] == made.id)
-    return _token(row, made.secret)
+        row = next(row for row in store.all_tokens(connection, None) if row["id"] == new.id)
+    return _token(row, new.secret)
 
 
 @router.get("/me")
@@ -57,14 +60,17 @@ def list_users(request: Request, caller: Admin) -> list[User]:  # noqa: ARG001 -
         return [_user(row) for row in store.all_users(connection)]
 
 
-@router.post("/users", status_code=201)
-def add_user(request: Request, caller: Admin, wanted: UserWanted) -> User:
-    """Add a user."""
-    context = context_of(request)
-    identity = service.add_user(context, caller, wanted)
-    with context.database.read() as connection:
-        row = store.user(connection, identity)
-    return _user(row)  # type: ignore[arg-type]  # it was just added
+@router.post("/users", status_code=201, response_model=User)
+def add_user(request: Request, caller: Admin, wanted: UserWanted, key: Key = "") -> Response:
+    """Add a user. With Idempotency-Key it is added once."""
+
+    def do(context: Context) -> User:
+        identity = service.add_user(context, caller, wanted)
+        with context.database.read() as connection:
+            return _user(store.user(connection, identity))  # type: ignore[arg-type]  # it was just added
+
+    asked = ["users", wanted.name, wanted.role, bool(wanted.password)]
+    return made(once_within(context_of(request), caller, key, asked, do))
 
 
 @router.patch("/users/{identity}")
@@ -81,14 +87,17 @@ def list_tokens(request: Request, caller: Viewer) -> list[Token]:
     return [_token(row) for row in rows]
 
 
-@router.post("/tokens", status_code=201)
-def add_token(request: Request, caller: Viewer, wanted: TokenWanted) -> Token:
-    """Make a token for oneself."""
-    context = context_of(request)
-    made = service.add_token(context, caller, wanted)
-    with context.database.read() as connection:
-        row = next(row for row in store.all_tokens(connection, caller.id) if row["id"] == made.id)
-    return _token(row, made.secret)
+@router.post("/tokens", status_code=201, response_model=Token)
+def add_token(request: Request, caller: Viewer, wanted: TokenWanted, key: Key = "") -> Response:
+    """Make a token for oneself. With Idempotency-Key it is made once; its secret is in the first answer alone."""
+
+    def do(context: Context) -> Token:
+        new = service.add_token(context, caller, wanted)
+        with context.database.read() as connection:
+            row = next(row for row in store.all_tokens(connection, caller.id) if row["id"] == new.id)
+        return _token(row, new.secret)
+
+    return made(once_within(context_of(request), caller, key, ["tokens", asdict(wanted)], do, _silent))
 
 
 @router.delete("/tokens/{identity}", status_code=204)
@@ -105,15 +114,18 @@ def list_keys(request: Request, caller: Operator) -> list[RegistrationKey]:  # n
         return [_key(row) for row in store.all_keys(connection)]
 
 
-@router.post("/registration-keys", status_code=201)
-def add_key(request: Request, caller: Operator, wanted: KeyWanted) -> RegistrationKey:
-    """Make a registration key. Its secret and the script to paste are shown this once."""
-    context = context_of(request)
-    made = service.add_key(context, caller, wanted)
-    with context.database.read() as connection:
-        row = next(row for row in store.all_keys(connection) if row["id"] == made.id)
-    pasted = context.settings.public_url, made.secret, context.key.public
-    return _key(row, made.secret, enroll_script(*pasted), windows_script(*pasted))
+@router.post("/registration-keys", status_code=201, response_model=RegistrationKey)
+def add_key(request: Request, caller: Operator, wanted: KeyWanted, key: Key = "") -> Response:
+    """Make a registration key. Its secret and the script to paste are shown this once, with Idempotency-Key too."""
+
+    def do(context: Context) -> RegistrationKey:
+        new = service.add_key(context, caller, wanted)
+        with context.database.read() as connection:
+            row = next(row for row in store.all_keys(connection) if row["id"] == new.id)
+        pasted = context.settings.public_url, new.secret, context.key.public
+        return _key(row, new.secret, enroll_script(*pasted), windows_script(*pasted))
+
+    return made(once_within(context_of(request), caller, key, ["registration-keys", asdict(wanted)], do, _silent))
 
 
 @router.delete("/registration-keys/{identity}", status_code=204)
@@ -121,6 +133,13 @@ def revoke_key(request: Request, caller: Operator, identity: str) -> Response:
     """End a registration key; machines that came with it stay."""
     service.revoke_key(context_of(request), caller, identity)
     return Response(status_code=204)
+
+
+def _silent(shown: Token | RegistrationKey) -> Token | RegistrationKey:
+    """Return it as it is kept and shown again."""
+    if isinstance(shown, Token):
+        return replace(shown, secret="")
+    return replace(shown, secret="", script="", windows_script="")
 
 
 def _user(row: RowMapping) -> User:

@@ -12,11 +12,11 @@ from fastapi import Query as Asked
 from sqlalchemy.engine import Connection, RowMapping
 from starlette.responses import Response
 
-from hotmend.server.context import context_of
+from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
 from hotmend.server.machines import planning, query, scopes, service, store, uploads
 from hotmend.server.machines.tables import machines
-from hotmend.server.once import once
+from hotmend.server.once import made, once, once_within
 from hotmend.server.paging import cursor_number
 from hotmend.server.problem import Problem, not_found
 from hotmend.wire.api import (
@@ -224,10 +224,14 @@ def list_scopes(request: Request, caller: Viewer) -> list[Scope]:  # noqa: ARG00
     return scopes.every(context_of(request))
 
 
-@router.post("/scopes", status_code=201)
-def add_scope(request: Request, caller: Operator, wanted: ScopeWanted) -> Scope:
-    """Save a query under a name: machines belong to it as long as they match."""
-    return scopes.add(context_of(request), caller, wanted)
+@router.post("/scopes", status_code=201, response_model=Scope)
+def add_scope(request: Request, caller: Operator, wanted: ScopeWanted, key: Key = "") -> Response:
+    """Save a query under a name: machines belong to it as long as they match. With Idempotency-Key once."""
+
+    def do(context: Context) -> Scope:
+        return scopes.add(context, caller, wanted)
+
+    return made(once_within(context_of(request), caller, key, ["scopes", asdict(wanted)], do))
 
 
 @router.delete("/scopes/{name}", status_code=204)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Request, Response
-from sqlalchemy.engine import RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
-from hotmend.server.context import context_of
+from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
 from hotmend.server.maintenance import events, service, store
 from hotmend.server.maintenance.slots import rows
+from hotmend.server.once import HEADER, made, once_within
 from hotmend.server.problem import Problem, not_found
 from hotmend.wire.maintenance import (
     Assignment,
@@ -108,7 +110,10 @@ def delete_freeze(request: Request, name: str, caller: _Operator) -> Response:
 def list_assignments(request: Request, caller: _Viewer) -> list[Assignment]:  # noqa: ARG001
     """Return assignments, the one that counts first."""
     with context_of(request).database.read() as connection:
-        rows = store.assignment_rows(connection)
+        return _assignments(connection)
+
+
+def _assignments(connection: Connection) -> list[Assignment]:
     return [
         Assignment(
             row["id"],
@@ -119,15 +124,25 @@ def list_assignments(request: Request, caller: _Viewer) -> list[Assignment]:  # 
             row["tag_name"],
             row["tag_value"],
         )
-        for row in rows
+        for row in store.assignment_rows(connection)
     ]
 
 
-@router.post("/assignments", status_code=201)
-def add_assignment(request: Request, wanted: AssignmentWanted, caller: _Operator) -> Assignment:
-    """Give machines a configuration; those that come to a scope or tag later get it, too."""
-    identity = service.add_assignment(context_of(request), caller, wanted)
-    return next(each for each in list_assignments(request, caller) if each.id == identity)
+@router.post("/assignments", status_code=201, response_model=Assignment)
+def add_assignment(
+    request: Request,
+    wanted: AssignmentWanted,
+    caller: _Operator,
+    key: Annotated[str, Header(alias=HEADER)] = "",
+) -> Response:
+    """Give machines a configuration; those that come to a scope or tag later get it, too. With Idempotency-Key once."""
+
+    def do(context: Context) -> Assignment:
+        identity = service.add_assignment(context, caller, wanted)
+        with context.database.read() as connection:
+            return next(each for each in _assignments(connection) if each.id == identity)
+
+    return made(once_within(context_of(request), caller, key, ["assignments", asdict(wanted)], do))
 
 
 @router.delete("/assignments/{identity}", status_code=204)

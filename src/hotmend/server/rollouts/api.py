@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -10,7 +13,8 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from sqlalchemy.engine import Connection, RowMapping
 
-from hotmend.server.context import context_of
+from hotmend.server.context import Context, context_of
+from hotmend.server.database import Within
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
 from hotmend.server.once import HEADER, once
 from hotmend.server.paging import cursor_number
@@ -41,10 +45,11 @@ router = APIRouter(tags=["rollouts"])
 GROUPS_MAX: Final = 10_000
 """No rollout has so many."""
 _Limit = Annotated[int, Query(ge=1, le=1000)]
+Match = Annotated[str, Header(alias="If-Match")]
 
 
 def _spec(wanted: RolloutWanted) -> tuple[Lane, Spec]:
-    given = dataclasses.asdict(wanted)
+    given = asdict(wanted)
     given.pop("name")
     return Lane(given.pop("lane")), spec_of(given)
 
@@ -80,13 +85,13 @@ def create_rollout(
         raise Problem(422, "name", "a name has 1 to 200 characters")
     context = context_of(request)
     lane, spec = _spec(wanted)
-    asked = {"path": "rollouts", "wanted": dataclasses.asdict(wanted)}
+    asked = {"path": "rollouts", "wanted": asdict(wanted)}
     done = once(context, caller, key, asked, lambda c, now: service.create(c, now, caller, wanted.name, lane, spec))
     identity = msgspec.json.decode(done, type=str)
     with context.database.read() as connection:
         made = _whole(connection, identity)
     response.headers["Location"] = f"/api/v1/rollouts/{identity}"
-    response.headers["ETag"] = f'"{made.version}"'
+    response.headers["ETag"] = _etag(made)
     return made
 
 
@@ -104,18 +109,24 @@ def list_rollouts(
     return RolloutPage([_rollout(row) for row in rows], following)
 
 
-@router.get("/rollouts/{identity}")
+@router.get(
+    "/rollouts/{identity}",
+    response_model=Rollout,
+    responses={304: {"description": "It is as it was when `If-None-Match` was given."}},
+)
 def get_rollout(
     request: Request,
-    response: Response,
     identity: str,
     caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
-) -> Rollout:
+    if_none_match: Annotated[str, Header(alias="If-None-Match")] = "",
+) -> Response:
     """Return a rollout with its groups."""
     with context_of(request).database.survey() as connection:
         found = _whole(connection, identity)
-    response.headers["ETag"] = f'"{found.version}"'
-    return found
+    tag = _etag(found)
+    if if_none_match == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(msgspec.json.encode(found), headers={"ETag": tag}, media_type="application/json")
 
 
 @router.get("/rollouts/{identity}/machines")
@@ -173,56 +184,85 @@ def list_rollout_events(
 
 @router.post("/rollouts/{identity}/approve")
 def approve_rollout(
-    request: Request, identity: str, yes: Yes, caller: Annotated[Principal, Depends(APPROVER)]
+    request: Request, identity: str, yes: Yes, caller: Annotated[Principal, Depends(APPROVER)], if_match: Match = ""
 ) -> RolloutState:
     """Say yes to the plan of a rollout."""
-    return RolloutState(service.approve(context_of(request), caller, identity, yes.plan).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.approve(context, caller, identity, yes.plan).value)
 
 
 @router.post("/rollouts/{identity}/start")
-def start_rollout(request: Request, identity: str, caller: Annotated[Principal, Depends(OPERATOR)]) -> RolloutState:
+def start_rollout(
+    request: Request, identity: str, caller: Annotated[Principal, Depends(OPERATOR)], if_match: Match = ""
+) -> RolloutState:
     """Let an approved rollout begin."""
-    return RolloutState(service.start(context_of(request), caller, identity).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.start(context, caller, identity).value)
 
 
 @router.post("/rollouts/{identity}/schedule")
 def schedule_rollout(
-    request: Request, identity: str, wanted: StartAt, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    identity: str,
+    wanted: StartAt,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    if_match: Match = "",
 ) -> RolloutState:
     """Have an approved rollout begin by itself at a moment, or not any more."""
-    return RolloutState(service.schedule(context_of(request), caller, identity, wanted.at).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.schedule(context, caller, identity, wanted.at).value)
 
 
 @router.post("/rollouts/{identity}/pause")
 def pause_rollout(
-    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    identity: str,
+    reason: Reason,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    if_match: Match = "",
 ) -> RolloutState:
     """Let nothing new begin."""
-    return RolloutState(service.pause(context_of(request), caller, identity, reason.reason).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.pause(context, caller, identity, reason.reason).value)
 
 
 @router.post("/rollouts/{identity}/resume")
 def resume_rollout(
-    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    identity: str,
+    reason: Reason,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    if_match: Match = "",
 ) -> RolloutState:
     """Go on with a paused rollout."""
-    return RolloutState(service.resume(context_of(request), caller, identity, reason.reason).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.resume(context, caller, identity, reason.reason).value)
 
 
 @router.post("/rollouts/{identity}/stop")
 def stop_rollout(
-    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    identity: str,
+    reason: Reason,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    if_match: Match = "",
 ) -> RolloutState:
     """End a rollout where it is."""
-    return RolloutState(service.stop(context_of(request), caller, identity, reason.reason).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.stop(context, caller, identity, reason.reason).value)
 
 
 @router.post("/rollouts/{identity}/roll-back")
 def roll_back_rollout(
-    request: Request, identity: str, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]
+    request: Request,
+    identity: str,
+    reason: Reason,
+    caller: Annotated[Principal, Depends(OPERATOR)],
+    if_match: Match = "",
 ) -> RolloutState:
     """Take a rollout back on every machine that it may have changed: an emergency revert."""
-    return RolloutState(service.roll_back(context_of(request), caller, identity, reason.reason).value)
+    with _seen_by(request, identity, if_match) as context:
+        return RolloutState(service.roll_back(context, caller, identity, reason.reason).value)
 
 
 @router.post("/rollouts/{identity}/groups/{number}/events/{kind}", status_code=204)
@@ -282,7 +322,7 @@ def _whole(connection: Connection, identity: str) -> Rollout:
         )
     people = sorted({each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]})
     reverts = {state.value: count for state, count in progress.reverts(connection, identity).items()}
-    return dataclasses.replace(found, approvals=people, groups=groups, reverts=reverts)
+    return replace(found, approvals=people, groups=groups, reverts=reverts)
 
 
 def _rollout(row: RowMapping) -> Rollout:
@@ -301,6 +341,34 @@ def _rollout(row: RowMapping) -> Rollout:
         row["version"],
         start_at=row["start_at"],
     )
+
+
+def _etag(found: Rollout) -> str:
+    """Return what a rollout is known by: its version, and all that is shown, which changes by what machines say."""
+    return f'"{found.version}-{hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:16]}"'
+
+
+@contextmanager
+def _seen_by(request: Request, identity: str, match: str) -> Iterator[Context]:
+    """Give the context in which a rollout is changed: with `If-Match`, one where it is as the caller saw it.
+
+    What machines have said since is no change of it.
+
+    Raises:
+        Problem: there is no such rollout, or somebody has changed it.
+    """
+    context = context_of(request)
+    if not match or match == "*":
+        yield context
+        return
+    version = match.strip('"').partition("-")[0]
+    with context.database.write() as connection:
+        row = store.locked(connection, identity)
+        if row is None:
+            raise not_found("rollout")
+        if version != str(row["version"]):
+            raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
+        yield replace(context, database=Within(context.database, connection))
 
 
 def _before(cursor: str) -> tuple[datetime, str] | None:
