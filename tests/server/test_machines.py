@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from hotmend.server.machines.tables import events
-from hotmend.wire.report import Finding, Fixed, Quarantine
+from hotmend.wire.report import Finding, Fixed, Managed, Quarantine
 from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Running
+from tests.server.test_audit import _signed_in
 
 FACTS = Path(__file__).parents[1] / "data" / "facts"
 
@@ -100,6 +101,16 @@ def test_a_machine_says_since_when_and_whether_it_changed(either_server: Running
     assert either_server.call("GET", path, headers={"If-None-Match": tag}).status == 200
     kinds = [each["kind"] for each in either_server.get(f"{path}/events")["items"]]
     assert kinds == ["level", "enrolled"]
+
+
+def test_what_else_manages_a_machine_is_on_its_page(server: Running) -> None:
+    machine = simple(server, "a")
+    machine.check_in(report=report(managers=(Managed("unattended-upgrades", "it installs by itself"),)))
+    shown = server.get(f"/api/v1/machines/{machine.id}")["report"]
+    assert shown["managers"] == [{"name": "unattended-upgrades", "detail": "it installs by itself"}]
+    page = server.call("GET", f"/machines/{machine.id}", role=None, headers=_signed_in(server)).body.decode()
+    assert "Also managed by" in page
+    assert "unattended-upgrades" in page
 
 
 def test_tags_are_changed_by_who_has_seen_them(server: Running) -> None:

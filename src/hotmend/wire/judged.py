@@ -5,7 +5,7 @@ from __future__ import annotations
 from hotmend.servicing.evaluate import Answers
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.forecast import Need
-from hotmend.wire.report import Notice, Prerequisite, Report
+from hotmend.wire.report import Managed, Notice, Prerequisite, Report
 
 
 def judged(given: MachineFacts, answers: Answers, agent: str = "") -> Report:
@@ -36,4 +36,5 @@ def judged(given: MachineFacts, answers: Answers, agent: str = "") -> Report:
         reboots_avoided=avoided.reboots if avoided else 0,
         restarts_avoided=avoided.restarts if avoided else 0,
         alerts=tuple(Notice("known-issue", concern.issue.id[:500]) for concern in answers.concerns if not concern.done),
+        managers=tuple(Managed(name, detail[:500]) for name, detail in (given.managers or {}).items())[:50],
     )

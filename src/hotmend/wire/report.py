@@ -86,6 +86,13 @@ class Quarantine(msgspec.Struct, frozen=True):
     reason: Text = ""
 
 
+class Managed(msgspec.Struct, frozen=True):
+    """What else manages updates on the machine: its name, as facts have it, and what was seen of it."""
+
+    name: Text
+    detail: Text = ""
+
+
 class Report(msgspec.Struct, frozen=True):
     """One machine.
 
@@ -111,6 +118,7 @@ class Report(msgspec.Struct, frozen=True):
         held: the hold in force; "" for none.
         last_run: end of the last run: state and detail; "" for none.
         facts: that a Windows machine is judged by, JSON; empty where the machine sends none.
+        managers: what else manages updates on it.
     """
 
     release: Text
@@ -135,6 +143,7 @@ class Report(msgspec.Struct, frozen=True):
     held: Text = ""
     last_run: Text = ""
     facts: Annotated[bytes, Meta(max_length=FACTS_BYTES_MAX)] = b""
+    managers: Annotated[tuple[Managed, ...], Meta(max_length=50)] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -15,10 +15,11 @@ from hotmend.agent.machine import Machine
 from hotmend.agent.record.history import Action, AnyEvent, Assessed, RunEnded, Waiting
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.linux.machine_facts import machine_checks
+from hotmend.linux.managers import managers
 from hotmend.linux.probes import Check, Found
 from hotmend.model.errors import HotmendError
 from hotmend.servicing.enrollment import State as Enrollment
-from hotmend.wire.report import Finding, Fixed, Notice, Prerequisite, Quarantine, Report
+from hotmend.wire.report import Finding, Fixed, Managed, Notice, Prerequisite, Quarantine, Report
 
 FINDINGS_MAX: Final = 2000
 TEXTS_MAX: Final = 500
@@ -64,6 +65,7 @@ def report_of(machine: Machine, look: Look) -> Report:
         last_run=next(
             (_text(f"{e.outcome} {e.detail}".strip()) for e in reversed(events) if isinstance(e, RunEnded)), ""
         ),
+        managers=tuple(Managed(name, _text(detail)) for name, detail in managers(machine.places.root).items()),
     )
 
 
