@@ -230,7 +230,7 @@ def test_an_enrolment_that_is_sent_again_sets_no_counter_back(server: Running) -
     message, key = machine.asking(registration_key(server)), machine.key.public
     machine.check_in()
     assert machine.send(ENROL_PATH, message, who=key, counter=1).json()["code"] == "key-taken"
-    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=2, late=1).json()["code"] == "replayed"
+    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=2, late=60).json()["code"] == "replayed"
 
 
 def test_a_host_of_unknown_hardware_is_taken_for_a_clone(server: Running) -> None:
@@ -267,9 +267,10 @@ def test_a_replay_changes_nothing(server: Running) -> None:
     machine.check_in()
     old = machine.counter
     machine.check_in()
-    reply = machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=old, late=5)
+    reply = machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=old, late=60)
     assert (reply.status, reply.json()["code"]) == (409, "replayed")
-    assert machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=machine.counter).json()["code"] == "replayed"
+    reply = machine.send(CHECK_IN_PATH, CheckIn(machine.host), counter=machine.counter, late=60)
+    assert reply.json()["code"] == "replayed"  # signed at the same moment or before, however long the test takes
     assert machine.state() == "active"
 
 

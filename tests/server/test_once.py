@@ -95,12 +95,17 @@ def test_keys_are_forgotten_after_a_day(either_server: Running) -> None:
 def test_a_rollout_is_changed_by_who_has_seen_it(either_server: Running) -> None:
     server = either_server
     fleet = Fleet(server)
-    fleet.add(4, canary="1")
+    fleet.add(2, canary="1")
+    fleet.add(2)
     made = server.call("POST", "/api/v1/rollouts", wanted(), role="operator")
     path, tag = made.headers["Location"], made.headers["ETag"]
     assert server.call("GET", path, headers={"If-None-Match": tag}).status == 304
     seen = {"If-Match": tag}
-    assert server.call("POST", f"{path}/approve", {"plan": made.json()["plan"]}, headers=seen).status == 200
+    yes = {"plan": made.json()["plan"]}
+    for role in ("approver", "admin"):
+        reply = server.call("POST", f"{path}/approve", yes, role=role, headers=seen)
+    assert reply.status == 200
+    assert reply.json() == {"state": "READY"}
     assert server.call("GET", path, headers={"If-None-Match": tag}).status == 200
     for deed in ("start", "stop", "roll-back", "pause", "resume", "schedule"):
         reply = server.call("POST", f"{path}/{deed}", {"reason": "x", "at": None}, headers=seen)
@@ -108,6 +113,6 @@ def test_a_rollout_is_changed_by_who_has_seen_it(either_server: Running) -> None
     now = server.call("GET", path)
     assert now.json()["state"] == "READY"
     reply = server.call("POST", f"{path}/stop", {"reason": "x"}, headers={"If-Match": now.headers["ETag"]})
-    assert reply.json() == "STOPPED"
+    assert reply.json() == {"state": "STOPPING"}
     missing = server.call("POST", "/api/v1/rollouts/none/stop", {"reason": "x"}, headers=seen)
     assert missing.status == 404

@@ -129,7 +129,9 @@ def world(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     chance = random.Random(8)
     ids = SimpleNamespace(token_hex=lambda count: chance.randbytes(count).hex())
     monkeypatch.setattr("hotmend.server.database.secrets", ids)  # the order in a ring follows from ids
-    with running(sqlite_url, check_in_seconds=SECONDS, requests_per_minute=100_000) as server:
+    with running(
+        sqlite_url, check_in_seconds=SECONDS, requests_per_minute=100_000, check_ins_per_minute=100_000
+    ) as server:
         server.set_up()
         server.pool = urllib3.PoolManager(maxsize=_THREADS)
         yield World(server, random.Random(8))
