@@ -12,7 +12,6 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from starlette.responses import Response
 
 from hotmend.server.context import Context
 from hotmend.server.database import Within
@@ -112,8 +111,3 @@ def _old(now: datetime) -> sa.ColumnElement[bool]:
 def forget(connection: Connection, now: datetime) -> int:
     """Remove what is too old; return how many."""
     return connection.execute(sa.delete(idempotency).where(_old(now))).rowcount
-
-
-def made(body: bytes) -> Response:
-    """Return the answer that something was made."""
-    return Response(body, 201, media_type="application/json")

@@ -86,6 +86,11 @@ def answer(problem: Problem) -> Response:
     return Response(msgspec.json.encode(body), problem.status, problem.headers, MEDIA_TYPE)
 
 
+def made(body: bytes) -> Response:
+    """Return the answer that something was made: its JSON."""
+    return Response(body, 201, media_type="application/json")
+
+
 def problem_of(error: Exception) -> Problem:
     """Return what an error is to a caller; what nobody foresaw says nothing of its inside."""
     match error:

@@ -14,7 +14,8 @@ from hotmend.server.identity import service, store
 from hotmend.server.identity.access import ADMIN, OPERATOR, VIEWER, Principal
 from hotmend.server.identity.script import enroll_script, windows_script
 from hotmend.server.limits import too_often
-from hotmend.server.once import HEADER, made, once_within
+from hotmend.server.once import HEADER, once_within
+from hotmend.server.problem import made
 from hotmend.wire.api import (
     KeyWanted,
     Me,

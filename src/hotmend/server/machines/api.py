@@ -16,9 +16,9 @@ from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
 from hotmend.server.machines import planning, query, scopes, service, store, uploads
 from hotmend.server.machines.tables import machines
-from hotmend.server.once import made, once, once_within
+from hotmend.server.once import once, once_within
 from hotmend.server.paging import cursor_number
-from hotmend.server.problem import Problem, not_found
+from hotmend.server.problem import Problem, made, not_found
 from hotmend.wire.api import (
     Action,
     ActionStep,

@@ -13,8 +13,8 @@ from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
 from hotmend.server.maintenance import events, service, store
 from hotmend.server.maintenance.slots import rows
-from hotmend.server.once import HEADER, made, once_within
-from hotmend.server.problem import Problem, not_found
+from hotmend.server.once import HEADER, once_within
+from hotmend.server.problem import Problem, made, not_found
 from hotmend.wire.maintenance import (
     Assignment,
     AssignmentWanted,
