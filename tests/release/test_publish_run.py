@@ -51,7 +51,7 @@ def test_a_quarter(vendor: Vendor) -> None:
     assert isinstance(first, HotpatchRelease)
     assert (first.cves, first.urgency, first.classification) == (("CVE-2026-2001",), "high", "security")
     assert "a number was wrong" in first.notes
-    assert {file.builders for file in first.files} == {("local", "local")}
+    assert {file.builders for file in first.files} == {("local/1", "local/2")}
 
     world.later(days=10)
     archive.put(SECURITY, "alpha", "1.0-3", factor=7, cve="CVE-2026-2002")

@@ -63,8 +63,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What became of a job: `built`, or in one line why not; `builder` is the process that did it.
+    """What became of a job: `built`, or in one line why not.
 
+    `builder` is the process that took it, and which of the builds it is: two of one process are told from two of two.
     `retry`: it is no fault of the packages, and the next run tries again.
     """
 
@@ -88,7 +89,7 @@ class Bench:
 
     def build(self, job: Job, builder: str) -> Answer:
         """Do a job. Whatever goes wrong is in the answer."""
-        step = job.step
+        step, builder = job.step, f"{builder}/{job.number}"
         try:
             files = self._mirror.fetch(step.versions)
         except HotmendError as error:
