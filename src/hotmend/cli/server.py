@@ -170,6 +170,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
         for worker in workers:
             app.state.at_start.append(worker.start)
             app.state.at_end.append(worker.stop)
+            app.state.workers.append(worker)
         if token := begin_setup(database, system_clock()):
             print_note(
                 f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"

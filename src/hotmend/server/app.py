@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -82,7 +83,7 @@ def make_app(settings: Settings, database: Database, clock: Clock = system_clock
     )
     app.state.context = context
     app.door = Door(context)
-    app.state.at_start, app.state.at_end = [], [app.door.close]
+    app.state.at_start, app.state.at_end, app.state.workers = [], [app.door.close], []
     problem.install(app)
     app.add_middleware(_Guard)
     api = APIRouter(prefix="/api/v1", responses={"4XX": problem.DESCRIBED, 503: problem.DESCRIBED})
@@ -143,7 +144,11 @@ class _Guard:
 
 
 def _health(request: Request) -> Response:
-    """Say whether this process and its database answer."""
+    """Say whether this process and its database answer, and whether it does what it does beside answering."""
     with context_of(request).database.read() as connection:
         connection.exec_driver_sql("SELECT 1")
+    troubles = {worker.name: worker.trouble for worker in request.app.state.workers if worker.trouble}
+    if troubles:
+        told = {"status": "failing", "version": __version__, "not_done": troubles}
+        return JSONResponse(told, http.HTTPStatus.SERVICE_UNAVAILABLE)
     return JSONResponse({"status": "ok", "version": __version__})

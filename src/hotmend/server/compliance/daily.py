@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from hotmend.model.errors import HotmendError
 from hotmend.server.compliance.rules import OLD
 from hotmend.server.compliance.tables import counts, days
 from hotmend.server.context import Context
@@ -99,14 +98,8 @@ class Chronicler(Worker):
     """
 
     def __init__(self, context: Context) -> None:
-        super().__init__("days")
+        super().__init__("days", _LOOK_SECONDS)
         self._context = context
 
-    def _work(self) -> None:
-        while True:
-            try:
-                take(self._context)
-            except (SQLAlchemyError, HotmendError) as error:
-                _LOG.warning("the day is not written down: %s", error)
-            if self._leaving.wait(_LOOK_SECONDS):
-                return
+    def _round(self) -> None:
+        take(self._context)

@@ -35,7 +35,7 @@ class Keeper(Worker):
     """
 
     def __init__(self, context: Context, kept: Sequence[Figure[Any]]) -> None:
-        super().__init__("figures")
+        super().__init__("figures", LOOK_SECONDS)
         self._context, self._kept = context, kept
 
     def round(self) -> float:
@@ -50,9 +50,8 @@ class Keeper(Worker):
                 _LOG.warning("%s is not counted: %s", each.name, error)
         return spent
 
-    def _work(self) -> None:
-        while not self._leaving.wait(max(LOOK_SECONDS, SHARE * self.round())):
-            pass
+    def _round(self) -> float:
+        return max(LOOK_SECONDS, SHARE * self.round())
 
 
 def keep(context: Context, figure: Figure[Any]) -> float:

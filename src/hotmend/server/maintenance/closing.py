@@ -15,7 +15,6 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from hotmend.model.errors import HotmendError
 from hotmend.server.context import Context
 from hotmend.server.machines.tables import action_events, actions, machines, policies, reports
 from hotmend.server.machines.tables import events as machine_events
@@ -159,13 +158,9 @@ class Closer(Worker):
     """
 
     def __init__(self, context: Context) -> None:
-        super().__init__("windows")
+        super().__init__("windows", _LOOK_SECONDS)
         self._context = context
 
-    def _work(self) -> None:
-        while not self._leaving.wait(_LOOK_SECONDS):
-            try:
-                while close(self._context) == _AT_ONCE and not self._leaving.is_set():
-                    pass
-            except (sa.exc.SQLAlchemyError, HotmendError) as error:
-                _LOG.warning("windows are not closed: %s", error)
+    def _round(self) -> None:
+        while close(self._context) == _AT_ONCE and not self._leaving.is_set():
+            pass

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
@@ -69,15 +68,9 @@ class Follower(Worker):
     """
 
     def __init__(self, context: Context, followed: Followed) -> None:
-        super().__init__("channel")
+        super().__init__("channel", LOOK_SECONDS)
         self._context, self._followed = context, followed
 
-    def _work(self) -> None:
-        while True:
-            try:
-                if refused := follow(self._context, self._followed):
-                    _LOG.warning("the channel is not followed: %s", refused)
-            except SQLAlchemyError as error:
-                _LOG.warning("the channel is not kept: %s", error)
-            if self._leaving.wait(LOOK_SECONDS):
-                return
+    def _round(self) -> None:
+        if refused := follow(self._context, self._followed):
+            _LOG.warning("the channel is not followed: %s", refused)

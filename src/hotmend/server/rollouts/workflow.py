@@ -11,11 +11,8 @@ import threading
 import time
 from typing import Final
 
-import sqlalchemy as sa
-
 import hotmend.durable.queue as durable
 from hotmend.durable.queue import Fields, Kind, Queue, Workflow
-from hotmend.model.errors import HotmendError
 from hotmend.server.context import Context
 from hotmend.server.maintenance.service import assign_all
 from hotmend.server.rollouts import steering, store
@@ -47,7 +44,8 @@ class Director(Worker):
     """
 
     def __init__(self, context: Context) -> None:
-        super().__init__("rollouts")  # the library of the workflows refuses to be opened where an event loop runs
+        # In a thread, as the library of the workflows refuses to be opened where an event loop runs.
+        super().__init__("rollouts", _LOOK_SECONDS)
         self._context = context
         self._opened = threading.Event()
         self._error: Exception | None = None
@@ -61,25 +59,26 @@ class Director(Worker):
         super().start()
         self._opened.wait()
         if self._error is not None:
+            self._leaving.set()
             raise self._error
 
     def stop(self) -> None:
         """Let go of all workflows; they are taken up by another process, or by this one's next start."""
         super().stop()
 
-    def _work(self) -> None:
+    def _round(self) -> None:
+        """Steer until this process ends, or the database of the workflows fails: then it is opened again."""
         kind = Kind("hotmend-rollouts", KIND_VERSION, "rollout", self._register)
         url = self._context.settings.database
         try:
             with durable.open_queue(url, kind, workers=_AT_ONCE, poll_seconds=_LOOK_SECONDS) as queue:
                 self._opened.set()
                 self._look(queue)
-        except Exception as error:  # noqa: BLE001 - told by `start`, or logged
-            self._error = error
-            if self._opened.is_set():
-                _LOG.exception("rollouts are not steered by this process any more")
-        finally:
-            self._opened.set()
+        except Exception as error:
+            if not self._opened.is_set():
+                self._error = error  # told by `start`
+                self._opened.set()
+            raise
 
     def _look(self, queue: Queue) -> None:
         known: set[str] = set()
@@ -97,8 +96,10 @@ class Director(Worker):
                     with self._context.database.write() as connection:
                         assign_all(connection)
                     looked = time.monotonic()
-            except (sa.exc.SQLAlchemyError, HotmendError) as error:
-                _LOG.warning("rollouts are not looked for: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those that are steered go on
+                self._failed(error)
+            else:
+                self._trouble = ""
 
     def _lost(self, queue: Queue, unended: set[str]) -> set[str]:
         """Forget workflows that ended before their rollouts did, as after a restored backup; return those rollouts."""

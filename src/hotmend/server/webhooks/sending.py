@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
 import urllib3
 from sqlalchemy.engine import RowMapping
 
@@ -123,13 +122,9 @@ class Messenger(Worker):
     """
 
     def __init__(self, context: Context) -> None:
-        super().__init__("webhooks")
+        super().__init__("webhooks", _LOOK_SECONDS)
         self._context = context
 
-    def _work(self) -> None:
-        while not self._leaving.wait(_LOOK_SECONDS):
-            try:
-                while not self._leaving.is_set() and tell(self._context):
-                    pass
-            except sa.exc.SQLAlchemyError as error:
-                _LOG.warning("webhooks are not told: %s", error)
+    def _round(self) -> None:
+        while not self._leaving.is_set() and tell(self._context):
+            pass
