@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -19,11 +20,14 @@ from hotmend.repository.catalogue import catalogue
 from hotmend.repository.client import trust
 from hotmend.repository.layout import Tier
 from hotmend.server.compliance import daily
+from hotmend.server.compliance.tables import concerns
+from hotmend.server.machines.judging import take_facts
 from hotmend.server.releases.following import Followed, follow
 from hotmend.wire.evidence import verified
 from hotmend.wire.keys import SigningKey
 from hotmend.wire.report import Finding, Fixed
 from tests.repository.kit import CHANNEL, HOTPATCH, World
+from tests.server.fleet import Fleet
 from tests.server.machine import Simple, report, simple
 from tests.server.running import Running
 
@@ -86,6 +90,40 @@ def test_each_day_is_written_down_once(either_server: Running) -> None:
     assert [second[name] for name in shown] == [2, 1, 0, 0, 0, 1]
     days = [datetime.fromisoformat(each["day"]) for each in (first, second)]
     assert (days[1] - days[0]).days == 2  # the day between has no row
+
+
+def test_what_a_killed_server_has_not_judged_the_next_one_judges(
+    either_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = either_server
+    context = server.app.state.context
+    server.clock.ahead = timedelta(days=-398)  # 27 October 2025
+    one, other = Fleet(server).add(2)
+    body = Path("tests/data/facts/cases/october-2-right.json").read_bytes()
+    with server.database.write() as connection:
+        for each in (one, other):
+            take_facts(connection, each, body, server.clock())
+
+    def judged() -> set[date]:
+        with server.database.read() as connection:
+            return set(connection.scalars(sa.select(concerns.c.day)))
+
+    yesterday = server.clock().date()
+    assert judged() == {yesterday}
+    server.clock.ahead += timedelta(days=1)
+    with monkeypatch.context() as killed:
+        killed.setattr(daily, "_judge", _killed)
+        with pytest.raises(SystemExit):
+            daily.take(context)
+    assert len(server.get("/api/v1/compliance/days")) == 1  # the day is written down, and nobody judged
+    assert judged() == {yesterday}
+    assert daily.take(context) is False
+    assert judged() == {yesterday + timedelta(days=1)}
+    assert daily.take(context) is False
+
+
+def _killed(*_: object) -> None:
+    raise SystemExit
 
 
 def test_groups_count_machines_and_images(either_server: Running) -> None:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from hotmend.server.audit import store
 from hotmend.server.audit.store import Verdict
@@ -33,7 +32,7 @@ class Auditor(Worker):
     """
 
     def __init__(self, context: Context) -> None:
-        super().__init__("audit")
+        super().__init__("audit", _LOOK_SECONDS)
         self._context = context
         self._seen: Verdict | None = None
         self._whole_at: datetime | None = None
@@ -56,14 +55,8 @@ class Auditor(Worker):
         self._seen, self._whole_at = found, now if whole else self._whole_at
         return ""
 
-    def _work(self) -> None:
-        while True:
-            try:
-                self.look()
-            except SQLAlchemyError as error:
-                _LOG.warning("the audit record is not read back: %s", error)
-            if self._leaving.wait(_LOOK_SECONDS):
-                return
+    def _round(self) -> None:
+        self.look()
 
 
 def _rewritten(connection: Connection, before: Verdict) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from hotmend.server.compliance.rules import OLD
 from hotmend.server.compliance.tables import counts, days
 from hotmend.server.context import Context
-from hotmend.server.issues.store import facts_after, put_concerns
+from hotmend.server.issues.store import facts_after, mark_judged, put_concerns
 from hotmend.server.machines import fleet
 from hotmend.server.machines.judging import program
 from hotmend.server.machines.tables import findings, machines
@@ -33,8 +33,17 @@ _LOG: Final = logging.getLogger("hotmend.server.compliance")
 
 
 def take(context: Context) -> bool:
-    """Write the day down where no server has done so yet; False: one has."""
+    """Write the day down where no server has done so yet, and judge what is not judged today; False: one has written.
+
+    The two do not rest on each other: what a server that was killed has not judged, the next look judges.
+    """
     now = context.clock()
+    written = _take(context, now)
+    _judge(context, now.date())
+    return written
+
+
+def _take(context: Context, now: datetime) -> bool:
     today = now.date()
     with context.database.read() as connection:
         if connection.scalar(sa.select(days.c.day).where(days.c.day == today)) is not None:
@@ -44,7 +53,6 @@ def take(context: Context) -> bool:
             _write(connection, context, today, now)
     except IntegrityError:
         return False
-    _judge(context, today)
     return True
 
 
@@ -76,17 +84,18 @@ def _write(connection: Connection, context: Context, today: date, now: datetime)
 
 
 def _judge(context: Context, today: date) -> None:
-    """Judge how known issues concern each machine whose facts are known; they go by days, not by hours."""
+    """Judge how known issues concern each machine that was not judged today; they go by days, not by hours."""
     noon, after = datetime.combine(today, time(12), UTC), ""
     while True:
         with context.database.read() as connection:
-            rows = facts_after(connection, after, _MACHINES)
+            rows = facts_after(connection, after, today, _MACHINES)
         if not rows:
             return
         found = [(row, evaluate(facts_decode(row["body"]), program(), noon).concerns) for row in rows]
         with context.database.write() as connection:
             for row, concerns in found:
-                put_concerns(connection, row["machine_id"], concerns, today, row["at"])
+                if mark_judged(connection, row["machine_id"], row["at"], today):
+                    put_concerns(connection, row["machine_id"], concerns, today, row["at"])
         after = rows[-1]["machine_id"]
 
 

@@ -101,16 +101,29 @@ def concerned(connection: Connection, issue: str, after: str, limit: int) -> lis
     return rows
 
 
-def facts_after(connection: Connection, after: str, limit: int) -> Sequence[RowMapping]:
-    """Return facts of machines by id, of those that come after one: `machine_id`, `body`, `at`."""
+def facts_after(connection: Connection, after: str, day: date, limit: int) -> Sequence[RowMapping]:
+    """Return facts that were not judged on a day, of machines by id that come after one: `machine_id`, `body`, `at`."""
     query = (
         sa.select(facts.c.machine_id, facts.c.body, facts.c.at)
         .join(machines, machines.c.id == facts.c.machine_id)
-        .where(machines.c.state != "left", facts.c.machine_id > after)
+        .where(machines.c.state != "left", facts.c.machine_id > after, _not_judged(day))
         .order_by(facts.c.machine_id)
         .limit(limit)
     )
     return connection.execute(query).mappings().all()
+
+
+def mark_judged(connection: Connection, identity: str, at: datetime, day: date) -> bool:
+    """Note that the facts of a moment are judged on a day; False: they are others by now, or somebody else has judged.
+
+    Who has marked them keeps what came of it, in the same transaction: of two that judge at once one does.
+    """
+    which = (facts.c.machine_id == identity) & (facts.c.at == at) & _not_judged(day)
+    return bool(connection.execute(sa.update(facts).where(which).values(judged=day)).rowcount)
+
+
+def _not_judged(day: date) -> sa.ColumnElement[bool]:
+    return facts.c.judged.is_distinct_from(day)
 
 
 def judged(connection: Connection) -> int:

@@ -40,7 +40,9 @@ def keep_facts(
 ) -> None:
     """Keep facts in place of those before, and what the rules say of updates and known issues."""
     connection.execute(sa.delete(facts).where(facts.c.machine_id == identity))
-    connection.execute(sa.insert(facts).values(machine_id=identity, at=given.collected_at, body=body))
+    connection.execute(
+        sa.insert(facts).values(machine_id=identity, at=given.collected_at, body=body, judged=now.date())
+    )
     if answers.avoided is not None and answers.avoided.complete:
         installed(connection, identity, answers.avoided.exposures)
     put_concerns(connection, identity, answers.concerns, now.date(), given.collected_at)

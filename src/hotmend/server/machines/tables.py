@@ -114,7 +114,9 @@ facts = sa.Table(
     sa.Column("machine_id", Id, sa.ForeignKey("machines.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("at", Moment, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("judged", sa.Date),
 )
+"""`judged`: the last day on which it was judged how known issues concern the machine."""
 
 tags = sa.Table(
     "machine_tags",
