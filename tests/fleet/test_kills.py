@@ -46,11 +46,11 @@ class One:
         done = self.member.machine.run(f"strace -qq {inject} -o /dev/null {HOTMEND} {words}", check=False)
         assert done.returncode != 0, f"{words}: it had ended before call {number} of {call}"
 
-    def plan(self, kind: str, update: str, *, emergency: bool = False) -> str:
+    def plan(self, kind: str, *updates: str, emergency: bool = False) -> str:
         """Have the server plan an action; an installation with the forecast that has to be seen first."""
         machines = self.fleet.server.machines
-        token = machines.forecast(self.member.id, [update]).token if kind == "install" else ""
-        wanted = ActionWanted(kind, [update], anytime=True, emergency=emergency, forecast=token)  # type: ignore[arg-type]
+        token = machines.forecast(self.member.id, updates).token if kind == "install" else ""
+        wanted = ActionWanted(kind, list(updates), anytime=True, emergency=emergency, forecast=token)  # type: ignore[arg-type]
         return machines.act(self.member.id, wanted).id
 
     def shown(self, action: str) -> Action:
@@ -155,3 +155,28 @@ def test_killed_between_asking_and_telling(one: One) -> None:
     assert (shown.state, len(set(states))) == (State.SUCCEEDED, len(states))
     detail = one.fleet.server.machines.machine(one.member.id)
     assert (detail.machine.state, one.applied()) == ("active", 1)
+
+
+def test_what_an_order_brought_is_taken_back_and_nothing_else(one: One) -> None:
+    action = one.plan("install", UPDATE)
+    one.carry()
+    one.act()
+    later = one.plan("install")  # as a later rollout of all that is offered, which finds it here
+    one.carry()
+    one.act()
+    one.carry()
+    assert (one.shown(action).state, one.shown(later).state) == (State.SUCCEEDED, State.ALREADY_INSTALLED)
+    machines = one.fleet.server.machines
+    for undoes, active in ((later, [GOOD]), (action, [])):
+        wanted = ActionWanted("revert", emergency=True, undoes=undoes)
+        revert = machines.act(one.member.id, wanted).id
+        one.carry()
+        one.act()
+        one.carry()
+        assert (one.shown(revert).state, one.member.active()) == (State.SUCCEEDED, active)
+    assert one.member.answer()[:2] == (200, "as shipped")
+    again = one.plan("install")
+    one.carry()
+    one.act()
+    one.carry()
+    assert (one.shown(again).state, one.member.active()) == (State.ALREADY_INSTALLED, [])  # in quarantine

@@ -148,6 +148,37 @@ def test_quarantine_hides_an_update_until_it_is_lifted_and_revert_takes_it_away(
     assert not member.windows.stored("KB5070893")["installed"]
 
 
+def test_what_an_order_brought_is_taken_away_and_nothing_else(member: Member) -> None:
+    before = _installed(member)
+    nothing = member.plan("quarantine", updates=["KB5070893"])
+    member.plan("lift", updates=["KB5070893"])
+    member.turn()
+    with member.fleet.database.write() as connection:  # as an installation that found nothing to do
+        connection.execute(sa.update(actions).where(actions.c.id == nothing).values(kind="install"))
+    done = member.plan("install", updates=["KB5070893"])
+    assert member.turn()["orders"][done] == "SUCCEEDED_WITH_WARNINGS"
+    with_it = _installed(member)
+    back = member.plan("revert", undoes=nothing, emergency=True)
+    assert member.turn()["orders"][back] == "SUCCEEDED"
+    assert _installed(member) == with_it == before | {"KB5070893"}
+    back = member.plan("revert", undoes=done, emergency=True)
+    assert member.turn()["orders"][back] in ("SUCCEEDED", "SUCCEEDED_WITH_WARNINGS")
+    assert _installed(member) == before
+    again = member.fleet.call("GET", f"/api/v1/machines/{member.id}/forecast?update=KB5070893")
+    assert (again.status, again.json()["code"]) == (422, "not-offered")
+    member.plan("lift", updates=["KB5070893"])
+    member.turn()
+    member.plan("install", updates=["KB5070893"])
+    unknown = member.plan("revert", undoes=nothing)
+    ledger = member.windows.state / "fleet" / "ledger.json"
+    ledger.write_text(json.dumps({"reached": [], "brought": {}}))
+    assert member.turn()["orders"][unknown] == "NOT_APPLICABLE"
+
+
+def _installed(member: Member) -> set[str]:
+    return {kb for each in member.windows.data["updates"] if each["installed"] for kb in each["kbs"]}
+
+
 def test_it_does_nothing_for_a_server_that_is_halted_gone_or_another(member: Member) -> None:
     member.fleet.post("/api/v1/halt", {"reason": "wait"}, status=200)
     order = member.plan("install", updates=["KB5070893"])

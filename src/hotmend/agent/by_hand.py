@@ -15,7 +15,7 @@ from hotmend.live.driver import ProcessResult
 _REASON = "taken back by hand"
 
 
-def note_reverted(places: Places, results: Iterable[ProcessResult]) -> None:
+def note_reverted(places: Places, results: Iterable[ProcessResult], reason: str = _REASON) -> None:
     """Put what was taken back into quarantine, by the ids of its hotpatches, where an agent keeps this machine.
 
     Raises:
@@ -28,10 +28,10 @@ def note_reverted(places: Places, results: Iterable[ProcessResult]) -> None:
     ids = tuple(dict.fromkeys(shadow.hotpatch_id for result in done for shadow in result.shadows))
     history = History(places.history)
     processes = tuple(ChangedProcess(r.pid, r.start_time_ticks, r.comm, unit_of(r.pid)) for r in done)
-    history.append(Reverted(hotpatches=ids, processes=processes, reason=_REASON))
+    history.append(Reverted(hotpatches=ids, processes=processes, reason=reason))
     entries = read_quarantine(places.quarantine)
     for identity in ids:
         if all(entry.update != identity for entry in entries):
-            history.append(Quarantined(update=identity, reason=_REASON))
-            entries = with_entry(entries, Entry(identity, datetime.now(UTC), _REASON))
+            history.append(Quarantined(update=identity, reason=reason))
+            entries = with_entry(entries, Entry(identity, datetime.now(UTC), reason))
     write_quarantine(places.quarantine, entries)

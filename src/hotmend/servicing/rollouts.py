@@ -3,9 +3,10 @@
 A rollout takes a release to many machines, group after group. The diagrams in docs/servicing.md are made from
 `TRANSITIONS` and `GROUP_TRANSITIONS`.
 
-Two decisions that the tables make: a rollout that was paused may be taken back without running again first, because
-the brake pauses it; and one that has not begun may be stopped, so that nothing waits for an approval for ever. A group
-that went wrong stays so: its rollout is stopped or taken back, and a new one is made.
+Three decisions that the tables make: a rollout that was paused may be taken back without running again first, because
+the brake pauses it; one that has not begun may be stopped, so that nothing waits for an approval for ever; and so may
+one that is being taken back, which a machine that never returns would keep open for ever. A group that went wrong stays
+so: its rollout is stopped or taken back, and a new one is made.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.PAUSED, Event.TAKEN_BACK): State.ROLLING_BACK,
     (State.STOPPING, Event.SETTLED): State.STOPPED,
     (State.ROLLING_BACK, Event.SETTLED): State.ROLLED_BACK,
+    (State.ROLLING_BACK, Event.STOPPED): State.STOPPING,
 }
 """The machine of a rollout. What is not here does not happen."""
 

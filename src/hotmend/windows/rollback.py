@@ -38,6 +38,9 @@ from hotmend.windows.work import (
 )
 
 SUBJECT: Final = "rollback"
+KEPT_AWAY: Final = "kept-away"
+"""An update that was taken away by itself, and is not to come again."""
+_AWAY: Final = (SUBJECT, KEPT_AWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,17 @@ class Rolled:
 
 
 def rolled_back(actions: Actions) -> frozenset[str]:
-    """Return the KBs that were rolled back here, or are being."""
+    """Return the KBs that were rolled back here, or are being, and those that are kept away."""
     return frozenset(
-        action.details["remove"] for action in actions.all() if action.subject == SUBJECT and action.state != "undone"
+        action.details["remove"] for action in actions.all() if action.subject in _AWAY and action.state != "undone"
     )
+
+
+def keep_away(kb: str, actions: Actions, machine: Machine) -> None:
+    """Keep an update from being installed again, until `release`; kept away already, it stays so."""
+    if kb not in rolled_back(actions):
+        begun = actions.begin(KEPT_AWAY, machine.now(), remove=kb)
+        actions.save(replace(begun.happened(machine.now(), f"{kb} is kept away"), state="done"))
 
 
 def open_rollback(actions: Actions) -> Action | None:
@@ -74,7 +84,7 @@ def release(kb: str, actions: Actions, agent: UpdateAgent, machine: Machine) -> 
     """Let an update that was rolled back be installed again, and return the action; None where there was none."""
     last = None
     for action in actions.all():
-        if action.subject == SUBJECT and action.state != "undone" and action.details["remove"] == kb:
+        if action.subject in _AWAY and action.state != "undone" and action.details["remove"] == kb:
             last = replace(action.happened(machine.now(), f"{kb} may be installed again"), state="undone")
             actions.save(last)
     hidden = agent.search(ABSENT).with_kb(kb) if last is not None else None

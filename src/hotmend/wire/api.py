@@ -283,6 +283,7 @@ class ActionWanted:
         minutes: not begun after so many; 0: without an end.
         reason: for people.
         forecast: token of the forecast that was seen; an installation needs it.
+        undoes: a revert is of what this action of the machine brought, by the machine's record; "": of `updates`.
     """
 
     kind: ActionKind
@@ -294,6 +295,7 @@ class ActionWanted:
     reason: str = ""
     forecast: str = ""
     reboot: Literal["", "never", "if-required", "always"] = ""
+    undoes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,7 @@ class ActionStep:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action on one machine; `steps` is empty in lists."""
+    """An action on one machine; `steps` is empty in lists; `undoes`: the action that a revert is of."""
 
     id: str
     machine: str
@@ -325,6 +327,7 @@ class Action:
     until: datetime | None
     handed_at: datetime | None
     steps: list[ActionStep] = field(default_factory=list)
+    undoes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

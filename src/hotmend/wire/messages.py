@@ -109,6 +109,9 @@ class Kind(StrEnum):
     REVERT = "revert"
     QUARANTINE = "quarantine"
     LIFT = "lift"
+    UNDO = "undo"
+    """A revert of what one action brought, whatever that was. A word of its own: who does not know it does nothing,
+    where a revert that names no updates would take back all that is there."""
     UNKNOWN = "unknown"
     """A word of a later version."""
 
@@ -183,6 +186,8 @@ class Order(msgspec.Struct, frozen=True):
         reboot: at most so much of what the policy allows; "": all of it.
         until: what has not begun by then is not begun; None: no end.
         reason: for people.
+        undoes: a revert is about what this action brought to the machine, by the machine's own record; None: about
+            `updates`. Who does not know it takes back `updates`.
     """
 
     id: Identity
@@ -194,6 +199,7 @@ class Order(msgspec.Struct, frozen=True):
     until: Moment | None = None
     reason: Text = ""
     reboot: Literal["", "never", "if-required", "always"] = ""
+    undoes: Identity | None = None
 
 
 class SignedPolicy(msgspec.Struct, frozen=True):

@@ -254,12 +254,13 @@ class Crashed(Event, frozen=True, tag="crashed"):
 
 
 class Ordered(Event, frozen=True, tag="ordered"):
-    """What the machine's server asks for is about to be done: `order` is the action's id there."""
+    """What the machine's server asks for is about to be done: `order` is the action's id there, as `undoes` is."""
 
     order: str
     kind: str
     updates: tuple[str, ...] = ()
     reason: str = ""
+    undoes: str = ""
 
 
 class OrderEnded(Event, frozen=True, tag="order-ended"):

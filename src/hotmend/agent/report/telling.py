@@ -63,7 +63,8 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
         case Rebooting():
             text = f"rebooting: {'; '.join(event.reasons)}"
         case Ordered():
-            text = f"the server asks: {event.kind} {_names(event.updates)}".rstrip() + _because(event.reason)
+            what = f"what its order {event.undoes} brought" if event.undoes else _names(event.updates)
+            text = f"the server asks: {event.kind} {what}" + _because(event.reason)
         case OrderEnded():
             text = f"what the server asked for: {event.state}{_because(event.detail)}"
         case Crashed():

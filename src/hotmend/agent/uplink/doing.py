@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from hotmend import __version__
 from hotmend.agent.by_hand import note_reverted
 from hotmend.agent.census.alerts import TAKES_BACK
@@ -20,6 +22,7 @@ from hotmend.agent.run import Ended, Trigger, run
 from hotmend.agent.run import Order as RunOrder
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.turn import note_start, source_of
+from hotmend.agent.uplink.undoing import refusals, undone
 from hotmend.linux.process import ProcessImages
 from hotmend.live.driver import revert
 from hotmend.model.errors import HotmendError
@@ -39,7 +42,8 @@ def perform(machine: Machine, order: Order) -> OrderEnded | None:
         if order.until is not None and order.until <= machine.clock():
             state, detail = State.TIMED_OUT, "it was not done in time"
         else:
-            machine.record(Ordered(order=order.id, kind=order.kind.value, updates=order.updates, reason=order.reason))
+            about = Ordered(order=order.id, kind=order.kind.value, updates=order.updates, reason=order.reason)
+            machine.record(msgspec.structs.replace(about, undoes=order.undoes or ""))
             try:
                 state, detail = _done(machine, order)
             except (HotmendError, OSError) as error:
@@ -64,8 +68,12 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
             return _of_run(
                 run(machine, source, RunOrder(Trigger.ORDER, order.anytime and limits.windows == "server", order.disk))
             )
+        case Kind.REVERT | Kind.UNDO if order.undoes is not None:
+            return undone(machine, order.undoes, order.reason or "by its server")
         case Kind.REVERT:
             return _reverted(machine, order)
+        case Kind.UNDO:
+            return State.BLOCKED, "it does not say which action is to be taken back"
         case Kind.QUARANTINE:
             return _quarantined(machine, order)
         case Kind.LIFT:
@@ -98,12 +106,9 @@ def _reverted(machine: Machine, order: Order) -> tuple[State, str]:
     note_reverted(machine.places, results)
     if order.updates:
         _quarantined(machine, order)
-    refused = [result for result in results if result.state == "refused"]
     done = [result for result in results if result.state == "reverted"]
-    if refused:
-        told = ", ".join(f"{result.pid} ({result.comm})" for result in refused[:10])
-        codes = sorted({reason.code for result in refused for reason in result.reasons})
-        return State.FAILED, f"could not be taken back in {told} [{', '.join(codes)}]: restart them"
+    if why := refusals(results):
+        return State.FAILED, why
     if not done:
         return State.NOT_APPLICABLE, "nothing is applied in any process"
     return State.SUCCEEDED, f"taken back in {len(done)} processes"

@@ -25,7 +25,7 @@ from hotmend.windows.assess import Assessment, assess
 from hotmend.windows.facts import Collected, Sources, collect
 from hotmend.windows.facts_system import time_zone
 from hotmend.windows.notes import Notes
-from hotmend.windows.rollback import release, rollback, rolled_back
+from hotmend.windows.rollback import keep_away, release, rollback, rolled_back
 from hotmend.windows.updates import Result, code_text
 from hotmend.windows.work import RebootSetting, Told, agent_reasons, install, install_reasons, settle, uninstall
 from hotmend.wire.messages import Kind, Order
@@ -33,7 +33,7 @@ from hotmend.wire.messages import Kind, Order
 NEEDED: Final = timedelta(minutes=30)
 """What must be left of a window where something begins: the update agent cannot be told to end in time."""
 _AHEAD: Final = timedelta(days=400)
-_IN_WINDOWS: Final = frozenset({Kind.INSTALL, Kind.REVERT})
+_IN_WINDOWS: Final = frozenset({Kind.INSTALL, Kind.REVERT, Kind.UNDO})
 
 _Ended = tuple[State, str]
 
@@ -86,8 +86,12 @@ def _done(hands: Hands, order: Order, wanted: Opened) -> _Ended:
             return State.SUCCEEDED, ""  # a report follows every order
         case Kind.INSTALL:
             return _installed(hands, order, wanted)
+        case Kind.REVERT | Kind.UNDO if order.undoes is not None:
+            return _undone(hands, order, order.undoes, wanted)
         case Kind.REVERT:
             return _reverted(hands, order, wanted)
+        case Kind.UNDO:
+            return State.BLOCKED, "it does not say which action is to be taken back"
         case Kind.QUARANTINE:
             return _hidden(hands, order.updates, hidden=True)
         case Kind.LIFT:
@@ -135,6 +139,7 @@ def _installed(hands: Hands, order: Order, wanted: Opened) -> _Ended:
     reasons = (*install_reasons(found, hands.program, leave_line=False), *agent_reasons(agent))
     if reasons:
         return State.BLOCKED, _why(reasons)
+    hands.ledger.bring(order, [kb for update in found.chosen for kb in update.kbs])
     hands.ledger.note(order, State.APPLYING, hands.now(), ", ".join(update.name for update in found.chosen))
     machine = hands.sources.machine
     return _of_work(
@@ -165,6 +170,32 @@ def _reverted(hands: Hands, order: Order, wanted: Opened) -> _Ended:
         if rolled.action.state == "failed":
             return State.FAILED, told
         return (State.SUCCEEDED if rolled.action.state == "done" else State.SUCCEEDED_WITH_WARNINGS), told
+    return _taken_away(hands, order, order.updates, (collected, agent), reboot)
+
+
+def _undone(hands: Hands, order: Order, undoes: str, wanted: Opened) -> _Ended:
+    """Take away what another order brought, by the ledger, and keep that away; nothing else is touched."""
+    kbs = hands.ledger.brought(undoes)
+    if kbs is None:
+        states = {each.state for each in hands.ledger.reached() if each.action == undoes}
+        if State.APPLYING in states:  # by a version that did not write it down
+            return State.BLOCKED, "the ledger does not say what that action brought; revert its updates by their names"
+        if states:
+            return State.SUCCEEDED, "it had changed nothing here"
+        return State.NOT_APPLICABLE, "the ledger of this machine has nothing of that action"
+    asked = _asked(hands)
+    hands.ledger.note(order, State.APPLYING, hands.now(), ", ".join(kbs))
+    for kb in kbs:
+        keep_away(kb, hands.actions, hands.sources.machine)
+    state, detail = _taken_away(hands, order, kbs, asked, _reboot(order, wanted))
+    _hidden(hands, kbs, hidden=True)  # what needs a boot to be gone is offered after it, and kept away all the same
+    return (State.SUCCEEDED if state is State.NOT_APPLICABLE else state), detail
+
+
+def _taken_away(
+    hands: Hands, order: Order, kbs: Sequence[str], asked: tuple[Collected, UpdateAgent], reboot: RebootSetting
+) -> _Ended:
+    collected, agent = asked
     ends = [
         _of_work(
             uninstall(
@@ -172,16 +203,16 @@ def _reverted(hands: Hands, order: Order, wanted: Opened) -> _Ended:
                 collected.facts,
                 hands.program,
                 agent,
-                machine,
+                hands.sources.machine,
                 hands.actions,
                 leave_line=order.emergency,
                 reboot=reboot,
             )
         )
-        for kb in order.updates
+        for kb in kbs
     ]
     worst = max((state for state, _ in ends), key=_BY_WEIGHT.index)
-    return worst, "; ".join(f"{kb}: {detail}" for kb, (_, detail) in zip(order.updates, ends, strict=True))
+    return worst, "; ".join(f"{kb}: {detail}" for kb, (_, detail) in zip(kbs, ends, strict=True))
 
 
 _BY_WEIGHT: Final = (State.NOT_APPLICABLE, State.SUCCEEDED, State.SUCCEEDED_WITH_WARNINGS, State.FAILED)

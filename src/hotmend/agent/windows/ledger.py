@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,15 @@ KEPT: Final = 500
 
 
 class _Book(msgspec.Struct, frozen=True):
-    """What the file holds: the states that orders came to, each order's own in turn."""
+    """What the file holds.
+
+    Attributes:
+        reached: the states that orders came to, each order's own in turn.
+        brought: KBs that each installation was about to install, none of which was installed before.
+    """
 
     reached: tuple[Reached, ...] = ()
+    brought: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
 
 class Ledger:
@@ -35,7 +42,7 @@ class Ledger:
 
     def reached(self) -> tuple[Reached, ...]:
         """Return all states, oldest first."""
-        return (read(self._file, _Book) or _Book()).reached
+        return self._book().reached
 
     def ended(self) -> frozenset[str]:
         """Return the orders that have ended."""
@@ -43,7 +50,22 @@ class Ledger:
 
     def note(self, order: Order, state: State, at: datetime, detail: str = "") -> None:
         """Write down that an order came to a state; one that it cannot come to any more is left out."""
-        known = self.reached()
-        last = next((State(each.state) for each in reversed(known) if each.action == order.id), State.SCHEDULED)
+        book = self._book()
+        last = next((State(each.state) for each in reversed(book.reached) if each.action == order.id), State.SCHEDULED)
         if may_follow(last, state):
-            write(self._file, _Book((*known, Reached(order.id, state, at, detail[:2000]))[-KEPT:]))
+            reached = (*book.reached, Reached(order.id, state, at, detail[:2000]))[-KEPT:]
+            write(self._file, msgspec.structs.replace(book, reached=reached))
+
+    def bring(self, order: Order, kbs: Sequence[str]) -> None:
+        """Write down what an order is about to install; an order that was cut off adds to what it had begun."""
+        book = self._book()
+        kept = dict(list(book.brought.items())[-KEPT:])
+        kept[order.id] = tuple(dict.fromkeys((*kept.pop(order.id, ()), *kbs)))
+        write(self._file, msgspec.structs.replace(book, brought=kept))
+
+    def brought(self, order: str) -> tuple[str, ...] | None:
+        """Return what an order was about to install; None: that is not written down here."""
+        return self._book().brought.get(order)
+
+    def _book(self) -> _Book:
+        return read(self._file, _Book) or _Book()

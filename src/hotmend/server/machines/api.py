@@ -290,6 +290,7 @@ def _action(row: RowMapping, steps: Iterable[ActionStep] = ()) -> Action:
         row["until"],
         row["handed_at"],
         list(steps),
+        row["undoes"],
     )
 
 

@@ -382,9 +382,11 @@ def _not_begun(row: RowMapping) -> bool:
 
 
 def _order(row: RowMapping) -> Order:
+    """Return what a machine is told. A revert that names an action and no updates has a word of its own: see `Kind`."""
+    kind = Kind(row["kind"])
     return Order(
         id=row["id"],
-        kind=Kind(row["kind"]),
+        kind=Kind.UNDO if kind is Kind.REVERT and row["undoes"] and not row["updates"] else kind,
         updates=tuple(row["updates"]),
         anytime=row["anytime"],
         emergency=row["emergency"],
@@ -392,6 +394,7 @@ def _order(row: RowMapping) -> Order:
         reboot=row["reboot"],
         until=row["until"],
         reason=row["reason"],
+        undoes=row["undoes"],
     )
 
 

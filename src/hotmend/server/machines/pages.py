@@ -218,6 +218,7 @@ def act(
     anytime: Text = "",
     emergency: Text = "",
     reason: Text = "",
+    undoes: Text = "",
 ) -> Response:
     """Have the machine do something at its next check-in."""
     wanted = ActionWanted(
@@ -227,6 +228,7 @@ def act(
         emergency=bool(emergency),
         reason=reason.strip(),
         forecast=forecast,
+        undoes=undoes,
     )
     with visit.context.database.write() as connection:
         planning.plan(connection, visit.now, visit.who, identity, wanted)

@@ -86,6 +86,10 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
                 "an installation has to show that its forecast was seen",
                 f"GET /api/v1/machines/{identity}/forecast, and send its token as `forecast`",
             )
+    if wanted.undoes:
+        undone = store.action(connection, wanted.undoes)
+        if undone is None or (undone["machine_id"], undone["kind"]) != (identity, "install"):
+            raise Problem(422, "undoes", "that is no installation of this machine")
     values: dict[str, Any] = {
         "machine_id": identity,
         "kind": wanted.kind,
@@ -94,6 +98,7 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
         "emergency": wanted.emergency,
         "disk": wanted.disk,
         "reboot": wanted.reboot,
+        "undoes": wanted.undoes or None,
         "reason": wanted.reason[:500],
         "created_by": caller.name,
         "created_at": now,
@@ -103,6 +108,8 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
     }
     action = store.insert_action(connection, values)
     detail = {"action": action, "updates": wanted.updates, "emergency": wanted.emergency, "reason": wanted.reason[:500]}
+    if wanted.undoes:
+        detail["undoes"] = wanted.undoes
     append(connection, now, caller.name, f"action.{wanted.kind}", identity, detail)
     store.add_event(connection, identity, now, "action", f"{wanted.kind} by {caller.name}")
     return action
@@ -111,6 +118,8 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
 def _check(wanted: ActionWanted) -> None:
     if wanted.emergency and wanted.kind != "revert":
         raise Problem(422, "emergency", "only a revert is an emergency")
+    if wanted.undoes and wanted.kind != "revert":
+        raise Problem(422, "undoes", "only a revert names an action")
     if wanted.kind in ("quarantine", "lift") and not wanted.updates:
         raise Problem(422, "updates", f"{wanted.kind} needs the updates")
     if len(wanted.updates) > UPDATES_MAX or any(not 0 < len(each) <= 500 for each in wanted.updates):

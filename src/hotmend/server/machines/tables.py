@@ -166,6 +166,7 @@ actions = sa.Table(
     sa.Column("reason", sa.String(500), nullable=False, server_default=""),
     sa.Column("state", sa.String(30), nullable=False, server_default=State.SCHEDULED.value),
     sa.Column("detail", sa.String(2000), nullable=False, server_default=""),
+    sa.Column("undoes", Id),
     sa.Column("rollout_id", Id, index=True),
     sa.Column("group_id", Id),
     sa.Column("created_by", sa.String(200), nullable=False),
@@ -184,7 +185,8 @@ actions = sa.Table(
     ),
     sa.Index("ix_actions_bad", "changed_at", sqlite_where=IS_BAD, postgresql_where=IS_BAD),
 )
-"""`due_at`: not handed out before; `handed_at`: first time that the machine was told; `until`: not begun after."""
+"""`undoes`: the action that a revert is about; `due_at`: not handed out before; `handed_at`: first time that the
+machine was told; `until`: not begun after."""
 
 action_events = sa.Table(
     "action_events",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form
-from sqlalchemy.engine import RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 from starlette.responses import Response
 
 from hotmend.server.audit import store as audit
@@ -20,7 +20,9 @@ from hotmend.server.maintenance.events import rows as asked
 from hotmend.server.portal.charts import Bar, code_bars
 from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
+from hotmend.server.rollouts.progress import not_taken_back
 from hotmend.server.rollouts.service import put_halt
+from hotmend.server.rollouts.steering import NOT_TAKEN_BACK
 from hotmend.server.rollouts.store import page
 from hotmend.server.rollouts.waiting import Held, held_long
 from hotmend.servicing.message import N_
@@ -28,6 +30,7 @@ from hotmend.servicing.message import N_
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 _FAILED_FOR: Final = timedelta(days=7)
+_NOT_BACK_FOR: Final = timedelta(days=30)
 _ASKING: Final = ("WAITING_FOR_APPROVAL", "READY", "PAUSED")
 _SOON: Final = timedelta(days=14)
 
@@ -54,6 +57,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
         held = held_long(connection, visit.now, fleet.silent_since(visit.context.settings, visit.now))
         record = audit.kept(connection)
+        not_back = _not_back(connection, visit.now)
         windows = [row for row in asked(connection, visit.now) if row["state"] == "asked"]
     words = visit.words
     return visit.page(
@@ -67,6 +71,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
             *_windows(visit, windows),
             *_rollouts(visit, rollouts),
             *_held(visit, held),
+            *_left(visit, not_back),
             *_decisions(visit, counts),
             *_failures(visit, failed),
         ],
@@ -149,6 +154,25 @@ def _held(visit: Visit, held: list[Held]) -> list[Decision]:
             words.code(each.code),
         )
         for each in held
+    ]
+
+
+def _not_back(connection: Connection, now: datetime) -> list[tuple[RowMapping, int]]:
+    """Return rollouts that ended with machines which are not taken back, and how many those are by now."""
+    ended = [
+        row
+        for row in page(connection, None, 50)
+        if (row["why"] or {}).get("code") == NOT_TAKEN_BACK and now - row["changed_at"] < _NOT_BACK_FOR
+    ]
+    counted = [(row, not_taken_back(connection, row["id"])) for row in ended]
+    return [(row, count) for row, count in counted if count]
+
+
+def _left(visit: Visit, rows: list[tuple[RowMapping, int]]) -> list[Decision]:
+    say, number = visit.words.say, visit.words.number
+    text = say("Rollout {name}: machines that are not taken back: {count}")
+    return [
+        Decision(text.format(name=row["name"], count=number(count)), f"/rollouts/{row['id']}") for row, count in rows
     ]
 
 

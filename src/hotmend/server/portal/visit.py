@@ -129,6 +129,7 @@ ERRORS: Final = {
     "minutes": N_("Minutes: 0 to 44640."),
     "days": N_("Days: 0 to 3660."),
     "emergency": N_("Only a revert is an emergency."),
+    "undoes": N_("What is taken back whole is an installation of this machine, and by a revert."),
     "busy": N_("Too many machines at once. Try again."),
     "bad-request": N_("That cannot be read."),
     "idempotency-key": N_("This form was sent with other content before. Open it again."),

@@ -13,11 +13,23 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.database import new_id
 from hotmend.server.machines.tables import action_events, actions, alerts, contacts, machines, reports
 from hotmend.server.rollouts.tables import member_alerts, members
-from hotmend.servicing.actions import State
+from hotmend.servicing.actions import State, reachable
 
 GOOD: Final = [state.value for state in State if state.good]
 OPEN: Final = [state.value for state in State if not state.final]
 _PAGE: Final = 500
+REVERTS_MAX: Final = 3
+"""So often a revert is tried on a machine before a person has to look."""
+_ACTED: Final = [
+    state.value
+    for state in State
+    if state in reachable(State.DOWNLOADING) or state.good or (state.bad and state is not State.TIMED_OUT)
+]
+"""States that only a machine comes to, and only where it has begun to act."""
+_reverts: Final = actions.alias("reverts")
+_TRY_AGAIN: Final = _reverts.c.state.in_([State.FAILED.value, State.TIMED_OUT.value]) & (
+    members.c.reverts < REVERTS_MAX
+)
 DROPPED: Final = "its machine is not to begin it any more"
 """Detail of an action that its machine was told of, and which its last letter does not have."""
 
@@ -246,29 +258,67 @@ def move(connection: Connection, identity: str, number: int, to: int, ids: Seque
         connection.execute(sa.update(members).where(which).values(number=to, late=True))
 
 
-def changed_machines(connection: Connection, identity: str) -> list[str]:
-    """Return machines that a machine-side act of the rollout may have changed and that nothing has taken back."""
+def to_revert(connection: Connection, identity: str, before: datetime) -> list[tuple[str, str]]:
+    """Return machines for which a revert is to be made now, with the action that it is about.
+
+    Those are the machines that the action may have changed, without a revert, or with one that failed before a moment
+    and may be tried again.
+    """
     untouched = [State.CANCELED.value, State.NOT_APPLICABLE.value, State.ALREADY_INSTALLED.value, State.BLOCKED.value]
     query = (
-        sa.select(members.c.machine_id)
+        sa.select(members.c.machine_id, members.c.action_id)
         .join(actions, actions.c.id == members.c.action_id)
+        .outerjoin(_reverts, _reverts.c.id == members.c.revert_id)
         .where(
             members.c.rollout_id == identity,
-            members.c.revert_id.is_(None),
             actions.c.handed_at.is_not(None),
             actions.c.state.not_in(untouched),
+            members.c.revert_id.is_(None) | (_TRY_AGAIN & (_reverts.c.changed_at <= before)),
         )
+        .order_by(members.c.machine_id)
     )
-    return list(connection.scalars(query))
+    return [(machine, action) for machine, action in connection.execute(query)]
 
 
-def revert(connection: Connection, identity: str, ids: Iterable[str], action: Mapping[str, Any]) -> None:
-    """Make reverts for machines of a rollout. They are not counted among its own actions."""
-    for machine in ids:
+def revert(connection: Connection, identity: str, which: Iterable[tuple[str, str]], action: Mapping[str, Any]) -> None:
+    """Make reverts for machines of a rollout, of one action each. They are not counted among its own actions."""
+    for machine, undoes in which:
         action_id = new_id()
-        _insert_action(connection, {**action, "id": action_id, "machine_id": machine})
-        which = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
-        connection.execute(sa.update(members).where(which).values(revert_id=action_id))
+        _insert_action(connection, {**action, "id": action_id, "machine_id": machine, "undoes": undoes})
+        where = (members.c.rollout_id == identity) & (members.c.machine_id == machine)
+        values = {"revert_id": action_id, "reverts": members.c.reverts + 1}
+        connection.execute(sa.update(members).where(where).values(values))
+
+
+def reverting(connection: Connection, identity: str) -> int:
+    """Return how many machines have a revert that has not ended, or that is to be tried again."""
+    query = _of_reverts(identity).where(_reverts.c.state.in_(OPEN) | _TRY_AGAIN)
+    return int(connection.scalar(query) or 0)
+
+
+def not_taken_back(connection: Connection, identity: str) -> int:
+    """Return how many machines that have not left have a revert that is not done, whatever became of it.
+
+    One that finds nothing of an action has done what there was to do only where the machine never said that it had
+    begun to act: else its record is lost, and nobody knows.
+    """
+    begun = sa.exists().where(action_events.c.action_id == members.c.action_id, action_events.c.state.in_(_ACTED))
+    nothing = (_reverts.c.state == State.NOT_APPLICABLE.value) & ~begun
+    query = (
+        _of_reverts(identity)
+        .join(machines, machines.c.id == members.c.machine_id)
+        .where(machines.c.state != "left", _reverts.c.state.not_in(GOOD), ~nothing)
+    )
+    return int(connection.scalar(query) or 0)
+
+
+def _of_reverts(identity: str) -> sa.Select[int]:
+    return (
+        sa.select(sa.func.count())
+        .select_from(members)
+        .join(_reverts, _reverts.c.id == members.c.revert_id)
+        .where(members.c.rollout_id == identity)
+    )
 
 
 def reverts(connection: Connection, identity: str) -> dict[State, int]:

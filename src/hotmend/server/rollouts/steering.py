@@ -38,6 +38,11 @@ _SAID_EVERY: Final = timedelta(seconds=20)
 _UNTOLD: Final = timedelta(minutes=30)
 """An action that its machine was not told of after so long is taken back: the machine went off just then."""
 
+_REVERT_AGAIN: Final = timedelta(minutes=5)
+"""After so long a revert that failed is tried again."""
+NOT_TAKEN_BACK: Final = "not-taken-back"
+"""Code of the cause of a rollout that ended with machines which were to be taken back and are not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -426,20 +431,28 @@ def _settle(found: Rollout) -> None:
     _keep_time(found)
     progress.withdraw(found.connection, found.id, found.now, "the rollout was stopped")
     if not progress.in_flight(found.connection, found.id):
-        found.move(Event.SETTLED)
+        found.move(Event.SETTLED, _not_taken_back(found))
 
 
 def _take_back(found: Rollout) -> None:
-    """Make a revert for every machine that may have been changed; it is over when all of them have ended."""
+    """Make a revert for every machine that may have been changed, again where one failed; it is over when all ended.
+
+    It waits for machines that are off for as long as nobody stops it: nothing else says that they will not return.
+    """
     connection = found.connection
     _keep_time(found)
     progress.withdraw(connection, found.id, found.now, "the rollout is taken back")
-    ids = progress.changed_machines(connection, found.id)
-    if ids:
+    which = progress.to_revert(connection, found.id, found.now - _REVERT_AGAIN)
+    if which:
         action = {**_action(found), "kind": "revert", "emergency": True, "anytime": True, "until": None}
-        progress.revert(connection, found.id, ids, {**action, "reason": f"rollout {found.row['name']} is taken back"})
-        found.happened("reverts", cause("reverts", "{count} machines are reverted.", count=len(ids)))
-        return
-    left = sum(count for state, count in progress.reverts(connection, found.id).items() if not state.final)
-    if not left and not progress.in_flight(connection, found.id):
-        found.move(Event.SETTLED)
+        action["reason"] = f"rollout {found.row['name']} is taken back"
+        progress.revert(connection, found.id, which, action)
+        found.happened("reverts", cause("reverts", "{count} machines are reverted.", count=len(which)))
+    elif not progress.reverting(connection, found.id) and not progress.in_flight(connection, found.id):
+        found.move(Event.SETTLED, _not_taken_back(found))
+
+
+def _not_taken_back(found: Rollout) -> Cause | None:
+    """Return that there are machines which were to be taken back and are not; None: there are none."""
+    left = progress.not_taken_back(found.connection, found.id)
+    return cause(NOT_TAKEN_BACK, "Machines that are not taken back: {n}.", n=left) if left else None

@@ -59,12 +59,13 @@ members = sa.Table(
     sa.Column("held_since", Moment),
     sa.Column("action_id", Id, index=True),
     sa.Column("revert_id", Id),
+    sa.Column("reverts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("look_id", Id),
     sa.Index("ix_rollout_members_waiting", "rollout_id", "number", "action_id", "place"),
 )
 """`number`: of its group; `place`: in their order; `action_id`: what was begun; `held`: code of the cause why it has
 not begun, `held_since`: when it was first held without a break, its turn aside; `look_id`: what it was asked for at the
-end of the soak.
+end of the soak; `revert_id`: the last revert of it; `reverts`: how many there were.
 """
 
 member_alerts = sa.Table(
