@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from hotmend.server.machines.tables import events
 from hotmend.wire.report import Finding, Fixed, Managed, Quarantine
 from tests.server.machine import Simple, host, registration_key, report, simple
+from tests.server.portal.conftest import Person
 from tests.server.running import Running
 from tests.server.test_audit import _signed_in
 
@@ -165,6 +167,47 @@ def test_an_installation_shows_that_its_forecast_was_seen(either_server: Running
     machine.check_in(report=report(waiting=("nginx=2",)))
     assert server.call("POST", f"{path}/actions", wanted | {"forecast": shown["token"]}).status == 412
     assert server.call("GET", f"{path}/forecast?update=other%3D1").json()["code"] == "not-offered"
+
+
+def test_a_forecast_says_what_each_update_would_do(either_server: Running) -> None:
+    server = either_server
+    machine = simple(server, "a")
+    path = f"/api/v1/machines/{machine.id}/forecast"
+    machine.check_in(report=report(waiting=("nginx=2", "linux-image-6.1.0-31-amd64=6.1.128-1", "release-7")))
+    shown = server.get(path)
+    assert [each["reboot"] for each in shown["effects"]] == [False, True, None]
+    assert shown["needs_reboot"] is True
+    assert server.get(f"{path}?update=nginx%3D2")["needs_reboot"] is False
+    assert server.get(f"{path}?update=nginx%3D2&update=release-7")["needs_reboot"] is None
+    facts = json.loads((FACTS / "cases" / "october-2-right.json").read_bytes())
+    stays = {"id": "KB5070893", "title": "x", "classification": "Security Updates", "needs_reboot": False}
+    facts["offered"] = [stays, {**stays, "id": "KB5070881", "needs_reboot": True}]
+    windows = simple(server, "b")
+    facts["machine"] = "b"
+    waits = ("KB5070893", "KB5070881")
+    windows.check_in(report=report(waiting=waits, facts=json.dumps(facts).encode()))
+    path = f"/api/v1/machines/{windows.id}/forecast"
+    shown = server.get(path)
+    lines = {each["update"]: (each["line"], each["reboot"]) for each in shown["effects"]}
+    assert lines["KB5070881"] == ("leaves-line", True)
+    assert all(each["why"] for each in shown["effects"])
+    facts["offered"][0]["needs_reboot"] = True  # another answer: who has seen the one before has not seen it
+    windows.check_in(report=report(waiting=waits, facts=json.dumps(facts).encode()))
+    assert server.get(path)["token"] != shown["token"]
+
+
+def test_a_page_without_reboots_asks_for_none(server: Running) -> None:
+    machine = simple(server, "a")
+    facts = json.loads((FACTS / "cases" / "october-2-right.json").read_bytes())
+    facts["offered"] = [{"id": "KB5070893", "classification": "Security Updates", "needs_reboot": False}]
+    machine.check_in(report=report(waiting=("KB5070893",), facts=json.dumps(facts).encode()))
+    person = Person(server)
+    person.sign_in("operator")
+    never = '<input type="hidden" name="reboot" value="never">'
+    for box, asked in (("", True), ("&restart=yes", False)):
+        page = person.get(f"/machines/{machine.id}/install?previewed=yes{box}").body.decode()
+        assert 'name="forecast"' in page
+        assert (never in page) is asked
 
 
 def test_what_is_sent_twice_is_planned_once(either_server: Running) -> None:

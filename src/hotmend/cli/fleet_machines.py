@@ -120,10 +120,14 @@ def forecast_command(ctx: click.Context, identity: str, updates: tuple[str, ...]
 def _forecast(shown: Forecast) -> None:
     for heading, rows in (
         ("Installed", shown.updates),
-        ("Restarts due", shown.restarts),
-        ("Reboot due", shown.reboot),
+        ("Restarts due already", shown.restarts),
+        ("Reboot due already", shown.reboot),
     ):
         click.echo(f"{heading}: {', '.join(rows) or 'none'}")
+    for effect in shown.effects:
+        needs = {True: "needs a reboot", False: "needs no reboot", None: "nobody knows whether it needs a reboot"}
+        line = f"{effect.line}, " if effect.line else ""
+        click.echo(f"{effect.update}: {line}{needs[effect.reboot]}{''.join(f'; {why}' for why in effect.why)}")
     for each in shown.told:
         click.echo(each)
 

@@ -250,6 +250,23 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateForecast:
+    """What installing one update would do.
+
+    Attributes:
+        update: which.
+        line: what it does to the hotpatch line, an outcome of `servicing.install`; "": nothing, or it is not known.
+        reboot: whether it needs one; None: not known, which plans take for a yes.
+        why: a sentence for each cause.
+    """
+
+    update: str
+    line: str
+    reboot: bool | None
+    why: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What installing now would bring, as far as the machine has said.
 
@@ -257,8 +274,10 @@ class Forecast:
         token: names this forecast; an installation has to show that it was seen.
         at: of the report it rests on.
         updates: that would be installed.
-        restarts, reboot: due afterwards, as far as is known; a sentence each.
+        restarts, reboot: due already, before anything is installed; a sentence each.
         told: what a person should know, a sentence each.
+        effects: what each update would do, in their order.
+        needs_reboot: whether one of them needs a reboot; None: not known.
     """
 
     token: str
@@ -267,6 +286,8 @@ class Forecast:
     restarts: list[str]
     reboot: list[str]
     told: list[str]
+    effects: list[UpdateForecast] = field(default_factory=list)
+    needs_reboot: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

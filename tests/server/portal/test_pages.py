@@ -257,12 +257,13 @@ def test_an_installation_is_asked_for_with_its_forecast_seen(fleet: Fleet) -> No
     form = next(each for each in page.findall(".//form") if each.findall(".//input[@name='forecast']"))
     fields = {each.get("name"): each.get("value") for each in form.findall(".//input[@type='hidden']")}
     assert fields["update"] == "openssl=4"
+    assert "reboot" not in fields  # as the policy has it
     assert person.post(form.get("action"), **(fields | {"forecast": "0" * 32})).status == 412
-    reply = person.post(form.get("action"), **fields, reason="CVE of today")
+    reply = person.post(form.get("action"), **fields, reboot="never", reason="CVE of today")
     assert reply.status == 303
     action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")[0]
     assert (action["kind"], action["updates"], action["reason"]) == ("install", ["openssl=4"], "CVE of today")
-    assert [order.id for order in machine.check_in().orders] == [action["id"]]
+    assert [(order.id, order.reboot) for order in machine.check_in().orders] == [(action["id"], "never")]
     told = person.get(reply.headers["Location"])
     assert b'role="status"' in told.body
     shown = check(person.get(f"/machines/{machine.id}/actions/{action['id']}").body)

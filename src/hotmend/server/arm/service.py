@@ -188,7 +188,7 @@ class Machines:
             chosen = choosing.choose_updates(connection, row, wanted, now)
             if not chosen.updates:
                 raise InputError("nothing that waits on the machine is chosen: assess it, and look what is offered")
-            shown = planning.forecast(connection, row, list(chosen.updates))
+            shown = planning.forecast(connection, row, list(chosen.updates), now)
             action = ActionWanted(
                 "install",
                 list(chosen.updates),

@@ -163,8 +163,9 @@ def get_forecast(
     update: Annotated[list[str] | None, Asked()] = None,
 ) -> Forecast:
     """Return what installing now would bring: all that waits, or these updates."""
-    with context_of(request).database.read() as connection:
-        return planning.forecast(connection, _row(connection, identity), update or [])
+    context = context_of(request)
+    with context.database.read() as connection:
+        return planning.forecast(connection, _row(connection, identity), update or [], context.clock())
 
 
 @router.get("/machines/{identity}/actions")

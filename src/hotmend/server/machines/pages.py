@@ -187,7 +187,8 @@ def install_page(
         may_restart = bool(restart) or not previewed
         offers = view.offered(details, view.selection(chosen, include, exclude, may_restart), visit.now)
         updates = view.chosen(offers)
-        forecast = planning.forecast(connection, details.row, updates) if updates and details.has_agent else None
+        asked = bool(updates) and details.has_agent
+        forecast = planning.forecast(connection, details.row, updates, visit.now) if asked else None
         halted = fleet.halt(connection)
     classes = sorted({each.offer.classification for each in offers if each.offer.classification})
     return _machine(
@@ -219,6 +220,7 @@ def act(
     emergency: Text = "",
     reason: Text = "",
     undoes: Text = "",
+    reboot: Literal["", "never", "if-required", "always"] = Form(""),
 ) -> Response:
     """Have the machine do something at its next check-in."""
     wanted = ActionWanted(
@@ -229,6 +231,7 @@ def act(
         reason=reason.strip(),
         forecast=forecast,
         undoes=undoes,
+        reboot=reboot,
     )
     with visit.context.database.write() as connection:
         planning.plan(connection, visit.now, visit.who, identity, wanted)

@@ -12,12 +12,15 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.identity.access import Principal
-from hotmend.server.machines import store
+from hotmend.server.machines import fleet, store
 from hotmend.server.machines.contact import halted, set_state
+from hotmend.server.machines.judging import program
 from hotmend.server.machines.policies import HOTPATCH_OFF
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.servicing.actions import WAITING, State
-from hotmend.wire.api import ActionWanted, Forecast
+from hotmend.servicing.facts_json import facts_decode
+from hotmend.servicing.offered import offered_effects
+from hotmend.wire.api import ActionWanted, Forecast, UpdateForecast
 from hotmend.wire.report import Report
 
 UPDATES_MAX: Final = 200
@@ -28,7 +31,7 @@ _NOT_FIRST: Final = (
 )
 
 
-def forecast(connection: Connection, row: RowMapping, updates: list[str]) -> Forecast:
+def forecast(connection: Connection, row: RowMapping, updates: list[str], now: datetime) -> Forecast:
     """Return what installing now would bring to a machine, by its last report.
 
     Raises:
@@ -55,10 +58,42 @@ def forecast(connection: Connection, row: RowMapping, updates: list[str]) -> For
         told.append(f"The fleet is halted ({why}): nothing begins until that ends.")
     if report.held:
         told.append(f"The machine is {report.held}.")
-    hashed = hashlib.sha256(msgspec.json.encode([row["id"], body, wanted]))
-    return Forecast(
-        hashed.hexdigest()[:32], row["reported_at"], wanted, list(report.restarts), list(report.reboot), told
-    )
+    found = _effects(connection, row["id"], wanted, now)
+    reboots = {each.reboot for each in found}
+    needs = True if True in reboots else None if None in reboots else False
+    hashed = hashlib.sha256(msgspec.json.encode([row["id"], body, wanted, found]))
+    due = list(report.restarts), list(report.reboot)
+    return Forecast(hashed.hexdigest()[:32], row["reported_at"], wanted, *due, told, found, needs)
+
+
+def _effects(connection: Connection, machine: str, updates: list[str], now: datetime) -> list[UpdateForecast]:
+    """Return what each update would do: by the machine's facts where they are known, else by its name.
+
+    Of Debian's packages the kernel alone takes a reboot: all others are code of processes, which hotpatches and
+    restarts are for.
+    """
+    kept = fleet.facts_of(connection, machine)
+    facts = facts_decode(kept["body"]) if kept is not None else None
+    if facts is None or facts.offered is None:
+        return [UpdateForecast(each, "", _is_kernel(each) if "=" in each else None, []) for each in updates]
+    offers = [each for each in facts.offered if each.id in updates]
+    by_id = {
+        offer.id: (offer, effect)
+        for offer, effect in zip(offers, offered_effects(facts, program(), offers, now), strict=True)
+    }
+    found = []
+    for each in updates:
+        offer, effect = by_id.get(each, (None, None))
+        reboot = offer.needs_reboot if offer is not None else None
+        if effect is not None and (reboot is None or effect.reboot):
+            reboot = effect.reboot
+        why = [str(cause.message) for cause in effect.causes] if effect is not None else []
+        found.append(UpdateForecast(each, effect.outcome.value if effect is not None else "", reboot, why))
+    return found
+
+
+def _is_kernel(update: str) -> bool:
+    return update.startswith("linux-image-")
 
 
 def plan(connection: Connection, now: datetime, caller: Principal, identity: str, wanted: ActionWanted) -> str:
@@ -78,7 +113,7 @@ def plan(connection: Connection, now: datetime, caller: Principal, identity: str
     if wanted.kind == "install" and row["policy"] == HOTPATCH_OFF:
         raise unprocessable("hotpatch-off", "the feature is switched off for this machine", "switch it on first")
     if wanted.kind == "install":
-        shown = forecast(connection, row, wanted.updates)
+        shown = forecast(connection, row, wanted.updates, now)
         if wanted.forecast != shown.token:
             raise Problem(
                 428 if not wanted.forecast else 412,
