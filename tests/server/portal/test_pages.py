@@ -15,6 +15,7 @@ from babel.messages.pofile import read_po
 from hotmend.server.compliance import daily
 from hotmend.server.identity.service import begin_setup
 from hotmend.server.machines import contact, service
+from hotmend.server.portal.kept import Kept
 from hotmend.server.portal.language import TOLD
 from hotmend.server.portal.visit import ERRORS
 from tests.server.fleet import wanted
@@ -248,6 +249,23 @@ def test_a_form_of_another_site_or_session_does_nothing(fleet: Fleet) -> None:
 def test_what_a_machine_says_is_text_alone(fleet: Fleet) -> None:
     page = fleet.person("viewer").get(f"/machines/{fleet.machines['db-1'].id}").body
     assert b"nothing comes for &lt;libssl3&gt;" in page
+
+
+def test_updates_that_wait_for_a_person_are_to_be_decided(fleet: Fleet) -> None:
+    machine, person = fleet.machines["web-2"], fleet.person("viewer")
+    fleet.server.app.state.figures = Kept(lambda: 0.0)  # on a slow machine figures are kept for a while
+
+    def asked(mode: str, *waiting: str) -> tuple[int, bool]:
+        machine.check_in(report=report(waiting=waiting, mode=mode))
+        told = re.search(rb"Machines whose updates wait for a person: (\d+)", person.get("/").body)
+        listed = machine.id.encode() in person.get("/machines?due=asking").body
+        return int(told[1]) if told else 0, listed
+
+    none, listed = asked("automatic", "openssl=4")
+    assert not listed
+    for mode in ("notify", "download", "observe"):
+        assert asked(mode, "openssl=4") == (none + 1, True), mode
+        assert asked(mode) == (none, False), mode
 
 
 def test_an_installation_is_asked_for_with_its_forecast_seen(fleet: Fleet) -> None:

@@ -29,7 +29,7 @@ from hotmend.wire.api import Query
 
 _PRESENT: Final = machines.c.state != "left"
 LEVELS_MAX: Final = 12
-SUMS: Final = ("restarts_avoided", "reboots_avoided", "restarts_due", "reboots_due", "waiting", "alerts")
+SUMS: Final = ("restarts_avoided", "reboots_avoided", "restarts_due", "reboots_due", "waiting", "asking", "alerts")
 _FIRST_LOOK: Final = timedelta(hours=3)
 """By then a machine that was taken in has been looked at."""
 _OPEN_FIX: Final = ("on-disk", "nowhere")
@@ -43,7 +43,7 @@ class Counts:
         machines: that have not left; by state and platform.
         lines, enrollments, levels: value to machines; of levels the most frequent.
         sums: `restarts_avoided` and `reboots_avoided` until now, `restarts_due`: units; `reboots_due`, `waiting` and
-            `alerts`: machines.
+            `alerts`: machines; `asking`: those of `waiting` that take nothing by themselves, so that a person has to.
         unseen: active machines that were not heard of since a moment.
         blind: active machines that were, and whose agent does not look.
     """
@@ -129,6 +129,7 @@ def _sums() -> list[sa.Label[Any]]:
         "restarts_due": reports.c.restarts_due,
         "reboots_due": sa.case((reports.c.reboot_due, 1), else_=0),
         "waiting": sa.case((reports.c.waiting > 0, 1), else_=0),
+        "asking": sa.case((asking(), 1), else_=0),
         "alerts": sa.case((reports.c.alerts > 0, 1), else_=0),
     }
     return [sa.func.sum(made[name]).label(name) for name in SUMS]
@@ -193,6 +194,11 @@ def page(
 def at_level(level: str) -> sa.ColumnElement[bool]:
     """Return the condition of machines that say they are at a level."""
     return reports.c.level == level
+
+
+def asking() -> sa.ColumnElement[bool]:
+    """Return the condition of machines whose updates wait for a person: they take none by themselves."""
+    return sa.and_(reports.c.waiting > 0, reports.c.mode != "automatic")
 
 
 def unseen(since: datetime) -> sa.ColumnElement[bool]:

@@ -48,6 +48,7 @@ DUES: Final = (
     ("restart", N_("a restart of services")),
     ("reboot", N_("a reboot")),
     ("update", N_("an update")),
+    ("asking", N_("an update that waits for a person")),
     ("alert", N_("a look: something is not as it should be")),
 )
 _DUE: Final = {"restart": "restarts_due", "reboot": "reboot_due", "update": "waiting", "alert": "alerts"}
@@ -84,6 +85,8 @@ def list_page(
         **({_DUE[due]: True} if due in _DUE else {}),  # type: ignore[arg-type]  # all of these are flags
     )
     more = [fleet.at_level(level)] if level else []
+    if due == "asking":
+        more.append(fleet.asking())
     silent = fleet.silent_since(visit.context.settings, visit.now)
     if unseen:
         more.append(fleet.unseen(silent))

@@ -111,6 +111,7 @@ def _decisions(visit: Visit, counts: fleet.Counts) -> list[Decision]:
         (counts.states.get("suspect", 0), say("Machines that may be clones: {count}"), "/machines?state=suspect"),
         (enrolling, say("Enrollments that need action: {count}"), "/machines?enrollment=ACTION_REQUIRED"),
         (counts.lines.get("off", 0), say("Machines off the hotpatch line: {count}"), "/machines?line=off"),
+        (counts.sums["asking"], say("Machines whose updates wait for a person: {count}"), "/machines?due=asking"),
         (counts.sums["alerts"], say("Machines where something is not as it should be: {count}"), "/machines?due=alert"),
         (counts.unseen, say("Machines not heard of lately: {count}"), "/machines?unseen=yes"),
         (counts.blind, say("Machines whose agent does not look: {count}"), "/machines?blind=yes"),
