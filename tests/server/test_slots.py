@@ -22,9 +22,9 @@ from hotmend.agent.uplink.files import Wish, wish_file, write
 from hotmend.agent.uplink.slot import Slot, slot_of, slot_wanted
 from hotmend.servicing.actions import State
 from hotmend.servicing.maintenance import REBOOTS, reboot_within
-from hotmend.wire.messages import Kind, Order
-from tests.server.fleet import ALWAYS, Fleet, wanted
-from tests.server.machine import Simple, host, registration_key, simple
+from hotmend.wire.messages import Kind, Order, Reached
+from tests.server.fleet import ALWAYS, Fleet, begun, wanted
+from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Running
 
 CONFIGURATION = "/api/v1/maintenance/configurations/default"
@@ -60,6 +60,31 @@ def test_no_more_machines_restart_than_there_are_slots(either_server: Running) -
     assert events[0]["detail"] == "its restart slot was not given back in time"
     assert server.call("DELETE", f"/api/v1/maintenance/slots/{machines[0].id}", role="operator").status == 204
     assert server.call("DELETE", f"/api/v1/maintenance/slots/{machines[0].id}", role="operator").status == 404
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_machine_that_does_not_come_back_from_its_restart_has_failed(either_server: Running, ended: bool) -> None:
+    server = either_server
+    assert _configure(server, slots=1, slot_minutes=20).status == 200
+    canary = simple(server, "a", registration_key(server, tags={"canary": "1"}))
+    other = simple(server, "b")
+    for machine in (canary, other):
+        machine.check_in(report=report(alerts=()))
+    fleet = Fleet(server)
+    rollout = begun(server, lane="zero-day")
+    fleet.step(rollout, 3)
+    (order,) = canary.check_in().orders
+    states = (State.PRECHECK, State.SUCCEEDED) if ended else (State.PRECHECK, State.RESTARTING)
+    canary.check_in(reached=tuple(Reached(order.id, state, server.clock()) for state in states))
+    assert canary.check_in(slot=True).slot_until
+    path = f"/api/v1/rollouts/{rollout}"
+    assert server.get(path)["brake"] is None
+    server.clock.ahead += timedelta(minutes=20)
+    assert other.check_in(slot=True).slot_until
+    assert server.get(path)["brake"] is not None
+    assert server.get(f"/api/v1/actions/{order.id}")["state"] == (State.SUCCEEDED if ended else State.TIMED_OUT)
+    why = [each["why"].get("code") for each in server.get(f"{path}/events")["items"] if each["what"] == "brake"]
+    assert why == ["slot-not-returned"]
 
 
 def test_slots_of_one_configuration_are_not_those_of_another(server: Running) -> None:

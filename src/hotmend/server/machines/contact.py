@@ -267,12 +267,16 @@ class _Told:
         asking = {each.signed.key: each.message.slot for each in good if each.message.slot is not None}
         wanting = {identity: self._rows[identity]["policy"] for identity in active if asking.get(identity)}
         if asking:
-            self._slots = hand_out(self._connection, self._now, wanting, asking.keys() - wanting.keys())
+            self._slots = hand_out(self._connection, self._now, wanting, asking.keys() - wanting.keys(), self._lost)
         for name in {self._rows[identity]["policy"] for identity in active}:
             self._policies[name] = policies.current(
                 self._connection, name, self._context.key, self._context.settings, self._now
             )
         self._ask(active)
+
+    def _lost(self, machine: str) -> None:
+        """Count a machine as failed in its rollouts that did not come back in the time of its restart slot."""
+        steering.not_returned(self._connection, self._context, machine)
 
     def answer(self, each: Received) -> Answer:
         """Return what one machine is told."""

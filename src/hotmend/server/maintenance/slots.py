@@ -7,7 +7,7 @@ Slots of a configuration are handed out under a lock of its row, so that two ser
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,7 +32,11 @@ class Given:
 
 
 def hand_out(
-    connection: Connection, now: datetime, wanting: Mapping[str, str], done: Iterable[str]
+    connection: Connection,
+    now: datetime,
+    wanting: Mapping[str, str],
+    done: Iterable[str],
+    lost: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Given]:
     """Take back the slots of machines that need none any more, and give out what is free.
 
@@ -41,6 +45,7 @@ def hand_out(
         now: UTC.
         wanting: machines that ask for a slot, with their configuration.
         done: machines that have nothing to restart any more.
+        lost: told of each machine that did not come back in its time.
     """
     back = list(done)
     if back:
@@ -50,11 +55,13 @@ def hand_out(
         by_pool[pool].append(machine)
     given: dict[str, Given] = {}
     for pool in sorted(by_pool):  # in one order, so that servers wait for each other and never in a ring
-        given |= _of_pool(connection, now, pool, sorted(by_pool[pool]))
+        given |= _of_pool(connection, now, pool, sorted(by_pool[pool]), lost)
     return given
 
 
-def _of_pool(connection: Connection, now: datetime, pool: str, asking: list[str]) -> dict[str, Given]:
+def _of_pool(
+    connection: Connection, now: datetime, pool: str, asking: list[str], lost: Callable[[str], None]
+) -> dict[str, Given]:
     row = store.configuration(connection, pool, lock=True)
     wanted = msgspec.convert(row["content"], ConfigurationWanted) if row is not None else ConfigurationWanted()
     if not wanted.slots:  # the machine has a policy of before: it gets the one of now in the same answer
@@ -64,6 +71,7 @@ def _of_pool(connection: Connection, now: datetime, pool: str, asking: list[str]
     for machine in expired(taken, now):
         connection.execute(sa.delete(slots).where(slots.c.machine_id == machine))
         add_event(connection, machine, now, "slot", "its restart slot was not given back in time")
+        lost(machine)
     held = tuple(slot for slot in taken if slot.expires_at > now)
     given: dict[str, Given] = {}
     for machine in asking:

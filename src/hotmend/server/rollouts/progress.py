@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
 from hotmend.server.machines.tables import action_events, actions, alerts, contacts, machines, reports
-from hotmend.server.rollouts.tables import member_alerts, members
+from hotmend.server.rollouts.tables import member_alerts, members, rollouts
 from hotmend.servicing.actions import State, reachable
+from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 
 GOOD: Final = [state.value for state in State if state.good]
 OPEN: Final = [state.value for state in State if not state.final]
@@ -111,7 +112,10 @@ def time_out(connection: Connection, identity: str, now: datetime, handed_before
         & (actions.c.handed_at <= handed_before)
         & (actions.c.changed_at <= handed_before)
     )
-    why = "no answer in time"
+    return _time_out(connection, which, now, "no answer in time")
+
+
+def _time_out(connection: Connection, which: sa.ColumnElement[bool], now: datetime, why: str) -> int:
     changed = {"state": State.TIMED_OUT.value, "detail": why, "changed_at": now}
     silent = list(connection.scalars(sa.update(actions).where(which).values(changed).returning(actions.c.id)))
     last = sa.func.coalesce(sa.func.max(action_events.c.number), 0)
@@ -119,6 +123,31 @@ def time_out(connection: Connection, identity: str, now: datetime, handed_before
         number = connection.scalar(sa.select(last).where(action_events.c.action_id == each)) or 0
         _add_events(connection, [each], number + 1, State.TIMED_OUT, why, now)
     return len(silent)
+
+
+def rollouts_of(connection: Connection, machine: str) -> list[str]:
+    """Return the rollouts that have not ended and that a machine has begun, in one order."""
+    over = [state.value for state in ROLLOUT_FINAL]
+    query = (
+        sa.select(members.c.rollout_id)
+        .join(rollouts, rollouts.c.id == members.c.rollout_id)
+        .where(members.c.machine_id == machine, members.c.action_id.is_not(None), rollouts.c.state.not_in(over))
+        .order_by(members.c.rollout_id)
+    )
+    return list(connection.scalars(query))
+
+
+def fail(connection: Connection, identity: str, machine: str, now: datetime, why: str) -> None:
+    """End what a machine has begun of a rollout and not ended: it has timed out."""
+    _time_out(
+        connection,
+        (actions.c.rollout_id == identity)
+        & (actions.c.machine_id == machine)
+        & actions.c.handed_at.is_not(None)
+        & actions.c.state.in_(OPEN),
+        now,
+        why,
+    )
 
 
 def _insert_action(connection: Connection, values: Mapping[str, Any]) -> None:

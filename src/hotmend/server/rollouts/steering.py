@@ -137,6 +137,19 @@ def reported(connection: Connection, context: Context, rollout: str, state: Acti
         found.brake(cause("failure-reported", "A machine reported {state}.", state=state.value))
 
 
+def not_returned(connection: Connection, context: Context, machine: str) -> None:
+    """Engage the brake of each rollout that changed a machine which did not come back from its restart.
+
+    What is open of it there has timed out; of an action that ended before the restart the gate sees that it is silent.
+    """
+    why = cause("slot-not-returned", "A machine did not come back in the time of its restart slot.")
+    for rollout in progress.rollouts_of(connection, machine):
+        found = load(connection, context, rollout)
+        if found is not None and not found.state.final:
+            progress.fail(connection, found.id, machine, found.now, "it did not come back from its restart")
+            found.brake(why)
+
+
 def step(context: Context, identity: str, *, join: bool = True) -> Step:
     """Take one step.
 
