@@ -13,6 +13,7 @@ from typing import Final
 
 from hotmend.agent.census.never import Never
 from hotmend.agent.configuration import Configuration
+from hotmend.agent.health.crashes import KERNEL_LOG
 from hotmend.agent.memory import Manner
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import AnyEvent, History
@@ -48,6 +49,7 @@ class Machine:
         history: what was done.
         clock: its time.
         audit: file of the audit record.
+        kernel_log: where crashes are read.
         told: called after each line of the history, for whoever is told of states while they come.
     """
 
@@ -56,6 +58,7 @@ class Machine:
     history: History
     clock: Clock = system_clock
     audit: Path = DEFAULT_FILE
+    kernel_log: Path = KERNEL_LOG
     told: Callable[[], None] = _untold
 
     def manner(self) -> Manner:

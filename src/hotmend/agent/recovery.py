@@ -7,7 +7,7 @@ that can be stood by: finished where all processes have the new code and are wel
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,17 +15,20 @@ import msgspec
 from hotmend.agent.apt.held import release_restarts
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.census.units import unit_of
+from hotmend.agent.health import crashes
 from hotmend.agent.health.events import run_hooks
-from hotmend.agent.health.probes import unhealthy
+from hotmend.agent.health.probes import Watched, unhealthy
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import mapping_of
 from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
+    Crashed,
     DiskBegan,
     DiskEnded,
     OldProcess,
+    Quarantined,
     RunBegan,
     RunEnded,
     RunState,
@@ -33,6 +36,7 @@ from hotmend.agent.record.history import (
     of_run,
     unfinished,
 )
+from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.run import unit_probes, worst
 from hotmend.agent.undo import processes_with, taken_back
 from hotmend.linux import procfs
@@ -62,8 +66,9 @@ def recover(machine: Machine) -> RunBegan | None:
     release_restarts()
     repair(None, machine.manner().apply)
     actions = last_actions(events, begun.run)
-    ended = [_ended(machine, begun, actions.get(update), update) for update in begun.updates]
-    warning = _disk_ended(machine, begun, tuple(of_run(events, begun.run)))
+    lines = tuple(of_run(events, begun.run))
+    ended = [_ended(machine, begun, actions.get(update), update, lines) for update in begun.updates]
+    warning = _disk_ended(machine, begun, lines)
     if _needs_post_event(events, begun):
         machine.record(RunState(run=begun.run, state=State.POST_EVENT))
         about = {"HOTMEND_RUN": begun.run, "HOTMEND_UPDATES": " ".join(begun.updates)}
@@ -82,31 +87,60 @@ def _needs_post_event(events: Iterable[AnyEvent], begun: RunBegan) -> bool:
     return any(isinstance(e, RunState) and e.state is State.PRE_EVENT for e in of_run(events, begun.run))
 
 
-def _ended(machine: Machine, begun: RunBegan, last: Action | None, update: str) -> Action:
+def _ended(machine: Machine, begun: RunBegan, last: Action | None, update: str, lines: Sequence[AnyEvent]) -> Action:
     """Carry one action to its end, and write it."""
     if last is not None and last.state.final:
         return last
     if last is None or not last.hotpatches:
         action = Action(run=begun.run, update=update, state=State.CANCELED, detail=f"{_CUT_OFF}; nothing was changed")
     else:
-        action = _by_memory(machine, last)
+        action = _by_memory(machine, begun, last, lines)
     machine.record(action)
     return action
 
 
-def _by_memory(machine: Machine, last: Action) -> Action:
+def _by_memory(machine: Machine, begun: RunBegan, last: Action, lines: Sequence[AnyEvent]) -> Action:
     """Return how an action ends that was changing processes."""
+
+    def record(event: AnyEvent) -> None:
+        machine.record(msgspec.structs.replace(event, run=begun.run))
+
     new, old = _processes(last)
-    last = msgspec.structs.replace(last, changed=new, old=old)
+    was, last = last.changed, msgspec.structs.replace(last, changed=new, old=old)
+    if why := _given_up(machine, last, lines):
+        return taken_back(machine, last, why, record)
+    since_us = crashes.now_us() - int((machine.clock() - begun.at).total_seconds() * 1_000_000)
+    traps = crashes.traps_since(max(0, since_us), machine.kernel_log)
+    if crash := crashes.crash_in_new_code(traps, (*was, *new), last.hotpatches):
+        record(crash)
+        return taken_back(machine, last, f"{_CUT_OFF}; {crashes.crash_text(crash)}", record)
     if not new:
         return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; no process was changed")
     units = sorted({process.unit for process in new if process.unit.endswith(".service")})
-    if why := unhealthy((*machine.configuration.probe, *unit_probes(units)), None):
-        return taken_back(machine, last, f"{_CUT_OFF}; {why}", machine.record)
+    if why := unhealthy((*machine.configuration.probe, *unit_probes(units)), _watched(lines)):
+        return taken_back(machine, last, f"{_CUT_OFF}; {why}", record)
     detail = f"{_CUT_OFF}; memory shows the new code"
     if old:
         return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; some processes run old code")
     return msgspec.structs.replace(last, state=State.SUCCEEDED_WITH_WARNINGS, detail=detail)
+
+
+def _given_up(machine: Machine, last: Action, lines: Sequence[AnyEvent]) -> str:
+    """Return why an action's code was to be taken back already, or must not run here; "" where neither is so."""
+    for event in lines:
+        if isinstance(event, Quarantined) and event.update == last.update and not event.lifted:
+            return event.reason
+        if isinstance(event, Crashed) and event.ours and set(event.hotpatches) & set(last.hotpatches):
+            return crashes.crash_text(event)
+    names = {last.update, last.brings, last.release, *last.hotpatches} - {""}
+    entries = read_quarantine(machine.places.quarantine) if last.changed else ()
+    return next((f"{_CUT_OFF}; in quarantine: {e.reason}" for e in entries if e.update in names), "")
+
+
+def _watched(lines: Iterable[AnyEvent]) -> Watched | None:
+    """Return what the probes saw before the change; None where the run had not come so far."""
+    found = (e for e in lines if isinstance(e, RunState) and e.state is State.PRE_EVENT)
+    return next((Watched(event.watched) for event in found), None)
 
 
 def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProcess, ...]]:

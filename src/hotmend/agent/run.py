@@ -32,7 +32,6 @@ from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
-    Crashed,
     DiskBegan,
     DiskEnded,
     DiskLeft,
@@ -209,7 +208,7 @@ class _Run:
             self.watched = begin(self.machine.configuration.probe)
         except UnhealthyError as error:
             return self._none(offers, State.BLOCKED, f"ill before anything was changed: {error}")
-        self._state(State.PRE_EVENT)
+        self._record(RunState(state=State.PRE_EVENT, watched=self.watched.known))
         if why := run_hooks(self.machine.configuration.pre_event, self._about(keys)):
             return self._none(offers, State.BLOCKED, f"pre-event: {why}")
         self._state(State.DOWNLOADING)
@@ -298,21 +297,12 @@ class _Run:
         return why or unhealthy((*self.machine.configuration.probe, *unit_probes(units)), self.watched)
 
     def _crashed(self, about: Action) -> str:
-        for trap in crashes.traps_since(self.began_us):
-            process = crashes.in_new_code(trap, about.changed)
-            if process is not None:
-                self._record(
-                    Crashed(
-                        pid=process.pid,
-                        comm=trap.comm,
-                        unit=process.unit,
-                        address=trap.address,
-                        ours=True,
-                        hotpatches=about.hotpatches,
-                    )
-                )
-                return f"{trap.comm} ({process.pid}) crashed in new code: {trap.what} at {trap.address:#x}"
-        return ""
+        traps = crashes.traps_since(self.began_us, self.machine.kernel_log)
+        crash = crashes.crash_in_new_code(traps, about.changed, about.hotpatches)
+        if crash is None:
+            return ""
+        self._record(crash)
+        return crashes.crash_text(crash)
 
     def _taken_back(self, about: Action, why: str) -> str:
         self._write(taken_back(self.machine, about, why, self._record))

@@ -26,10 +26,11 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
         why: what is wrong.
         record: writes a line.
     """
-    record(Quarantined(update=about.update, reason=why))
     entries = read_quarantine(machine.places.quarantine)
-    entry = Entry(about.update, machine.clock(), why, about.brings)
-    write_quarantine(machine.places.quarantine, with_entry(entries, entry))
+    if all(entry.update != about.update for entry in entries):
+        record(Quarantined(update=about.update, reason=why))
+        entry = Entry(about.update, machine.clock(), why, about.brings)
+        write_quarantine(machine.places.quarantine, with_entry(entries, entry))
     pids = sorted(processes_with(about.hotpatches))
     results = revert(about.hotpatches, pids, machine.manner().apply) if pids else []
     left = [result for result in results if result.state == "refused"]

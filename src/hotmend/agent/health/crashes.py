@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hotmend.agent.record.history import ChangedProcess
+from hotmend.agent.record.history import ChangedProcess, Crashed
 
 KERNEL_LOG: Final = Path("/dev/kmsg")
 _RECORD_BYTES_MAX: Final = 8192
@@ -74,7 +74,7 @@ def kernel_lines(log: Path = KERNEL_LOG) -> tuple[str, ...]:
 
 
 def _records(log: Path) -> Iterator[str]:
-    """Yield the records there are; each read of the device gives one."""
+    """Yield the records there are, without the lines of keys and values that belong to some."""
     descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         while True:
@@ -86,7 +86,7 @@ def _records(log: Path) -> Iterator[str]:
                 continue  # older records were overwritten meanwhile
             if not content:
                 return
-            yield content.decode("utf-8", "replace")
+            yield from (line for line in content.decode("utf-8", "replace").splitlines() if line[:1] != " ")
     finally:
         os.close(descriptor)
 
@@ -101,3 +101,28 @@ def in_new_code(trap: Trap, changed: Iterable[ChangedProcess]) -> ChangedProcess
         if process.comm[:15] == trap.comm and any(start <= trap.address < end for start, end in process.shadows):
             return process
     return None
+
+
+def crash_in_new_code(
+    traps: Iterable[Trap], changed: Sequence[ChangedProcess], hotpatches: tuple[str, ...]
+) -> Crashed | None:
+    """Return the first crash in the code that these hotpatches brought; None where there is none."""
+    for trap in traps:
+        process = in_new_code(trap, changed)
+        if process is not None:
+            return Crashed(
+                pid=process.pid,
+                comm=trap.comm,
+                unit=process.unit,
+                address=trap.address,
+                ours=True,
+                hotpatches=hotpatches,
+                what=trap.what,
+                at_us=trap.at_us,
+            )
+    return None
+
+
+def crash_text(crash: Crashed) -> str:
+    """Return a crash in new code as a sentence."""
+    return f"{crash.comm} ({crash.pid}) crashed in new code: {crash.what or 'crash'} at {crash.address:#x}"

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from hotmend.agent.census.systemd import systemctl
 from hotmend.agent.health.events import run_command
+from hotmend.agent.record.history import Seen
 from hotmend.model.errors import HotmendError
 
 _LOG_BYTES_MAX: Final = 64 << 20
@@ -51,7 +52,7 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     def check(self) -> None:
         """Raise `ValueError` for what the form does not say."""
 
-    def before(self) -> object:
+    def before(self) -> Seen | None:
         """Return what has to be known later.
 
         Raises:
@@ -59,7 +60,7 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         """
         return self.after(None)
 
-    def after(self, known: object) -> object:
+    def after(self, known: Seen | None) -> Seen | None:
         """Ask; `known` is what `before` returned.
 
         Raises:
@@ -75,13 +76,12 @@ class TcpProbe(Probe, frozen=True, tag="tcp"):
     host: str = "127.0.0.1"
     seconds: Seconds = 5.0
 
-    def after(self, known: object) -> object:  # noqa: ARG002 - it is the same before and after
+    def after(self, known: Seen | None) -> None:  # noqa: ARG002 - it is the same before and after
         """Connect."""
         try:
             socket.create_connection((self.host, self.port), self.seconds).close()
         except OSError as error:
             raise UnhealthyError(f"{self.host}:{self.port}: {error.strerror or error}") from error
-        return None
 
 
 class HttpProbe(Probe, frozen=True, tag="http"):
@@ -98,7 +98,7 @@ class HttpProbe(Probe, frozen=True, tag="http"):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"probe {self.name}: {self.url} is no address of the web")
 
-    def after(self, known: object) -> object:  # noqa: ARG002
+    def after(self, known: Seen | None) -> None:  # noqa: ARG002
         """Ask for it."""
         import urllib3  # not needed by an agent without such probes
 
@@ -116,7 +116,6 @@ class HttpProbe(Probe, frozen=True, tag="http"):
             raise UnhealthyError(f"{self.url}: status {answer.status}")
         if self.contains.encode() not in body:
             raise UnhealthyError(f"{self.url}: '{self.contains}' is not in the answer")
-        return None
 
 
 class CommandProbe(Probe, frozen=True, tag="command"):
@@ -125,17 +124,10 @@ class CommandProbe(Probe, frozen=True, tag="command"):
     command: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)]
     seconds: Seconds = 30.0
 
-    def after(self, known: object) -> object:  # noqa: ARG002
+    def after(self, known: Seen | None) -> None:  # noqa: ARG002
         """Run it."""
         if why := run_command(self.command, self.seconds, {}):
             raise UnhealthyError(why)
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _UnitState:
-    main_pid: str
-    restarts: str
 
 
 class UnitProbe(Probe, frozen=True, tag="unit"):
@@ -143,8 +135,8 @@ class UnitProbe(Probe, frozen=True, tag="unit"):
 
     unit: str
 
-    def after(self, known: object) -> object:
-        """Ask the service manager."""
+    def after(self, known: Seen | None) -> Seen:
+        """Ask the service manager; return the main process and how often it was restarted."""
         try:
             shown = systemctl("show", "--property=ActiveState,MainPID,NRestarts", self.unit, seconds=_SYSTEMCTL_SECONDS)
         except HotmendError as error:
@@ -152,8 +144,8 @@ class UnitProbe(Probe, frozen=True, tag="unit"):
         found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         if found.get("ActiveState") != "active":
             raise UnhealthyError(f"{self.unit} is {found.get('ActiveState', 'unknown')}")
-        state = _UnitState(found.get("MainPID", ""), found.get("NRestarts", ""))
-        if isinstance(known, _UnitState) and known != state:
+        state = (found.get("MainPID", ""), found.get("NRestarts", ""))
+        if known is not None and known != state:
             raise UnhealthyError(f"{self.unit} has restarted")
         return state
 
@@ -174,7 +166,7 @@ class LogProbe(Probe, frozen=True, tag="log"):
         except re.error as error:
             raise ValueError(f"probe {self.name}: {error}") from error
 
-    def before(self) -> object:
+    def before(self) -> Seen:
         """Return where the file ends now, and which file it is."""
         return self._stat()
 
@@ -185,10 +177,11 @@ class LogProbe(Probe, frozen=True, tag="log"):
             raise UnhealthyError(f"{self.file}: {error.strerror or error}") from error
         return found.st_ino, found.st_size
 
-    def after(self, known: object) -> object:
+    def after(self, known: Seen | None) -> Seen:
         """Count in what was written since; a file that was rotated is read from its beginning."""
         inode, size = self._stat()
-        offset = known[1] if isinstance(known, tuple) and known[0] == inode and known[1] <= size else 0
+        end = known[1] if known is not None and known[0] == inode else 0
+        offset = end if isinstance(end, int) and end <= size else 0
         try:
             with Path(self.file).open("rb") as stream:
                 stream.seek(offset)
@@ -207,9 +200,9 @@ AnyProbe = TcpProbe | HttpProbe | CommandProbe | UnitProbe | LogProbe
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What probes found before a change, by their names."""
+    """What probes found before a change, by their names: of those that have to know it later."""
 
-    known: dict[str, object]
+    known: dict[str, Seen]
 
 
 def begin(probes: Sequence[AnyProbe]) -> Watched:
@@ -218,7 +211,8 @@ def begin(probes: Sequence[AnyProbe]) -> Watched:
     Raises:
         UnhealthyError: one of them says no.
     """
-    return Watched({probe.name: _asked(probe, probe.before) for probe in probes})
+    found = {probe.name: _asked(probe, probe.before) for probe in probes}
+    return Watched({name: seen for name, seen in found.items() if seen is not None})
 
 
 def unhealthy(probes: Iterable[AnyProbe], watched: Watched | None) -> str:
@@ -226,15 +220,15 @@ def unhealthy(probes: Iterable[AnyProbe], watched: Watched | None) -> str:
 
     Args:
         probes: in order.
-        watched: what `begin` returned; None where that is not known any more.
+        watched: what `begin` returned; None where that is not known any more. A probe that counts from there on says
+            nothing then.
     """
+    seen = watched.known if watched is not None else {}
     try:
         for probe in probes:
-            if watched is not None:
-                known = watched.known.get(probe.name)
+            known = seen.get(probe.name)
+            if probe.repeats or known is not None:
                 _asked(probe, lambda probe=probe, known=known: probe.after(known))  # type: ignore[misc]
-            elif probe.repeats:
-                _asked(probe, lambda probe=probe: probe.after(None))  # type: ignore[misc]
     except UnhealthyError as error:
         return str(error)
     return ""
@@ -245,7 +239,7 @@ def failing(probes: Iterable[AnyProbe]) -> tuple[str, ...]:
     return tuple(why for probe in probes if (why := unhealthy((probe,), None)))
 
 
-def _asked(probe: AnyProbe, ask: Callable[[], object]) -> object:
+def _asked(probe: AnyProbe, ask: Callable[[], Seen | None]) -> Seen | None:
     for left in reversed(range(probe.tries if probe.repeats else 1)):
         try:
             return ask()

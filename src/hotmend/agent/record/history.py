@@ -141,11 +141,22 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     until: Moment | None
 
 
+Seen = tuple[int | str, ...]
+"""What a probe keeps of before a change."""
+
+
 class RunState(Event, frozen=True, tag="run-state"):
-    """A run as a whole comes to a state."""
+    """A run as a whole comes to a state.
+
+    Attributes:
+        state: which.
+        detail: why, for people.
+        watched: at `PRE_EVENT`, what probes saw before anything was changed, by their names.
+    """
 
     state: State
     detail: str = ""
+    watched: dict[str, Seen] = {}
 
 
 class Action(Event, frozen=True, tag="action"):
@@ -243,7 +254,15 @@ class Rebooting(Event, frozen=True, tag="rebooting"):
 
 
 class Crashed(Event, frozen=True, tag="crashed"):
-    """A process that had been changed crashed; `ours`: in new code, `hotpatches` says whose."""
+    """A process that had been changed crashed.
+
+    Attributes:
+        pid, comm, unit: which.
+        address: of the instruction.
+        ours: in new code; `hotpatches` says whose.
+        what: as the kernel calls it.
+        at_us: when, on the clock of the kernel's log, microseconds since the boot.
+    """
 
     pid: int
     comm: str
@@ -251,6 +270,8 @@ class Crashed(Event, frozen=True, tag="crashed"):
     address: int
     ours: bool
     hotpatches: tuple[str, ...] = ()
+    what: str = ""
+    at_us: int = 0
 
 
 class Ordered(Event, frozen=True, tag="ordered"):

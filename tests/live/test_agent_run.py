@@ -1,0 +1,159 @@
+"""The agent's runs on a real process, with a source that has one hotpatch ready: how they end, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from hotmend.agent.configuration import parse_configuration
+from hotmend.agent.machine import Machine
+from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
+from hotmend.agent.paths import Places
+from hotmend.agent.record.history import Action, AnyEvent, History, RunEnded
+from hotmend.agent.record.quarantine import read_quarantine
+from hotmend.agent.recovery import recover
+from hotmend.agent.run import Order, Trigger, run
+from hotmend.agent.sources import Offer, Ready
+from hotmend.linux.process import ProcessImages
+from hotmend.model.hotpatch import Hotpatch
+from hotmend.servicing.actions import State
+from tests.live.conftest import Target
+from tests.live.handmade import make_hotpatch
+
+pytestmark = pytest.mark.live
+KEY = "made=2"
+WANTED = 'health_seconds = 0\n[maintenance]\nclassifications = []\ninclude = ["*"]\n'
+NOW = Order(Trigger.COMMAND, anytime=True)
+
+
+@dataclass
+class Made:
+    """A source with one update, whose hotpatch is made by hand; `opened` fails with `error` where there is one."""
+
+    hotpatch: Hotpatch
+    name: str = "made"
+    folder: Path = Path()
+    offer: Offer = field(default_factory=lambda: Offer(KEY, "made", "2", "", frozenset(), None))
+    error: Exception | None = None
+
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:  # noqa: ARG002 - it is offered to all
+        return (self.offer,)
+
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:  # noqa: ARG002 - nothing is
+        return {}
+
+    @contextlib.contextmanager
+    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:  # noqa: ARG002 - all of it is here
+        if self.error is not None:
+            raise self.error
+        yield
+
+    def download(self, offers: Sequence[Offer]) -> None:
+        pass
+
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:  # noqa: ARG002
+        mapping = mapping_of(running, {self.hotpatch.old_build_id})
+        return (Group(mapping),) if mapping else ()
+
+    def ready(self, offer: Offer, group: Group) -> Ready:  # noqa: ARG002
+        prepared = Prepared((self.hotpatch,), {self.hotpatch.old_build_id: Coverage.WHOLE})
+        return Ready(prepared, ("CVE-2026-0001",))
+
+
+@pytest.fixture
+def source(program: Path) -> Made:
+    return Made(make_hotpatch(program, {"first": 2}, "target"))
+
+
+def machine_at(folder: Path, wanted: str = "", told: Callable[[AnyEvent], None] | None = None) -> Machine:
+    """Return a machine whose files are below `folder`; `told` gets each line once it is on the disk."""
+    places = Places(folder)
+    places.state.mkdir(parents=True)
+    history = History(places.history)
+    configuration = parse_configuration(WANTED + wanted, "here")
+    machine = Machine(places, configuration, history, audit=folder / "audit")
+    return replace(machine, told=lambda: told(history.read().events[-1])) if told is not None else machine
+
+
+def actions(machine: Machine) -> list[Action]:
+    return [event for event in machine.history.read().events if isinstance(event, Action)]
+
+
+PROBE = '[[probe]]\nkind = "command"\nname = "well"\ntries = 1\ncommand = ["test", "!", "-e", "{}/ill"]\n'
+
+
+def killed(machine: Machine, source: Made, at: Callable[[list[AnyEvent]], bool]) -> bool:
+    """Do a run in a child; return whether it killed itself, right after the line at which `at` holds."""
+    lines: list[AnyEvent] = []
+
+    def told() -> None:
+        lines.append(machine.history.read().events[-1])
+        machine.told()
+        if at(lines):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (child := os.fork()):
+        run(replace(machine, told=told), source, NOW)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def state_of(event: AnyEvent) -> str:
+    return str(getattr(event, "state", type(event).__name__))
+
+
+def test_killed_at_every_line_of_a_run_that_takes_back(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    """What is in quarantine does not stay in memory, although the machine is well again when the record is ended."""
+    killed_at: list[str] = []
+    for number in range(1, 40):
+        target, folder = start(program, "0"), tmp_path / str(number)
+
+        def told(event: AnyEvent, folder: Path = folder) -> None:
+            if state_of(event) == "HEALTH_CHECK":
+                (folder / "ill").touch()
+
+        machine = machine_at(folder, PROBE.format(folder), told)
+        going_on = killed(machine, source, lambda lines, number=number: len(lines) == number)
+        (folder / "ill").unlink(missing_ok=True)
+        events = machine.history.read().events
+        if not going_on:
+            assert isinstance(events[-1], RunEnded)
+            assert events[-1].outcome is State.ROLLED_BACK
+            break
+        killed_at.append(state_of(events[-1]))
+        recover(replace(machine, told=lambda: None))
+        last, new = actions(machine)[-1], target.ask("a").startswith("2")
+        assert isinstance(machine.history.read().events[-1], RunEnded)
+        assert new == bool(last.changed) == (last.state is State.SUCCEEDED_WITH_WARNINGS), (killed_at, last)
+        quarantined = [entry.update for entry in read_quarantine(machine.places.quarantine)]
+        assert quarantined == ([KEY] if last.state is State.ROLLED_BACK else []), killed_at
+        if killed_at[-1] in ("Quarantined", "ROLLED_BACK"):
+            assert last.state is State.ROLLED_BACK, (killed_at, last.detail)
+        target.close()
+    assert {"APPLYING", "HEALTH_CHECK", "Quarantined", "ROLLED_BACK", "RunEnded"} <= set(killed_at)
+
+
+def test_what_a_log_said_while_nobody_watched_counts(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target = start(program, "0")
+    (log := tmp_path / "error.log").write_text("error: old\n")
+    probe = f'[[probe]]\nkind = "log"\nname = "few"\nfile = "{log}"\npattern = "error"\n'
+    machine = machine_at(tmp_path / "machine", probe)
+    assert killed(machine, source, lambda lines: state_of(lines[-1]) == "HEALTH_CHECK")
+    with log.open("a") as stream:
+        stream.write("error: new\n")
+    recover(machine)
+    last = actions(machine)[-1]
+    assert (last.state, "1 lines match 'error'" in last.detail) == (State.ROLLED_BACK, True)
+    assert target.ask("a") == "1 1 1"
