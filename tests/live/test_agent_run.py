@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, AnyEvent, History, RunEnded
 from hotmend.agent.record.quarantine import read_quarantine
-from hotmend.agent.recovery import recover
+from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Order, Trigger, run
 from hotmend.agent.sources import Offer, Ready
 from hotmend.linux.process import ProcessImages
+from hotmend.model.errors import HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.servicing.actions import State
 from tests.live.conftest import Target
@@ -42,14 +45,14 @@ class Made:
     offer: Offer = field(default_factory=lambda: Offer(KEY, "made", "2", "", frozenset(), None))
     error: Exception | None = None
 
-    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:  # noqa: ARG002 - it is offered to all
+    def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         return (self.offer,)
 
-    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:  # noqa: ARG002 - nothing is
+    def withdrawn(self, updates: Iterable[str]) -> dict[str, str]:
         return {}
 
     @contextlib.contextmanager
-    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:  # noqa: ARG002 - all of it is here
+    def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
         if self.error is not None:
             raise self.error
         yield
@@ -57,11 +60,11 @@ class Made:
     def download(self, offers: Sequence[Offer]) -> None:
         pass
 
-    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:  # noqa: ARG002
+    def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
         mapping = mapping_of(running, {self.hotpatch.old_build_id})
         return (Group(mapping),) if mapping else ()
 
-    def ready(self, offer: Offer, group: Group) -> Ready:  # noqa: ARG002
+    def ready(self, offer: Offer, group: Group) -> Ready:
         prepared = Prepared((self.hotpatch,), {self.hotpatch.old_build_id: Coverage.WHOLE})
         return Ready(prepared, ("CVE-2026-0001",))
 
@@ -157,3 +160,67 @@ def test_what_a_log_said_while_nobody_watched_counts(
     last = actions(machine)[-1]
     assert (last.state, "1 lines match 'error'" in last.detail) == (State.ROLLED_BACK, True)
     assert target.ask("a") == "1 1 1"
+
+
+class Full(History):
+    """A history on a disk that is full for a while."""
+
+    left = 0
+
+    def append(self, event: AnyEvent, now: datetime | None = None) -> None:
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(event, now)
+
+
+def full_at(folder: Path, state: str, lines: int, wanted: str = "") -> Machine:
+    """Return a machine that is ill from a state on, and cannot write the next lines."""
+    machine = machine_at(folder, PROBE.format(folder) + wanted)
+    history = Full(machine.places.history)
+
+    def told() -> None:
+        if state_of(history.read().events[-1]) == state and not (folder / "ill").exists():
+            (folder / "ill").touch()
+            history.left = lines
+
+    return replace(machine, history=history, told=told)
+
+
+def test_a_machine_that_is_ill_is_taken_back_with_a_full_disk_too(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target, machine = start(program, "0"), full_at(tmp_path, "HEALTH_CHECK", 1000)
+    with pytest.raises(HotmendError, match="No space left"):
+        run_to_its_end(machine, source, NOW)
+    assert target.ask("a") == "1 1 1"
+    assert state_of(machine.history.read().events[-1]) == "HEALTH_CHECK"
+
+
+def test_a_quarantine_that_cannot_be_written_is_told(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target, machine = start(program, "0"), full_at(tmp_path, "HEALTH_CHECK", 0)
+    machine.places.quarantine.with_name(f"quarantine.json.{os.getpid()}").mkdir()
+    (action,) = run(machine, source, NOW).actions
+    assert target.ask("a") == "1 1 1"
+    assert (action.state, "not in quarantine:" in action.detail) == (State.ROLLED_BACK, True)
+
+
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_what_cannot_be_written_after_memory_was_changed_is_never_called_unchanged(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made, lines: int
+) -> None:
+    """Ended at once where the disk has room again, by the next turn where it has not; never as if nothing was done."""
+    target = start(program, "0")
+    post = f'[[post_event]]\ncommand = ["touch", "{tmp_path}/back"]\n'
+    machine = full_at(tmp_path, "APPLYING", lines, post)
+    with pytest.raises(HotmendError, match="No space left"):
+        run_to_its_end(machine, source, NOW)
+    if lines > 1:
+        assert (target.ask("a"), actions(machine)[-1].state) == ("1 1 1", State.APPLYING)
+        assert not (tmp_path / "back").exists()
+    else:
+        events = machine.history.read().events
+        assert [state_of(event) for event in events[-3:]] == ["ROLLED_BACK", "POST_EVENT", "RunEnded"]
+        assert (target.ask("a"), (tmp_path / "back").exists()) == ("1 1 1", True)

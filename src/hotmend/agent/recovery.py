@@ -37,7 +37,8 @@ from hotmend.agent.record.history import (
     unfinished,
 )
 from hotmend.agent.record.quarantine import read_quarantine
-from hotmend.agent.run import unit_probes, worst
+from hotmend.agent.run import Ended, Order, run, unit_probes, worst
+from hotmend.agent.sources import Source
 from hotmend.agent.undo import processes_with, taken_back
 from hotmend.linux import procfs
 from hotmend.linux.process import processes_mapping
@@ -47,7 +48,7 @@ from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.servicing.actions import State
 
-_CUT_OFF: Final = "the agent was ended in the middle"
+_CUT_OFF: Final = "the run was cut off"
 
 
 def recover(machine: Machine) -> RunBegan | None:
@@ -80,6 +81,20 @@ def recover(machine: Machine) -> RunBegan | None:
     detail = "; ".join(text for text in (_CUT_OFF, warning) if text)
     machine.record(RunEnded(run=begun.run, outcome=outcome, detail=detail))
     return begun
+
+
+def run_to_its_end(machine: Machine, source: Source, order: Order) -> Ended:
+    """Do a run; one that cannot go on after memory was changed is ended by what memory says, if that can be written.
+
+    Raises:
+        HotmendError: as for `run`. A run that is still open is ended by the next one.
+    """
+    try:
+        return run(machine, source, order)
+    except HotmendError:
+        with contextlib.suppress(HotmendError):
+            recover(machine)
+        raise
 
 
 def _needs_post_event(events: Iterable[AnyEvent], begun: RunBegan) -> bool:

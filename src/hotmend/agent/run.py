@@ -109,7 +109,7 @@ def run(machine: Machine, source: Source, order: Order) -> Ended:
 
     Raises:
         HotmendError: the offers, the quarantine or the history cannot be read or written. What had begun by then is
-            ended by the next run.
+            left for `recovery.recover`.
     """
     now = machine.clock()
     if hold := read_hold(machine.places.hold, now):
@@ -192,6 +192,7 @@ class _Run:
     until: datetime | None
     identity: str = ""
     watched: Watched | None = None
+    began_change: bool = False
     began_us: int = field(default_factory=crashes.now_us)
     actions: dict[str, Action] = field(default_factory=dict)
     results: list[tuple[Offer, Changed]] = field(default_factory=list)
@@ -217,7 +218,7 @@ class _Run:
                 self._all(offers)
                 warning = self._disk()
         except HotmendError as error:
-            if self.results:
+            if self.began_change:  # what memory has now is for `recovery` to say
                 raise
             return self._none(offers, State.FAILED, str(error))
         self._state(State.POST_EVENT)
@@ -274,6 +275,7 @@ class _Run:
             release=offer.release,
             brings=f"{offer.package}={offer.version}",
         )
+        self.began_change = True
         self._write(about)
         manner = self.machine.manner()
         changed = combined([*refused, *(change(ready.prepared, group.mapping, manner) for group, ready in readies)])

@@ -18,8 +18,8 @@ from hotmend.agent.machine import Machine, alone
 from hotmend.agent.record.history import AgentBegan, Assessed, History, Waiting, Withdrawn
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
-from hotmend.agent.recovery import recover
-from hotmend.agent.run import Ended, Order, Trigger, run, wanted_now
+from hotmend.agent.recovery import recover, run_to_its_end
+from hotmend.agent.run import Ended, Order, Trigger, wanted_now
 from hotmend.agent.sources import AptSource, ChannelUpdates, Offer, Source
 from hotmend.linux.process import processes_mapping
 
@@ -122,7 +122,7 @@ def turn(machine: Machine) -> Turn:
         if mode == "download" and hold is None:
             source.download(offers)
         if mode == "automatic" and offers and hold is None:
-            ended = run(machine, source, Order(Trigger.SCHEDULE))
+            ended = run_to_its_end(machine, source, Order(Trigger.SCHEDULE))
         finished = None
         if mode == "automatic" and hold is None:
             seen = found if ended is None else None
@@ -155,4 +155,4 @@ def install(machine: Machine, packages: tuple[str, ...], *, anytime: bool) -> En
     with alone(machine.places):
         note_start(machine)
         recover(machine)
-        return run(machine, source_of(machine, packages), Order(Trigger.COMMAND, anytime=anytime))
+        return run_to_its_end(machine, source_of(machine, packages), Order(Trigger.COMMAND, anytime=anytime))

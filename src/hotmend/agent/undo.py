@@ -13,12 +13,15 @@ from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, 
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import revert
 from hotmend.live.registry import process_status
-from hotmend.model.errors import ProcessGoneError
+from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.servicing.actions import State
 
 
 def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> Action:
     """Take an update back in memory and put it in quarantine; return the action's last line, to be written.
+
+    Quarantine comes first, so that a killed run is known for one that takes back. Where it cannot be written memory is
+    taken back all the same: a machine that is ill must not have to wait for room on its disk.
 
     Args:
         machine: which.
@@ -26,11 +29,8 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
         why: what is wrong.
         record: writes a line.
     """
-    entries = read_quarantine(machine.places.quarantine)
-    if all(entry.update != about.update for entry in entries):
-        record(Quarantined(update=about.update, reason=why))
-        entry = Entry(about.update, machine.clock(), why, about.brings)
-        write_quarantine(machine.places.quarantine, with_entry(entries, entry))
+    if unwritten := _into_quarantine(machine, about, why, record):
+        why = f"{why}; not in quarantine: {unwritten}"
     pids = sorted(processes_with(about.hotpatches))
     results = revert(about.hotpatches, pids, machine.manner().apply) if pids else []
     left = [result for result in results if result.state == "refused"]
@@ -40,6 +40,19 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
         detail = f"{why}; could not be taken back in {told} [{', '.join(codes)}]: restart them"
         return msgspec.structs.replace(about, state=State.FAILED, detail=detail)
     return msgspec.structs.replace(about, state=State.ROLLED_BACK, detail=why, changed=())
+
+
+def _into_quarantine(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> str:
+    """Put an update in quarantine; return why that cannot be written, or ""."""
+    try:
+        entries = read_quarantine(machine.places.quarantine)
+        if all(entry.update != about.update for entry in entries):
+            record(Quarantined(update=about.update, reason=why))
+            entry = Entry(about.update, machine.clock(), why, about.brings)
+            write_quarantine(machine.places.quarantine, with_entry(entries, entry))
+    except (HotmendError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def processes_with(hotpatches: Iterable[str]) -> dict[int, str]:

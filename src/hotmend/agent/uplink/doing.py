@@ -17,8 +17,8 @@ from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
 from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
-from hotmend.agent.recovery import recover
-from hotmend.agent.run import Ended, Trigger, run
+from hotmend.agent.recovery import recover, run_to_its_end
+from hotmend.agent.run import Ended, Trigger
 from hotmend.agent.run import Order as RunOrder
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.turn import note_start, source_of
@@ -65,9 +65,8 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
             return State.SUCCEEDED, ""  # the turn that follows looks, as every turn does
         case Kind.INSTALL:
             source = _Only(source_of(machine), order.updates) if order.updates else source_of(machine)
-            return _of_run(
-                run(machine, source, RunOrder(Trigger.ORDER, order.anytime and limits.windows == "server", order.disk))
-            )
+            anytime = order.anytime and limits.windows == "server"
+            return _of_run(run_to_its_end(machine, source, RunOrder(Trigger.ORDER, anytime, order.disk)))
         case Kind.REVERT | Kind.UNDO if order.undoes is not None:
             return undone(machine, order.undoes, order.reason or "by its server")
         case Kind.REVERT:
