@@ -153,6 +153,13 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     assert (code, ended["state"], ended["actions"]) == (3, "NOT_APPLICABLE", [])  # nor its sister, which needs it
     assert [event["because"] for event in history(redis) if event["event"] == "disk-left"] == [[tools["update"]]]
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
+    kill = "while test $(grep -c HEALTH_CHECK {0}) = {1}; do sleep 0.1; done; kill -ABRT $(pidof redis-server)"
+    watched = redis.run(f"grep -c HEALTH_CHECK {HISTORY}").stdout.strip()
+    with subprocess.Popen(redis.command(kill.format(HISTORY, watched))):
+        code, ended = asked(redis, "agent", "install")
+    (why,) = [action["detail"] for action in ended["actions"] if action["state"] == "ROLLED_BACK"]
+    assert "redis-server.service has restarted" in why or "redis-server crashed" in why
+    assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
     code, ended = asked(redis, "agent", "install")
     assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
 

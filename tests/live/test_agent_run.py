@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from hotmend.agent.configuration import parse_configuration
+from hotmend.agent.health.crashes import now_us
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
 from hotmend.agent.paths import Places
-from hotmend.agent.record.history import Action, AnyEvent, History, RunEnded
+from hotmend.agent.record.history import Action, AnyEvent, History, RunEnded, RunState
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Order, Trigger, run
@@ -224,3 +225,53 @@ def test_what_cannot_be_written_after_memory_was_changed_is_never_called_unchang
         events = machine.history.read().events
         assert [state_of(event) for event in events[-3:]] == ["ROLLED_BACK", "POST_EVENT", "RunEnded"]
         assert (target.ask("a"), (tmp_path / "back").exists()) == ("1 1 1", True)
+
+
+@pytest.mark.parametrize("how", ["ended", "crashed", "log-gone"])
+def test_what_ends_or_crashes_while_it_is_watched_is_taken_back(
+    tmp_path: Path,
+    program: Path,
+    start: Callable[..., Target],
+    source: Made,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed by SIGABRT, of which the kernel's log says nothing; the log says it crashed; the log cannot be read."""
+    monkeypatch.setattr("hotmend.agent.run._SYSTEMD", tmp_path / "none")
+    target = start(program, "0")
+    (log := tmp_path / "kmsg").touch()
+
+    def told(event: AnyEvent) -> None:
+        if state_of(event) != "HEALTH_CHECK":
+            return
+        if how == "ended":
+            target.process.send_signal(signal.SIGABRT)
+            target.process.wait(10)
+        elif how == "crashed":
+            ended = f'audit: type=1701 audit(1:2): auid=4 pid={target.pid} comm="target" exe="/t" sig=6 res=1'
+            log.write_text(f"6,1,{now_us()},-;{ended}\n")
+        else:
+            log.unlink()
+
+    machine = replace(machine_at(tmp_path / "machine", "", told), kernel_log=log)
+    (action,) = run(machine, source, NOW).actions
+    why = {
+        "ended": "1 of 1 changed processes of target ended while they were watched",
+        "crashed": f"target ({target.pid}) crashed while it was watched: signal 6",
+        "log-gone": f"{log} cannot be read any more: No such file or directory",
+    }[how]
+    assert (action.state, action.detail) == (State.ROLLED_BACK, why)
+    if how != "ended":
+        assert target.ask("a") == "1 1 1"
+
+
+def test_a_kernel_log_that_cannot_be_read_is_told_before_anything_is_changed(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target = start(program, "0")
+    machine = replace(machine_at(tmp_path / "machine"), kernel_log=tmp_path / "none")
+    assert run(machine, source, NOW).state is State.SUCCEEDED
+    assert target.ask("a") == "2 1 2"
+    (line,) = [event for event in machine.history.read().events if state_of(event) == "PRE_EVENT"]
+    assert isinstance(line, RunState)
+    assert line.detail == f"crashes are not seen: {tmp_path}/none: No such file or directory"

@@ -6,6 +6,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 
 from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
 from hotmend.agent.configuration import Configuration, parse_configuration, read_configuration
-from hotmend.agent.health.crashes import Trap, in_new_code, parse_record
+from hotmend.agent.health.crashes import (
+    Trap,
+    crash_of_changed,
+    crash_text,
+    in_new_code,
+    parse_record,
+)
+from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import Hook, run_hooks
 from hotmend.agent.health.probes import (
     AnyProbe,
@@ -25,6 +33,7 @@ from hotmend.agent.health.probes import (
     LogProbe,
     TcpProbe,
     UnhealthyError,
+    UnitProbe,
     begin,
     unhealthy,
 )
@@ -45,6 +54,7 @@ from hotmend.agent.record.history import (
 from hotmend.agent.record.hold import Hold, begin_hold, end_hold, read_hold
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.run import worst
+from hotmend.linux.procfs import read_stat
 from hotmend.model.errors import HotmendError, InputError
 from hotmend.servicing.actions import State
 
@@ -347,6 +357,28 @@ def test_only_new_lines_of_a_log_count(tmp_path: Path) -> None:
         begin([LogProbe(name="l", file=str(tmp_path / "missing"), pattern="x")])
 
 
+def test_a_unit_that_has_restarted_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program := tmp_path / "systemctl").write_text(f'#!/bin/sh\ncat "{tmp_path}/shown"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    probe = UnitProbe(name="u", unit="redis-server.service", tries=1)
+
+    def shows(state: str, main: int, restarts: int) -> None:
+        (tmp_path / "shown").write_text(f"ActiveState={state}\nMainPID={main}\nNRestarts={restarts}\n")
+
+    shows("active", 100, 0)
+    watched = begin([probe])
+    assert unhealthy([probe], watched) == ""
+    for main, restarts in ((200, 0), (100, 1), (200, 5)):
+        shows("active", main, restarts)
+        assert unhealthy([probe], watched) == "probe u: redis-server.service has restarted"
+        assert unhealthy([probe], None) == ""
+    shows("failed", 0, 5)
+    assert unhealthy([probe], watched) == "probe u: redis-server.service is failed"
+    with pytest.raises(UnhealthyError, match="is failed"):
+        begin([probe])
+
+
 # --- crashes ----------------------------------------------------------------------------------------------
 
 
@@ -362,6 +394,9 @@ def test_what_the_kernel_says_of_crashes() -> None:
     assert parse_record(head + opcode) == Trap(23327873147, "my server", 78, "trap invalid opcode", 0x401000)
     assert parse_record(head + "TCP: request_sock_TCP: Possible SYN flooding") is None
     assert parse_record("garbage") is None
+    ended = 'audit: type=1701 audit(1:2): auid=4 uid=0 gid=0 ses=4 subj=x pid=79 comm="nginx" exe="/n" sig={} res=1'
+    assert parse_record(head + ended.format(6)) == Trap(23327873147, "nginx", 79, "signal 6", 0)
+    assert parse_record(head + ended.format(11)) is None  # told with its address
 
 
 def test_whose_a_crash_was() -> None:
@@ -370,3 +405,40 @@ def test_whose_a_crash_was() -> None:
     assert in_new_code(trap, [ours]) == ours
     assert in_new_code(Trap(0, "redis-server", 19346, "segfault", 0x2000), [ours]) is None
     assert in_new_code(Trap(0, "nginx", 19346, "segfault", 0x1800), [ours]) is None
+
+
+def test_a_crash_of_what_was_changed_counts_wherever_it_was() -> None:
+    changed = (ChangedProcess(7, 1, "redis-server", "redis-server.service", ((0x1000, 0x2000),)),)
+    assert (
+        crash_of_changed([Trap(0, "redis-server", 8, "segfault", 1), Trap(0, "nginx", 7, "segfault", 1)], changed)
+        is None
+    )
+    crash = crash_of_changed([Trap(5, "redis-server", 7, "signal 6", 0)], changed)
+    assert crash is not None
+    assert (crash.ours, crash.unit, crash.at_us) == (False, "redis-server.service", 5)
+    assert crash_text(crash) == "redis-server (7) crashed while it was watched: signal 6"
+
+
+@pytest.mark.parametrize(
+    ("alive", "gone", "short_lived", "told"),
+    [
+        (2, 1, 0, ""),
+        (1, 1, 9, ""),
+        (1, 2, 0, "2 of 3 changed processes of a.service ended while they were watched"),
+        (0, 1, 0, "1 of 1 changed processes of a.service ended while they were watched"),
+        (0, 0, 9, ""),
+    ],
+)
+def test_workers_end_all_the_time_but_not_most_of_them_at_once(
+    alive: int, gone: int, short_lived: int, told: str
+) -> None:
+    """Here those that live are this process, whose number nobody else has; the first ticks are those of old ones."""
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    own = read_stat(os.getpid()).start_time_ticks
+    missing = 2**22 + 1
+    changed = [ChangedProcess(os.getpid(), own, "a", "a.service")] * alive
+    changed += [ChangedProcess(missing, 0, "a", "a.service")] * gone
+    changed += [ChangedProcess(missing, now, "a", "a.service")] * short_lived
+    changed += [ChangedProcess(missing, 0, "bash", "")]
+    assert ended_together(changed, 0.001, services=True) == told
+    assert "changed processes of" in ended_together(changed, 0.001, services=False)

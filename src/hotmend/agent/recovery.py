@@ -32,6 +32,7 @@ from hotmend.agent.record.history import (
     RunBegan,
     RunEnded,
     RunState,
+    Seen,
     last_actions,
     of_run,
     unfinished,
@@ -131,8 +132,8 @@ def _by_memory(machine: Machine, begun: RunBegan, last: Action, lines: Sequence[
         return taken_back(machine, last, f"{_CUT_OFF}; {crashes.crash_text(crash)}", record)
     if not new:
         return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; no process was changed")
-    units = sorted({process.unit for process in new if process.unit.endswith(".service")})
-    if why := unhealthy((*machine.configuration.probe, *unit_probes(units)), _watched(lines)):
+    probes = (*machine.configuration.probe, *unit_probes(process.unit for process in new))
+    if why := unhealthy(probes, Watched({**_watched(lines), **last.watched})):
         return taken_back(machine, last, f"{_CUT_OFF}; {why}", record)
     detail = f"{_CUT_OFF}; memory shows the new code"
     if old:
@@ -152,10 +153,10 @@ def _given_up(machine: Machine, last: Action, lines: Sequence[AnyEvent]) -> str:
     return next((f"{_CUT_OFF}; in quarantine: {e.reason}" for e in entries if e.update in names), "")
 
 
-def _watched(lines: Iterable[AnyEvent]) -> Watched | None:
-    """Return what the probes saw before the change; None where the run had not come so far."""
+def _watched(lines: Iterable[AnyEvent]) -> dict[str, Seen]:
+    """Return what the probes saw before the change."""
     found = (e for e in lines if isinstance(e, RunState) and e.state is State.PRE_EVENT)
-    return next((Watched(event.watched) for event in found), None)
+    return next((event.watched for event in found), {})
 
 
 def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProcess, ...]]:

@@ -24,6 +24,7 @@ from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
+from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
 from hotmend.agent.machine import Machine, window
@@ -192,6 +193,7 @@ class _Run:
     until: datetime | None
     identity: str = ""
     watched: Watched | None = None
+    blind: str = ""
     began_change: bool = False
     began_us: int = field(default_factory=crashes.now_us)
     actions: dict[str, Action] = field(default_factory=dict)
@@ -206,10 +208,14 @@ class _Run:
         self._record(RunBegan(trigger=self.order.trigger, source=self.source.name, updates=keys, until=self.until))
         self._state(State.PRECHECK)
         try:
+            crashes.read_traps(self.began_us, self.machine.kernel_log)
+        except OSError as error:
+            self.blind = f"crashes are not seen: {self.machine.kernel_log}: {error.strerror or error}"
+        try:
             self.watched = begin(self.machine.configuration.probe)
         except UnhealthyError as error:
             return self._none(offers, State.BLOCKED, f"ill before anything was changed: {error}")
-        self._record(RunState(state=State.PRE_EVENT, watched=self.watched.known))
+        self._record(RunState(state=State.PRE_EVENT, detail=self.blind, watched=self.watched.known))
         if why := run_hooks(self.machine.configuration.pre_event, self._about(keys)):
             return self._none(offers, State.BLOCKED, f"pre-event: {why}")
         self._state(State.DOWNLOADING)
@@ -265,6 +271,13 @@ class _Run:
         if by_hand := set(ids) & {entry.update for entry in read_quarantine(self.machine.places.quarantine)}:
             self._action(offer, State.BLOCKED, f"taken back by hand: {', '.join(sorted(by_hand))}", ids)
             return ""
+        manner = self.machine.manner()
+        pids = {process.pid for group, _ in readies for process in group.mapping if not manner.spared(process.pid)}
+        try:
+            units = begin(unit_probes(map(unit_of, pids)))
+        except UnhealthyError as error:
+            self._action(offer, State.BLOCKED, f"ill before anything was changed: {error}", ids)
+            return ""
         about = Action(
             update=offer.key,
             state=State.APPLYING,
@@ -274,10 +287,10 @@ class _Run:
             old_builds=tuple(dict.fromkeys(str(hotpatch.old_build_id) for hotpatch in hotpatches)),
             release=offer.release,
             brings=f"{offer.package}={offer.version}",
+            watched=units.known,
         )
         self.began_change = True
         self._write(about)
-        manner = self.machine.manner()
         changed = combined([*refused, *(change(ready.prepared, group.mapping, manner) for group, ready in readies)])
         about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in NEW_CODE))
         about = _with(about, old=_old(changed.still_old))
@@ -292,15 +305,25 @@ class _Run:
 
     def _health(self, about: Action) -> str:
         """Watch the machine for as long as is wanted; return what is wrong, or ""."""
-        end = time.monotonic() + (self.machine.configuration.health_seconds if about.changed else 0)
-        while not (why := self._crashed(about)) and time.monotonic() < end:
+        seconds = self.machine.configuration.health_seconds
+        end = time.monotonic() + (seconds if about.changed else 0)
+        while not (why := self._crashed(about) or self._ended_together(about, seconds)) and time.monotonic() < end:
             time.sleep(min(_WATCH_PAUSE_SECONDS, max(0.0, end - time.monotonic())))
-        units = sorted({process.unit for process in about.changed if process.unit.endswith(".service")})
-        return why or unhealthy((*self.machine.configuration.probe, *unit_probes(units)), self.watched)
+        probes = (*self.machine.configuration.probe, *unit_probes(process.unit for process in about.changed))
+        before = self.watched.known if self.watched is not None else {}
+        return why or unhealthy(probes, Watched({**before, **about.watched}))
+
+    def _ended_together(self, about: Action, seconds: float) -> str:
+        return ended_together(about.changed, seconds, services=_SYSTEMD.is_dir())
 
     def _crashed(self, about: Action) -> str:
-        traps = crashes.traps_since(self.began_us, self.machine.kernel_log)
+        try:
+            traps = crashes.read_traps(self.began_us, self.machine.kernel_log)
+        except OSError as error:
+            told = f"{self.machine.kernel_log} cannot be read any more: {error.strerror or error}"
+            return "" if self.blind else told
         crash = crashes.crash_in_new_code(traps, about.changed, about.hotpatches)
+        crash = crash or crashes.crash_of_changed(traps, about.changed)
         if crash is None:
             return ""
         self._record(crash)
@@ -416,8 +439,9 @@ def changed_process(result: ProcessResult) -> ChangedProcess:
 
 
 def unit_probes(units: Iterable[str]) -> tuple[AnyProbe, ...]:
-    """Return a probe for each unit whose processes were changed: it must be active still."""
-    return tuple(UnitProbe(name=unit, unit=unit) for unit in units) if _SYSTEMD.is_dir() else ()
+    """Return a probe for each service whose processes are changed: it must stay active, with its main process."""
+    services = sorted({unit for unit in units if unit.endswith(".service")})
+    return tuple(UnitProbe(name=f"unit {unit}", unit=unit) for unit in services) if _SYSTEMD.is_dir() else ()
 
 
 def _needs_no_restart(changed: Changed) -> bool:

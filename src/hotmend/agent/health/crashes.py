@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ _TRAP = re.compile(
 )
 
 
+_ABEND = re.compile(r'audit: type=1701 .*?\bpid=(?P<pid>\d+) comm="(?P<comm>[^"]{1,15})" .*?\bsig=(?P<signal>\d+)')
+_TOLD_WITH_ADDRESS: Final = frozenset({signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+"""Of these the kernel logs where it was, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trap:
     """A process that the kernel ended.
@@ -31,7 +37,7 @@ class Trap:
         at_us: on the monotonic clock, microseconds.
         comm, pid: which; `pid` is the kernel's number, of the first namespace.
         what: such as `segfault`.
-        address: of the instruction.
+        address: of the instruction; 0 where the kernel does not say: of SIGABRT only its audit tells, where that is on.
     """
 
     at_us: int
@@ -45,6 +51,8 @@ def parse_record(text: str) -> Trap | None:
     """Return the crash that a record of the kernel's log tells of; None for any other."""
     head, _, message = text.partition(";")
     at, found = _HEAD.match(head), _TRAP.match(message)
+    if at is not None and (ended := _ABEND.match(message)) and int(ended["signal"]) not in _TOLD_WITH_ADDRESS:
+        return Trap(int(at["at"]), ended["comm"], int(ended["pid"]), f"signal {ended['signal']}", 0)
     if at is None or found is None:
         return None
     return Trap(int(at["at"]), found["comm"], int(found["pid"]), found["what"].strip(), int(found["ip"], 16))
@@ -58,9 +66,18 @@ def now_us() -> int:
 def traps_since(since_us: int, log: Path = KERNEL_LOG) -> tuple[Trap, ...]:
     """Return the crashes in the kernel's log since a moment; none where the log cannot be read."""
     try:
-        found = [parse_record(text) for text in _records(log)]
+        return read_traps(since_us, log)
     except OSError:
         return ()
+
+
+def read_traps(since_us: int, log: Path = KERNEL_LOG) -> tuple[Trap, ...]:
+    """Return the crashes in the kernel's log since a moment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = [parse_record(text) for text in _records(log)]
     return tuple(trap for trap in found if trap is not None and trap.at_us >= since_us - _MARGIN_US)
 
 
@@ -123,6 +140,25 @@ def crash_in_new_code(
     return None
 
 
+def crash_of_changed(traps: Iterable[Trap], changed: Iterable[ChangedProcess]) -> Crashed | None:
+    """Return the first crash of one of these processes, wherever it was; of those whose number is the kernel's own."""
+    known = {(process.pid, process.comm[:15]): process for process in changed}
+    for trap in traps:
+        if process := known.get((trap.pid, trap.comm)):
+            return Crashed(
+                pid=trap.pid,
+                comm=trap.comm,
+                unit=process.unit,
+                address=trap.address,
+                ours=False,
+                what=trap.what,
+                at_us=trap.at_us,
+            )
+    return None
+
+
 def crash_text(crash: Crashed) -> str:
-    """Return a crash in new code as a sentence."""
-    return f"{crash.comm} ({crash.pid}) crashed in new code: {crash.what or 'crash'} at {crash.address:#x}"
+    """Return a crash as a sentence."""
+    where = "in new code" if crash.ours else "while it was watched"
+    at = f" at {crash.address:#x}" if crash.address else ""
+    return f"{crash.comm} ({crash.pid}) crashed {where}: {crash.what or 'crash'}{at}"

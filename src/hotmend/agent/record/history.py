@@ -21,6 +21,8 @@ from hotmend.servicing.actions import State
 
 LINE_BYTES_MAX: Final = 4 << 20
 
+Seen = tuple[int | str, ...]
+"""What a probe keeps of before a change."""
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -141,10 +143,6 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     until: Moment | None
 
 
-Seen = tuple[int | str, ...]
-"""What a probe keeps of before a change."""
-
-
 class RunState(Event, frozen=True, tag="run-state"):
     """A run as a whole comes to a state.
 
@@ -173,6 +171,7 @@ class Action(Event, frozen=True, tag="action"):
         brings: PACKAGE=VERSION, whatever the source.
         changed: processes that run the new code, at the end.
         old: processes that run old code still, at the end.
+        watched: from `APPLYING` on, what was seen of the units concerned before anything was changed.
     """
 
     update: str
@@ -185,6 +184,7 @@ class Action(Event, frozen=True, tag="action"):
     brings: str = ""
     changed: tuple[ChangedProcess, ...] = ()
     old: tuple[OldProcess, ...] = ()
+    watched: dict[str, Seen] = {}
 
 
 class DiskBegan(Event, frozen=True, tag="disk-began"):

@@ -69,7 +69,8 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
             text = f"what the server asked for: {event.state}{_because(event.detail)}"
         case Crashed():
             whose = f"in new code of {_names(event.hotpatches)}" if event.ours else "outside new code"
-            text = f"{event.comm} ({event.pid}) crashed at {event.address:#x}, {whose}"
+            at = f" at {event.address:#x}" if event.address else f" ({event.what})"
+            text = f"{event.comm} ({event.pid}) crashed{at}, {whose}"
     return text
 
 
