@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Order, Trigger, run
 from hotmend.agent.sources import Offer, Ready
 from hotmend.linux.process import ProcessImages
-from hotmend.model.errors import HotmendError
+from hotmend.model.errors import FetchError, HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.servicing.actions import State
 from tests.live.conftest import Target
@@ -38,13 +39,14 @@ NOW = Order(Trigger.COMMAND, anytime=True)
 
 @dataclass
 class Made:
-    """A source with one update, whose hotpatch is made by hand; `opened` fails with `error` where there is one."""
+    """A source with one update, whose hotpatch is made by hand; `opened` and `groups` fail where they are to."""
 
     hotpatch: Hotpatch
     name: str = "made"
     folder: Path = Path()
     offer: Offer = field(default_factory=lambda: Offer(KEY, "made", "2", "", frozenset(), None))
     error: Exception | None = None
+    unknown: Exception | None = None
 
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         return (self.offer,)
@@ -62,6 +64,8 @@ class Made:
         pass
 
     def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:
+        if self.unknown is not None:
+            raise self.unknown
         mapping = mapping_of(running, {self.hotpatch.old_build_id})
         return (Group(mapping),) if mapping else ()
 
@@ -110,6 +114,10 @@ def killed(machine: Machine, source: Made, at: Callable[[list[AnyEvent]], bool])
     return code != 0
 
 
+def has_lines(number: int, lines: list[AnyEvent]) -> bool:
+    return len(lines) == number
+
+
 def state_of(event: AnyEvent) -> str:
     return str(getattr(event, "state", type(event).__name__))
 
@@ -127,7 +135,7 @@ def test_killed_at_every_line_of_a_run_that_takes_back(
                 (folder / "ill").touch()
 
         machine = machine_at(folder, PROBE.format(folder), told)
-        going_on = killed(machine, source, lambda lines, number=number: len(lines) == number)
+        going_on = killed(machine, source, functools.partial(has_lines, number))
         (folder / "ill").unlink(missing_ok=True)
         events = machine.history.read().events
         if not going_on:
@@ -275,3 +283,42 @@ def test_a_kernel_log_that_cannot_be_read_is_told_before_anything_is_changed(
     (line,) = [event for event in machine.history.read().events if state_of(event) == "PRE_EVENT"]
     assert isinstance(line, RunState)
     assert line.detail == f"crashes are not seen: {tmp_path}/none: No such file or directory"
+
+
+EVENTS = """
+[[pre_event]]
+command = ["touch", "{0}/out"]
+[[pre_event]]
+command = ["test", "!", "-e", "{0}/no"]
+[[post_event]]
+command = ["rm", "{0}/out"]
+"""
+
+
+@pytest.mark.parametrize("fails", ["second-pre-event", "download", "groups"])
+def test_what_a_pre_event_began_is_ended_by_its_post_event(tmp_path: Path, source: Made, fails: str) -> None:
+    """However little was done: out of the balancer, back into it."""
+    machine = machine_at(tmp_path, EVENTS.format(tmp_path))
+    if fails == "second-pre-event":
+        (tmp_path / "no").touch()
+    elif fails == "download":
+        source.error = FetchError("the network is down")
+    else:
+        source.unknown = FetchError("nobody knows")
+    ended = run(machine, source, NOW)
+    expected = {"second-pre-event": State.BLOCKED, "download": State.FAILED, "groups": State.FAILED}
+    assert (ended.state, ended.actions[0].state) == (expected[fails],) * 2
+    assert not (tmp_path / "out").exists()
+    states = [state_of(event) for event in machine.history.read().events]
+    assert (states.count("POST_EVENT"), states[-1]) == (1, "RunEnded")
+
+
+def test_a_machine_that_is_ill_before_has_no_post_event(tmp_path: Path, source: Made) -> None:
+    (tmp_path / "ill").touch()
+    machine = machine_at(tmp_path, PROBE.format(tmp_path) + EVENTS.format(tmp_path))
+    ended = run(machine, source, NOW)
+    assert (ended.state, ended.detail) == (
+        State.BLOCKED,
+        "ill before anything was changed: probe well: test: exit code 1",
+    )
+    assert "POST_EVENT" not in [state_of(event) for event in machine.history.read().events]

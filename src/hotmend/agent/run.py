@@ -214,23 +214,32 @@ class _Run:
         try:
             self.watched = begin(self.machine.configuration.probe)
         except UnhealthyError as error:
-            return self._none(offers, State.BLOCKED, f"ill before anything was changed: {error}")
+            why = f"ill before anything was changed: {error}"
+            self._end_all(offers, State.BLOCKED, why)
+            return self._ended(why)
         self._record(RunState(state=State.PRE_EVENT, detail=self.blind, watched=self.watched.known))
         if why := run_hooks(self.machine.configuration.pre_event, self._about(keys)):
-            return self._none(offers, State.BLOCKED, f"pre-event: {why}")
+            warning = f"pre-event: {why}"
+            self._end_all(offers, State.BLOCKED, warning)
+        else:
+            warning = self._offered(offers)
+        self._state(State.POST_EVENT)  # of what the pre-events did a part may be done, whichever of them failed
+        why = run_hooks(self.machine.configuration.post_event, self._about(keys))
+        warning = "; ".join(text for text in (warning, f"post-event: {why}" if why else "") if text)
+        return self._ended(warning)
+
+    def _offered(self, offers: Sequence[Offer]) -> str:
+        """Download and do what is offered; return what went wrong."""
         self._state(State.DOWNLOADING)
         try:
             with self.source.opened(offers):
                 self._all(offers)
-                warning = self._disk()
+                return self._disk()
         except HotmendError as error:
             if self.began_change:  # what memory has now is for `recovery` to say
                 raise
-            return self._none(offers, State.FAILED, str(error))
-        self._state(State.POST_EVENT)
-        why = run_hooks(self.machine.configuration.post_event, self._about(keys))
-        warning = "; ".join(text for text in (warning, f"post-event: {why}" if why else "") if text)
-        return self._ended(warning)
+            self._end_all(offers, State.FAILED, str(error))
+            return str(error)
 
     # --- each action --------------------------------------------------------------------------------------
 
@@ -387,10 +396,9 @@ class _Run:
 
     # --- lines --------------------------------------------------------------------------------------------
 
-    def _none(self, offers: Sequence[Offer], state: State, why: str) -> Ended:
+    def _end_all(self, offers: Sequence[Offer], state: State, why: str) -> None:
         for offer in offers:
             self._action(offer, state, why)
-        return self._ended(why)
 
     def _ended(self, detail: str) -> Ended:
         outcome = worst(action.state for action in self.actions.values())
