@@ -9,20 +9,30 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from hotmend.agent.apt.pending import Pending
 from hotmend.agent.configuration import parse_configuration
 from hotmend.agent.health.crashes import now_us
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
 from hotmend.agent.paths import Places
-from hotmend.agent.record.history import Action, AnyEvent, History, RunEnded, RunState
+from hotmend.agent.record.history import (
+    Action,
+    AnyEvent,
+    DiskBegan,
+    DiskLeft,
+    History,
+    RunEnded,
+    RunState,
+)
+from hotmend.agent.record.hold import begin_hold, end_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
-from hotmend.agent.run import Order, Trigger, run
+from hotmend.agent.run import Order, Trigger, run, wanted_now
 from hotmend.agent.sources import Offer, Ready
 from hotmend.linux.process import ProcessImages
 from hotmend.model.errors import FetchError, HotmendError
@@ -79,12 +89,14 @@ def source(program: Path) -> Made:
     return Made(make_hotpatch(program, {"first": 2}, "target"))
 
 
-def machine_at(folder: Path, wanted: str = "", told: Callable[[AnyEvent], None] | None = None) -> Machine:
+def machine_at(
+    folder: Path, wanted: str = "", told: Callable[[AnyEvent], None] | None = None, first: str = ""
+) -> Machine:
     """Return a machine whose files are below `folder`; `told` gets each line once it is on the disk."""
     places = Places(folder)
     places.state.mkdir(parents=True)
     history = History(places.history)
-    configuration = parse_configuration(WANTED + wanted, "here")
+    configuration = parse_configuration(first + WANTED + wanted, "here")
     machine = Machine(places, configuration, history, audit=folder / "audit")
     return replace(machine, told=lambda: told(history.read().events[-1])) if told is not None else machine
 
@@ -322,3 +334,60 @@ def test_a_machine_that_is_ill_before_has_no_post_event(tmp_path: Path, source: 
         "ill before anything was changed: probe well: test: exit code 1",
     )
     assert "POST_EVENT" not in [state_of(event) for event in machine.history.read().events]
+
+
+WINDOW = """
+[[maintenance.window]]
+name = "now"
+rule = "FREQ=DAILY"
+start = 2026-01-01T02:00:00
+minutes = 60
+"""
+
+
+@pytest.mark.parametrize("what", ["hold", "window"])
+def test_the_disk_waits_for_what_came_while_memory_was_changed(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made, what: str
+) -> None:
+    """A hold, or the end of the window: apt is not begun, and the update is offered again for its sake."""
+    target = start(program, "0")
+    moments = [datetime(2026, 11, 29, 2, 30, tzinfo=UTC)]
+    pending = Pending("hotmend-no-such-package", "amd64", "1", "2", ("Debian-Security:12/oldstable-security",))
+    source.offer = replace(source.offer, pending=pending)
+
+    def told(event: AnyEvent) -> None:
+        if state_of(event) != "HEALTH_CHECK":
+            return
+        if what == "hold":
+            (tmp_path / "etc/hotmend").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "etc/hotmend/hold").touch()
+        else:
+            moments.append(datetime(2026, 11, 29, 3, tzinfo=UTC))
+
+    machine = replace(machine_at(tmp_path, WINDOW, told, 'zone = "UTC"\n'), clock=lambda: moments[-1])
+    ended = run(machine, source, Order(Trigger.SCHEDULE))
+    state, why = {
+        "hold": (State.CANCELED, "on hold until it is released"),
+        "window": (State.WINDOW_EXCEEDED, "there is not enough time left in the window"),
+    }[what]
+    assert (ended.state, ended.detail) == (state, f"not installed: {why}")
+    assert (target.ask("a"), ended.actions[0].state) == ("2 1 2", State.SUCCEEDED)
+    events = machine.history.read().events
+    assert [event.why for event in events if isinstance(event, DiskLeft)] == [why]
+    assert not [event for event in events if isinstance(event, DiskBegan)]
+    assert wanted_now(machine, source.offers(()), moments[0].replace(minute=0)) == source.offers(())
+
+
+def test_nothing_is_ended_while_a_hold_is_there(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target, machine = start(program, "0"), machine_at(tmp_path, PROBE.format(tmp_path))
+    assert killed(machine, source, lambda lines: state_of(lines[-1]) == "HEALTH_CHECK")
+    (tmp_path / "ill").touch()
+    begin_hold(machine.places.hold, None, "Christmas sale")
+    before = machine.history.read().events
+    assert recover(machine) is None
+    assert (target.ask("a"), machine.history.read().events) == ("2 1 2", before)
+    end_hold(machine.places.hold)
+    assert recover(machine) is not None
+    assert (target.ask("a"), actions(machine)[-1].state) == ("1 1 1", State.ROLLED_BACK)

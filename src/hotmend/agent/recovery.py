@@ -37,6 +37,7 @@ from hotmend.agent.record.history import (
     of_run,
     unfinished,
 )
+from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.run import Ended, Order, run, unit_probes, worst
 from hotmend.agent.sources import Source
@@ -55,9 +56,13 @@ _CUT_OFF: Final = "the run was cut off"
 def recover(machine: Machine) -> RunBegan | None:
     """End the runs that were killed; return the last, or None where there is none. The caller holds `alone`.
 
+    While a hold is in force nothing is: to end a run is to change processes.
+
     Raises:
         HotmendError: the history cannot be read or written.
     """
+    if read_hold(machine.places.hold, machine.clock()) is not None:
+        return None
     try:
         events = machine.history.read().events
     except OSError as error:

@@ -141,7 +141,7 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
             by_hand.add(event.run)
         elif isinstance(event, Action) and event.state.final:
             last[event.update] = event
-        elif isinstance(event, DiskLeft):
+        elif isinstance(event, DiskLeft) and event.because:
             left.update(dict.fromkeys(event.updates, event.because))
     found = []
     for offer in offers:
@@ -194,6 +194,7 @@ class _Run:
     identity: str = ""
     watched: Watched | None = None
     blind: str = ""
+    put_off: State | None = None
     began_change: bool = False
     began_us: int = field(default_factory=crashes.now_us)
     actions: dict[str, Action] = field(default_factory=dict)
@@ -248,15 +249,19 @@ class _Run:
         for offer in offers:
             if stopped:
                 self._action(offer, State.CANCELED, stopped)
-            elif hold := read_hold(self.machine.places.hold, self.machine.clock()):
-                self._action(offer, State.CANCELED, str(hold))
-            elif not self._has_time():
-                self._action(offer, State.WINDOW_EXCEEDED, "there is not enough time left in the window")
+            elif (forbidden := self._forbidden()) is not None:
+                self._action(offer, *forbidden)
             else:
                 stopped = self._one(offer)
 
-    def _has_time(self) -> bool:
-        return self.order.anytime or window(self.machine.configuration, self.machine.clock())[0].allowed
+    def _forbidden(self) -> tuple[State, str] | None:
+        """Return how what is not begun yet ends, and why; None where it may begin."""
+        now = self.machine.clock()
+        if hold := read_hold(self.machine.places.hold, now):
+            return State.CANCELED, str(hold)
+        if self.order.anytime or window(self.machine.configuration, now)[0].allowed:
+            return None
+        return State.WINDOW_EXCEEDED, "there is not enough time left in the window"
 
     def _one(self, offer: Offer) -> str:
         """Do one action; return why no other may follow, or ""."""
@@ -350,6 +355,8 @@ class _Run:
         done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
         if not done or not (configuration.disk and self.order.disk):
             return ""
+        if why := self._put_off(done):
+            return why
         wanted = [(o, c) for o, c in done if configuration.restart or _needs_no_restart(c)]
         left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
         warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
@@ -366,6 +373,8 @@ class _Run:
             pending = list(without_forbidden(pending, unproven))
         if not pending:
             return warning
+        if why := self._put_off((offer, changed) for offer, changed in wanted if offer.pending in pending):
+            return "; ".join(text for text in (warning, why) if text)
         held = held_services((offer.package, changed) for offer, changed in wanted if offer.pending in pending)
         updates = tuple(offer.key for offer, _ in wanted if offer.pending in pending)
         self._record(DiskBegan(updates=updates, held=held))
@@ -374,6 +383,15 @@ class _Run:
         if not error:
             keep_same_code(self.machine.places.same_code, self.outcomes)
         return f"the disk was not brought up to date: {error}" if error else warning
+
+    def _put_off(self, done: Iterable[tuple[Offer, Changed]]) -> str:
+        """Leave the disk for another time where nothing may be begun any more; return why, or ""."""
+        forbidden = self._forbidden()
+        if forbidden is None:
+            return ""
+        self.put_off, why = forbidden
+        self._record(DiskLeft(updates=tuple(offer.key for offer, _ in done), because=(), why=why))
+        return f"not installed: {why}"
 
     def _without(self, pending: list[Pending], poison: set[str]) -> list[Pending]:
         """Leave out what would bring an update in quarantine, and note it: it is looked at again when that changes."""
@@ -401,7 +419,8 @@ class _Run:
             self._action(offer, state, why)
 
     def _ended(self, detail: str) -> Ended:
-        outcome = worst(action.state for action in self.actions.values())
+        states = [action.state for action in self.actions.values()]
+        outcome = worst(states if self.put_off is None else [*states, self.put_off])
         if outcome is State.SUCCEEDED and detail:
             outcome = State.SUCCEEDED_WITH_WARNINGS
         self._record(RunEnded(outcome=outcome, detail=detail))

@@ -195,10 +195,17 @@ class DiskBegan(Event, frozen=True, tag="disk-began"):
 
 
 class DiskLeft(Event, frozen=True, tag="disk-left"):
-    """Updates stay off the disk: apt would bring one that is in quarantine. `because`: those, as PACKAGE=VERSION."""
+    """Updates stay off the disk.
+
+    Attributes:
+        updates: which.
+        because: apt would bring these, which are in quarantine, as PACKAGE=VERSION; empty where it is for the moment.
+        why: a hold, or the end of the window; "" where it is for `because`.
+    """
 
     updates: tuple[str, ...]
     because: tuple[str, ...]
+    why: str = ""
 
 
 class DiskEnded(Event, frozen=True, tag="disk-ended"):

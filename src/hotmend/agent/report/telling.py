@@ -46,7 +46,8 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
             held = f"; not to be restarted: {_names(event.held)}" if event.held else ""
             text = f"the disk: installing {_names(event.updates)}{held}"
         case DiskLeft():
-            text = f"the disk: without {_names(event.updates)}, which would bring {_names(event.because)}"
+            why = event.why or f"would bring {_names(event.because)}"
+            text = f"the disk: without {_names(event.updates)}: {why}"
         case DiskEnded():
             text = f"the disk: failed: {event.error}" if event.error else f"the disk: has {_names(event.updates)}"
         case RunEnded():
