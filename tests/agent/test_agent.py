@@ -301,6 +301,12 @@ def test_what_takes_a_restart_gets_it_in_the_window_and_then_the_reboot(machine:
     assert (code, turn["run"]["state"], turn["restarted"]) == (1, "FAILED", [])
     assert "not installed, because it takes a restart: nginx" in turn["run"]["detail"]
     assert (machine.version("nginx"), machine.pids("nginx")) == (old, before)
+    configure(machine, 'restart = true\nnever_units = ["nginx.*"]\n' + AUTOMATIC.replace("redis-*", "nginx*"))
+    asked(machine, "agent", "install")
+    assert (machine.version("nginx"), machine.pids("nginx")) == (newest(machine, "nginx"), before)
+    assert ["nginx"] in [event["held"] for event in history(machine) if event["event"] == "disk-began"]
+    machine.install(f"nginx={old}", f"nginx-common={old}")
+    before = machine.pids("nginx")
     configure(machine, "restart = true\n" + AUTOMATIC.replace("redis-*", "nginx*"))
     asked(machine, "agent", "install")
     assert machine.version("nginx") == newest(machine, "nginx")

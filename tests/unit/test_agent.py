@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.agent.apt import disk
 from hotmend.agent.apt.held import Held, Holder, held_restarts, hold_restarts, release_restarts, restarts_held
 from hotmend.agent.apt.installed import InstalledFile, parse_md5sums
 from hotmend.agent.apt.pending import Pending, parse_simulation
 from hotmend.agent.census.units import unit_in
+from hotmend.agent.memory import Changed, Memory, StillOld
+from hotmend.linux.process import ProcessImages
 from hotmend.model.errors import InputError
 
 SIMULATION = """\
@@ -103,6 +106,7 @@ def test_a_killed_one_holds_nothing_back(policy: Path) -> None:
     own = policy.read_text() if policy.exists() else None
     code = f"""
 import pathlib, time
+from hotmend.agent.apt import disk
 from hotmend.agent.apt.held import restarts_held
 with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
     print("held", flush=True)
@@ -122,6 +126,23 @@ with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
     release_restarts(policy)
     assert (policy.read_text() if policy.exists() else None) == own
     assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
+
+
+@pytest.mark.parametrize("booted", [True, False])
+def test_what_is_never_touched_is_not_restarted_by_its_package_either(
+    booted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = {7: "docker.service", 8: "postgresql@15-main.service", 9: "nginx.service", 10: ""}
+    monkeypatch.setattr(disk, "processes_mapping", lambda: tuple(ProcessImages(pid, "x", 0, ()) for pid in units))
+    monkeypatch.setattr(disk, "unit_of", units.__getitem__)
+    monkeypatch.setattr(disk, "is_booted", lambda: booted)
+    monkeypatch.setattr(disk, "service_names", lambda package: (f"{package}-init",))
+    results = [
+        (name, Changed((), (StillOld(pid, "x", "", (), part=False),), Memory.OLD))
+        for name, pid in (("a", 10), ("b", 9))
+    ]
+    found = disk.never_services(results, {7, 8, 10}.__contains__)
+    assert found == tuple(sorted(["docker", "postgresql", "postgresql@15-main", *([] if booted else ["a-init"])]))
 
 
 def test_a_name_that_would_be_code_is_refused(policy: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from hotmend.agent.apt.disk import held_services, install, without_forbidden
+from hotmend.agent.apt.disk import held_services, install, never_services, without_forbidden
 from hotmend.agent.apt.installed import elf_files
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
@@ -375,7 +375,9 @@ class _Run:
             return warning
         if why := self._put_off((offer, changed) for offer, changed in wanted if offer.pending in pending):
             return "; ".join(text for text in (warning, why) if text)
-        held = held_services((offer.package, changed) for offer, changed in wanted if offer.pending in pending)
+        results = [(offer.package, changed) for offer, changed in wanted if offer.pending in pending]
+        never = never_services(results, self.machine.manner().spared)
+        held = tuple(sorted({*held_services(results), *never}))
         updates = tuple(offer.key for offer, _ in wanted if offer.pending in pending)
         self._record(DiskBegan(updates=updates, held=held))
         error = install(pending, held, self.source.folder)

@@ -10,7 +10,8 @@ from hotmend.agent.apt.held import restarts_held
 from hotmend.agent.apt.installed import service_names
 from hotmend.agent.apt.pending import Pending, brought_by, run_apt
 from hotmend.agent.census.units import is_booted, unit_of
-from hotmend.agent.memory import Changed, Memory, PackageResult
+from hotmend.agent.memory import Changed, Memory, PackageResult, Spared
+from hotmend.linux.process import processes_mapping
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
 
@@ -65,6 +66,21 @@ def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tup
             services.update(service_names(package))
         (due if result.needed_later else names).update(services)
     return tuple(sorted(names - due))
+
+
+def never_services(results: Iterable[tuple[str, PackageResult | Changed]], spared: Spared) -> tuple[str, ...]:
+    """Return the services that must not be restarted, whatever they run: those of processes that are never touched.
+
+    Args:
+        results: a package's name and what became of its processes, for each.
+        spared: which processes those are.
+    """
+    names = _names(unit_of(process.pid) for process in processes_mapping() if spared(process.pid))
+    if not is_booted():
+        for package, result in results:
+            if any(spared(old.pid) for old in result.still_old):
+                names.update(service_names(package))
+    return tuple(sorted(names))
 
 
 def _names(units: Iterable[str]) -> set[str]:
