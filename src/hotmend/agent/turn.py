@@ -15,8 +15,9 @@ from hotmend.agent.census.look import Look, look
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
 from hotmend.agent.machine import Machine, alone
-from hotmend.agent.record.history import AgentBegan, Assessed, History, Waiting, Withdrawn
+from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn
 from hotmend.agent.record.hold import read_hold
+from hotmend.agent.record.lost import lost_now
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended, Order, Trigger, wanted_now
@@ -76,7 +77,7 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
-    line = assessed(found, offers, withdrawn, failing(machine.configuration.probe))
+    line = assessed(found, offers, withdrawn, failing(machine.configuration.probe), lost_now(events, found.processes))
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
@@ -85,15 +86,21 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
 
 
 def assessed(
-    found: Assessment, offers: tuple[Offer, ...], withdrawn: tuple[Withdrawn, ...], ill: tuple[str, ...] = ()
+    found: Assessment,
+    offers: tuple[Offer, ...],
+    withdrawn: tuple[Withdrawn, ...],
+    ill: tuple[str, ...] = (),
+    lost: tuple[Lost, ...] = (),
 ) -> Assessed:
     """Return the line that says what was seen."""
     alerts = [alert.code.value for alert in find_alerts(found)]
+    alerts += [AlertCode.PROBE_FAILED.value] * bool(ill) + [AlertCode.LOST.value] * bool(lost)
     return Assessed(
         waiting=tuple(offer.key for offer in offers),
         restarts=tuple(owner_text(due.owner, due.processes) for due in found.restarts),
         reboot=found.reboot,
-        alerts=tuple(dict.fromkeys(alerts + [AlertCode.PROBE_FAILED.value] * bool(ill))),
+        alerts=tuple(dict.fromkeys(alerts)),
+        lost=lost,
         withdrawn=withdrawn,
         known=tuple(_known(offer) for offer in offers if offer.cves),
         ill=ill,

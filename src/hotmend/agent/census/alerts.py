@@ -10,6 +10,7 @@ from typing import Final
 
 from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, Ordered, OrderEnded, RunEnded
 from hotmend.agent.record.hold import Hold
+from hotmend.agent.record.lost import last_lost
 from hotmend.agent.uplink.standing import Standing
 from hotmend.servicing.actions import State
 
@@ -26,6 +27,7 @@ class AlertCode(StrEnum):
     """What it is; docs/runbook.md has a section for each."""
 
     DISK_OLD = "fixed-in-memory-old-on-disk"
+    LOST = "fix-lost"
     RESTART_DUE = "restart-due"
     REBOOT_DUE = "reboot-due"
     UNSETTLED = "hotpatch-not-settled"
@@ -54,6 +56,7 @@ class Level(IntEnum):
 
 
 LEVELS: Final = dict.fromkeys(AlertCode, Level.WARNING) | {
+    AlertCode.LOST: Level.CRITICAL,
     AlertCode.UNSETTLED: Level.CRITICAL,
     AlertCode.CRASHED: Level.CRITICAL,
     AlertCode.WITHDRAWN: Level.CRITICAL,
@@ -104,6 +107,9 @@ def worst(levels: Iterable[Level]) -> Level:
 
 def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
     """Yield what the records say is not as it should be."""
+    if lost := last_lost(record.events):
+        subjects = tuple(f"{each.update} ({', '.join(each.cves)}): {', '.join(each.processes)}" for each in lost)
+        yield Alert(AlertCode.LOST, "fixes that were in memory are gone: processes run the old code again", subjects)
     recent = [event for event in record.events if isinstance(event, Crashed) and now - event.at < _CRASH_AGE]
     if ours := [event for event in recent if event.ours]:
         subjects = tuple(f"{e.unit or e.comm} ({e.pid}): {', '.join(e.hotpatches)}" for e in ours)

@@ -101,6 +101,20 @@ class Waiting(msgspec.Struct, frozen=True):
     brings: str = ""
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """A fix that was in memory here, and that processes run without.
+
+    Attributes:
+        update: as its action had it.
+        cves: that it fixed.
+        processes: as NAME (PID).
+    """
+
+    update: str
+    cves: tuple[str, ...]
+    processes: tuple[str, ...]
+
+
 class Assessed(Event, frozen=True, tag="assessed"):
     """An assessment.
 
@@ -109,6 +123,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
         restarts: units that run old code.
         reboot: why a reboot is due; empty where none is.
         alerts: codes of what is not as it should be.
+        lost: fixes that were in memory and are not any more, as after a reboot onto an old disk.
         withdrawn: updates that were taken here and are withdrawn.
         known: of those that wait, what their publisher says of them.
         line, level, why: where the machine is in its channel, as `agent.line` has it.
@@ -119,6 +134,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     restarts: tuple[str, ...]
     reboot: tuple[str, ...]
     alerts: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
     withdrawn: tuple[Withdrawn, ...] = ()
     known: tuple[Waiting, ...] = ()
     line: str = "unknown"

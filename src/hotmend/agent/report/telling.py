@@ -35,6 +35,7 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
             text = f"agent {event.version} began in mode {event.mode}"
         case Assessed():
             text = f"assessed: {len(event.waiting)} waiting, {len(event.restarts)} restarts due"
+            text += "".join(f"; lost: {one.update} in {_names(one.processes)}" for one in event.lost)
             text += "; ".join(("", *event.reboot)) + ("; alerts: " + ", ".join(event.alerts) if event.alerts else "")
         case RunBegan():
             text = f"run by {event.trigger} from {event.source} began: {_names(event.updates)}"
