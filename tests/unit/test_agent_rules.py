@@ -47,6 +47,8 @@ from hotmend.agent.record.history import (
     History,
     RunBegan,
     RunEnded,
+    RunState,
+    Seen,
     decode,
     last_actions,
     unfinished,
@@ -237,6 +239,17 @@ def test_strange_lines_are_counted_and_not_believed(lines: list[bytes]) -> None:
     read = decode(lines)
     assert read.events == ()
     assert set(read.unreadable) <= set(range(1, len(lines) + 1))
+
+
+def test_what_probes_saw_comes_back_and_every_line_can_stand_in_a_set(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    seen: tuple[tuple[str, Seen], ...] = (("few", (7, 99)), ("unit a.service", ("100", "0")))
+    lines = (RunState(state=State.PRE_EVENT, watched=seen), Action(update="x", state=State.APPLYING, watched=seen))
+    for line in lines:
+        history.append(line, NOW)
+    events = history.read().events
+    assert [event.watched for event in events if isinstance(event, RunState | Action)] == [seen, seen]
+    assert len(set(events)) == 2
 
 
 def test_which_run_was_left() -> None:

@@ -138,7 +138,7 @@ def _by_memory(machine: Machine, begun: RunBegan, last: Action, lines: Sequence[
     if not new:
         return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; no process was changed")
     probes = (*machine.configuration.probe, *unit_probes(process.unit for process in new))
-    if why := unhealthy(probes, Watched({**_watched(lines), **last.watched})):
+    if why := unhealthy(probes, Watched({**_watched(lines), **dict(last.watched)})):
         return taken_back(machine, last, f"{_CUT_OFF}; {why}", record)
     detail = f"{_CUT_OFF}; memory shows the new code"
     if old:
@@ -161,7 +161,7 @@ def _given_up(machine: Machine, last: Action, lines: Sequence[AnyEvent]) -> str:
 def _watched(lines: Iterable[AnyEvent]) -> dict[str, Seen]:
     """Return what the probes saw before the change."""
     found = (e for e in lines if isinstance(e, RunState) and e.state is State.PRE_EVENT)
-    return next((event.watched for event in found), {})
+    return next((dict(event.watched) for event in found), {})
 
 
 def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProcess, ...]]:

@@ -218,7 +218,7 @@ class _Run:
             why = f"ill before anything was changed: {error}"
             self._end_all(offers, State.BLOCKED, why)
             return self._ended(why)
-        self._record(RunState(state=State.PRE_EVENT, detail=self.blind, watched=self.watched.known))
+        self._record(RunState(state=State.PRE_EVENT, detail=self.blind, watched=tuple(self.watched.known.items())))
         if why := run_hooks(self.machine.configuration.pre_event, self._about(keys)):
             warning = f"pre-event: {why}"
             self._end_all(offers, State.BLOCKED, warning)
@@ -301,7 +301,7 @@ class _Run:
             old_builds=tuple(dict.fromkeys(str(hotpatch.old_build_id) for hotpatch in hotpatches)),
             release=offer.release,
             brings=f"{offer.package}={offer.version}",
-            watched=units.known,
+            watched=tuple(units.known.items()),
         )
         self.began_change = True
         self._write(about)
@@ -325,7 +325,7 @@ class _Run:
             time.sleep(min(_WATCH_PAUSE_SECONDS, max(0.0, end - time.monotonic())))
         probes = (*self.machine.configuration.probe, *unit_probes(process.unit for process in about.changed))
         before = self.watched.known if self.watched is not None else {}
-        return why or unhealthy(probes, Watched({**before, **about.watched}))
+        return why or unhealthy(probes, Watched({**before, **dict(about.watched)}))
 
     def _ended_together(self, about: Action, seconds: float) -> str:
         return ended_together(about.changed, seconds, services=_SYSTEMD.is_dir())

@@ -170,7 +170,7 @@ class RunState(Event, frozen=True, tag="run-state"):
 
     state: State
     detail: str = ""
-    watched: dict[str, Seen] = {}
+    watched: tuple[tuple[str, Seen], ...] = ()
 
 
 class Action(Event, frozen=True, tag="action"):
@@ -200,7 +200,7 @@ class Action(Event, frozen=True, tag="action"):
     brings: str = ""
     changed: tuple[ChangedProcess, ...] = ()
     old: tuple[OldProcess, ...] = ()
-    watched: dict[str, Seen] = {}
+    watched: tuple[tuple[str, Seen], ...] = ()
 
 
 class DiskBegan(Event, frozen=True, tag="disk-began"):
