@@ -16,16 +16,21 @@ import pytest
 
 from hotmend.agent.apt.pending import Pending
 from hotmend.agent.configuration import parse_configuration
+from hotmend.agent.crashed import boot_id, note_crashes, take_back_crashed
 from hotmend.agent.health.crashes import now_us
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import (
     Action,
+    AgentBegan,
     AnyEvent,
+    Assessed,
+    Crashed,
     DiskBegan,
     DiskLeft,
     History,
+    RunBegan,
     RunEnded,
     RunState,
 )
@@ -391,3 +396,83 @@ def test_nothing_is_ended_while_a_hold_is_there(
     end_hold(machine.places.hold)
     assert recover(machine) is not None
     assert (target.ask("a"), actions(machine)[-1].state) == ("1 1 1", State.ROLLED_BACK)
+
+
+def crash_line(action: Action, at_us: int) -> str:
+    """Return what the kernel logs of a crash at the first byte of an action's new code."""
+    (process,) = action.changed
+    start = process.shadows[0][0]
+    return f"6,1,{at_us},-;{process.comm}[99]: segfault at 0 ip {start:016x} sp 0 error 4 in x[0+1] on CPU 1\n"
+
+
+def looked(machine: Machine, log_us: int) -> None:
+    """Write the line that a turn ends its look with."""
+    machine.record(Assessed(waiting=(), restarts=(), reboot=(), log_us=log_us))
+
+
+def test_a_crash_long_after_a_run_is_taken_back(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    """Each crash is a line once, and is taken back once, by a turn that may."""
+    target = start(program, "0")
+    (log := tmp_path / "kmsg").touch()
+    machine = replace(machine_at(tmp_path / "machine"), kernel_log=log)
+    machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
+    (action,) = run(machine, source, NOW).actions
+    looked(machine, note_crashes(machine))
+    assert take_back_crashed(machine) == ()
+    log.write_text(crash_line(action, now_us() + 5_000_000))
+    looked(machine, until := note_crashes(machine))
+    assert until > 0
+    assert note_crashes(machine) >= until
+    (crash,) = [event for event in machine.history.read().events if isinstance(event, Crashed)]
+    assert (crash.ours, crash.hotpatches, crash.what) == (True, action.hotpatches, "segfault")
+    assert target.ask("a") == "2 1 2"
+    (ended,) = take_back_crashed(machine)
+    assert (ended.state, target.ask("a")) == (State.ROLLED_BACK, "1 1 1")
+    assert [entry.update for entry in read_quarantine(machine.places.quarantine)] == [KEY]
+    assert take_back_crashed(machine) == ()
+    events = machine.history.read().events
+    (begun,) = [event for event in events if isinstance(event, RunBegan) and event.trigger == "crash"]
+    assert isinstance(events[-1], RunEnded)
+    assert (events[-1].run, events[-1].outcome, ended.run) == (begun.run, State.ROLLED_BACK, begun.run)
+
+
+@pytest.mark.parametrize("state", ["RunBegan", "Quarantined", "ROLLED_BACK"])
+def test_a_turn_that_is_killed_while_it_takes_back_is_made_up_for(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made, state: str
+) -> None:
+    target = start(program, "0")
+    (log := tmp_path / "kmsg").touch()
+    machine = replace(machine_at(tmp_path / "machine"), kernel_log=log)
+    machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
+    (action,) = run(machine, source, NOW).actions
+    log.write_text(crash_line(action, now_us()))
+    note_crashes(machine)
+
+    def told() -> None:
+        if state_of(machine.history.read().events[-1]) == state:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (child := os.fork()):
+        take_back_crashed(replace(machine, told=told))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert recover(machine) is not None
+    take_back_crashed(machine)
+    last = [each for each in actions(machine) if each.hotpatches][-1]
+    assert (target.ask("a"), last.state) == ("1 1 1", State.ROLLED_BACK)
+    assert [entry.update for entry in read_quarantine(machine.places.quarantine)] == [KEY]
+
+
+def test_the_log_of_another_boot_was_not_read(tmp_path: Path) -> None:
+    """Its clock begins anew: what was read before says nothing."""
+    machine = replace(machine_at(tmp_path), kernel_log=tmp_path / "none")
+    machine.record(AgentBegan(version="1", mode="automatic", boot="another"))
+    looked(machine, 2**60)
+    assert note_crashes(machine) == 0
+    machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
+    assert note_crashes(machine) == 0
+    looked(machine, 77)
+    machine.record(AgentBegan(version="2", mode="automatic", boot=boot_id()))
+    assert note_crashes(machine) == 77  # and an unreadable log is read from there later

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -12,6 +11,7 @@ from hotmend import __version__
 from hotmend.agent.census.alerts import AlertCode
 from hotmend.agent.census.assessment import Assessment, find_alerts, owner_text, take_assessment
 from hotmend.agent.census.look import Look, look
+from hotmend.agent.crashed import boot_id, note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
 from hotmend.agent.machine import Machine, alone
@@ -23,8 +23,6 @@ from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended, Order, Trigger, wanted_now
 from hotmend.agent.sources import AptSource, ChannelUpdates, Offer, Source
 from hotmend.linux.process import processes_mapping
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def first_start(history: History) -> datetime | None:
 
 def note_start(machine: Machine) -> None:
     """Write that the agent was started, once for each boot."""
-    boot = _BOOT.read_text().strip()
+    boot = boot_id()
     began = [event for event in machine.history.read().events if isinstance(event, AgentBegan)]
     if not began or (began[-1].boot, began[-1].version) != (boot, __version__):
         machine.record(AgentBegan(version=__version__, mode=machine.configuration.mode, boot=boot))
@@ -73,11 +71,13 @@ def note_start(machine: Machine) -> None:
 
 def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offer, ...], Assessed, Assessment]:
     """Ask what is offered, look at the machine, and write what was seen into the history; return all three."""
+    log_us = note_crashes(machine)
     offers = wanted_now(machine, source.offers(processes_mapping()), None)
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
     line = assessed(found, offers, withdrawn, failing(machine.configuration.probe), lost_now(events, found.processes))
+    line = msgspec.structs.replace(line, log_us=log_us)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
@@ -124,6 +124,9 @@ def turn(machine: Machine) -> Turn:
         mode = machine.configuration.effective_mode(first_start(machine.history), now)
         hold = read_hold(machine.places.hold, now)
         source = source_of(machine)
+        note_crashes(machine)
+        if mode == "automatic" and hold is None:
+            take_back_crashed(machine)
         offers, line, found = _assess(machine, source, now)
         ended = None
         if mode == "download" and hold is None:

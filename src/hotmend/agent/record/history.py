@@ -123,6 +123,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
         restarts: units that run old code.
         reboot: why a reboot is due; empty where none is.
         alerts: codes of what is not as it should be.
+        log_us: how far the kernel's log has been read for crashes, microseconds since the boot.
         lost: fixes that were in memory and are not any more, as after a reboot onto an old disk.
         withdrawn: updates that were taken here and are withdrawn.
         known: of those that wait, what their publisher says of them.
@@ -134,6 +135,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     restarts: tuple[str, ...]
     reboot: tuple[str, ...]
     alerts: tuple[str, ...] = ()
+    log_us: int = 0
     lost: tuple[Lost, ...] = ()
     withdrawn: tuple[Withdrawn, ...] = ()
     known: tuple[Waiting, ...] = ()
@@ -147,7 +149,7 @@ class RunBegan(Event, frozen=True, tag="run-began"):
     """A run.
 
     Attributes:
-        trigger: `schedule`, `command`, `order`, `upgrade` or `apt`.
+        trigger: `schedule`, `command`, `order`, `upgrade`, `apt`, or `crash` where new code is taken back for one.
         source: `apt`, or the channel.
         updates: what it is about, in order.
         until: end of the window it keeps to; None: it keeps to none.
