@@ -27,7 +27,7 @@ from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
-from hotmend.agent.machine import Machine, window
+from hotmend.agent.machine import Machine, baseline_window, window
 from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, grouped, mapping_of
 from hotmend.agent.record.history import (
     Action,
@@ -357,7 +357,8 @@ class _Run:
             return ""
         if why := self._put_off(done):
             return why
-        wanted = [(o, c) for o, c in done if configuration.restart or _needs_no_restart(c)]
+        restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
+        wanted = [(o, c) for o, c in done if restart or _needs_no_restart(c)]
         left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
         warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
         pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
@@ -367,7 +368,7 @@ class _Run:
         if left:
             restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
             pending = list(without_forbidden(pending, restarting))
-        if pending and not configuration.restart and (unproven := self._unproven(pending)):
+        if pending and not restart and (unproven := self._unproven(pending)):
             told = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
             warning = "; ".join(text for text in (warning, told) if text)
             pending = list(without_forbidden(pending, unproven))

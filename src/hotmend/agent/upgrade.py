@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hotmend.agent.apt.disk import fetch, held_services, install
+from hotmend.agent.apt.disk import fetch, held_services, install, never_services
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.journal import Journal
@@ -109,7 +109,8 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
             journal.end()
             return Upgrade(tuple(results), (), Disk.LEFT, "", reboot)
         progress("the disk", 0, 1)
-        held = held_services((result.pending.package, result) for result in results)
+        named = [(result.pending.package, result) for result in results]
+        held = tuple(sorted({*held_services(named), *never_services(named, wish.memory.spared)}))
         journal.disk(pending, held)
         error = install(pending, held, Path(folder))
         journal.disk_done(pending, error)
