@@ -117,7 +117,7 @@ def _read(connection: Connection) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield all tables with some rows each, those first that others refer to."""
     for table in load_tables().sorted_tables:
         query = sa.select(table).order_by(*table.primary_key)
-        with connection.execution_options(yield_per=_ROWS).execute(query) as result:
+        with connection.execute(query, execution_options={"yield_per": _ROWS}) as result:
             for rows in result.mappings().partitions():
                 yield str(table.name), [{str(name): _taken(value) for name, value in row.items()} for row in rows]
 

@@ -66,7 +66,7 @@ def verify(connection: Connection, since: Verdict | None = None) -> Verdict:
     number, previous = (0, FIRST) if since is None else (since.rows, since.head)
     before, at_head = _head(connection), previous
     query = sa.select(audit).where(audit.c.number > number).order_by(audit.c.number)
-    with connection.execution_options(yield_per=1000).execute(query) as rows:
+    with connection.execute(query, execution_options={"yield_per": 1000}) as rows:
         for row in rows.mappings():
             number += 1
             if row["number"] != number:

@@ -49,7 +49,7 @@ def statements(connection: Connection, asked: Query, heard_since: datetime) -> I
         .where(findings.c.cve != "", findings.c.brings != "", findings.c.machine_id.in_(query.ids(asked)))
         .order_by(machines.c.name, findings.c.machine_id, findings.c.cve, findings.c.brings, findings.c.number)
     )
-    found = connection.execution_options(yield_per=500).execute(rows).mappings()
+    found = connection.execute(rows, execution_options={"yield_per": 500}).mappings()
     for _, same in groupby(found, key=lambda row: (row["machine_id"], row["cve"], row["brings"])):
         yield _statement(list(same), heard_since)
 
