@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantine
 from hotmend.servicing.actions import State
 from hotmend.wire.rollouts import RingWanted, Rollout, RolloutMember, RolloutWanted, ThresholdsWanted
 from tests.fleet.members import Fleet, Member, fleet, wait
+from tests.fleet.releases import PROGRAM
 from tests.traceability import ROOT, Row, stands, table
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -77,7 +79,27 @@ def test_a_bad_release_stops_at_the_canaries_and_a_good_one_reaches_all(twenty: 
     assert all(_ordered([member])[member.name][-1] == State.SUCCEEDED for member in twenty.members)
     starts = [group.began_at for group in shown.groups if group.began_at is not None]
     assert starts == sorted(set(starts))
+    _soak(twenty)
     assert stands(PAGE, "twenty", table(_rows(twenty, bad, good))), "the page is written anew: read what changed"
+
+
+def _soak(fleet: Fleet) -> None:
+    """A canary's web server ends while its ring soaks: by itself its agent would look again in an hour."""
+    canaries, others = fleet.members[:CANARIES], fleet.members[CANARIES:]
+    before = {name: len(ends) for name, ends in _ordered(others).items()}
+    soaked = _begin(fleet, "good", CANARIES, name="again", soak_minutes=1)
+    wait("the canaries soak", lambda: _shown(fleet, soaked).groups[0].state == "SOAKING")
+    ill = canaries[0]
+    ill.machine.run(f"kill $(pidof {Path(PROGRAM).name})")
+    wait("the ring is judged", lambda: _shown(fleet, soaked).groups[0].state in ("ERROR", "FINISHED"))
+    shown = _shown(fleet, soaked)
+    assert (shown.state, shown.why["code"]) == ("PAUSED", "errors-over-threshold")
+    assert [group.state for group in shown.groups] == ["ERROR", "SCHEDULED", "SCHEDULED"]
+    report = fleet.server.machines.machine(ill.id).report
+    assert report is not None
+    assert "probe-failed" in [alert["code"] for alert in report["alerts"]]
+    assert {name: len(ends) for name, ends in _ordered(others).items()} == before
+    assert [event.what for event in fleet.server.rollouts.events(soaked).items].count("looks") == 1
 
 
 def _rows(fleet: Fleet, bad: str, good: str) -> Iterator[Row]:
@@ -119,13 +141,13 @@ def _actions_of(members: Sequence[Member], release: str) -> list[str]:
     ]
 
 
-def _begin(fleet: Fleet, release: str, budget: int) -> str:
+def _begin(fleet: Fleet, release: str, budget: int, *, name: str = "", soak_minutes: int = 0) -> str:
     wanted = RolloutWanted(
-        release,
+        name or release,
         [release],
         [RingWanted("canary", tag="canary"), RingWanted("half", percent=50), RingWanted("rest")],
         budget=budget,
-        thresholds=ThresholdsWanted(soak_minutes=0),
+        thresholds=ThresholdsWanted(soak_minutes=soak_minutes),
         disk=False,
     )
     made = fleet.server.rollouts.create(wanted)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from hotmend.agent.census.alerts import AlertCode
 from hotmend.server.machines import fleet, store
-from hotmend.server.machines.tables import action_events, actions, brake, findings, machines, policies
+from hotmend.server.machines.tables import action_events, actions, brake, contacts, findings, machines, policies
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey, SigningKey
 from hotmend.wire.messages import CHECK_IN_PATH, ENROL_PATH, CheckIn, Host, Reached, decode_answer, encode
@@ -475,6 +475,56 @@ def test_what_is_due_is_no_sign_that_a_machine_is_ill(server: Running) -> None:
 
 
 # --- looks ------------------------------------------------------------------------------------------------
+
+
+def _looked(machine: Simple) -> tuple[datetime | None, datetime | None]:
+    with machine.server.database.read() as connection:
+        query = sa.select(contacts.c.looked_at, contacts.c.look_by).where(contacts.c.machine_id == machine.id)
+        row = connection.execute(query).one()
+        return row.looked_at, row.look_by
+
+
+def _shown(machine: Simple) -> datetime:
+    return datetime.fromisoformat(machine.server.get(f"/api/v1/machines/{machine.id}")["machine"]["looked_at"])
+
+
+def test_a_look_counts_where_its_report_is_here(server: Running) -> None:
+    machine = simple(server)
+    now = server.clock()
+    half_past = now - timedelta(minutes=30)
+    looked = {"looked_at": half_past, "look_minutes": 60}
+    machine.check_in(report_hash=report_hash(report()), **looked)
+    assert _looked(machine) == (None, None)  # the report was asked for
+    machine.check_in(report_hash=report_hash(report()), report=report(), **looked)
+    at, by = _looked(machine)
+    assert at is not None
+    assert abs(at - half_past) < timedelta(seconds=30)
+    assert by == at + timedelta(minutes=180)
+    assert _shown(machine) == at
+    server.clock.ahead = timedelta(minutes=20)  # the same look, told again
+    machine.check_in(report_hash=report_hash(report()), **looked)
+    assert abs(_shown(machine) - at) < timedelta(seconds=30)
+    machine.check_in(report_hash=hashed("another report"), looked_at=server.clock(), look_minutes=60)
+    assert abs(_shown(machine) - at) < timedelta(seconds=30)
+    machine.check_in(report_hash=report_hash(report()))  # an earlier version was put there
+    assert _looked(machine) == (None, None)
+
+
+def test_a_look_is_as_old_as_the_machine_says_whatever_its_clock(server: Running) -> None:
+    machine = simple(server)
+    machine.check_in(report=report())
+    behind = server.clock() - timedelta(seconds=200)
+    message = CheckIn(machine.host, report_hash=report_hash(report()), looked_at=behind - timedelta(seconds=60))
+    assert machine.send(CHECK_IN_PATH, message, late=200).status == 200
+    at, by = _looked(machine)
+    assert at is not None
+    assert timedelta(seconds=50) < server.clock() - at < timedelta(seconds=100)
+    assert by is None
+    ahead = server.clock() + timedelta(minutes=1)  # its clock went back since
+    machine.check_in(report_hash=report_hash(report()), looked_at=ahead)
+    assert _looked(machine)[0] == at
+    machine.check_in(report_hash=report_hash(report()), looked_at=datetime(1, 1, 1, tzinfo=UTC), look_minutes=1)
+    assert _looked(machine)[0] < at  # type: ignore[operator]
 
 
 def test_a_machine_that_checks_in_and_is_not_looked_at_is_told_of(server: Running) -> None:

@@ -541,6 +541,12 @@ def test_a_turn_reports_what_runs_here(fleet: Fleet) -> None:
     assert shown["report"]["prerequisites"]
     assert shown["machine"]["mode"] == "notify"
     assert fleet.server.get(f"/api/v1/actions/{action}")["state"] == "SUCCEEDED"
+    looked = shown["machine"]["looked_at"]
+    assert looked is not None
+    _telling(fleet).record(Ordered(order="a" * 32, kind="assess"))  # what is told meanwhile is of that look still
+    check_in(fleet.places)
+    again = fleet.server.get(f"/api/v1/machines/{fleet.id}")["machine"]["looked_at"]
+    assert abs(datetime.fromisoformat(again) - datetime.fromisoformat(looked)) < timedelta(seconds=30)
 
 
 # --- another version --------------------------------------------------------------------------------------
