@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -63,6 +64,21 @@ def test_two_rollouts_never_begin_both_machines_of_a_pair(server: Running, monke
 
     monkeypatch.setattr(candidates, "busy", read_and_wait)
     _all_at_once(*(lambda each=each: fleet.step(each) for each in ids))
+    with server.database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(actions)) == 1
+
+
+def test_what_another_step_began_while_this_one_waited_counts(server: Running) -> None:
+    """The step knew the time before it waited for its turn, and the clock of the other server is ahead."""
+    fleet = Fleet(server)
+    (one,), (other,) = fleet.add(1, canary="1", pair="db"), fleet.add(1, canary="1", pair="db")
+    first, second = (begun(server, name=each, selection={"machines": [each, *fleet.add(1)]}) for each in (one, other))
+    for each in (first, second):
+        fleet.step(each, 2)
+    server.clock.ahead += timedelta(seconds=20)
+    fleet.step(first)
+    server.clock.ahead -= timedelta(seconds=20)
+    fleet.step(second)
     with server.database.read() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(actions)) == 1
 

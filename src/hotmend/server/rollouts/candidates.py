@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 
 _PAGE: Final = 500
 _TAGS: Final = ("domain", "set", "pair")
+_CLOCKS_APART: Final = timedelta(minutes=5)
+"""What is due so soon counts as begun: servers' clocks differ, and a step may have waited for its turn."""
 """Tags with a meaning: fault domain, set that is to stay available, and pair."""
 
 
@@ -141,8 +143,11 @@ def set_sizes(connection: Connection) -> dict[str, int]:
 
 
 def busy(connection: Connection, now: datetime) -> list[Member]:
-    """Return machines that are being changed, and those where something went wrong in a rollout that is not over."""
-    due = (actions.c.due_at <= now) & (
+    """Return machines that are being changed, and those where something went wrong in a rollout that is not over.
+
+    `now` may be some time ago, from before a lock was waited for: what was begun meanwhile is due after it.
+    """
+    due = (actions.c.due_at <= now + _CLOCKS_APART) & (
         actions.c.until.is_(None) | (actions.c.until > now) | actions.c.handed_at.is_not(None)
     )
     # Two questions, as each has an index of its own: of open actions, and of those that ended badly.
