@@ -51,6 +51,7 @@ PACKAGES = (
     "libpng16-16",
 )
 _CYCLE_DAYS = 80
+_MONTHS = 3
 """After so many days comes the next planned baseline, whatever month the demonstration is run in."""
 
 
@@ -58,8 +59,9 @@ _CYCLE_DAYS = 80
 class Figures:
     """What was measured: seconds from a change of the archive to the signed canary release, and so on.
 
-    `fetched_bytes` are bundles or their deltas, documents and index; `whole_bytes` the same without any delta, and
-    `naming_bytes` what each version of the tier's metadata takes to name the deltas.
+    `fetched_bytes` are bundles or their deltas, documents and index; `whole_bytes` the same without any delta,
+    `naming_bytes` what each version of the tier's metadata takes to name the deltas, and `metadata_bytes` all metadata
+    that a machine found changed.
     """
 
     runs: list[float] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Figures:
     fetched_bytes: list[int] = field(default_factory=list)
     whole_bytes: list[int] = field(default_factory=list)
     naming_bytes: dict[int, int] = field(default_factory=dict)
+    metadata_bytes: list[int] = field(default_factory=list)
     verify: list[float] = field(default_factory=list)
 
 
@@ -154,9 +157,14 @@ class Quarter:
 
     def check(self, tier: Tier, newest: str | None) -> None:
         """Let a machine look, and fetch the newest hotpatch; None: it must not be offered one."""
+        metadata = self.machines[tier].folder / "metadata"
+        before = _contents(metadata)
         channel = self.machines[tier].open()
         if isinstance(channel, Reason):
             raise DemoError(f"the {tier} machine refuses: {channel.sentence}")
+        if tier is Tier.CANARY:
+            changed = [data for path, data in _contents(metadata).items() if before.get(path) != data]
+            self.figures.metadata_bytes.append(sum(map(len, changed)))
         entries = [e for e in channel.index.releases if e.kind == "hotpatch" and e.withdrawn is None]
         if (entries[-1].id if entries else None) != newest:
             raise DemoError(f"the {tier} machine is offered {entries[-1].id if entries else None}, not {newest}")
@@ -203,6 +211,10 @@ class Quarter:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*.json")} if folder.is_dir() else {}
 
 
 def _documents_size(folder: Path) -> int:
@@ -339,6 +351,11 @@ def _report(quarter: Quarter) -> None:
     print(
         f"  a machine with all packages fetched {fetched:,} bytes of hotpatches, {whole:,} without deltas; "
         f"apt {debs:,}; naming the deltas took {naming:,} bytes of metadata"
+    )
+    signed = sum(figures.metadata_bytes)
+    print(
+        f"  and {signed:,} bytes of signed metadata, in {len(figures.metadata_bytes)} looks; all of it "
+        f"{(fetched + signed) // _MONTHS:,} bytes a month, apt {debs // _MONTHS:,}"
     )
     print(f"  verification of a release: at most {max(figures.verify) * 1000:.0f} ms")
 
