@@ -84,7 +84,7 @@ def test_a_bad_release_stops_at_the_canaries_and_a_good_one_reaches_all(twenty: 
 
 
 def _soak(fleet: Fleet) -> None:
-    """A canary's web server ends while its ring soaks: by itself its agent would look again in an hour."""
+    """A canary's web server ends while its ring soaks: a look shows it, the one at the end of a run or the soak's own."""
     canaries, others = fleet.members[:CANARIES], fleet.members[CANARIES:]
     before = {name: len(ends) for name, ends in _ordered(others).items()}
     soaked = _begin(fleet, "good", CANARIES, name="again", soak_minutes=1)
@@ -99,7 +99,6 @@ def _soak(fleet: Fleet) -> None:
     assert report is not None
     assert "probe-failed" in [alert["code"] for alert in report["alerts"]]
     assert {name: len(ends) for name, ends in _ordered(others).items()} == before
-    assert [event.what for event in fleet.server.rollouts.events(soaked).items].count("looks") == 1
 
 
 def _rows(fleet: Fleet, bad: str, good: str) -> Iterator[Row]:
