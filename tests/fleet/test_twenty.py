@@ -84,7 +84,7 @@ def test_a_bad_release_stops_at_the_canaries_and_a_good_one_reaches_all(twenty: 
 
 
 def _soak(fleet: Fleet) -> None:
-    """A canary's web server ends while its ring soaks: a look shows it, the one at the end of a run or the soak's own."""
+    """A canary's web server ends while its ring soaks: a look shows it, at the end of a run or asked for."""
     canaries, others = fleet.members[:CANARIES], fleet.members[CANARIES:]
     before = {name: len(ends) for name, ends in _ordered(others).items()}
     soaked = _begin(fleet, "good", CANARIES, name="again", soak_minutes=1)
