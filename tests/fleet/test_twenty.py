@@ -79,8 +79,8 @@ def test_a_bad_release_stops_at_the_canaries_and_a_good_one_reaches_all(twenty: 
     assert all(_ordered([member])[member.name][-1] == State.SUCCEEDED for member in twenty.members)
     starts = [group.began_at for group in shown.groups if group.began_at is not None]
     assert starts == sorted(set(starts))
-    _soak(twenty)
     assert stands(PAGE, "twenty", table(_rows(twenty, bad, good))), "the page is written anew: read what changed"
+    _soak(twenty)
 
 
 def _soak(fleet: Fleet) -> None:
