@@ -207,25 +207,25 @@ class Publisher:
         """
         state, _ = self._sound(channel)
         canary, stable = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
-        left = {layout.document_path(channel, Tier.STABLE, i): i for i in tiers.lagging(canary, stable)}
+        return self._unasked(state, canary, stable)
+
+    def ask_again(self, channel: str) -> Pending | None:
+        """Ask for what `unasked` has, as one request; None where there is nothing."""
+        with self.store.lock():
+            state, settings = self._sound(channel)
+            canary, before = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
+            stable = before
+            for identity in self._unasked(state, canary, before):
+                stable = tiers.with_release(stable, canary.releases[identity], canary.documents[identity])
+            return None if stable is before else self._request_stable(state, settings, before, stable, {}, {})
+
+    def _unasked(self, state: State, canary: Content, stable: Content) -> tuple[str, ...]:
+        left = {layout.document_path(stable.channel, stable.tier, i): i for i in tiers.lagging(canary, stable)}
         for name in self.store.names(WAITING) if left else ():
             if name.endswith(_REQUEST) and not _stale(state, request := self._waiting(name.removesuffix(_REQUEST))):
                 asked = {p for p, i in left.items() if request.files.get(p) == canary.documents[i]}
                 left = {p: i for p, i in left.items() if p not in asked}
         return tuple(left.values())
-
-    def ask_again(self, channel: str) -> Pending | None:
-        """Ask for what `unasked` has, as one request; None where there is nothing."""
-        with self.store.lock():
-            left = self.unasked(channel)
-            if not left:
-                return None
-            state, settings = self._sound(channel)
-            canary, before = (self._content(state, channel, tier) for tier in (Tier.CANARY, Tier.STABLE))
-            stable = before
-            for identity in left:
-                stable = tiers.with_release(stable, canary.releases[identity], canary.documents[identity])
-            return self._request_stable(state, settings, before, stable, {}, {})
 
     def rekey(
         self,
