@@ -61,6 +61,7 @@ ln -s pts/ptmx dev/ptmx
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs run run
+mount -t tmpfs -o mode=1777 tmp tmp
 rm -rf var/log/journal
 cat > etc/systemd/system/machine.target <<END
 [Unit]
@@ -87,8 +88,12 @@ shutdown (SIGSTOP goes to all before SIGTERM), nsenter then stops itself, and th
 """
 _LEAVE_GROUP = """
 mount -t cgroup2 cgroup2 "$1"
-find "$1/$2" -depth -type d -exec rmdir {} +
+for _ in $(seq 100); do
+    find "$1/$2" -depth -type d -exec rmdir {} + && exit
+    sleep 0.1
+done
 """
+"""Whoever was killed leaves its group a moment after its machine has ended."""
 
 
 class Machine:
@@ -117,6 +122,15 @@ class Machine:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        try:
+            self._begun()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _begun(self) -> None:
+        """Wait until it has its own files, and its service manager what it needs."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line != "ready\n":
@@ -125,7 +139,6 @@ class Machine:
         self.first = int(children.read_text().split()[0])
         if self._systemd:
             self._booted()
-        return self
 
     def _booted(self) -> None:
         """Wait until its service manager has started what belongs to the boot."""
@@ -141,6 +154,9 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it."""
+        self._end()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None

@@ -152,6 +152,25 @@ def test_all_of_a_window_is_used_and_nothing_beyond() -> None:
     assert may_start([], at, timedelta(0)).until is None
 
 
+def test_a_window_that_goes_on_with_its_next_day_does_not_close_between_them() -> None:
+    always = Policy(window=(Window("always", "FREQ=DAILY", datetime(2020, 1, 1), 24 * 60),))
+    now = datetime(2026, 6, 10, 23, 55, tzinfo=UTC)
+    found = intervals(always, ZoneInfo("UTC"), now, now + timedelta(days=3))
+    decision = may_start(found, now, timedelta(hours=2))
+    assert (decision.allowed, decision.until) == (True, found[-1].end)
+    alone = may_start(found, now, timedelta(hours=2), joined=False)
+    assert (alone.cause.code, alone.until) == ("window-too-short", found[0].end)
+    at, hour = found[0].end, timedelta(hours=1)
+    apart = [found[0], Interval(at + hour, at + 3 * hour, "always")]
+    assert not may_start(apart, now, timedelta(minutes=6)).allowed
+    other = [found[0], Interval(at, at + 3 * hour, "another")]
+    assert not may_start(other, now, timedelta(minutes=6)).allowed, "each window from beginning to end"
+    halves = [Interval(at, at + hour, "always"), Interval(at + hour, at + 2 * hour, "always")]
+    assert may_start(halves, now, 2 * hour).next_start == at, "both together are long enough"
+    inside = [Interval(at, at + 5 * hour, "always"), Interval(at + hour, at + 2 * hour, "always")]
+    assert may_start(inside, at, 5 * hour).allowed
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -121,8 +121,10 @@ class Wine:
             stderr=subprocess.STDOUT,
         )
         assert self._idle.stdout is not None
-        said = self._idle.stdout.readline().strip()
-        assert said == b"up", said + self._idle.communicate(timeout=_SECONDS_MAX)[0]
+        said: list[bytes] = []
+        while not said or not said[-1].endswith(b"up"):  # a service of Wine that crashed says so before, or beside it
+            said.append(self._idle.stdout.readline().rstrip())
+            assert said[-1] or self._idle.poll() is None, said
 
     def down(self) -> None:
         """End everything that runs in the prefix; the registry is written to disk."""

@@ -270,14 +270,21 @@ def _without(interval: Interval, frozen: tuple[datetime, datetime]) -> Iterator[
         yield Interval(ends, interval.end, interval.name)
 
 
-def may_start(open_ones: Sequence[Interval], now: datetime, needed: timedelta) -> Decision:
+def may_start(open_ones: Sequence[Interval], now: datetime, needed: timedelta, *, joined: bool = True) -> Decision:
     """Return whether something that takes `needed` may start now, inside one window from beginning to end.
 
     All of a window is used: what fits into the time that is left may start, and nothing else.
+
+    Args:
+        open_ones: earliest first.
+        now: the moment.
+        needed: how long it takes.
+        joined: a window whose next day begins where this one ends (all day, every day) does not close between them;
+            False where each day of it asks for a word of its own.
     """
-    current = [each for each in open_ones if each.start <= now < each.end]
-    until = max((each.end for each in current), default=None)
-    following = next((each.start for each in open_ones if each.start > now and each.end - each.start >= needed), None)
+    ends = _ends(open_ones, joined)
+    until = max((end for each, end in ends if each.start <= now < each.end), default=None)
+    following = next((each.start for each, end in ends if each.start > now and end - each.start >= needed), None)
     if until is None:
         return Decision(False, None, following, cause("window-closed", "No maintenance window is open."))
     if now + needed > until:
@@ -290,3 +297,17 @@ def may_start(open_ones: Sequence[Interval], now: datetime, needed: timedelta) -
         return Decision(False, until, following, short)
     fits = cause("window-open", "The window is open until {until}.", until=until)
     return Decision(True, until, following, fits)
+
+
+def _ends(open_ones: Sequence[Interval], joined: bool) -> list[tuple[Interval, datetime]]:
+    """Return each interval with the moment at which its window closes."""
+    if not joined:
+        return [(each, each.end) for each in open_ones]
+    found: list[tuple[Interval, datetime]] = []
+    after: dict[str, tuple[datetime, datetime]] = {}
+    for each in reversed(open_ones):
+        begins, closes = after.get(each.name, (each.end, each.end))
+        end = max(each.end, closes) if begins <= each.end else each.end
+        after[each.name] = each.start, end
+        found.append((each, end))
+    return found[::-1]

@@ -96,8 +96,8 @@ class _Run:
             fresh = [p.pid for p in stand_in.mapping(self.group.build_ids) if p.pid not in self.changed]
             if not fresh:
                 break
-            for change in apply(self.hotpatches, fresh, self.options):
-                self._take(change)
+            for change in sorted(apply(self.hotpatches, fresh, self.options), key=lambda change: not _is_in(change)):
+                self._take(change, stand_in)
         self._watch(stand_in)
         if before is not None:
             self._compare(before, stand_in.ask(self.plan.command))
@@ -117,9 +117,12 @@ class _Run:
                 raise Refusal(_failed("before the hotpatch", answer))
             time.sleep(_POLL_SECONDS)
 
-    def _take(self, change: ProcessResult) -> None:
-        """Remember a changed process; refuse where it could not be changed."""
-        if change.state not in ("applied", "unchanged"):
+    def _take(self, change: ProcessResult, stand_in: StandIn) -> None:
+        """Remember a changed process; refuse where it could not be changed, or took others with it."""
+        if not _is_in(change):
+            if not any(pid == change.pid for pid, _ in stand_in.identities()):
+                self.changed[change.pid] = change.start_time_ticks  # it ended under the change, or with who was changed
+            self._check_alive(stand_in)
             subjects = (
                 f"{change.comm} in the stand-in: {reason.sentence} [{reason.code}]" for reason in change.reasons
             )
@@ -140,6 +143,7 @@ class _Run:
         for pid in self.changed:
             status = process_status(pid)
             if not status or not all(hotpatch.active for hotpatch in status):
+                self._check_alive(stand_in)
                 raise Refusal(refusal("stand-in-refused", "the hotpatch is no longer active in the stand-in"))
 
     def _check_alive(self, stand_in: StandIn) -> None:
@@ -169,6 +173,10 @@ class _Run:
                     *map(str, differences),
                 )
             )
+
+
+def _is_in(change: ProcessResult) -> bool:
+    return change.state in ("applied", "unchanged")
 
 
 def _failed(when: str, answer: Answer) -> Reason:

@@ -56,7 +56,7 @@ class Windows:
             if is_open and not any(each in found for each in is_open):
                 why = cause("window-without-word", "The open window waits for a word.")
                 return Decision(False, None, next((each.start for each in found), None), why)
-        return may_start(found, self.now, self.needed)
+        return may_start(found, self.now, self.needed, joined=not content.get("events"))
 
 
 @lru_cache(maxsize=4096)
