@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from hotmend.agent.apt.pending import Pending
+from hotmend.agent.boot import boot_id
 from hotmend.agent.configuration import parse_configuration
-from hotmend.agent.crashed import boot_id, note_crashes, take_back_crashed
+from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.health.crashes import now_us
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from hotmend.agent.boot import boot_id
 from hotmend.agent.health import crashes
 from hotmend.agent.machine import Machine
 from hotmend.agent.record.history import Action, AgentBegan, AnyEvent, Assessed, Crashed, RunBegan, RunEnded
 from hotmend.agent.undo import taken_back
 
 _TRIGGER: Final = "crash"
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-def boot_id() -> str:
-    """Return the kernel's id of this boot."""
-    return _BOOT.read_text().strip()
 
 
 def note_crashes(machine: Machine) -> int:
@@ -55,7 +49,7 @@ def _read_until(events: Iterable[AnyEvent]) -> int:
     found, here, boot = 0, False, boot_id()
     for event in events:
         if isinstance(event, AgentBegan):
-            found, here = found if here else 0, event.boot == boot
+            found, here = found if here else 0, event.boot == boot != ""
         elif isinstance(event, Assessed) and here:
             found = event.log_us
     return found if here else 0

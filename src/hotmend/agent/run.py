@@ -18,23 +18,18 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from hotmend.agent.apt.disk import held_services, install, never_services, without_forbidden
-from hotmend.agent.apt.installed import elf_files
-from hotmend.agent.apt.pending import Pending, brought_by
-from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
-from hotmend.agent.machine import Machine, baseline_window, window
-from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, grouped, mapping_of
+from hotmend.agent.installing import Installing
+from hotmend.agent.machine import Machine, window
+from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, mapping_of
 from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
-    DiskBegan,
-    DiskEnded,
     DiskLeft,
     OldProcess,
     RunBegan,
@@ -351,69 +346,12 @@ class _Run:
 
     def _disk(self) -> str:
         """Bring packages onto the disk whose part in memory is done; return what went wrong."""
-        configuration = self.machine.configuration
-        done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
-        if not done or not (configuration.disk and self.order.disk):
+        if not (self.machine.configuration.disk and self.order.disk):
             return ""
-        if why := self._put_off(done):
-            return why
-        restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
-        wanted = [(o, c) for o, c in done if restart or _needs_no_restart(c)]
-        left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
-        warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
-        pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
-        poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
-        if poison:
-            pending = self._without(pending, poison)
-        if left:
-            restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
-            pending = list(without_forbidden(pending, restarting))
-        if pending and not restart and (unproven := self._unproven(pending)):
-            told = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
-            warning = "; ".join(text for text in (warning, told) if text)
-            pending = list(without_forbidden(pending, unproven))
-        if not pending:
-            return warning
-        if why := self._put_off((offer, changed) for offer, changed in wanted if offer.pending in pending):
-            return "; ".join(text for text in (warning, why) if text)
-        results = [(offer.package, changed) for offer, changed in wanted if offer.pending in pending]
-        never = never_services(results, self.machine.manner().spared)
-        held = tuple(sorted({*held_services(results), *never}))
-        updates = tuple(offer.key for offer, _ in wanted if offer.pending in pending)
-        self._record(DiskBegan(updates=updates, held=held))
-        error = install(pending, held, self.source.folder)
-        self._record(DiskEnded(updates=updates, error=error))
-        if not error:
-            keep_same_code(self.machine.places.same_code, self.outcomes)
-        return f"the disk was not brought up to date: {error}" if error else warning
-
-    def _put_off(self, done: Iterable[tuple[Offer, Changed]]) -> str:
-        """Leave the disk for another time where nothing may be begun any more; return why, or ""."""
-        forbidden = self._forbidden()
-        if forbidden is None:
-            return ""
-        self.put_off, why = forbidden
-        self._record(DiskLeft(updates=tuple(offer.key for offer, _ in done), because=(), why=why))
-        return f"not installed: {why}"
-
-    def _without(self, pending: list[Pending], poison: set[str]) -> list[Pending]:
-        """Leave out what would bring an update in quarantine, and note it: it is looked at again when that changes."""
-        allowed = list(without_forbidden(pending, poison))
-        kept = [one for one in pending if one not in allowed]
-        if kept:
-            keys = tuple(offer.key for offer, _ in self.results if offer.pending in kept)
-            self._record(DiskLeft(updates=keys, because=tuple(sorted(poison))))
-        return allowed
-
-    def _unproven(self, pending: Sequence[Pending]) -> frozenset[str]:
-        """Return updates that would come along, whose old code runs, and of which this run has shown nothing.
-
-        One that was tried already, is excluded, or was not asked for: its package would restart what nobody may.
-        """
-        seen = {str(offer.pending) for offer, _ in self.results}
-        along = [one for one in brought_by(*pending) if one.old_version and str(one) not in seen]
-        running = processes_mapping() if along else ()
-        return frozenset(str(one) for one in along if grouped(running, elf_files(one.installed_name)))
+        disk = Installing(self.machine, self.source.folder, self.results, self._forbidden, self._record)
+        told = disk.do(self.outcomes)
+        self.put_off = disk.put_off
+        return told
 
     # --- lines --------------------------------------------------------------------------------------------
 
@@ -472,11 +410,6 @@ def unit_probes(units: Iterable[str]) -> tuple[AnyProbe, ...]:
     """Return a probe for each service whose processes are changed: it must stay active, with its main process."""
     services = sorted({unit for unit in units if unit.endswith(".service")})
     return tuple(UnitProbe(name=f"unit {unit}", unit=unit) for unit in services) if _SYSTEMD.is_dir() else ()
-
-
-def _needs_no_restart(changed: Changed) -> bool:
-    """Return whether a package may be installed and none of its services restarted."""
-    return changed.memory in (Memory.FIXED, Memory.SAME_CODE, Memory.NOT_RUNNING) and not changed.needed_later
 
 
 def _judged(reasons: Iterable[Reason], changed: Changed) -> tuple[State, str]:

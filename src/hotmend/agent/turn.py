@@ -8,10 +8,11 @@ from datetime import datetime
 import msgspec
 
 from hotmend import __version__
+from hotmend.agent.boot import boot_id
 from hotmend.agent.census.alerts import AlertCode
 from hotmend.agent.census.assessment import Assessment, find_alerts, owner_text, take_assessment
 from hotmend.agent.census.look import Look, look
-from hotmend.agent.crashed import boot_id, note_crashes, take_back_crashed
+from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
 from hotmend.agent.machine import Machine, alone

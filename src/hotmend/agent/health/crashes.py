@@ -127,16 +127,7 @@ def crash_in_new_code(
     for trap in traps:
         process = in_new_code(trap, changed)
         if process is not None:
-            return Crashed(
-                pid=process.pid,
-                comm=trap.comm,
-                unit=process.unit,
-                address=trap.address,
-                ours=True,
-                hotpatches=hotpatches,
-                what=trap.what,
-                at_us=trap.at_us,
-            )
+            return _crashed(trap, process, ours=True, hotpatches=hotpatches)
     return None
 
 
@@ -145,16 +136,21 @@ def crash_of_changed(traps: Iterable[Trap], changed: Iterable[ChangedProcess]) -
     known = {(process.pid, process.comm[:15]): process for process in changed}
     for trap in traps:
         if process := known.get((trap.pid, trap.comm)):
-            return Crashed(
-                pid=trap.pid,
-                comm=trap.comm,
-                unit=process.unit,
-                address=trap.address,
-                ours=False,
-                what=trap.what,
-                at_us=trap.at_us,
-            )
+            return _crashed(trap, process, ours=False)
     return None
+
+
+def _crashed(trap: Trap, process: ChangedProcess, *, ours: bool, hotpatches: tuple[str, ...] = ()) -> Crashed:
+    return Crashed(
+        pid=process.pid,
+        comm=trap.comm,
+        unit=process.unit,
+        address=trap.address,
+        ours=ours,
+        hotpatches=hotpatches,
+        what=trap.what,
+        at_us=trap.at_us,
+    )
 
 
 def crash_text(crash: Crashed) -> str:

@@ -18,6 +18,7 @@ import msgspec
 import urllib3
 
 from hotmend import __version__
+from hotmend.agent.boot import boot_id
 from hotmend.agent.paths import Places
 from hotmend.agent.uplink.files import Carried, Letter, Outbox, Registration, Wish, read, registration, wish_file, write
 from hotmend.agent.uplink.news import note_name
@@ -157,7 +158,7 @@ def check_in(places: Places, clock: Callable[[], float] = time.time, *, boot: st
     host = read(places.host, Host)
     if host is None:
         raise InputError(f"{places.host} is missing", "enrol again")
-    host = msgspec.structs.replace(host, boot=_boot(places) if boot is None else boot)
+    host = msgspec.structs.replace(host, boot=boot_id(places.root) if boot is None else boot)
     answer = _ask(places, own, outbox, host, clock, send_report=False)
     if answer.want_report and outbox.report is not None:
         answer = _ask(places, own, outbox, host, clock, send_report=True)
@@ -333,10 +334,3 @@ def _keep(places: Places, key: SigningKey, counter: int) -> None:
             os.chown(path, owner.st_uid, owner.st_gid)
         os.chown(places.outbox.parent, 0, owner.st_gid)
         places.outbox.parent.chmod(0o2750)  # files in it get the group; the part that acts may not give it away
-
-
-def _boot(places: Places) -> str:
-    try:
-        return (places.root / "proc/sys/kernel/random/boot_id").read_text().strip()[:64]
-    except OSError:
-        return ""

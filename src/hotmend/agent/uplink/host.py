@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from hotmend.agent.boot import boot_id
 from hotmend.model.errors import HotmendError
 from hotmend.wire.messages import Host
 
@@ -25,7 +26,7 @@ def this_host(root: Path = Path("/")) -> Host:
         raise HotmendError(
             "/etc/machine-id is empty: this machine cannot be told from its copies", "systemd-machine-id-setup"
         )
-    return Host(hashed("machine", machine), _hardware(root), _text(root / "proc/sys/kernel/random/boot_id")[:64])
+    return Host(hashed("machine", machine), _hardware(root), boot_id(root))
 
 
 def _hardware(root: Path) -> str:

@@ -1,0 +1,125 @@
+"""The disk part of a run: packages whose part in memory is done, installed by the machine's own apt, or left and why.
+
+What would restart a service where nobody may, or bring an update in quarantine, is left out before apt is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hotmend.agent.apt.disk import held_services, install, never_services, without_forbidden
+from hotmend.agent.apt.installed import elf_files
+from hotmend.agent.apt.pending import Pending, brought_by
+from hotmend.agent.apt.same_code import keep_same_code
+from hotmend.agent.machine import Machine, baseline_window
+from hotmend.agent.memory import Changed, Memory, grouped
+from hotmend.agent.record.history import AnyEvent, DiskBegan, DiskEnded, DiskLeft
+from hotmend.agent.record.quarantine import read_quarantine
+from hotmend.agent.sources import Offer
+from hotmend.linux.process import processes_mapping
+from hotmend.model.hotpatch import Outcome
+from hotmend.servicing.actions import State
+
+
+@dataclass
+class Installing:
+    """What a run brings onto the disk.
+
+    Attributes:
+        machine: whose disk.
+        folder: where its packages are.
+        results: each offer, and what became of it in memory.
+        forbidden: returns how what is not begun yet ends, and why; None where it may begin.
+        record: writes a line into the history.
+        put_off: how what was left for another time ends; None where nothing was.
+    """
+
+    machine: Machine
+    folder: Path
+    results: Sequence[tuple[Offer, Changed]]
+    forbidden: Callable[[], tuple[State, str] | None]
+    record: Callable[[AnyEvent], None]
+    put_off: State | None = field(default=None, init=False)
+
+    def do(self, outcomes: Iterable[Outcome]) -> str:
+        """Bring packages onto the disk; return what went wrong, or was left and why.
+
+        Args:
+            outcomes: of the images, whose equal code is remembered where the packages are installed.
+        """
+        done = [(offer, changed) for offer, changed in self.results if offer.pending is not None]
+        if not done:
+            return ""
+        if why := self._put_off(done):
+            return why
+        configuration = self.machine.configuration
+        restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
+        wanted = [(o, c) for o, c in done if restart or _needs_no_restart(c)]
+        left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
+        warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
+        pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
+        poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
+        if poison:
+            pending = self._without(pending, poison)
+        if left:
+            restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
+            pending = list(without_forbidden(pending, restarting))
+        if pending and not restart and (unproven := self._unproven(pending)):
+            told = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
+            warning = "; ".join(text for text in (warning, told) if text)
+            pending = list(without_forbidden(pending, unproven))
+        if not pending:
+            return warning
+        chosen = [(offer, changed) for offer, changed in wanted if offer.pending in pending]
+        if why := self._put_off(chosen):
+            return "; ".join(text for text in (warning, why) if text)
+        error = self._install(pending, chosen)
+        if not error:
+            keep_same_code(self.machine.places.same_code, outcomes)
+        return f"the disk was not brought up to date: {error}" if error else warning
+
+    def _install(self, pending: Sequence[Pending], chosen: Sequence[tuple[Offer, Changed]]) -> str:
+        """Have apt install, with the restarts held back that nobody needs; return why it failed, or ""."""
+        results = [(offer.package, changed) for offer, changed in chosen]
+        never = never_services(results, self.machine.manner().spared)
+        held = tuple(sorted({*held_services(results), *never}))
+        updates = tuple(offer.key for offer, _ in chosen)
+        self.record(DiskBegan(updates=updates, held=held))
+        error = install(pending, held, self.folder)
+        self.record(DiskEnded(updates=updates, error=error))
+        return error
+
+    def _put_off(self, done: Iterable[tuple[Offer, Changed]]) -> str:
+        """Leave the disk for another time where nothing may be begun any more; return why, or ""."""
+        forbidden = self.forbidden()
+        if forbidden is None:
+            return ""
+        self.put_off, why = forbidden
+        self.record(DiskLeft(updates=tuple(offer.key for offer, _ in done), because=(), why=why))
+        return f"not installed: {why}"
+
+    def _without(self, pending: list[Pending], poison: set[str]) -> list[Pending]:
+        """Leave out what would bring an update in quarantine, and note it: it is looked at again when that changes."""
+        allowed = list(without_forbidden(pending, poison))
+        kept = [one for one in pending if one not in allowed]
+        if kept:
+            keys = tuple(offer.key for offer, _ in self.results if offer.pending in kept)
+            self.record(DiskLeft(updates=keys, because=tuple(sorted(poison))))
+        return allowed
+
+    def _unproven(self, pending: Sequence[Pending]) -> frozenset[str]:
+        """Return updates that would come along, whose old code runs, and of which this run has shown nothing.
+
+        One that was tried already, is excluded, or was not asked for: its package would restart what nobody may.
+        """
+        seen = {str(offer.pending) for offer, _ in self.results}
+        along = [one for one in brought_by(*pending) if one.old_version and str(one) not in seen]
+        running = processes_mapping() if along else ()
+        return frozenset(str(one) for one in along if grouped(running, elf_files(one.installed_name)))
+
+
+def _needs_no_restart(changed: Changed) -> bool:
+    """Return whether a package may be installed and none of its services restarted."""
+    return changed.memory in (Memory.FIXED, Memory.SAME_CODE, Memory.NOT_RUNNING) and not changed.needed_later
