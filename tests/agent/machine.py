@@ -1,6 +1,7 @@
 """A machine beside this one: its files over this machine's, its own packages, processes and process numbers.
 
-What it writes is gone with it. Without `systemd` packages start and restart services by their init scripts; with it
+What it writes is gone with it, unless its folder is a mount already (`disk`): the next machine there has the same disk,
+as after a reboot. Without `systemd` packages start and restart services by their init scripts; with it
 the machine is booted, by Debian's own service manager as its first process. It keeps no index of manual pages, which
 takes longer than most installations.
 """
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -23,14 +25,16 @@ _numbers = itertools.count()
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PYTHONPATH": str(ROOT / "src")}
 _FILES = """
 set -e
-mount -t tmpfs machine "$1"
-mkdir "$1/written" "$1/work" "$1/root"
+mountpoint -q "$1" || mount -t tmpfs machine "$1"
+mkdir -p "$1/written" "$1/work" "$1/root"
 mount -t overlay machine -o "lowerdir=/,upperdir=$1/written,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean var/lib/man-db/auto-update
-rm -rf etc/hotmend var/lib/hotmend
-tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
+if ! test -e "$1/written/etc/machine-id"; then
+    rm -f usr/sbin/policy-rc.d etc/apt/apt.conf.d/docker-clean var/lib/man-db/auto-update
+    rm -rf etc/hotmend var/lib/hotmend
+    tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
+fi
 """
 _OWN_FILES = """
 mkdir -p ".$2"
@@ -61,6 +65,8 @@ ln -s pts/ptmx dev/ptmx
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs run run
+cp /proc/sys/kernel/random/uuid run/boot-id
+mount --bind run/boot-id proc/sys/kernel/random/boot_id
 mount -t tmpfs -o mode=1777 tmp tmp
 rm -rf var/log/journal
 cat > etc/systemd/system/machine.target <<END
@@ -94,6 +100,17 @@ for _ in $(seq 100); do
 done
 """
 """Whoever was killed leaves its group a moment after its machine has ended."""
+
+
+@contextlib.contextmanager
+def disk(folder: Path) -> Iterator[Path]:
+    """Have one disk for the machines that begin in this folder one after the other."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "machine", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 class Machine:

@@ -181,7 +181,7 @@ class AptSource:
             yield
 
     def download(self, offers: Sequence[Offer]) -> None:
-        """Fill apt's own cache, where it looks first."""
+        """Fill apt's own cache, from which `fetch` takes what is in it."""
         download_only([offer.pending for offer in offers if offer.pending is not None])
 
     def groups(self, offer: Offer, running: Sequence[ProcessImages]) -> tuple[Group, ...]:

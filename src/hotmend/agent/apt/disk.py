@@ -8,6 +8,7 @@ from typing import Final
 
 from hotmend.agent.apt.held import restarts_held
 from hotmend.agent.apt.installed import service_names
+from hotmend.agent.apt.kept import take_kept
 from hotmend.agent.apt.pending import Pending, brought_by, run_apt
 from hotmend.agent.census.units import is_booted, unit_of
 from hotmend.agent.memory import Changed, Memory, PackageResult, Spared
@@ -20,7 +21,9 @@ _QUIET: Final = {"NEEDRESTART_SUSPEND": "1", "HOTMEND_APT_HOOK": "off"}
 
 
 def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
-    """Have apt download packages, and return where each is. Who installs packages meanwhile is not in the way.
+    """Have apt download packages that it does not keep already, and return where each is.
+
+    Who installs packages meanwhile is not in the way.
 
     Raises:
         FetchError: apt cannot, or a package is not there afterwards.
@@ -28,7 +31,9 @@ def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
     if not pending:
         return {}
     wanted = {p.package: feed.PackageVersion(p.package, p.new_version) for p in pending}
-    feed.fetch_many(list(wanted.values()), place)
+    kept = take_kept(wanted.values(), place)
+    if missing_here := [version for version in wanted.values() if version not in kept]:
+        feed.fetch_many(missing_here, place)
     found = {package: feed.find(place, version) for package, version in wanted.items()}
     if missing := [str(wanted[package]) for package, path in found.items() if path is None]:
         raise FetchError(f"apt downloaded no file for {', '.join(missing)}", "run apt-get update and try again")
