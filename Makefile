@@ -3,6 +3,7 @@
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make fleet   a server with its portal, and two machines that it has bring in a security update (root)
+# make six     six stock servers under load, upgraded by hotmend and by apt, reloaded, restarted (root)
 # make bench   the figures of the issue, from real runs
 # make deb     the Debian package, in build/
 # make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
@@ -13,7 +14,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo quarter fleet bench deb mutants pairs faults clean
+.PHONY: setup test lint types demo quarter fleet six bench deb mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -49,6 +50,9 @@ quarter: setup
 
 fleet: setup
 	@$(BIN)/python -m demo.fleet
+
+six: setup
+	@$(BIN)/python -m demo.six
 
 bench: setup
 	@$(BIN)/python -m bench

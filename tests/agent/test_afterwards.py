@@ -1,7 +1,8 @@
 """What administrators and logrotate do afterwards: new files are loaded beside patched old code; all answers are right.
 
 Where a package would restart its service (a part was changed, not all), the machine's own policy keeps it from that
-here: old processes with new files are what these tests are about.
+here: old processes with new files are what these tests are about. Those that are fixed as a whole (haproxy, redis) are
+reloaded and restarted in `test_servers`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.load import Load, http, redis, ssh
+from tests.agent.load import Load, http, ssh
 from tests.agent.machine import Machine
 from tests.agent.redis import oldest
 
-HAPROXY_PORT, NGINX_PORT, APACHE_PORT, SSH_PORT, POSTGRES_PORT, REDIS_PORT, PHP_PORT = range(18461, 18468)
-HAPROXY = f"""
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 5s
-    timeout server 5s
-frontend all
-    bind 127.0.0.1:{HAPROXY_PORT}
-    http-request return status 200 content-type text/plain string "here"
-"""
+NGINX_PORT, APACHE_PORT, SSH_PORT, POSTGRES_PORT, PHP_PORT = range(18461, 18466)
 NOTHING_IS_RESTARTED = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d"
 
 
@@ -59,42 +50,6 @@ def fresh(machine: Machine, command: str) -> bool:
     """Whether all processes of that name run the file that is on the disk now."""
     links = machine.run(f"for pid in $(pidof {command}); do readlink /proc/$pid/exe; done").stdout.split("\n")
     return bool(links[:-1]) and not any("deleted" in link for link in links)
-
-
-def test_haproxy_reload_re_executes_the_main_process(machine: Machine) -> None:
-    """The whole of it fixed and held back: `systemctl reload`, by which its new file takes over the sockets."""
-    machine.install("haproxy=2.6.12-1+deb12u3")
-    machine.run(f"cat > /etc/haproxy/haproxy.cfg <<'END'\n{HAPROXY}END")
-    machine.run("systemctl restart haproxy")
-    machine.settle("haproxy", 2)
-    assert machine.hotmend("upgrade", "haproxy").returncode == 0
-    main = main_pid(machine, "haproxy")
-    assert len(settled(machine, "haproxy")) == 2
-    with Load(machine, http(HAPROXY_PORT, "here")) as load:
-        for _ in range(3):
-            machine.run("systemctl reload haproxy; sleep 1")
-    assert load.count.fine, load.count
-    assert (main_pid(machine, "haproxy"), fresh(machine, "haproxy"), settled(machine, "haproxy")) == (main, True, [])
-    machine.run("systemctl restart haproxy")
-    assert main_pid(machine, "haproxy") != main
-
-
-def test_redis_saves_and_rewrites_in_children_and_is_restarted(machine: Machine) -> None:
-    old = "5:7.0.15-1~deb12u7"
-    machine.install(f"redis-server={old}", f"redis-tools={old}", "logrotate")
-    machine.run(f"sed -i 's/^port .*/port {REDIS_PORT}/' /etc/redis/redis.conf; systemctl restart redis-server")
-    assert machine.hotmend("upgrade", "redis-server", "redis-tools").returncode == 0
-    main = main_pid(machine, "redis-server")
-    assert settled(machine) == [main]
-    client = f"redis-cli -p {REDIS_PORT}"
-    with Load(machine, redis(REDIS_PORT)) as load:
-        machine.run(f"{client} set kept value; {client} bgrewriteaof; sleep 1; {client} bgsave; sleep 1")
-        machine.run("logrotate -f /etc/logrotate.d/redis-server")
-    assert load.count.fine, load.count
-    assert main_pid(machine, "redis-server") == main
-    machine.run("systemctl restart redis-server")
-    assert main_pid(machine, "redis-server") != main
-    assert machine.run(f"for i in 1 2 3; do {client} get kept && break; sleep 1; done").stdout == "value\n"
 
 
 def test_nginx_reload_logrotate_and_binary_upgrade(machine: Machine) -> None:
