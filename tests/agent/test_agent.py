@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.agent.kills import HISTORY, active, history
 from tests.agent.machine import ROOT, Machine
 from tests.agent.redis import ALWAYS, PORT, configure, newest, old_redis, oldest
-
-HISTORY = "/var/lib/hotmend/agent/history.jsonl"
 
 
 @pytest.fixture
@@ -37,15 +36,10 @@ def asked(machine: Machine, *arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
-def history(machine: Machine) -> list[Any]:
-    return [json.loads(line) for line in machine.run(f"cat {HISTORY}").stdout.splitlines()]
-
-
 def states(machine: Machine, update: str) -> list[str]:
     return [e["state"] for e in history(machine) if e["event"] == "action" and e["update"].startswith(update)]
 
 
-FINAL = {"SUCCEEDED", "SUCCEEDED_WITH_WARNINGS", "FAILED", "CANCELED", "ROLLED_BACK"}
 AUTOMATIC = f"""
 mode = "automatic"
 observe_days = 0
@@ -162,52 +156,6 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
     code, ended = asked(redis, "agent", "install")
     assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
-
-
-def active(machine: Machine) -> list[int]:
-    """Return the processes that run new code, by their memory."""
-    rows = [json.loads(line) for line in machine.hotmend("status", "--json").stdout.splitlines()]
-    return [row["pid"] for row in rows if any(hotpatch["active"] for hotpatch in row["hotpatches"])]
-
-
-@pytest.mark.timeout(1800)
-def test_killed_after_every_line_of_the_history(redis: Machine) -> None:
-    """kill -9 right after each line is on the disk: the next turn's record says what memory says, and goes on."""
-    (before,) = redis.pids("redis-server")
-    configure(redis, f"disk = false\n{AUTOMATIC}".replace("health_seconds = 1", "health_seconds = 0"))
-    once = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
-    killed_at = []
-    for number in range(1, 40):
-        redis.run(f"rm -f {HISTORY} /var/lib/hotmend/agent/quarantine.json")
-        kill = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={number} -o /dev/null {once}"
-        code = redis.run(kill, check=False).returncode
-        left = history(redis)
-        if code == 0:
-            assert left[-1]["event"] == "run-ended"
-            break
-        assert len(left) == number
-        killed_at.append(left[-1].get("state", left[-1]["event"]))
-        truth = active(redis)
-        assert truth in ([], [before])
-        code, turn = asked(redis, "agent", "run", "--once")
-        assert code == 0, turn
-        lines = history(redis)
-        runs = {line["run"]: line for line in lines if line["event"] == "run-began"}
-        assert {line["run"] for line in lines if line["event"] == "run-ended"} == set(runs)
-        cut = next((run for run in runs if run == left[-1]["run"]), "")
-        assert turn["recovered"] == ("" if left[-1]["event"] == "run-ended" else cut)
-        last = {line["update"]: line for line in lines if line["event"] == "action" and line["run"] == cut}
-        told = [process["pid"] for line in last.values() for process in line["changed"]]
-        assert told == truth
-        assert all(line["state"] in FINAL for line in last.values())
-        assert active(redis) == [before]
-        assert redis.hotmend("revert", "--all").returncode == 0
-        assert active(redis) == []
-    assert {"agent-began", "assessed", "run-began", "PRECHECK", "VERIFYING", "APPLYING", "HEALTH_CHECK"} <= set(
-        killed_at
-    )
-    assert redis.pids("redis-server") == [before]
-    assert redis.run(f"redis-cli -p {PORT} ping").stdout == "PONG\n"
 
 
 HAPROXY_PORT = 18482
