@@ -179,7 +179,11 @@ def wanted(name: str = "october", **fields: Any) -> dict[str, Any]:
 
 def begun(server: Running, **fields: Any) -> str:
     """Create a rollout, have it approved by as many as it takes, and start it."""
-    made = server.post("/api/v1/rollouts", wanted(**fields), role="operator")
+    return started(server, server.post("/api/v1/rollouts", wanted(**fields), role="operator"))
+
+
+def started(server: Running, made: Mapping[str, Any]) -> str:
+    """Have a rollout approved by as many as it takes, and start it."""
     yes = {"plan": made["plan"]}
     for role in ("approver", "admin"):  # two people
         if server.get(f"/api/v1/rollouts/{made['id']}")["state"] == "WAITING_FOR_APPROVAL":

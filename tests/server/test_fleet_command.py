@@ -60,7 +60,13 @@ def test_a_rollout_by_the_command(own: Running, tmp_path: Path, capsys: pytest.C
     assert [ring["machines"] for ring in shown["rings"]] == [1, 1, 1, 2]
     assert shown["approvals"] == 2
     file.write_text(example)
-    made = _json(capsys, "rollout", "create", str(file))
+    shown = _json(capsys, "rollout", "preview", str(file))
+    drawn = ["--seed", shown["seed"], "--plan", shown["plan"]]
+    assert run(["fleet", "rollout", "create", str(file), "--seed", "another", *drawn[2:]]) == 4
+    assert _json(capsys, "rollout", "preview", str(file), *drawn[:2]) == shown
+    made = _json(capsys, "rollout", "create", str(file), *drawn)
+    assert _json(capsys, "rollout", "preview", "--planned", made["id"]) == shown
+    assert made["plan"] == shown["plan"]
     identity, plan = made["id"], made["plan"]
     assert run(["fleet", "rollout", "start", identity]) == 4  # nobody has approved
     assert run(["fleet", "rollout", "approve", identity, "--plan", "0"]) == 4

@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from hotmend.server.database import new_id
+from hotmend.server.identity.access import Principal
 from hotmend.server.machines import store
 from hotmend.server.machines.policies import HOTPATCH_OFF
 from hotmend.server.machines.tables import actions, machines, policies, reports, tags
 from hotmend.server.maintenance.events import allowed
+from hotmend.server.problem import Problem
 from hotmend.server.rollouts import candidates, service
-from hotmend.server.rollouts.service import Preview, RingPreview
+from hotmend.server.rollouts.preview import Preview, RingPreview, planned, preview
 from hotmend.server.rollouts.spec import Spec, plan_digest, spec_of
 from hotmend.server.rollouts.windows import Windows
 from hotmend.servicing import rings
 from hotmend.servicing.lanes import RULES, Lane
 from hotmend.servicing.starting import share, startable
-from tests.server.fleet import ALWAYS, Fleet, begun
+from tests.server.fleet import ALWAYS, Fleet, started, wanted
 from tests.server.running import Running
 
 RINGS = [
@@ -33,7 +36,7 @@ RINGS = [
 ]
 
 
-def _slow(fleet: Fleet, name: str, lane: Lane, spec: Spec) -> Preview:
+def _slow(fleet: Fleet, seed: str, lane: Lane, spec: Spec) -> Preview:
     """Ask the rules about each machine by itself."""
     now = fleet.now()
     seen_after = now - 3 * timedelta(seconds=fleet.context.settings.check_in_seconds)
@@ -50,7 +53,7 @@ def _slow(fleet: Fleet, name: str, lane: Lane, spec: Spec) -> Preview:
         sizes = Counter(
             connection.scalars(sa.select(tags.c.value).where(tags.c.name == "set", tags.c.machine_id.in_(active)))
         )
-    plan = rings.plan(members, spec.rings, name)
+    plan = rings.plan(members, spec.rings, seed)
     shown = []
     for ring, ids in zip(spec.rings, plan.rings, strict=bool(plan.rings)):
         held, first = Counter[str](), []
@@ -70,7 +73,7 @@ def _slow(fleet: Fleet, name: str, lane: Lane, spec: Spec) -> Preview:
         shown.append(RingPreview(ring.name, len(ids), len(set(ids) - there), max(needed), dict(held), begins))
     digest = plan_digest(spec, lane, plan.rings)
     causes = tuple(each.code for each in plan.causes)
-    return Preview(digest, causes, len(members), tuple(shown), 0.0, RULES[lane].approvals)  # type: ignore[arg-type]
+    return Preview(digest, seed, causes, len(members), tuple(shown), 0.0, RULES[lane].approvals)  # type: ignore[arg-type]
 
 
 def _members(connection: sa.Connection, spec: Spec) -> list[rings.Member]:
@@ -132,15 +135,42 @@ def test_a_preview_is_what_the_rules_say_of_each_machine(either_server: Running,
     seen = Counter[str]()
     for number, spec in enumerate(_asked(chance)):
         for lane in (Lane.NORMAL, Lane.ZERO_DAY):
-            found = service.preview(fleet.context, f"x{number}", lane, spec)
-            slow = _slow(fleet, f"x{number}", lane, spec)
+            found = preview(fleet.context, lane, spec, f"x{number}-{lane}" if number % 2 else "")
+            slow = _slow(fleet, found.seed, lane, spec)
             assert tuple(each["code"] for each in found.causes) == slow.causes
             assert (found.plan, found.machines, found.rings) == (slow.plan, slow.machines, slow.rings)
+            if (number + seed) % 3 == 0:
+                _check_made(fleet, lane, spec, found)
             for ring in found.rings:
                 seen.update(ring.held_now)
                 seen["first"] += len(ring.first)
                 seen["off"] += ring.off
     assert {"budget-used", "share-used", "first", "off"} <= seen.keys()
+
+
+def _check_made(fleet: Fleet, lane: Lane, spec: Spec, found: Preview) -> None:
+    """Make what was previewed: it is the same plan, and shown to its approver as it was."""
+    caller = Principal(new_id(), "op", "operator")
+    shown = service.Shown(found.seed, found.plan)
+
+    def make(shown: service.Shown) -> str:
+        with fleet.database.write() as connection:
+            return service.create(connection, fleet.now(), caller, "october", lane, spec, shown)
+
+    if found.causes:
+        with pytest.raises(Problem) as refused:
+            make(shown)
+        assert refused.value.code == found.causes[0]["code"]
+        return
+    if found.machines > 5:  # another seed, other machines: that is not the plan which was shown
+        with pytest.raises(Problem, match="another one by now"):
+            make(service.Shown("", found.plan))
+    identity = make(shown)
+    with pytest.raises(Problem, match="drawn a rollout already"):
+        make(shown)
+    again = planned(fleet.context, identity)
+    assert (again.plan, again.seed, again.machines) == (found.plan, found.seed, found.machines)
+    assert again.rings == found.rings
 
 
 def test_who_is_previewed_to_begin_is_who_begins(either_server: Running) -> None:
@@ -149,16 +179,23 @@ def test_who_is_previewed_to_begin_is_who_begins(either_server: Running) -> None
     fleet.add(2, canary="1", pair="p")
     fleet.add(2, there=False, canary="1")
     fleet.add(9, set="web")
-    spec = spec_of({"updates": ["openssl=1"], "rings": [RINGS[0], RINGS[4]], "budget": 5})
-    shown = service.preview(fleet.context, "october", Lane.ZERO_DAY, spec).rings[0]
-    identity = begun(fleet.server, budget=5)
+    asked = wanted(budget=5)
+    before = fleet.server.post("/api/v1/rollouts/preview", asked, role="viewer", status=200)
+    drawn = {"seed": before["seed"], "plan": before["plan"]}
+    refused = fleet.server.call("POST", "/api/v1/rollouts", {**asked, **drawn, "seed": "another"}, role="operator")
+    assert (refused.status, refused.json()["code"]) == (412, "forecast-first")
+    made = fleet.server.post("/api/v1/rollouts", {**asked, **drawn}, role="operator")
+    assert fleet.server.get(f"/api/v1/rollouts/{made['id']}/preview", role="viewer") == before
+    shown = before["rings"][0]
+    identity = started(fleet.server, made)
+    assert fleet.server.call("GET", f"/api/v1/rollouts/{identity}/preview").status == 409  # it has begun
     fleet.step(identity, 3)
     begins = fleet.due().keys()
-    # Who is first follows from the rollout's own seed; how many are, and why the others are not, does not.
-    assert len(begins) == len(shown.first) == 3
+    assert sorted(begins) == sorted(shown["first"])
+    assert len(begins) == 3
     rows = fleet.server.get(f"/api/v1/rollouts/{identity}/machines?group=0")["items"]
     held = Counter(row["held"] for row in rows if row["held"])
-    assert held == shown.held_now == {"share-used": 1}  # the other of the pair is in the next ring
+    assert held == shown["held_now"] == {"share-used": 1}  # the other of the pair is in the next ring
 
 
 def test_what_makes_machines_alike_follows_each_change(either_server: Running) -> None:

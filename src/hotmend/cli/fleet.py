@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -24,6 +25,8 @@ from hotmend.fleet.rollouts import Rollouts
 from hotmend.model.errors import HotmendError, InputError, UsageError
 from hotmend.wire.api import SetupWanted, Token
 from hotmend.wire.rollouts import Halt, Rollout, RolloutPreview, RolloutWanted
+
+_FIRST_SHOWN: Final = 3
 
 
 class _Profile(msgspec.Struct):
@@ -149,11 +152,16 @@ def rollout_group() -> None:
 
 
 @rollout_group.command("preview")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--planned", "identity", default="", metavar="ID", help="A rollout that is made and has not begun.")
+@click.option("--seed", default="", help="Of an earlier preview: it draws the same machines.")
 @click.pass_context
-def preview_command(ctx: click.Context, file: Path) -> int:
+def preview_command(ctx: click.Context, file: Path | None, identity: str, seed: str) -> int:
     """Show what a rollout would do now; nothing is done. FILE is TOML."""
-    found = Rollouts(client_of(ctx)).preview(_wanted(file))
+    if (file is None) == (not identity) or (identity and seed):
+        raise UsageError("what?", "either a FILE, or --planned ID")
+    rollouts = Rollouts(client_of(ctx))
+    found = rollouts.planned(identity) if file is None else rollouts.preview(_wanted(file, seed))
     if not _shown(ctx, found):
         _preview_table(found)
     return ExitCode.REFUSED if found.causes else ExitCode.DONE
@@ -161,10 +169,12 @@ def preview_command(ctx: click.Context, file: Path) -> int:
 
 @rollout_group.command("create")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--seed", default="", help="Of the preview: the machines that it has shown.")
+@click.option("--plan", default="", help="Of the preview: another plan by now is not made.")
 @click.pass_context
-def create_command(ctx: click.Context, file: Path) -> int:
+def create_command(ctx: click.Context, file: Path, seed: str, plan: str) -> int:
     """Plan a rollout; it waits for approval. FILE is TOML."""
-    return _rollout_shown(ctx, Rollouts(client_of(ctx)).create(_wanted(file)))
+    return _rollout_shown(ctx, Rollouts(client_of(ctx)).create(_wanted(file, seed, plan)))
 
 
 @rollout_group.command("list")
@@ -240,8 +250,9 @@ _verb(
 )
 
 
-def _wanted(file: Path) -> RolloutWanted:
-    return read_toml(file, RolloutWanted, "a rollout", "docs/server.md")
+def _wanted(file: Path, seed: str = "", plan: str = "") -> RolloutWanted:
+    found = read_toml(file, RolloutWanted, "a rollout", "docs/server.md")
+    return replace(found, seed=seed or found.seed, plan=plan or found.plan)
 
 
 def _state_shown(ctx: click.Context, found: Any) -> int:
@@ -278,10 +289,18 @@ def _preview_table(found: RolloutPreview) -> None:
     for each in found.causes:
         click.echo(f"refused: {each.get('sentence', '')}")
     rows = [
-        (ring.name, ring.machines, ring.off, ring.waves, ", ".join(f"{n} {code}" for code, n in ring.held_now.items()))
+        (
+            ring.name,
+            ring.machines,
+            ring.off,
+            ring.waves,
+            ", ".join(f"{n} {code}" for code, n in ring.held_now.items()),
+            " ".join(ring.first[:_FIRST_SHOWN]),
+        )
         for ring in found.rings
     ]
-    print_table("", ("ring", "#machines", "#off", "#waves", "held now"), rows)
+    print_table("", ("ring", "#machines", "#off", "#waves", "held now", "first"), rows)
+    click.echo(f"seed {found.seed}; plan {found.plan}")
     click.echo(f"{found.machines} machines, {found.approvals} approvals, soaks of {found.soak_hours:g} hours at least")
 
 

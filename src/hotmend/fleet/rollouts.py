@@ -28,12 +28,16 @@ class Rollouts:
         self._client = client
 
     def preview(self, wanted: RolloutWanted) -> RolloutPreview:
-        """Return what a rollout would do; nothing is done."""
+        """Return what a rollout would do; nothing is done. With its seed the creation draws the same machines."""
         return self._client.post("/rollouts/preview", wanted, RolloutPreview)
 
     def create(self, wanted: RolloutWanted) -> Rollout:
         """Plan a rollout."""
         return self._client.post("/rollouts", wanted, Rollout)
+
+    def planned(self, identity: str) -> RolloutPreview:
+        """Return what a rollout that has not begun would do now, with the machines of its plan."""
+        return self._client.get(f"/rollouts/{segment(identity)}/preview", RolloutPreview)
 
     def page(self, cursor: str = "", limit: int = 100) -> RolloutPage:
         """Return rollouts, newest first."""

@@ -65,6 +65,8 @@ class RolloutWanted:
         pre_event_minutes, post_event_minutes: before a ring begins and after it has passed, somebody outside must allow
             it within so many minutes, or the rollout pauses; 0: nobody is asked.
         reason: for people.
+        seed: that of the preview, which draws the same machines in the same order; "": others are drawn.
+        plan: digest that the preview had: another one by now is not made; "": whatever comes of it is.
     """
 
     name: str
@@ -82,6 +84,8 @@ class RolloutWanted:
     pre_event_minutes: int = 0
     post_event_minutes: int = 0
     reason: str = ""
+    seed: str = ""
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +102,25 @@ class RingPreview:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPreview:
-    """What a rollout would do; `causes` say why it would not be made."""
+    """What a rollout would do.
+
+    Attributes:
+        causes: why it would not be made.
+        machines: how many in all.
+        rings: in their order.
+        soak_hours: shortest time of all soaks together.
+        approvals: how many people have to approve it.
+        seed: with it, `RolloutWanted.seed`, the creation draws the same machines.
+        plan: digest of what would be approved.
+    """
 
     causes: list[dict[str, Any]]
     machines: int
     rings: list[RingPreview]
     soak_hours: float
     approvals: int
+    seed: str = ""
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)

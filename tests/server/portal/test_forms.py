@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -32,6 +33,11 @@ def form_of(tree: Any, action: str) -> dict[str, str]:
     return {each.get("name"): each.get("value") for each in form.findall(".//input[@type='hidden']")}
 
 
+def rows_of(tree: Any) -> list[list[str]]:
+    """Return the cells of the tables of a page."""
+    return [[" ".join("".join(cell.itertext()).split()) for cell in row] for row in tree.findall(".//tbody/tr")]
+
+
 def configurations(server: Running) -> dict[str, Any]:
     return {each["name"]: each for each in server.get("/api/v1/maintenance/configurations")}
 
@@ -40,12 +46,20 @@ def test_a_rollout_is_shown_before_it_is_made(fleet: Fleet) -> None:
     person = fleet.person("operator")
     before = len(fleet.server.get("/api/v1/rollouts")["items"])
     tree = check(person.get(f"/rollouts/new?{PLAN}&previewed=yes").body)
-    rings = [[" ".join("".join(cell.itertext()).split()) for cell in row] for row in tree.findall(".//tbody/tr")]
+    rings = rows_of(tree)
     assert [row[0] for row in rings] == ["canary", "rest"]
     assert sum(int(row[1]) for row in rings) == 6
     assert len(fleet.server.get("/api/v1/rollouts")["items"]) == before
     fields = form_of(tree, "/rollouts")
-    assert person.post("/rollouts", **(fields | {"shown": "0" * 64})).status == 412
+    asked = msgspec.json.decode(fields["wanted"])
+    for drawn, status in (
+        ({"plan": "0" * 64}, 412),
+        ({"seed": "another"}, 412),
+        ({"seed": ""}, 428),
+        ({"plan": ""}, 428),
+    ):
+        changed = msgspec.json.encode({**asked, **drawn}).decode()
+        assert person.post("/rollouts", **(fields | {"wanted": changed, "key": ""})).status == status
     made = person.post("/rollouts", **fields)
     again = person.post("/rollouts", **fields)
     assert made.status == again.status == 303
@@ -54,7 +68,17 @@ def test_a_rollout_is_shown_before_it_is_made(fleet: Fleet) -> None:
     assert (rollout["name"], rollout["state"]) == ("December", "WAITING_FOR_APPROVAL")
     assert rollout["spec"]["updates"] == ["openssl=3.0.17-1~deb12u4"]
     assert [ring["name"] for ring in rollout["spec"]["rings"]] == ["canary", "rest"]
-    check(person.get(made.headers["Location"]).body)
+    path = made.headers["Location"].partition("?")[0]
+    link = check(person.get(path).body).find(".//a[@id='preview']").get("href")
+    approver = fleet.person("approver")
+    planned = check(approver.get(link).body)
+    assert [
+        [" ".join("".join(cell.itertext()).split()) for cell in row] for row in planned.findall(".//tbody/tr")
+    ] == rings
+    assert asked["plan"] in approver.get(link, "de").body.decode()
+    person.post(f"{path}/stop", reason="enough")
+    assert approver.get(link).status == 409
+    assert check(person.get(path).body).find(".//a[@id='preview']") is None
 
 
 def test_what_makes_no_sense_is_told_and_cannot_be_made(fleet: Fleet) -> None:
@@ -69,7 +93,7 @@ def test_what_makes_no_sense_is_told_and_cannot_be_made(fleet: Fleet) -> None:
         assert told in page.decode(), query
         assert not [each for each in tree.iter("form") if each.get("action") == "/rollouts"]
     assert person.get("/rollouts/new?name=x&ring=a&by=percent&value=many").status == 422
-    assert person.post("/rollouts", wanted="{}", shown="x").status == 422
+    assert person.post("/rollouts", wanted="{}").status == 422
     assert fleet.person("viewer").get(f"/rollouts/new?{PLAN}").status == 403
 
 

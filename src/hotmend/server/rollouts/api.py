@@ -19,9 +19,8 @@ from hotmend.server.identity.access import APPROVER, OPERATOR, VIEWER, Principal
 from hotmend.server.once import HEADER, once
 from hotmend.server.paging import cursor_number
 from hotmend.server.problem import Problem, not_found
-from hotmend.server.rollouts import progress, service, store
-from hotmend.server.rollouts.spec import Spec, spec_of
-from hotmend.servicing.lanes import Lane
+from hotmend.server.rollouts import preview, progress, service, store
+from hotmend.server.rollouts.spec import asked
 from hotmend.wire.rollouts import (
     EventAnswer,
     EventPage,
@@ -48,28 +47,14 @@ _Limit = Annotated[int, Query(ge=1, le=1000)]
 Match = Annotated[str, Header(alias="If-Match")]
 
 
-def _spec(wanted: RolloutWanted) -> tuple[Lane, Spec]:
-    given = asdict(wanted)
-    given.pop("name")
-    return Lane(given.pop("lane")), spec_of(given)
-
-
 @router.post("/rollouts/preview")
 def preview_rollout(
     request: Request,
     wanted: RolloutWanted,
     caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001 - asked for its role
 ) -> RolloutPreview:
-    """Say what a rollout would do now; nothing is done."""
-    lane, spec = _spec(wanted)
-    found = service.preview(context_of(request), wanted.name, lane, spec)
-    shown = [
-        RingPreview(ring.name, ring.machines, ring.off, ring.waves, ring.held_now, list(ring.first))
-        for ring in found.rings
-    ]
-    return RolloutPreview(
-        [dict(each) for each in found.causes], found.machines, shown, found.hours_min, found.approvals
-    )
+    """Say what a rollout would do now; nothing is done. Its seed draws the same machines when the rollout is made."""
+    return _preview(preview.preview(context_of(request), *asked(wanted), wanted.seed))
 
 
 @router.post("/rollouts", status_code=201)
@@ -80,13 +65,21 @@ def create_rollout(
     caller: Annotated[Principal, Depends(OPERATOR)],
     key: Annotated[str, Header(alias=HEADER)] = "",
 ) -> Rollout:
-    """Plan a rollout. It waits for approval. The same request with the same Idempotency-Key plans it once."""
+    """Plan a rollout. It waits for approval. The same request with the same Idempotency-Key plans it once.
+
+    With the seed of a preview it has the machines that were shown; with its plan too, it is that plan or none.
+    """
     if not 1 <= len(wanted.name) <= 200:
         raise Problem(422, "name", "a name has 1 to 200 characters")
-    context = context_of(request)
-    lane, spec = _spec(wanted)
-    asked = {"path": "rollouts", "wanted": asdict(wanted)}
-    done = once(context, caller, key, asked, lambda c, now: service.create(c, now, caller, wanted.name, lane, spec))
+    context, (lane, spec) = context_of(request), asked(wanted)
+    shown = service.Shown(wanted.seed, wanted.plan)
+    done = once(
+        context,
+        caller,
+        key,
+        {"path": "rollouts", "wanted": asdict(wanted)},
+        lambda connection, now: service.create(connection, now, caller, wanted.name, lane, spec, shown),
+    )
     identity = msgspec.json.decode(done, type=str)
     with context.database.read() as connection:
         made = _whole(connection, identity)
@@ -127,6 +120,16 @@ def get_rollout(
     if if_none_match == tag:
         return Response(status_code=304, headers={"ETag": tag})
     return Response(msgspec.json.encode(found), headers={"ETag": tag}, media_type="application/json")
+
+
+@router.get("/rollouts/{identity}/preview")
+def preview_planned_rollout(
+    request: Request,
+    identity: str,
+    caller: Annotated[Principal, Depends(VIEWER)],  # noqa: ARG001
+) -> RolloutPreview:
+    """Say what a rollout that has not begun would do now, with the machines of its plan: for whoever approves it."""
+    return _preview(preview.planned(context_of(request), identity))
 
 
 @router.get("/rollouts/{identity}/machines")
@@ -297,6 +300,17 @@ def halt(request: Request, reason: Reason, caller: Annotated[Principal, Depends(
 def release_halt(request: Request, reason: Reason, caller: Annotated[Principal, Depends(OPERATOR)]) -> Halt:
     """Let rollouts and actions go on."""
     return service.put_halt(context_of(request), caller, reason.reason, halted=False)
+
+
+def _preview(found: preview.Preview) -> RolloutPreview:
+    shown = [
+        RingPreview(ring.name, ring.machines, ring.off, ring.waves, ring.held_now, list(ring.first))
+        for ring in found.rings
+    ]
+    causes = [dict(each) for each in found.causes]
+    return RolloutPreview(
+        causes, found.machines, shown, found.hours_min, found.approvals, seed=found.seed, plan=found.plan
+    )
 
 
 def _whole(connection: Connection, identity: str) -> Rollout:

@@ -18,14 +18,15 @@ from hotmend.server.machines.tables import IS_BAD, IS_OPEN, actions, contacts, m
 from hotmend.server.maintenance.store import scope
 from hotmend.server.rollouts.spec import Selection
 from hotmend.server.rollouts.tables import members, rollouts
-from hotmend.servicing.rings import Alike, Member
+from hotmend.servicing.rings import Alike, Member, Placed
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 
 _PAGE: Final = 500
 _TAGS: Final = ("domain", "set", "pair")
+"""Tags with a meaning: fault domain, set that is to stay available, and pair."""
+_LIKE: Final = (machines.c.policy, machines.c.clock, machines.c.labels)
 _CLOCKS_APART: Final = timedelta(minutes=5)
 """What is due so soon counts as begun: servers' clocks differ, and a step may have waited for its turn."""
-"""Tags with a meaning: fault domain, set that is to stay available, and pair."""
 
 
 def _selected(connection: Connection, selection: Selection) -> sa.Select[tuple[str]]:
@@ -105,27 +106,68 @@ def crowds(connection: Connection, selection: Selection, asked: Iterable[str], s
         seen_after: who was heard of since is there.
     """
     ids = sa.func.aggregate_strings(machines.c.id, ",")
-    keys = (machines.c.policy, machines.c.clock, machines.c.labels)
-    meant = _selected(connection, selection).with_only_columns(*keys, ids).group_by(*keys)
+    meant = _selected(connection, selection).with_only_columns(*_LIKE, ids).group_by(*_LIKE)
+    away = _silent(connection, seen_after)
     names = {*asked, *_TAGS}
-    silent = sa.or_(contacts.c.seen_at < seen_after, contacts.c.seen_at.is_(None))
-    off = _parted(connection.scalar(sa.select(sa.func.aggregate_strings(contacts.c.machine_id, ",")).where(silent)))
     found: dict[tuple[Any, ...], list[str]] = {}
     for policy, zone, labels, same in connection.execute(meant):
         its = tuple(each for each in tags_from(labels).items() if each[0] in names)
         found.setdefault((its, policy, zone), []).extend(_parted(same))
     made = []
-    gone = set(off)
     for (its, policy, zone), same in found.items():
-        away = gone.intersection(same) if gone else gone
+        off = away.intersection(same) if away else away
         like = _like(dict(its))
-        here = [each for each in same if each not in away] if away else same
+        here = [each for each in same if each not in off] if off else same
         made += [
             Crowd(Alike(like, each), policy, zone, there)
-            for each, there in ((here, True), (sorted(away), False))
+            for each, there in ((here, True), (sorted(off), False))
             if each
         ]
     return made
+
+
+def planned(connection: Connection, rollout: str, rings: int, seen_after: datetime) -> tuple[list[Crowd], Placed]:
+    """Return the machines that a rollout has, put together as `crowds` does, and where its plan has each.
+
+    One that does not take part any more is as one that is away.
+
+    Args:
+        connection: of the database.
+        rollout: which.
+        rings: how many it has.
+        seen_after: who was heard of since is there.
+    """
+    its = sa.func.aggregate_strings(sa.cast(members.c.place, sa.String) + ":" + machines.c.id, ",")
+    keys = (*_LIKE, machines.c.state, members.c.number)
+    query = sa.select(*keys, its).join(members, members.c.machine_id == machines.c.id)
+    query = query.where(members.c.rollout_id == rollout).group_by(*keys)
+    away = _silent(connection, seen_after)
+    alike: dict[tuple[str, str, str, bool], tuple[int, list[str]]] = {}
+    every: list[tuple[int, int, int, str]] = []
+    for policy, zone, labels, state, number, same in connection.execute(query):
+        takes_part = state == "active" and policy != HOTPATCH_OFF
+        for each in _parted(same):
+            place, _, identity = each.partition(":")
+            key = (labels, policy, zone, takes_part and identity not in away)
+            kind, ids = alike.setdefault(key, (len(alike), []))
+            ids.append(identity)
+            every.append((number, int(place), kind, identity))
+    every.sort()
+    placed: list[list[int]] = [[] for _ in range(rings)]
+    for index, (number, *_) in enumerate(every):
+        placed[number].append(index)
+    crowds = [
+        Crowd(Alike(_like(tags_from(labels)), ids), policy, zone, there)
+        for (labels, policy, zone, there), (_, ids) in alike.items()
+    ]
+    return crowds, Placed([each[3] for each in every], [each[2] for each in every], placed)
+
+
+def _silent(connection: Connection, seen_after: datetime) -> set[str]:
+    """Return the machines that were not heard of since."""
+    silent = sa.or_(contacts.c.seen_at < seen_after, contacts.c.seen_at.is_(None))
+    found = connection.scalar(sa.select(sa.func.aggregate_strings(contacts.c.machine_id, ",")).where(silent))
+    return set(_parted(found))
 
 
 def _parted(ids: str | None) -> list[str]:

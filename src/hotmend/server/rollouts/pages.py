@@ -13,6 +13,7 @@ from hotmend.server.portal.charts import Bar
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem, not_found
 from hotmend.server.rollouts import progress, service, store
+from hotmend.server.rollouts.preview import PLANNED
 from hotmend.servicing.actions import State as ActionState
 from hotmend.servicing.message import N_, Message
 from hotmend.servicing.rollouts import Event, State, advance
@@ -97,6 +98,7 @@ def rollout_page(
         after=after,
         events=events[: -ROWS - 1 : -1],
         buttons=buttons,
+        planned=state in PLANNED,
         live=not state.final,
         still=bool(still),
         other=bool(seen) and seen != state,

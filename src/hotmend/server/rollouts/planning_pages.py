@@ -18,9 +18,10 @@ from hotmend.server.machines.tables import machines, scopes
 from hotmend.server.once import once
 from hotmend.server.portal.forms import lines_of, tags_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
-from hotmend.server.problem import Problem
-from hotmend.server.rollouts import service
-from hotmend.server.rollouts.spec import Spec, spec_of
+from hotmend.server.problem import Problem, not_found
+from hotmend.server.rollouts import service, store
+from hotmend.server.rollouts.preview import Preview, planned, preview
+from hotmend.server.rollouts.spec import Spec, asked
 from hotmend.servicing.lanes import Lane
 from hotmend.servicing.message import N_, Message
 from hotmend.wire.rollouts import RingWanted, RolloutWanted, SelectionWanted, ThresholdsWanted
@@ -62,6 +63,7 @@ def _asked(
     before: Number = 0,
     after: Number = 0,
     reason: Text = "",
+    seed: Text = "",
 ) -> RolloutWanted:
     """Return the rollout that the form asks for."""
     return RolloutWanted(
@@ -78,6 +80,7 @@ def _asked(
         pre_event_minutes=before,
         post_event_minutes=after,
         reason=reason.strip(),
+        seed=seed.strip(),
     )
 
 
@@ -109,9 +112,7 @@ def _spec(wanted: RolloutWanted) -> tuple[Lane, Spec]:
     """
     if not 1 <= len(wanted.name) <= 200:
         raise Problem(422, "name", "a name has 1 to 200 characters")
-    given = dataclasses.asdict(wanted)
-    given.pop("name")
-    return Lane(given.pop("lane")), spec_of(given)
+    return asked(wanted)
 
 
 @router.get("/new")
@@ -121,32 +122,53 @@ def new_page(
     previewed: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
     """Show the form, and what the rollout would do where it was asked for."""
-    wrong, preview, first = "", None, dict[str, str]()
+    wrong, shown, first = "", None, dict[str, str]()
     if previewed:
         try:
             lane, spec = _spec(wanted)
-            preview = service.preview(visit.context, wanted.name, lane, spec)
+            shown = preview(visit.context, lane, spec, wanted.seed)
+            wanted = dataclasses.replace(wanted, seed=shown.seed, plan=shown.plan)
         except Problem as problem:
             wrong = str(problem)
     tags, _ = choices(visit.context)
     with visit.context.database.read() as connection:
         names = list(connection.scalars(sa.select(scopes.c.name).order_by(scopes.c.name)))
-        if preview is not None:
-            first = _names(connection, [each for ring in preview.rings for each in ring.first[:_FIRST_SHOWN]])
+        if shown is not None:
+            first = _names_of_first(connection, shown)
     rows = [*map(_row, wanted.rings), *[("", "percent", "")] * RINGS_SHOWN][: max(RINGS_SHOWN, len(wanted.rings))]
     return visit.page(
         "rollout_new.html.j2",
         wanted=wanted,
+        updates=wanted.updates,
         rows=rows,
         kinds=KINDS,
         tags=tags,
         scopes=[(each, each) for each in names],
         wrong=wrong,
-        preview=preview,
+        preview=shown,
         first=first,
         shown=_FIRST_SHOWN,
         packed=msgspec.json.encode(wanted).decode(),
         key=new_id(),
+        cause=lambda given: _cause(given, visit),
+    )
+
+
+@router.get("/{identity}/preview")
+def planned_page(visit: Annotated[Visit, Depends(seeing("viewer"))], identity: str) -> Response:
+    """Show what a rollout that has not begun would do: to whoever approves it, with the machines of its plan."""
+    found = planned(visit.context, identity)
+    with visit.context.database.read() as connection:
+        row, first = store.rollout(connection, identity), _names_of_first(connection, found)
+    if row is None:
+        raise not_found("rollout")
+    return visit.page(
+        "rollout_preview.html.j2",
+        rollout=row,
+        updates=row["spec"].get("updates", []),
+        preview=found,
+        first=first,
+        shown=_FIRST_SHOWN,
         cause=lambda given: _cause(given, visit),
     )
 
@@ -159,7 +181,9 @@ def _row(ring: RingWanted) -> tuple[str, str, str]:
     return (ring.name, "percent", str(ring.percent)) if ring.percent else (ring.name, "rest", "")
 
 
-def _names(connection: Connection, ids: list[str]) -> dict[str, str]:
+def _names_of_first(connection: Connection, shown: Preview) -> dict[str, str]:
+    """Return the names of the machines that a page has of a preview, by their ids."""
+    ids = [each for ring in shown.rings for each in ring.first[:_FIRST_SHOWN]]
     found = sa.select(machines.c.id, machines.c.name).where(machines.c.id.in_(ids))
     return {row.id: row.name for row in connection.execute(found)}
 
@@ -172,27 +196,23 @@ def _cause(given: Mapping[str, Any], visit: Visit) -> str:
 def create(
     visit: Annotated[Visit, Depends(doing("operator"))],
     wanted: Annotated[str, Form(max_length=_WANTED_BYTES_MAX)] = "",
-    shown: Annotated[str, Form(max_length=100)] = "",
     key: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
     """Plan the rollout that was shown; another one by now is shown again first."""
     try:
-        asked = msgspec.json.decode(wanted, type=RolloutWanted)
+        made = msgspec.json.decode(wanted, type=RolloutWanted)
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise Problem(422, "not-valid", str(error)) from None
-    lane, spec = _spec(asked)
+    if not made.seed or not made.plan:
+        raise Problem(428, "forecast-first", "nothing was shown", "look at what it would do")
+    lane, spec = _spec(made)
+    shown = service.Shown(made.seed, made.plan)
     context, caller = visit.context, visit.who
     answer = once(
         context,
         caller,
         f"page {key}" if key else "",
-        {"path": "rollouts", "wanted": dataclasses.asdict(asked)},
-        lambda connection, now: _made(visit, connection, now, asked.name, lane, spec, shown),
+        {"path": "rollouts", "wanted": dataclasses.asdict(made)},
+        lambda connection, now: service.create(connection, now, caller, made.name, lane, spec, shown),
     )
     return redirect(f"/rollouts/{msgspec.json.decode(answer, type=str)}", done="rollout-made")
-
-
-def _made(visit: Visit, connection: Connection, now: Any, name: str, lane: Lane, spec: Spec, shown: str) -> str:
-    if service.preview(visit.context, name, lane, spec).plan != shown:
-        raise Problem(412, "forecast-first", "the preview is another one by now", "look at it again")
-    return service.create(connection, now, visit.who, name, lane, spec)

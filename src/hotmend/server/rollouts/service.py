@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,159 +14,79 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
-from hotmend.server.maintenance.events import allowed
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.server.rollouts import candidates, progress, steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
-from hotmend.server.rollouts.windows import Windows
 from hotmend.servicing import rings
-from hotmend.servicing.lanes import RULES, Lane, approved
+from hotmend.servicing.lanes import Lane, approved
 from hotmend.servicing.message import Cause, cause
 from hotmend.servicing.rollouts import TRANSITIONS, Event, GroupState, State, advance
-from hotmend.servicing.starting import share, startable_alike
 from hotmend.wire.rollouts import Halt
 
 START_AHEAD_MAX: Final = timedelta(days=366)
-_FIRST: Final = 100
-"""Machines that a preview names."""
+_SEED: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class RingPreview:
-    """What would become of one ring.
+class Shown:
+    """What somebody has looked at before a rollout is made.
 
     Attributes:
-        name: of the ring.
-        machines: how many.
-        off: how many of them are not there now.
-        waves: how many times its budget, or what its sets and pairs allow, must be begun at least.
-        held_now: code of the cause to how many would not begin now.
-        first: ids of machines that would begin first.
+        seed: that of the preview: it draws the same machines again. "" for one of its own.
+        plan: digest that the preview had; "": whatever comes of it is taken.
     """
 
-    name: str
-    machines: int
-    off: int
-    waves: int
-    held_now: dict[str, int]
-    first: tuple[str, ...]
+    seed: str = ""
+    plan: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a rollout would do; nothing is done.
+NOTHING_SHOWN: Final = Shown()
 
-    Attributes:
-        plan: digest of it, for these machines and this seed.
-        causes: why it would not be made; empty where it would.
-        machines: how many in all.
-        rings: in their order.
-        hours_min: shortest time of all soaks together.
-        approvals: how many people would have to approve.
+
+def seed_of(given: str) -> str:
+    """Return the seed that was given, or a new one.
+
+    Raises:
+        Problem: it is none.
     """
-
-    plan: str
-    causes: tuple[Mapping[str, object], ...]
-    machines: int
-    rings: tuple[RingPreview, ...]
-    hours_min: float
-    approvals: int
+    if given and not _SEED.fullmatch(given):
+        raise Problem(422, "seed", "a seed has 1 to 64 letters, digits, - and _", "take that of the preview, or none")
+    return given or new_id()
 
 
-def preview(context: Context, name: str, lane: Lane, spec: Spec) -> Preview:
-    """Return what a rollout would do now."""
-    now = context.clock()
-    seen_after = now - 3 * timedelta(seconds=context.settings.check_in_seconds)
-    with context.database.survey() as connection:
-        crowds = candidates.crowds(connection, spec.selection, rings.tags_asked(spec.rings), seen_after)
-        windows = Windows(
-            candidates.policy_contents(connection), now, timedelta(minutes=spec.minutes), allowed(connection, now)
-        )
-        closed = [_closed(each, windows, lane) for each in crowds]
-        sizes = candidates.set_sizes(connection) if any(each.alike.like.set for each in crowds) else {}
-        busy = candidates.busy(connection, now)
-    placed = rings.plan_alike([each.alike for each in crowds], spec.rings, name)
-    state = _Now(crowds, placed, closed, busy, sizes)
-    found = tuple(
-        _ring_preview(state, spec, ring.name, numbers)
-        for ring, numbers in zip(spec.rings, placed.rings, strict=bool(placed.rings))
-    )
-    digest = plan_digest(spec, lane, [map(placed.ids.__getitem__, ring) for ring in placed.rings])
-    causes = tuple(cause_json(each) for each in placed.causes)
-    hours = len(spec.rings) * spec.thresholds.soak_minutes / 60
-    total = sum(len(each.alike.ids) for each in crowds)
-    return Preview(digest, causes, total, found, hours, RULES[lane].approvals)
-
-
-def _closed(crowd: candidates.Crowd, windows: Windows, lane: Lane) -> str:
-    """Return the code of what keeps a crowd's windows closed; "" where they are open, or the lane leaves them out."""
-    if not crowd.there or not RULES[lane].windows:
-        return ""
-    decision = windows.ask(crowd.policy, crowd.zone)
-    return "" if decision.allowed else decision.cause.code
-
-
-@dataclass(frozen=True, slots=True)
-class _Now:
-    """What all rings of a preview rest on: who is like whom, windows, who is being changed, and how large sets are."""
-
-    crowds: list[candidates.Crowd]
-    placed: rings.Placed
-    closed: list[str]
-    busy: list[rings.Member]
-    sizes: Mapping[str, int]
-
-
-def _ring_preview(state: _Now, spec: Spec, name: str, numbers: Sequence[int]) -> RingPreview:
-    kinds = state.placed.kinds
-    held, sets, pairs = Counter[str](), Counter[str](), Counter[str]()
-    off, waits = 0, [False] * len(state.crowds)
-    for kind, count in Counter(map(kinds.__getitem__, numbers)).items():
-        crowd = state.crowds[kind]
-        like = crowd.alike.like
-        sets[like.set] += count
-        pairs[like.pair] += count
-        if not crowd.there:
-            off += count
-        elif state.closed[kind]:
-            held[state.closed[kind]] += count
-        else:
-            waits[kind] = True
-    waiting = [each for each in numbers if waits[kinds[each]]]
-    likes = [each.alike.like for each in state.crowds]
-    start = startable_alike(waiting, state.placed, likes, state.busy, state.sizes, spec.limits)
-    held.update(start.held)
-    waves = max(
-        [
-            -(-len(numbers) // spec.budget),
-            *(-(-count // share(state.sizes.get(each, 0), spec.limits)) for each, count in sets.items() if each),
-            *(count for each, count in pairs.items() if each),
-        ],
-        default=0,
-    )
-    first = tuple(state.placed.ids[each] for each in start.begun[:_FIRST])
-    return RingPreview(name, len(numbers), off, waves, dict(held), first)
-
-
-def create(connection: Connection, now: datetime, caller: Principal, name: str, lane: Lane, spec: Spec) -> str:
+def create(
+    connection: Connection,
+    now: datetime,
+    caller: Principal,
+    name: str,
+    lane: Lane,
+    spec: Spec,
+    shown: Shown = NOTHING_SHOWN,
+) -> str:
     """Plan a rollout and have it wait for approval, in the caller's transaction; return its id.
 
     Raises:
-        Problem: the plan makes no sense, such as one without a canary; its `code` is the rule's.
+        Problem: the plan makes no sense, such as one without a canary; its `code` is the rule's. Or it is another one
+            than was shown, or its seed has drawn one before.
     """
     if lane is Lane.EMERGENCY:
         raise Problem(422, "lane", "an emergency only takes back", "roll back the rollout, or revert on machines")
-    identity = new_id()
+    identity, seed = new_id(), seed_of(shown.seed)
+    if store.seed_used(connection, seed):
+        raise conflict("seed-used", "this seed has drawn a rollout already", "preview it anew, or leave the seed out")
     members = candidates.selected(connection, spec.selection)
-    plan = rings.plan(members, spec.rings, identity)
+    plan = rings.plan(members, spec.rings, seed)
     if plan.causes:
         raise unprocessable(plan.causes[0].code, "; ".join(str(each.message) for each in plan.causes))
     lost = set(spec.selection.machines) - {member.id for member in members}
     if lost:
         raise Problem(422, "machine-unknown", f"not a machine that is active: {', '.join(sorted(lost)[:5])}")
     digest = plan_digest(spec, lane, plan.rings)
+    if shown.plan and shown.plan != digest:
+        raise Problem(412, "forecast-first", "the preview is another one by now", "look at it again")
     values = {
         "id": identity,
+        "seed": seed,
         "name": name,
         "lane": lane.value,
         "state": TRANSITIONS[State.CREATING, Event.PLANNED].value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from hotmend.servicing.lanes import Lane
 from hotmend.servicing.message import Cause
 from hotmend.servicing.rings import Ring
 from hotmend.servicing.starting import Limits
+from hotmend.wire.rollouts import RolloutWanted
 
 _Tag = Annotated[str, Meta(max_length=200)]
 
@@ -87,6 +89,18 @@ def spec_of(given: object) -> Spec:
         return msgspec.convert(given, Spec, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(422, "not-valid", str(error)) from None
+
+
+def asked(wanted: RolloutWanted) -> tuple[Lane, Spec]:
+    """Return what a request says in the form of the rules.
+
+    Raises:
+        Problem: it makes no sense.
+    """
+    given = asdict(wanted)
+    for each in ("name", "seed", "plan"):
+        given.pop(each)
+    return Lane(given.pop("lane")), spec_of(given)
 
 
 def plan_digest(spec: Spec, lane: Lane, rings: Iterable[Iterable[str]]) -> str:

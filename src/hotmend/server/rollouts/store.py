@@ -27,6 +27,11 @@ def insert_rollout(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(sa.insert(rollouts).values(values))
 
 
+def seed_used(connection: Connection, seed: str) -> bool:
+    """Return whether a rollout was drawn by a seed."""
+    return connection.scalar(sa.select(rollouts.c.id).where(rollouts.c.seed == seed)) is not None
+
+
 def insert_groups(connection: Connection, rollout: str, names: Sequence[str], state: str) -> None:
     """Insert the groups of a rollout."""
     rows = [

@@ -25,10 +25,14 @@ rollouts = sa.Table(
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("steered_at", Moment),
     sa.Column("start_at", Moment),
+    sa.Column("seed", sa.String(64), nullable=False, server_default=""),
+    sa.Index("ix_rollouts_seed", "seed", unique=True),
     sa.CheckConstraint(sa.column("state").in_([state.value for state in State]), name="state"),
     sa.CheckConstraint(sa.column("lane").in_([Lane.NORMAL.value, Lane.ZERO_DAY.value]), name="lane"),
 )
-"""`failed_at`: since when the brake is on; `plan`: digest of what is approved; `start_at`: it begins by itself then."""
+"""`failed_at`: since when the brake is on; `plan`: digest of what is approved; `start_at`: it begins by itself then.
+`seed`: what the choice of machines by percentage followed from, and their order.
+"""
 
 groups = sa.Table(
     "rollout_groups",
