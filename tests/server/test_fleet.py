@@ -76,6 +76,9 @@ def test_machines_by_command(server: Running, typed: Typed) -> None:
     typed("cancel", planned["id"])
     assert "CANCELED" in typed("actions", machine.id)
     typed("act", machine.id, "assess", "--emergency", code=4)
+    assert typed.rows("act", machine.id, "revert", "--undoes", planned["id"])[0]["undoes"] == planned["id"]
+    typed("act", machine.id, "revert", "--undoes", "0" * 32, code=4)
+    typed("act", machine.id, "assess", "--undoes", planned["id"], code=4)
     typed("remove", machine.id)
     typed("remove", machine.id, code=4)
     assert [row["uses"] for row in typed.rows("keys")] == [1, 0]

@@ -46,11 +46,15 @@ def test_the_audit_record_by_command(server: Running, typed: Typed) -> None:
     with server.database.write() as connection:
         connection.execute(sa.update(audit).where(audit.c.number == 2).values(actor="nobody"))
     assert "row 2" in typed.error("audit-verify", code=4)
+    assert "row 2" in typed.error("audit-accept", code=4)
     with server.database.write() as connection:  # all of it written anew
         connection.execute(sa.delete(audit))
         connection.execute(sa.delete(audit_head))
     typed("audit-verify")
     typed("audit-verify", "--head", kept, code=4)
+    (accepted,) = typed.rows("audit-accept")
+    assert accepted["whole"]
+    assert [row["action"] for row in typed.rows("audit")] == ["audit.accept"]
 
 
 def test_compliance_by_command(server: Running, typed: Typed, tmp_path: Path) -> None:

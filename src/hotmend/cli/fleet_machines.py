@@ -144,6 +144,7 @@ def _forecast(shown: Forecast) -> None:
     type=click.Choice(["never", "if-required", "always"]),
     help="At most so much of what the machine's policy allows; all of it by default.",
 )
+@click.option("--undoes", default="", metavar="ACTION", help="A revert is of all that this action brought.")
 @click.option("--reason", default="", help="For people.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
@@ -156,6 +157,7 @@ def act_command(
     emergency: bool,
     minutes: int,
     reboot: str | None,
+    undoes: str,
     reason: str,
     yes: bool,
 ) -> int:
@@ -171,7 +173,7 @@ def act_command(
         if not yes:
             click.confirm("Install now?", abort=True, err=True)
         token = shown.token
-    asked = (kind, list(updates), anytime, emergency, True, minutes, reason, token, reboot or "")
+    asked = (kind, list(updates), anytime, emergency, True, minutes, reason, token, reboot or "", undoes)
     wanted = ActionWanted(*asked)  # type: ignore[arg-type]
     made = client.act(identity, wanted)
     print_rows([made], ctx, "", ("action", "kind", "state"), lambda each: (each.id, each.kind, each.state))

@@ -137,6 +137,18 @@ def audit_verify_command(ctx: click.Context, head: str) -> int:
     return ExitCode.DONE
 
 
+@click.command("audit-accept")
+@click.pass_context
+def audit_accept_command(ctx: click.Context) -> int:
+    """Say that what was found wrong with the record is over. Exit code 4: it is still not as it was written."""
+    found = _audit_of(ctx).accept()
+    if as_json(ctx):
+        click.echo(msgspec.json.encode(found))
+    else:
+        print_note(f"{found.rows} rows follow from each other; the last hash is {found.head}")
+    return ExitCode.DONE
+
+
 RECORDS: Final = (
     webhooks_command,
     webhook_add_command,
@@ -145,5 +157,6 @@ RECORDS: Final = (
     webhook_deliveries_command,
     audit_command,
     audit_verify_command,
+    audit_accept_command,
 )
 """All of them."""

@@ -55,3 +55,7 @@ class Audit:
     def verify(self) -> AuditVerdict:
         """Have the server read its whole record, and say whether it is as it was written."""
         return self._client.get("/audit/verify", AuditVerdict)
+
+    def accept(self) -> AuditVerdict:
+        """Say that what was found wrong is over; the server reads its whole record, and refuses where it is not."""
+        return self._client.post("/audit/accept", {}, AuditVerdict)

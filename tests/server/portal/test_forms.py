@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from hotmend.server.maintenance.closing import close
 from hotmend.server.maintenance.tables import slots, window_events
 from hotmend.server.rollouts import steering
+from hotmend.server.webhooks.sending import signature, tell
+from tests.server.listener import Listener
 from tests.server.portal.conftest import CASES, FORM, Fleet, Person, fleet_in
 from tests.server.portal.test_pages import PLAN, check
 from tests.server.running import PASSWORD, Running
@@ -298,6 +300,38 @@ def test_a_page_that_lives_says_so_and_can_stand_still(fleet: Fleet) -> None:
     assert b"another state by now" in person.get(live.get("data-hx-get")).body
     gone = fleet.server.call("GET", path, role=None, headers={"HX-Request": "true"})
     assert (gone.status, gone.headers["HX-Refresh"], gone.body) == (401, "true", b"")
+
+
+def test_webhooks_are_looked_after_on_their_page(fleet: Fleet, listener: Listener) -> None:
+    server, admin = fleet.server, fleet.person("root")
+    assert fleet.person("approver").get("/webhooks").status == 403
+    fields = form_of(check(admin.get("/webhooks").body), "/webhooks")
+    assert admin.post("/webhooks", **fields, url="file:///etc/passwd").status == 422
+    made = admin.post("/webhooks", **fields, url=listener.url, about="windows")
+    secret = check(made.body).find(".//pre").text
+    again = admin.post("/webhooks", **fields, url=listener.url, about="windows")
+    assert (again.status, again.body) == (303, b"")  # sent twice it is added once, and the secret is not told again
+    (hook,) = server.get("/api/v1/webhooks")
+    assert (hook["url"], hook["about"]) == (listener.url, ["windows"])
+    listener.status = 500
+    assert admin.post(f"/webhooks/{hook['id']}/test").status == 303
+    assert tell(server.app.state.context)
+    header, body = listener.taken[0]
+    assert header == signature(secret, int(header.partition(",")[0].removeprefix("t=")), body)
+    for language, told in (("en", "not taken"), ("de", "nicht angenommen")):
+        page = admin.get("/webhooks", language).body
+        text = " ".join("".join(check(page).itertext()).split())
+        assert listener.url in text
+        assert f"{told} status 500" in text
+        assert secret not in page.decode()
+    listener.status = 200
+    server.clock.ahead += timedelta(seconds=3)
+    assert tell(server.app.state.context)
+    rows = [row[1:] for row in rows_of(check(admin.get("/webhooks").body))]
+    assert rows == [["1", "taken"], ["1", "not taken status 500"]]
+    assert admin.post(f"/webhooks/{hook['id']}/remove").status == 303
+    assert admin.post(f"/webhooks/{hook['id']}/test").status == 404
+    assert server.get("/api/v1/webhooks") == []
 
 
 def test_an_approved_rollout_begins_by_itself_when_its_page_says_so(fleet: Fleet) -> None:

@@ -141,7 +141,7 @@ def test_every_problem_has_a_text_in_the_portal() -> None:
         "suspect",
         "wire-version",
     }
-    of_the_api = {"audit-wrong", "not-authenticated", "url", "about", "hotpatch-off", "body"}
+    of_the_api = {"audit-wrong", "not-authenticated", "hotpatch-off", "body"}
     assert len(codes) > 40
     assert codes - ERRORS.keys() - of_agents - of_the_api == set()
 

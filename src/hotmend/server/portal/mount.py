@@ -23,6 +23,7 @@ from hotmend.server.portal.kept import Kept, KeptBy
 from hotmend.server.releases import pages as releases
 from hotmend.server.rollouts import pages as rollouts
 from hotmend.server.rollouts import planning_pages as planning
+from hotmend.server.webhooks import pages as webhooks
 
 _PAGES: Final = (
     pages,
@@ -39,6 +40,7 @@ _PAGES: Final = (
     issues,
     releases,
     audit,
+    webhooks,
 )
 
 

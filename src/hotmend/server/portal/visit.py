@@ -37,6 +37,7 @@ SECTIONS: Final = (
     ("/issues", N_("Known issues"), "viewer"),
     ("/calendar", N_("Releases"), "viewer"),
     ("/audit", N_("Audit"), "operator"),
+    ("/webhooks", N_("Webhooks"), "admin"),
     ("/users", N_("Users"), "admin"),
 )
 """Path, name and least role of what the navigation shows."""
@@ -69,6 +70,9 @@ DONE: Final = {
     "scope-removed": N_("The scope is removed."),
     "user": N_("The user is added."),
     "user-changed": N_("The user is changed; sessions have ended."),
+    "webhook": N_("The webhook is added."),
+    "webhook-test": N_("The webhook is tried; its last requests say what came of it."),
+    "webhook-removed": N_("The webhook is removed."),
     "token-revoked": N_("The token is revoked."),
     "rollout-approve": N_("The plan is approved by you."),
     "rollout-start": N_("The rollout starts."),
@@ -103,6 +107,10 @@ ERRORS: Final = {
     "plan-changed": N_("That is not the plan of this rollout. Look at it again."),
     "ring-failed": N_("A ring went wrong: stop the rollout or roll it back, and make a new one."),
     "forecast-first": N_("The forecast is another one by now. Look at it again."),
+    "seed": N_("A seed has 1 to 64 letters, digits, - and _"),
+    "seed-used": N_("A rollout was made with these machines already: open the form anew."),
+    "url": N_("An address with http or https is needed, of at most 2000 characters."),
+    "about": N_("A webhook is told of rollouts, of windows, or of both."),
     "no-agent": N_("The machine has no agent: its facts were uploaded."),
     "no-report": N_("The machine has not reported yet."),
     "too-late": N_("It is too late: the machine has been told."),

@@ -196,8 +196,8 @@ def _keep_time(found: Rollout) -> None:
     """End what says nothing for too long."""
     answer = timedelta(minutes=found.spec.answer_minutes)
     if progress.time_out(found.connection, found.id, found.now, found.now - answer):
-        text = "A machine that had begun says nothing for {n} minutes."
-        found.brake(cause("action-silent", text, n=found.spec.answer_minutes))
+        minutes = found.spec.answer_minutes
+        found.brake(cause("action-silent", "A machine that had begun says nothing for {n} minutes.", n=minutes))
 
 
 def _run(found: Rollout, *, join: bool) -> None:
