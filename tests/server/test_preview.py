@@ -30,6 +30,7 @@ from tests.server.running import Running
 RINGS = [
     {"name": "canary", "tag": "canary"},
     {"name": "south", "domain": "south"},
+    {"name": "early", "tier": "canary"},
     {"name": "tenth", "percent": 10},
     {"name": "old", "tag": "site=2"},
     {"name": "rest"},
@@ -78,16 +79,18 @@ def _slow(fleet: Fleet, seed: str, lane: Lane, spec: Spec) -> Preview:
 
 def _members(connection: sa.Connection, spec: Spec) -> list[rings.Member]:
     """Return the machines that are meant, by their tags as they are, not by what is kept of them elsewhere."""
-    query = sa.select(machines.c.id).where(machines.c.state == "active", machines.c.policy != HOTPATCH_OFF)
+    query = sa.select(machines.c.id, machines.c.tier)
+    query = query.where(machines.c.state == "active", machines.c.policy != HOTPATCH_OFF)
     for name, value in spec.selection.tags.items():
         query = query.where(
             machines.c.id.in_(sa.select(tags.c.machine_id).where(tags.c.name == name, tags.c.value == value))
         )
     found = []
-    for identity in connection.scalars(query):
+    for identity, tier in connection.execute(query).all():
         its = store.tags_of(connection, [identity])[identity]
         names = frozenset(its) | {f"{name}={value}" for name, value in its.items()}
-        found.append(rings.Member(identity, names, its.get("domain", ""), its.get("set", ""), its.get("pair", "")))
+        domain, together, pair = (its.get(each, "") for each in ("domain", "set", "pair"))
+        found.append(rings.Member(identity, names, domain, together, pair, tier))
     return found
 
 
@@ -108,7 +111,8 @@ def _fill(fleet: Fleet, chance: random.Random) -> None:
         for each in fleet.ids:
             policy = chance.choice(["default", "always", "always", HOTPATCH_OFF])
             state = chance.choice(["active"] * 6 + ["pending", "left"])
-            connection.execute(sa.update(machines).where(machines.c.id == each).values(policy=policy, state=state))
+            values = {"policy": policy, "state": state, "tier": chance.choice(["canary", *["stable"] * 3])}
+            connection.execute(sa.update(machines).where(machines.c.id == each).values(values))
         for each in chance.sample(fleet.ids, 6):
             kind = chance.choice(["install", "assess"])
             action: dict[str, Any] = {"id": each, "machine_id": each, "kind": kind, "updates": []}
@@ -119,7 +123,7 @@ def _fill(fleet: Fleet, chance: random.Random) -> None:
 def _asked(chance: random.Random) -> list[Spec]:
     made = []
     for selection in ({}, {"tags": {"site": "2"}}, {"tags": {"site": "9"}}):
-        for chosen in (RINGS, [RINGS[2], RINGS[4]], [RINGS[4]], [RINGS[4], RINGS[0]]):
+        for chosen in (RINGS, [RINGS[3], RINGS[5]], [RINGS[2], RINGS[5]], [RINGS[5], RINGS[0]]):
             budget, percent = chance.choice([1, 3, 8, 200]), chance.choice([1, 20, 100])
             given: dict[str, Any] = {"updates": ["a=1"], "rings": chosen, "selection": selection}
             made.append(spec_of(given | {"budget": budget, "share_percent": percent}))

@@ -110,11 +110,13 @@ _member = st.builds(
     _names,
     _names,
     st.sampled_from(["", *"pqrstuvw"]),
+    st.sampled_from(["canary", "stable"]),
 )
 _members = st.lists(_member, max_size=60, unique_by=lambda member: member.id)
 _selecting = st.one_of(
     st.builds(Ring, st.just("x"), tag=st.sampled_from(["canary", "db"])),
     st.builds(Ring, st.just("x"), domain=st.sampled_from(["a", "b"])),
+    st.builds(Ring, st.just("x"), tier=st.sampled_from(["canary", "stable"])),
     st.builds(Ring, st.just("x"), percent=st.integers(1, 100)),
 )
 
@@ -136,7 +138,7 @@ def test_every_machine_is_in_one_ring(members: list[Member], chosen: list[Ring],
         assert len(members) == 1 or len(found.rings[0]) < len(members)
 
 
-def test_rings_by_tag_domain_and_percentage() -> None:
+def test_rings_by_tag_domain_tier_and_percentage() -> None:
     members = [Member(f"m{number:03}", frozenset({"canary"} if number < 2 else ())) for number in range(100)]
     found = plan(members, RINGS, "x")
     assert found.rings[0] == tuple(sorted(found.rings[0], key=list(found.rings[0]).index))
@@ -146,6 +148,10 @@ def test_rings_by_tag_domain_and_percentage() -> None:
     domains = [Member(str(number), domain="abc"[number % 3]) for number in range(9)]
     found = plan(domains, (Ring("a", domain="a"), Ring("b", domain="b"), Ring("c")), "")
     assert [sorted(ring) for ring in found.rings] == [["0", "3", "6"], ["1", "4", "7"], ["2", "5", "8"]]
+    tiers = [Member(str(number), tier="stable" if number % 3 else "canary") for number in range(9)]
+    found = plan(tiers, (Ring("first", tier="canary"), Ring("early", percent=20), Ring("rest")), "")
+    assert sorted(found.rings[0]) == ["0", "3", "6"]
+    assert [len(ring) for ring in found.rings] == [3, 1, 5]
     assert plan([Member("only")], (Ring("canary", percent=1), Ring("rest")), "").rings == (("only",), ())
 
 
@@ -155,6 +161,7 @@ def test_rings_by_tag_domain_and_percentage() -> None:
         ((), ["rings-count"]),
         ((Ring("a", percent=1), Ring("a")), ["ring-name-twice"]),
         ((Ring("a", tag="x", percent=1), Ring("b")), ["ring-selects-twice"]),
+        ((Ring("a", tag="x", tier="canary"), Ring("b")), ["ring-selects-twice"]),
         ((Ring("a"), Ring("b")), ["ring-of-the-rest"]),
         ((Ring("a", percent=1),), ["ring-of-the-rest"]),
     ],

@@ -1,9 +1,9 @@
-"""Which machine belongs to which ring of a rollout: by tag, fault domain or percentage, canary first.
+"""Which machine belongs to which ring of a rollout: by tag, fault domain, tier or percentage, canary first.
 
 Rings are looked at in their order, and the first that fits takes the machine. A percentage is of all machines, taken
-from those that no tag or domain has claimed, in an order that follows from the rollout's own seed: another rollout has
-other canaries, and the same plan made twice is the same. Two machines of a pair are never in one ring while there is a
-later one; whoever starts them sees to it besides that they are never changed at the same time.
+from those that no tag, domain or tier has claimed, in an order that follows from the rollout's own seed: another
+rollout has other canaries, and the same plan made twice is the same. Two machines of a pair are never in one ring while
+there is a later one; whoever starts them sees to it besides that they are never changed at the same time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -24,19 +24,21 @@ REST: Final = -1
 
 
 class Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ring. Of `tag`, `domain` and `percent` at most one is given; none of them: the rest, which is the last ring.
+    """One ring. Of `tag`, `domain`, `tier` and `percent` one is given, or none: the rest, which is the last ring.
 
     Attributes:
         name: for people, unlike that of any other ring.
         tag: machines with this tag.
         domain: machines of this fault domain.
         percent: of all machines, at least one.
+        tier: machines of this tier, which their registration key gave them.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     tag: Annotated[str, Meta(max_length=200)] = ""
     domain: Annotated[str, Meta(max_length=200)] = ""
     percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    tier: Literal["", "canary", "stable"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Member:
         domain: its fault domain; "" where it has none.
         set: the set that is to stay available, of which only a share is changed at a time; "": none.
         pair: name that both machines of a pair have; "": none.
+        tier: whose releases it takes.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Member:
     domain: str = ""
     set: str = ""
     pair: str = ""
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def rings_check(rings: Sequence[Ring]) -> tuple[Cause, ...]:
     if len({ring.name for ring in rings}) != len(rings):
         found.append(cause("ring-name-twice", "Two rings have the same name."))
     for number, ring in enumerate(rings):
-        if sum(map(bool, (ring.tag, ring.domain, ring.percent))) > 1:
+        if sum(map(bool, (ring.tag, ring.domain, ring.tier, ring.percent))) > 1:
             found.append(cause("ring-selects-twice", "Ring {ring} selects in more than one way.", ring=ring.name))
         if (not _selects(ring)) != (number == len(rings) - 1):
             found.append(
@@ -154,7 +158,7 @@ def plan_alike(crowds: Sequence[Alike], rings: Sequence[Ring], seed: str) -> Pla
 def _taken(
     crowds: Sequence[Alike], kinds: Sequence[int], rings: Sequence[Ring], ordered: list[int]
 ) -> tuple[list[list[int]], list[int]]:
-    """Return the machines that each ring takes by tag or domain, and those that are left, in order."""
+    """Return the machines that each ring takes by tag, domain or tier, and those that are left, in order."""
     places = [natural_ring(crowd.like, rings) for crowd in crowds]
     found: list[list[int]] = [[] for _ in rings]
     if all(place == REST for place in places):
@@ -182,9 +186,10 @@ def tags_asked(rings: Iterable[Ring]) -> frozenset[str]:
 
 
 def natural_ring(member: Member, rings: Sequence[Ring]) -> int:
-    """Return the number of the ring whose tag or domain a machine has; REST where it is left to percentages."""
+    """Return the number of the ring whose tag, domain or tier a machine has; REST where it is left to percentages."""
     for number, ring in enumerate(rings):
-        if (ring.tag and ring.tag in member.tags) or (ring.domain and ring.domain == member.domain):
+        own = (ring.domain and ring.domain == member.domain) or (ring.tier and ring.tier == member.tier)
+        if own or (ring.tag and ring.tag in member.tags):
             return number
     return REST
 
@@ -203,7 +208,7 @@ def late_ring(place: int, states: Sequence[GroupState]) -> int | None:
 
 
 def _selects(ring: Ring) -> bool:
-    return bool(ring.tag or ring.domain or ring.percent)
+    return bool(ring.tag or ring.domain or ring.tier or ring.percent)
 
 
 def _ordered(seed: str, ids: Sequence[str]) -> list[int]:

@@ -11,12 +11,13 @@ LaneName = Literal["normal", "zero-day"]
 
 @dataclass(frozen=True, slots=True)
 class RingWanted:
-    """A ring: machines with a tag (NAME or NAME=VALUE), of a fault domain, or a percentage; none of them: the rest."""
+    """A ring: machines with a tag (NAME or NAME=VALUE), of a domain or tier, or a percentage; none: the rest."""
 
     name: str
     tag: str = ""
     domain: str = ""
     percent: int = 0
+    tier: Literal["", "canary", "stable"] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,11 @@ def test_what_makes_no_sense_is_told_and_cannot_be_made(fleet: Fleet) -> None:
         tree = check(page)
         assert told in page.decode(), query
         assert not [each for each in tree.iter("form") if each.get("action") == "/rollouts"]
-    assert person.get("/rollouts/new?name=x&ring=a&by=percent&value=many").status == 422
+    for query in ("by=percent&value=many", "by=tier&value=beta"):
+        assert person.get(f"/rollouts/new?name=x&ring=a&{query}").status == 422
+    page = check(person.get("/rollouts/new?name=x&ring=a&by=tier&value=stable&ring=b&by=rest&value=").body)
+    assert page.find(".//select[@id='by-1']/option[@selected]").get("value") == "tier"
+    assert page.find(".//input[@id='value-1']").get("value") == "stable"
     assert person.post("/rollouts", wanted="{}").status == 422
     assert fleet.person("viewer").get(f"/rollouts/new?{PLAN}").status == 403
 

@@ -24,7 +24,7 @@ from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 _PAGE: Final = 500
 _TAGS: Final = ("domain", "set", "pair")
 """Tags with a meaning: fault domain, set that is to stay available, and pair."""
-_LIKE: Final = (machines.c.policy, machines.c.clock, machines.c.labels)
+_LIKE: Final = (machines.c.policy, machines.c.clock, machines.c.tier, machines.c.labels)
 _CLOCKS_APART: Final = timedelta(minutes=5)
 """What is due so soon counts as begun: servers' clocks differ, and a step may have waited for its turn."""
 
@@ -48,7 +48,7 @@ def selected(connection: Connection, selection: Selection, *, not_in: str = "") 
     if not_in:
         has = (members.c.rollout_id == not_in) & (members.c.machine_id == machines.c.id)
         query = query.where(~sa.exists().where(has))
-    return _members(connection.execute(query.add_columns(machines.c.labels)))
+    return _members(connection.execute(query.add_columns(machines.c.tier, machines.c.labels)))
 
 
 def members_of(connection: Connection, ids: Sequence[str]) -> list[Member]:
@@ -56,26 +56,27 @@ def members_of(connection: Connection, ids: Sequence[str]) -> list[Member]:
     found: dict[str, Member] = {}
     for start in range(0, len(ids), _PAGE):
         which = machines.c.id.in_(ids[start : start + _PAGE])
-        rows = connection.execute(sa.select(machines.c.id, machines.c.labels).where(which))
+        rows = connection.execute(sa.select(machines.c.id, machines.c.tier, machines.c.labels).where(which))
         found |= {member.id: member for member in _members(rows)}
     return [found[each] for each in ids if each in found]
 
 
 def _members(rows: Iterable[Any]) -> list[Member]:
-    alike: dict[str, Member] = {}
+    alike: dict[tuple[str, str], Member] = {}
     found = []
-    for machine, labels in rows:
-        like = alike.get(labels)
+    for machine, tier, labels in rows:
+        like = alike.get((tier, labels))
         if like is None:
-            like = alike[labels] = _like(tags_from(labels))
-        found.append(Member(machine, like.tags, like.domain, like.set, like.pair))
+            like = alike[tier, labels] = _like(tags_from(labels), tier)
+        found.append(Member(machine, like.tags, like.domain, like.set, like.pair, tier))
     return found
 
 
-def _like(its: Mapping[str, str]) -> Member:
-    """Return a machine without an id that has these tags."""
+def _like(its: Mapping[str, str], tier: str) -> Member:
+    """Return a machine without an id that has these tags and this tier."""
     names = frozenset(its) | {f"{name}={value}" for name, value in its.items()}
-    return Member("", names, *(its.get(name, "") for name in _TAGS))
+    domain, together, pair = (its.get(name, "") for name in _TAGS)
+    return Member("", names, domain, together, pair, tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,13 @@ def crowds(connection: Connection, selection: Selection, asked: Iterable[str], s
     away = _silent(connection, seen_after)
     names = {*asked, *_TAGS}
     found: dict[tuple[Any, ...], list[str]] = {}
-    for policy, zone, labels, same in connection.execute(meant):
+    for policy, zone, tier, labels, same in connection.execute(meant):
         its = tuple(each for each in tags_from(labels).items() if each[0] in names)
-        found.setdefault((its, policy, zone), []).extend(_parted(same))
+        found.setdefault((its, policy, zone, tier), []).extend(_parted(same))
     made = []
-    for (its, policy, zone), same in found.items():
+    for (its, policy, zone, tier), same in found.items():
         off = away.intersection(same) if away else away
-        like = _like(dict(its))
+        like = _like(dict(its), tier)
         here = [each for each in same if each not in off] if off else same
         made += [
             Crowd(Alike(like, each), policy, zone, there)
@@ -142,13 +143,13 @@ def planned(connection: Connection, rollout: str, rings: int, seen_after: dateti
     query = sa.select(*keys, its).join(members, members.c.machine_id == machines.c.id)
     query = query.where(members.c.rollout_id == rollout).group_by(*keys)
     away = _silent(connection, seen_after)
-    alike: dict[tuple[str, str, str, bool], tuple[int, list[str]]] = {}
+    alike: dict[tuple[str, str, str, str, bool], tuple[int, list[str]]] = {}
     every: list[tuple[int, int, int, str]] = []
-    for policy, zone, labels, state, number, same in connection.execute(query):
+    for policy, zone, tier, labels, state, number, same in connection.execute(query):
         takes_part = state == "active" and policy != HOTPATCH_OFF
         for each in _parted(same):
             place, _, identity = each.partition(":")
-            key = (labels, policy, zone, takes_part and identity not in away)
+            key = (labels, policy, zone, tier, takes_part and identity not in away)
             kind, ids = alike.setdefault(key, (len(alike), []))
             ids.append(identity)
             every.append((number, int(place), kind, identity))
@@ -157,8 +158,8 @@ def planned(connection: Connection, rollout: str, rings: int, seen_after: dateti
     for index, (number, *_) in enumerate(every):
         placed[number].append(index)
     crowds = [
-        Crowd(Alike(_like(tags_from(labels)), ids), policy, zone, there)
-        for (labels, policy, zone, there), (_, ids) in alike.items()
+        Crowd(Alike(_like(tags_from(labels), tier), ids), policy, zone, there)
+        for (labels, policy, zone, tier, there), (_, ids) in alike.items()
     ]
     return crowds, Placed([each[3] for each in every], [each[2] for each in every], placed)
 
@@ -197,7 +198,7 @@ def busy(connection: Connection, now: datetime) -> list[Member]:
     unended = sa.select(rollouts.c.id).where(rollouts.c.state.not_in([state.value for state in ROLLOUT_FINAL]))
     failed = sa.select(actions.c.machine_id).where(IS_BAD, actions.c.rollout_id.in_(unended))
     which = machines.c.id.in_(changed.union(failed))
-    return _members(connection.execute(sa.select(machines.c.id, machines.c.labels).where(which)))
+    return _members(connection.execute(sa.select(machines.c.id, machines.c.tier, machines.c.labels).where(which)))
 
 
 def policy_contents(connection: Connection) -> dict[str, Any]:

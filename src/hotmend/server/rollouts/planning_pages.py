@@ -34,6 +34,7 @@ _WANTED_BYTES_MAX: Final = 1 << 20
 KINDS: Final = (
     ("tag", N_("machines with the tag")),
     ("domain", N_("machines of the fault domain")),
+    ("tier", N_("machines of the tier: canary or stable")),
     ("percent", N_("percent of all")),
     ("rest", N_("the rest")),
 )
@@ -98,6 +99,12 @@ def _rings(names: list[str], kinds: list[str], values: list[str]) -> Iterator[Ri
                 yield RingWanted(name.strip(), tag=value)
             case "domain":
                 yield RingWanted(name.strip(), domain=value)
+            case "tier" if value == "canary":
+                yield RingWanted(name.strip(), tier="canary")
+            case "tier" if value == "stable":
+                yield RingWanted(name.strip(), tier="stable")
+            case "tier":
+                raise Problem(422, "not-valid", f"ring {name}: a tier is canary or stable, not: {value}")
             case "percent":
                 yield RingWanted(name.strip(), percent=int(value))
             case _:
@@ -178,6 +185,8 @@ def _row(ring: RingWanted) -> tuple[str, str, str]:
         return ring.name, "tag", ring.tag
     if ring.domain:
         return ring.name, "domain", ring.domain
+    if ring.tier:
+        return ring.name, "tier", ring.tier
     return (ring.name, "percent", str(ring.percent)) if ring.percent else (ring.name, "rest", "")
 
 
