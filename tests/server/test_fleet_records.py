@@ -6,10 +6,12 @@ import csv
 import json
 from pathlib import Path
 
+import msgspec
 import sqlalchemy as sa
 
 from hotmend.server.audit.tables import audit, audit_head
 from hotmend.server.compliance.daily import take
+from hotmend.server.identity.tables import idempotency
 from hotmend.server.webhooks.sending import tell
 from tests.server.listener import Listener
 from tests.server.machine import report, simple
@@ -21,6 +23,10 @@ def test_webhooks_by_command(server: Running, typed: Typed, listener: Listener) 
     assert "secret: hmw_" in typed("webhook-add", listener.url)
     (made,) = typed.rows("webhook-add", listener.url, "--about", "windows")
     assert made["about"] == ["windows"]
+    with server.database.read() as connection:  # each was sent with a key of its own
+        kept = [msgspec.json.decode(each) for each in connection.scalars(sa.select(idempotency.c.answer))]
+    assert [each["secret"] for each in kept] == ["", ""]
+    assert made["id"] in {each["id"] for each in kept}
     assert [each["about"] for each in typed.rows("webhooks")] == [["rollouts", "windows"], ["windows"]]
     typed("webhook-test", made["id"])
     assert tell(server.app.state.context)

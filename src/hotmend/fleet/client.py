@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Client:
     def post(self, path: str, body: object, kind: type[T], headers: Mapping[str, str] = _NONE) -> T:
         """Ask for something to be done, and return the answer; raises as `get`."""
         return self._ask("POST", path, body, kind, headers)
+
+    def create(self, path: str, body: object, kind: type[T]) -> T:
+        """Ask for something to be made, once even where the request comes to the server twice; raises as `get`."""
+        return self.post(path, body, kind, {"Idempotency-Key": secrets.token_hex(16)})
 
     def put(self, path: str, body: object, kind: type[T], headers: Mapping[str, str] = _NONE) -> T:
         """Put something in the place of what is there; raises as `get`. Bytes are sent as they are."""

@@ -50,7 +50,7 @@ class Machines:
 
     def add_user(self, wanted: UserWanted) -> User:
         """Add a user."""
-        return self._client.post("/users", wanted, User)
+        return self._client.create("/users", wanted, User)
 
     def change_user(self, identity: str, change: UserChange) -> User:
         """Change a user's role or password, or disable it; what is None stays."""
@@ -62,7 +62,7 @@ class Machines:
 
     def add_token(self, wanted: TokenWanted) -> Token:
         """Make a token."""
-        return self._client.post("/tokens", wanted, Token)
+        return self._client.create("/tokens", wanted, Token)
 
     def revoke_token(self, identity: str) -> None:
         """End a token."""
@@ -74,7 +74,7 @@ class Machines:
 
     def add_key(self, wanted: KeyWanted) -> RegistrationKey:
         """Make a registration key."""
-        return self._client.post("/registration-keys", wanted, RegistrationKey)
+        return self._client.create("/registration-keys", wanted, RegistrationKey)
 
     def revoke_key(self, identity: str) -> None:
         """End a registration key."""

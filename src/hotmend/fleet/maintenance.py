@@ -54,7 +54,7 @@ class Maintenance:
 
     def assign(self, wanted: AssignmentWanted) -> Assignment:
         """Give machines a configuration."""
-        return self._client.post("/maintenance/assignments", wanted, Assignment)
+        return self._client.create("/maintenance/assignments", wanted, Assignment)
 
     def unassign(self, identity: str) -> None:
         """Take an assignment back."""

@@ -33,7 +33,7 @@ class Rollouts:
 
     def create(self, wanted: RolloutWanted) -> Rollout:
         """Plan a rollout."""
-        return self._client.post("/rollouts", wanted, Rollout)
+        return self._client.create("/rollouts", wanted, Rollout)
 
     def planned(self, identity: str) -> RolloutPreview:
         """Return what a rollout that has not begun would do now, with the machines of its plan."""

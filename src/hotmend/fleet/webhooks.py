@@ -21,7 +21,7 @@ class Webhooks:
 
     def add(self, url: str, about: list[Subject]) -> Webhook:
         """Have a URL told; the secret is in this answer alone."""
-        return self._client.post("/webhooks", WebhookWanted(url, about), Webhook)
+        return self._client.create("/webhooks", WebhookWanted(url, about), Webhook)
 
     def remove(self, identity: str) -> None:
         """Remove a webhook, and what waits for it."""
