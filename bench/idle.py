@@ -102,7 +102,7 @@ def _all_seconds(machine: Machine) -> float:
 def _await(machine: Machine, event: str, count: int) -> None:
     """Wait until so many lines of the history are of that kind, and the turn's process has ended."""
     limit = time.monotonic() + 300
-    while _count(machine, f'grep -c \'"event":"{event}"\' /var/lib/hotmend/agent/history.jsonl') < count:
+    while _count(machine, f'grep -c \'"event":"{event}\' /var/lib/hotmend/agent/history.jsonl') < count:
         if time.monotonic() > limit:
             raise RuntimeError(f"no {event} within 300 s")
         time.sleep(0.5)

@@ -27,6 +27,7 @@ from hotmend.agent.record.history import (
     AgentBegan,
     AnyEvent,
     Assessed,
+    AssessedAgain,
     Crashed,
     DiskBegan,
     DiskLeft,
@@ -194,7 +195,7 @@ class Full(History):
 
     left = 0
 
-    def append(self, event: AnyEvent, now: datetime | None = None) -> None:
+    def append(self, event: AnyEvent | AssessedAgain, now: datetime | None = None) -> None:
         if self.left:
             self.left -= 1
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
@@ -43,8 +46,12 @@ from hotmend.agent.paths import Places
 from hotmend.agent.record.history import (
     Action,
     AgentBegan,
+    AnyEvent,
+    Assessed,
     ChangedProcess,
     History,
+    Lost,
+    Read,
     RunBegan,
     RunEnded,
     RunState,
@@ -52,6 +59,7 @@ from hotmend.agent.record.history import (
     decode,
     last_actions,
     unfinished,
+    unless_the_same,
 )
 from hotmend.agent.record.hold import Hold, begin_hold, end_hold, read_hold
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
@@ -250,6 +258,41 @@ def test_what_probes_saw_comes_back_and_every_line_can_stand_in_a_set(tmp_path: 
     events = history.read().events
     assert [event.watched for event in events if isinstance(event, RunState | Action)] == [seen, seen]
     assert len(set(events)) == 2
+
+
+LOOKS = st.builds(
+    lambda waiting, log_us, lost: Assessed(waiting=waiting, restarts=(), reboot=(), log_us=log_us, lost=lost),
+    st.sampled_from([(), ("a=1",), ("a=1", "b=2")]),
+    st.integers(0, 1 << 40),
+    st.sampled_from([(), (Lost("a=1", ("CVE-2026-1000",), ("redis (5)",)),)]),
+)
+
+
+@settings(deadline=None)  # a busy machine is no mistake
+@given(st.lists(st.one_of(LOOKS, st.just(RunEnded(run="a", outcome=State.SUCCEEDED))), max_size=12))
+def test_what_was_seen_again_is_short_on_the_disk_and_whole_when_it_is_read(events: list[AnyEvent]) -> None:
+    file = Path(tempfile.mkdtemp()) / "history.jsonl"
+    history = History(file)
+    for number, event in enumerate(events):
+        seen = history.read().events
+        line = unless_the_same(event, seen) if isinstance(event, Assessed) else event
+        history.append(line, NOW + timedelta(hours=number))
+    read = history.read()
+    shutil.rmtree(file.parent)
+    told = [msgspec.structs.replace(event, at=NOW + timedelta(hours=n)) for n, event in enumerate(events)]
+    assert list(read.events) == told
+    assert read.unreadable == ()
+
+
+def test_an_assessment_that_is_as_the_last_takes_a_hundred_bytes(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    look = Assessed(waiting=tuple(f"package-{n}=1.0-1+deb12u{n}" for n in range(100)), restarts=(), reboot=())
+    history.append(look)
+    first = history.file.stat().st_size
+    for number in range(1, 4):
+        history.append(unless_the_same(msgspec.structs.replace(look, log_us=number << 40), history.read().events))
+    assert history.file.stat().st_size - first <= 3 * 110
+    assert decode(history.file.read_bytes().splitlines()[1:]) == Read((), (1, 2, 3))  # of what, nobody knows
 
 
 def test_which_run_was_left() -> None:

@@ -16,7 +16,7 @@ from hotmend.agent.configuration import Configuration
 from hotmend.agent.health.crashes import KERNEL_LOG
 from hotmend.agent.memory import Manner
 from hotmend.agent.paths import Places
-from hotmend.agent.record.history import AnyEvent, History
+from hotmend.agent.record.history import AnyEvent, AssessedAgain, History
 from hotmend.diff.options import Options as BuildOptions
 from hotmend.live.chain import DEFAULT_FILE
 from hotmend.live.driver import Options as ApplyOptions
@@ -68,7 +68,7 @@ class Machine:
         options = ApplyOptions(deadline_seconds=configuration.deadline_seconds, audit=str(self.audit))
         return Manner(build, options, Never(*configuration.never))
 
-    def record(self, event: AnyEvent) -> None:
+    def record(self, event: AnyEvent | AssessedAgain) -> None:
         """Write a line of the history, with this machine's time.
 
         Raises:

@@ -16,7 +16,7 @@ from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
 from hotmend.agent.machine import Machine, alone
-from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn
+from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn, unless_the_same
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.lost import lost_now
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
@@ -82,7 +82,7 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
-    machine.record(line)
+    machine.record(unless_the_same(line, events))
     return offers, line, found
 
 
