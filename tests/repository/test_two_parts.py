@@ -145,6 +145,24 @@ def test_what_cannot_be_made_is_asked_for_as_a_whole(parts: tuple[ChannelSource,
         assert copy_channel(channel, places)[0].how is Came.HERE
 
 
+def test_what_was_withdrawn_is_told_through_the_copy(world: World, parts: tuple[ChannelSource, Places]) -> None:
+    """The release's document, which has changed, comes with it; one that is not there any more leaves the reason."""
+    channel, places = parts
+    copy_channel(channel, places)
+    world.publisher().withdraw(CHANNEL, (RELEASE,), "wrong answers")
+    copy_channel(channel, places)
+    updates = _looked(channel, places)
+    assert updates.withdrawn([f"{RELEASE}/{NAME}"]) == {f"{RELEASE}/{NAME}": "wrong answers"}
+    found = updates.withdrawn_with("base-files", sample().versions[1])
+    assert found == (RELEASE, "wrong answers")
+    for file in (
+        *places.mirror_copy.rglob(f"*{RELEASE}.release.json"),
+        *places.channel.rglob(f"{RELEASE}.release.json"),
+    ):
+        file.unlink()
+    assert updates.withdrawn([f"{RELEASE}/{NAME}"]) == {f"{RELEASE}/{NAME}": "wrong answers"}
+
+
 def test_a_delta_that_the_mirror_spoils_is_replaced_by_the_bundle(
     world: World, parts: tuple[ChannelSource, Places]
 ) -> None:

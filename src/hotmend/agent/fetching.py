@@ -10,7 +10,7 @@ from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.old_images import OldBuilds, delta_will_do, read_old_builds
 from hotmend.agent.paths import Places
-from hotmend.agent.sources import newest_baselines
+from hotmend.agent.sources import newest_baselines, newest_withdrawn
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.repository.bundles import Arrival
@@ -62,7 +62,7 @@ def copy_channel(channel: ChannelSource, places: Places) -> tuple[Arrival, ...]:
         for file in release.files if isinstance(release, HotpatchRelease) else ():
             if any(image.package in installed for image in file.images):
                 _copy_bundle(opened, file, told)
-    for identity in newest_baselines(opened.index):
+    for identity in (*newest_baselines(opened.index), *(entry.id for entry in newest_withdrawn(opened.index))):
         unless_refused(opened.release(identity))
     opened.kept()
     return opened.arrivals

@@ -46,30 +46,40 @@ class Journal:
         self._record(
             Action(
                 run=self._run,
-                update=str(one),
+                update=ready.origin.key or str(one),
                 state=State.APPLYING,
                 cves=update.cves,
+                release=ready.origin.release,
                 hotpatches=tuple(hotpatch_id(hotpatch) for hotpatch in ready.hotpatches),
                 old_builds=tuple(str(hotpatch.old_build_id) for hotpatch in ready.hotpatches),
                 brings=str(one),
+                images=tuple(hotpatch.path for hotpatch in ready.hotpatches),
+                new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in ready.hotpatches),
             )
         )
 
     def done(self, result: PackageResult) -> None:
         """Say what became of one package in memory."""
+        self._states.append(_state_of(result))
+        for key, part in result.by_key.items():
+            self._done(key, part)
+
+    def _done(self, key: str, result: PackageResult) -> None:
         state = _state_of(result)
-        self._states.append(state)
         hotpatches = result.update.hotpatches if result.update is not None else ()
         self._record(
             Action(
                 run=self._run,
-                update=str(result.pending),
+                update=key,
                 state=state,
                 detail=result.error or (result.memory.value if not state.good else ""),
                 cves=result.update.cves if result.update is not None else (),
                 hotpatches=tuple(hotpatch_id(hotpatch) for hotpatch in hotpatches),
                 old_builds=tuple(str(hotpatch.old_build_id) for hotpatch in hotpatches),
+                release=result.origin.release,
                 brings=str(result.pending),
+                images=tuple(hotpatch.path for hotpatch in hotpatches),
+                new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in hotpatches),
                 changed=tuple(changed_process(r) for r in result.results if r.state in NEW_CODE),
                 old=tuple(OldProcess(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
             )

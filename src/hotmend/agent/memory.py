@@ -63,6 +63,25 @@ class StillOld:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the hotpatches for some processes came from.
+
+    Attributes:
+        channel, release: with its tier, and which of it; "" where they were made here.
+        key: how the history names what came of the channel; "" for what apt offers.
+        why: a channel was asked, and has none; "" otherwise.
+    """
+
+    channel: str = ""
+    release: str = ""
+    key: str = ""
+    why: str = ""
+
+
+MADE_HERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class PackageResult:
     """One package.
 
@@ -74,6 +93,8 @@ class PackageResult:
         still_old: processes that run old code now.
         memory: what became of it.
         needed_later: as in `Prepared`.
+        origin: of the hotpatches, the first where there are several.
+        parts: the same for each group of processes, where there are several.
     """
 
     pending: Pending
@@ -83,6 +104,21 @@ class PackageResult:
     still_old: tuple[StillOld, ...]
     memory: Memory
     needed_later: tuple[str, ...] = ()
+    origin: Origin = MADE_HERE
+    parts: tuple[PackageResult, ...] = ()
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where its hotpatches came from."""
+        return tuple(dict.fromkeys(part.origin for part in self.parts or (self,)))
+
+    @property
+    def by_key(self) -> dict[str, PackageResult]:
+        """How the history names it, and what became of that: what came of a channel goes by another name."""
+        found: dict[str, list[PackageResult]] = {}
+        for part in self.parts or (self,):
+            found.setdefault(part.origin.key or str(self.pending), []).append(part)
+        return {key: _together(parts) for key, parts in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +170,13 @@ class Prepared:
         covered: every old build whose code changes, and how far its hotpatch goes.
         needed_later: symbols that files of the update need, and that images which stay in memory do not export: what
             the processes open later may not be loaded.
+        origin: of the hotpatches.
     """
 
     hotpatches: tuple[Hotpatch, ...]
     covered: Mapping[BuildId, Coverage]
     needed_later: tuple[str, ...] = ()
+    origin: Origin = MADE_HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +200,47 @@ def _silent(one: Pending, update: Update, ready: Prepared) -> None:
     """Announce nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Processes that have one and the same old side; `earlier` where that is not what is installed."""
+
+    mapping: tuple[ProcessImages, ...]
+    earlier: Earlier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What hotpatches are wanted for.
+
+    Attributes:
+        pending: what is waiting.
+        files: the installed package's, from `elf_files`.
+        file: the update's .deb.
+        group: the processes.
+    """
+
+    pending: Pending
+    files: Sequence[InstalledFile]
+    file: Path
+    group: Group
+
+
+Making = Callable[[Want, Manner], tuple[Update, Prepared]]
+"""Where hotpatches come from. `HotmendError`: there are none, with the reason."""
+
+
+def made_here(want: Want, manner: Manner) -> tuple[Update, Prepared]:
+    """Make them on the spot."""
+    return compared(want.pending, want.files, want.file, manner.build, manner.step, want.group.earlier)
+
+
 def in_memory(
     one: Pending,
     file: Path | None,
     running: Sequence[ProcessImages],
     manner: Manner,
     announce: Callable[[Pending, Update, Prepared], None] = _silent,
+    making: Making = made_here,
 ) -> PackageResult:
     """Change the processes that run code of one package.
 
@@ -177,6 +250,7 @@ def in_memory(
         running: all processes and what they map.
         manner: how.
         announce: called before any process is changed; what it raises comes through, and nothing is changed then.
+        making: where hotpatches come from.
     """
     nothing = PackageResult(one, None, "", (), (), Memory.NOT_RUNNING)
     if file is None:
@@ -186,16 +260,8 @@ def in_memory(
         groups = grouped(running, files)
     except HotmendError as error:
         return replace(nothing, error=_told(error), memory=Memory.UNKNOWN)
-    parts = [_one_group(one, files, file, group, manner, announce) for group in groups]
+    parts = [_one_group(Want(one, files, file, group), manner, announce, making) for group in groups]
     return _together(parts) if parts else nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Processes that have one and the same old side; `earlier` where that is not what is installed."""
-
-    mapping: tuple[ProcessImages, ...]
-    earlier: Earlier | None = None
 
 
 def grouped(running: Sequence[ProcessImages], files: Sequence[InstalledFile]) -> tuple[Group, ...]:
@@ -209,20 +275,17 @@ def grouped(running: Sequence[ProcessImages], files: Sequence[InstalledFile]) ->
 
 
 def _one_group(
-    one: Pending,
-    files: Sequence[InstalledFile],
-    file: Path,
-    group: Group,
-    manner: Manner,
-    announce: Callable[[Pending, Update, Prepared], None],
+    want: Want, manner: Manner, announce: Callable[[Pending, Update, Prepared], None], making: Making
 ) -> PackageResult:
+    one, mapping = want.pending, want.group.mapping
     try:
-        update, ready = compared(one, files, file, manner.build, manner.step, group.earlier)
+        update, ready = making(want, manner)
     except HotmendError as error:
-        return PackageResult(one, None, _told(error), (), all_old(group.mapping), Memory.OLD)
+        return PackageResult(one, None, _told(error), (), all_old(mapping), Memory.OLD)
     announce(one, update, ready)
-    changed = change(ready, group.mapping, manner)
-    return PackageResult(one, update, "", changed.results, changed.still_old, changed.memory, changed.needed_later)
+    changed = change(ready, mapping, manner)
+    result = PackageResult(one, update, "", changed.results, changed.still_old, changed.memory, changed.needed_later)
+    return replace(result, origin=ready.origin)
 
 
 def _told(error: HotmendError) -> str:
@@ -241,6 +304,8 @@ def _together(parts: Sequence[PackageResult]) -> PackageResult:
         tuple(old for part in parts for old in part.still_old),
         _worst(part.memory for part in parts),
         tuple(sorted({name for part in parts for name in part.needed_later})),
+        parts[0].origin,
+        tuple(parts),
     )
 
 

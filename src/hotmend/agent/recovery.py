@@ -7,7 +7,7 @@ that can be stood by: finished where all processes have the new code and are wel
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -74,7 +74,7 @@ def recover(machine: Machine) -> RunBegan | None:
     repair(None, machine.manner().apply)
     actions = last_actions(events, begun.run)
     lines = tuple(of_run(events, begun.run))
-    ended = [_ended(machine, begun, actions.get(update), update, lines) for update in begun.updates]
+    ended = [_ended(machine, begun, actions.get(update), update, lines) for update in _updates(begun, actions)]
     warning = _disk_ended(machine, begun, lines)
     if _needs_post_event(events, begun):
         machine.record(RunState(run=begun.run, state=State.POST_EVENT))
@@ -101,6 +101,12 @@ def run_to_its_end(machine: Machine, source: Source, order: Order) -> Ended:
         with contextlib.suppress(HotmendError):
             recover(machine)
         raise
+
+
+def _updates(begun: RunBegan, actions: Mapping[str, Action]) -> tuple[str, ...]:
+    """Return what a run was about. What `upgrade` took from a channel goes by its name there, not by apt's."""
+    brought = {action.brings for update, action in actions.items() if update not in begun.updates}
+    return (*(u for u in begun.updates if u not in brought), *(u for u in actions if u not in begun.updates))
 
 
 def _needs_post_event(events: Iterable[AnyEvent], begun: RunBegan) -> bool:

@@ -296,6 +296,8 @@ class _Run:
             old_builds=tuple(dict.fromkeys(str(hotpatch.old_build_id) for hotpatch in hotpatches)),
             release=offer.release,
             brings=f"{offer.package}={offer.version}",
+            images=tuple(dict.fromkeys(hotpatch.path for hotpatch in hotpatches)),
+            new_builds=tuple(dict.fromkeys(str(hotpatch.new_build_id) for hotpatch in hotpatches)),
             watched=tuple(units.known.items()),
         )
         self.began_change = True

@@ -31,11 +31,13 @@ from hotmend.publisher import feed
 from hotmend.repository.client import Channel, open_channel
 from hotmend.repository.layout import Tier
 from hotmend.repository.refusal import unless_refused
-from hotmend.repository.releases import Baseline, HotpatchRelease, Index, ReleaseFile, UnplannedBaseline
+from hotmend.repository.releases import Baseline, HotpatchRelease, Index, IndexEntry, ReleaseFile, UnplannedBaseline
 from hotmend.servicing.releases import Line
 
 BASELINES_MAX = 2
 """So many are looked at: a machine that is on an older one has to take the newest first."""
+WITHDRAWN_MAX = 50
+"""So many documents of withdrawn releases are looked at, the newest: whether what was taken is in force elsewhere."""
 _LEFT = "left-for-baseline"
 """Code of the note in hotpatches that hold a part of an update."""
 
@@ -201,10 +203,13 @@ class AptSource:
 
 
 class ChannelUpdates:
-    """A signed channel, read from a copy or from where it is."""
+    """A signed channel, read from a copy, or (`direct`, or a folder) from where it is."""
 
-    def __init__(self, channel: ChannelSource, places: Places, now: datetime, *, disk: bool) -> None:
+    def __init__(
+        self, channel: ChannelSource, places: Places, now: datetime, *, disk: bool, direct: bool = False
+    ) -> None:
         self._wanted = channel
+        self._source = channel.address if direct else copy_of(channel.address, places)
         self._disk = disk
         self._places = places
         self._now = now
@@ -223,10 +228,9 @@ class ChannelUpdates:
 
     def offers(self, running: Sequence[ProcessImages]) -> tuple[Offer, ...]:
         """Return what stands in the channel, is not withdrawn or superseded, and concerns what runs."""
-        source = copy_of(self._wanted.address, self._places)
         tier, old = Tier(self._wanted.tier), old_image(running)
         channel = unless_refused(
-            open_channel(source, self._places.channel, self._wanted.name, tier, self._now, old=old)
+            open_channel(self._source, self._places.channel, self._wanted.name, tier, self._now, old=old)
         )
         self._channel = channel
         self._in_force, self._updates = [], []
@@ -240,7 +244,7 @@ class ChannelUpdates:
                 offers += self._of_hotpatch(release, running)
             elif isinstance(release, UnplannedBaseline):
                 offers += self._of_baseline(release, running)
-        if source != self._wanted.address:
+        if self._source != self._wanted.address:
             builds = frozenset[str]().union(*(release.applies_to for release in self._in_force))
             write_old_builds(self._places, running, builds, self._whole)
         return tuple(offers)
@@ -256,6 +260,17 @@ class ChannelUpdates:
             update: "" if reason and _sha256(self._channel, update) in standing else reason
             for update, reason in known.items()
         }
+
+    def withdrawn_with(self, package: str, version: str) -> tuple[str, str] | None:
+        """Return the newest release that was withdrawn and had hotpatches to a package's version, and why; or None."""
+        if self._channel is None:
+            return None
+        for entry in reversed(newest_withdrawn(self._channel.index)):
+            release = self._channel.release(entry.id)
+            files = release.files if isinstance(release, HotpatchRelease) else ()
+            if any((i.package, i.new_version) == (package, version) for file in files for i in file.images):
+                return entry.id, entry.withdrawn or ""
+        return None
 
     def standing(self, found: Assessment) -> Standing:
         """Return where the machine is in the channel; `offers` comes before it."""
@@ -346,13 +361,14 @@ class ChannelUpdates:
         """Read and verify its hotpatches."""
         if offer.refused or self._channel is None:
             raise HotmendError(offer.refused or "the channel was not opened")
-        release, file = self._files[offer.key]
+        _, file = self._files[offer.key]
         hotpatches = unless_refused(self._channel.bundle(file))
         covered = {
             hotpatch.old_build_id: Coverage.PART if any(r.code == _LEFT for r in hotpatch.reasons) else Coverage.WHOLE
             for hotpatch in hotpatches
         }
-        return Ready(Prepared(hotpatches, covered), release.cves)
+        cves = tuple(dict.fromkeys(cve for hotpatch in hotpatches for cve in hotpatch.cves))  # a release has more files
+        return Ready(Prepared(hotpatches, covered), cves)
 
 
 def newest_baselines(index: Index) -> tuple[str, ...]:
@@ -360,10 +376,18 @@ def newest_baselines(index: Index) -> tuple[str, ...]:
     return tuple(e.id for e in index.releases if e.kind == "baseline" and e.withdrawn is None)[-BASELINES_MAX:]
 
 
+def newest_withdrawn(index: Index) -> tuple[IndexEntry, ...]:
+    """Return hotpatches that were withdrawn, oldest first."""
+    return tuple(e for e in index.releases if e.kind == "hotpatch" and e.withdrawn is not None)[-WITHDRAWN_MAX:]
+
+
 def _sha256(channel: Channel, update: str) -> str:
-    """Return the hash of an update's file; "" where its release cannot be read any more."""
+    """Return the hash of an update's file; "" where its release cannot be read any more: then it is withdrawn."""
     identity, _, name = update.partition("/")
-    release = channel.release(identity)
+    try:
+        release = channel.release(identity)
+    except FetchError:
+        return ""
     files = release.files if isinstance(release, HotpatchRelease) else ()
     return next((file.sha256 for file in files if file.name == name), "")
 

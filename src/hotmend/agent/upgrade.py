@@ -1,9 +1,9 @@
 """What the package manager has waiting, brought in: running processes first, then the disk.
 
 For each package that running processes map something of, those that apt brings along too, the hotpatch is made on the
-spot from the installed files and the update's. What cannot be changed in memory keeps its old code until it is
-restarted, and is named. The disk comes last: a failure there leaves processes that are safe already and an old file,
-which the next run brings up to date.
+spot from the installed files and the update's, or is a channel's (`ready_made`). What cannot be changed in memory keeps
+its old code until it is restarted, and is named. The disk comes last: a failure there leaves processes that are safe
+already and an old file, which the next run brings up to date.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hotmend.agent.apt.disk import fetch, held_services, install, never_services
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.journal import Journal
-from hotmend.agent.memory import Manner, PackageResult, StillOld, in_memory
+from hotmend.agent.memory import Making, Manner, PackageResult, StillOld, in_memory, made_here
 from hotmend.agent.paths import Places
 from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.publisher import feed
@@ -70,10 +70,12 @@ class Wish:
     Attributes:
         memory: how processes are changed; in a dry run the disk stays too.
         disk: whether the disk is brought up to date.
+        making: where hotpatches come from.
     """
 
     memory: Manner
     disk: bool
+    making: Making = made_here
 
 
 def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal: Journal) -> Upgrade:
@@ -99,7 +101,7 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
         results, running = [], [process for process in processes_mapping() if process.pid != os.getpid()]
         for number, one in enumerate(pending):
             progress(f"{one.package} in memory", number, len(pending))
-            results.append(in_memory(one, files.get(one.package), running, wish.memory, journal.applying))
+            results.append(in_memory(one, files.get(one.package), running, wish.memory, journal.applying, wish.making))
             journal.done(results[-1])
         if not wish.memory.apply.dry_run:
             outcomes = [o for result in results if result.update is not None for o in result.update.outcomes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -14,12 +14,21 @@ from hotmend.cli.audit_option import audit_option
 from hotmend.cli.output import ExitCode, Steps, print_error, print_json, print_note, print_reasons, print_table
 from hotmend.cli.report_shapes import need_shape
 from hotmend.cli.shapes import reason_shapes
-from hotmend.cli.upgrade_shapes import StillOldShape, UpgradePackageShape, UpgradeProcessShape, UpgradeShape
+from hotmend.cli.upgrade_shapes import (
+    OriginShape,
+    StillOldShape,
+    UpgradePackageShape,
+    UpgradeProcessShape,
+    UpgradeShape,
+)
+from hotmend.model.errors import UsageError
 from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Severity, Verdict
 
 if TYPE_CHECKING:
     from hotmend.agent.census.restarts import Need
+    from hotmend.agent.configuration import ChannelSource
+    from hotmend.agent.machine import Machine
     from hotmend.agent.memory import PackageResult
     from hotmend.agent.upgrade import Upgrade
 
@@ -30,6 +39,15 @@ if TYPE_CHECKING:
 @click.option("--partial", is_flag=True, help="Where an image is refused, take the largest part of it that is safe.")
 @click.option("--memory-only", is_flag=True, help="Leave the disk as it is.")
 @click.option("--dry-run", is_flag=True, help="Fetch, compare and check; change no process and no file.")
+@click.option(
+    "--channel",
+    nargs=2,
+    metavar="SOURCE NAME",
+    help="Take hotpatches from this channel; by default from that of agent.toml, if one is configured there.",
+)
+@click.option("--tier", type=click.Choice(["canary", "stable"]), help="Of --channel.  [default: stable]")
+@click.option("--channel-only", is_flag=True, help="Make no hotpatch here: what the channel has none for stays old.")
+@click.option("--no-channel", is_flag=True, help="Make all hotpatches here.")
 @audit_option
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def upgrade_command(
@@ -38,12 +56,17 @@ def upgrade_command(
     partial: bool,
     memory_only: bool,
     dry_run: bool,
+    channel: tuple[str, str] | None,
+    tier: Literal["canary", "stable"] | None,
+    channel_only: bool,
+    no_channel: bool,
     audit: Path,
     as_json: bool,
 ) -> int:
     """Bring in the security updates that apt has waiting, or PACKAGES: in memory first, then on disk.
 
-    Hotpatches are made on the spot, from the installed files and the updates. Services that run the new code
+    Hotpatches come from a signed channel where there is one that has them; the others are made on the spot, from the
+    installed files and the updates. Services that run the new code
     afterwards are not restarted by their packages. What still runs old code is named, with the restarts it needs.
     """
     from hotmend.agent.apt.pending import pending_updates
@@ -52,7 +75,8 @@ def upgrade_command(
     from hotmend.agent.census.restarts import plan_of
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import alone
-    from hotmend.agent.memory import Manner
+    from hotmend.agent.memory import Manner, made_here
+    from hotmend.agent.ready_made import ready_made
     from hotmend.agent.record.hold import read_hold
     from hotmend.agent.recovery import recover
     from hotmend.agent.upgrade import Wish, upgrade
@@ -60,6 +84,7 @@ def upgrade_command(
     from hotmend.live.driver import Options as ApplyOptions
 
     machine = this_machine(audit)
+    source = _channel(machine, channel, tier, only=channel_only, none=no_channel)
     if (hold := read_hold(machine.places.hold, machine.clock())) is not None and not dry_run:
         print_error(str(hold), "hotmend hold --release ends it", as_json=as_json)
         return ExitCode.REFUSED
@@ -77,8 +102,9 @@ def upgrade_command(
             stack.enter_context(alone(machine.places))
             recover(machine)
         steps = stack.enter_context(Steps(threaded=False))
+        making = made_here if source is None else ready_made(machine, source, only=channel_only)
         journal = Journal(None if dry_run else machine, "upgrade")
-        done = upgrade(pending, Wish(manner, disk=not memory_only), steps, journal)
+        done = upgrade(pending, Wish(manner, disk=not memory_only, making=making), steps, journal)
     assessment = take_assessment()
     plan = plan_of(assessment, Never(*machine.configuration.never))
     shape = _shape(done, (*plan.restarts, *plan.others), assessment.reboot, dry_run=dry_run)
@@ -90,6 +116,31 @@ def upgrade_command(
         return ExitCode.FAILED
     left = shape.earlier or done.still_old or any(package.error for package in done.packages)
     return ExitCode.REFUSED if left else ExitCode.DONE
+
+
+def _channel(
+    machine: Machine,
+    given: tuple[str, str] | None,
+    tier: Literal["canary", "stable"] | None,
+    *,
+    only: bool,
+    none: bool,
+) -> ChannelSource | None:
+    """Return the channel to ask: the one given, or the agent's; None for none.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+    from hotmend.agent.configuration import ChannelSource
+
+    if none and (given or only):
+        raise UsageError("--no-channel speaks against --channel and --channel-only", "give one of them")
+    if tier and given is None:
+        raise UsageError("--tier is of the channel that --channel names", "agent.toml has the tier of its own channel")
+    source = machine.configuration.channel if given is None else ChannelSource(*given, tier or "stable")
+    if only and source is None:
+        raise UsageError("no channel is configured", "--channel SOURCE NAME")
+    return None if none else source
 
 
 def _shape(done: Upgrade, needs: Sequence[Need], reboot: Sequence[str], *, dry_run: bool) -> UpgradeShape:
@@ -119,6 +170,7 @@ def _package(result: PackageResult, disk: str) -> UpgradePackageShape:
         disk=disk,
         error=result.error,
         cves=update.cves if update is not None else (),
+        hotpatches=tuple(OriginShape(o.channel, o.release, o.why) for o in result.origins if o.channel or o.why),
         reasons=reason_shapes(tuple(r for r in reasons if r.severity is Severity.REFUSAL)),
         processes=tuple(
             UpgradeProcessShape(r.pid, r.comm, r.state, r.pause_us, reason_shapes(r.reasons)) for r in result.results
@@ -135,10 +187,13 @@ def _print(shape: UpgradeShape) -> None:
     print_table("", ("package", "from", "to", "in memory", "processes", "on disk", "CVE ids in its changelog"), rows)
     for package in shape.packages:
         refused = [r for process in package.processes if process.state == "refused" for r in process.reasons]
-        if package.error or package.reasons or refused:
+        if package.error or package.reasons or refused or package.hotpatches:
             click.echo(f"\n{package.package}")
         if package.error:
             click.echo(f"  {package.error}")
+        for origin in package.hotpatches:
+            came = f"made here; the channel: {origin.why}" if origin.why else f"{origin.release} of {origin.channel}"
+            click.echo(f"  hotpatch: {came}")
         print_reasons(dict.fromkeys((*package.reasons, *refused)))
     old = [(o, package.package) for package in shape.packages for o in package.still_old]
     if old:

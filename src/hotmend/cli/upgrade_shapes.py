@@ -35,6 +35,14 @@ class StillOldShape(msgspec.Struct, frozen=True):
     part: bool
 
 
+class OriginShape(msgspec.Struct, frozen=True):
+    """Where hotpatches came from where a channel was asked: which release of it; or they were made here, and why."""
+
+    channel: str
+    release: str
+    why: str
+
+
 class UpgradePackageShape(msgspec.Struct, frozen=True):
     """One package: versions, what became of it in memory and on disk, and what the changelog says it fixes."""
 
@@ -46,6 +54,7 @@ class UpgradePackageShape(msgspec.Struct, frozen=True):
     disk: str
     error: str
     cves: tuple[str, ...]
+    hotpatches: tuple[OriginShape, ...]
     reasons: tuple[ReasonShape, ...]
     processes: tuple[UpgradeProcessShape, ...]
     still_old: tuple[StillOldShape, ...]

@@ -173,6 +173,17 @@ def file_build_id(path: Path) -> BuildId | None:
         os.close(descriptor)
 
 
+def content_build_id(content: bytes) -> BuildId | None:
+    """Return the build-id of a file by its content; None if it is not an ELF file of ours."""
+
+    def read(offset: int, size: int) -> bytes | None:
+        found = content[offset : offset + size] if offset >= 0 else b""
+        return found if len(found) == size else None
+
+    headers = read_program_headers(read, 0)
+    return _find_build_id(read, headers, lambda header: header.offset) if headers else None
+
+
 def _read_file_build_id(descriptor: int) -> BuildId | None:
     """Return the build-id of an open file; None if it is not an ELF file of ours."""
 
