@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.agent.census.assessment import RunningProcess
-from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
+from hotmend.agent.record.history import (
+    Action,
+    AnyEvent,
+    ChangedProcess,
+    Crashed,
+    DiskBegan,
+    DiskEnded,
+    Rebooting,
+    Restarted,
+)
 from hotmend.agent.report.explain import NEAR, Explanation, Known, Ours, explain
-from hotmend.agent.report.system_log import BROKEN, STARTED, CrashEvent, UnitEvent, parse_journal
+from hotmend.agent.report.system_log import BROKEN, STARTED, STOPPED, CrashEvent, UnitEvent, parse_journal
 from hotmend.agent.report.timeline import merge, since_when
 from hotmend.live.chain import AuditRecord
 from hotmend.model.errors import UsageError
@@ -75,6 +87,51 @@ def test_a_cve_is_fixed_where_a_hotpatch_or_its_build_runs() -> None:
     )  # fmt: skip
     assert len(found.entries) == 1
     assert found.known
+
+
+PATH = "usr/lib/libcrypto.so.3"
+
+
+def brought(minutes: float, pid: int) -> Action:
+    """Return the line of a hotpatch that a release brought, with what it was for."""
+    return msgspec.structs.replace(
+        action(minutes, pid, "2026-11"), images=(PATH,), new_builds=(NEW,), brings="openssl=3.0.18"
+    )
+
+
+def after_a_start(*events: UnitEvent, history: tuple[AnyEvent, ...] = (), runs: str = NEW) -> Explanation:
+    """Ask for the CVE when the process that had it in memory is gone and another one runs a build from the disk."""
+    seen = known(process(6, image(runs, runs)), history=(brought(60, 5), *history), units=events)
+    seen = replace(seen, package_of=lambda path: "openssl 3.0.19", build_at=lambda path: runs)
+    return explain(CVE, seen)
+
+
+def stop(minutes: float) -> UnitEvent:
+    return UnitEvent(ago(minutes), "nginx.service", STOPPED, "")
+
+
+def test_after_a_restart_onto_the_fixed_file_it_tells_where_it_was_before_and_who_did_it() -> None:
+    found = after_a_start(stop(50))
+    assert "fixed on the disk, and by a start from there in all 1 places" in found.answer
+    assert f"it was in memory by 2026-11 from {ago(60).isoformat(timespec='seconds')}" in found.answer
+    assert (found.ours, "hotmend asked for nothing" in found.why) == (Ours.NO, True)
+    assert [place.fixed for place in found.places] == [True]
+    began, done = DiskBegan(at=ago(51), updates=("nginx=2",), held=()), DiskEnded(at=ago(49), updates=("nginx=2",))
+    assert after_a_start(stop(50), history=(began, done)).ours is Ours.YES
+    assert after_a_start(stop(50), history=(Restarted(at=ago(51), unit="nginx.service", outcome=""),)).ours is Ours.YES
+    assert after_a_start(ended(50), stop(49.9)).ours is Ours.NO  # it had failed: nobody asked
+    assert after_a_start(history=(Rebooting(at=ago(51), reasons=()),)).ours is Ours.YES
+    assert after_a_start().ours is Ours.UNKNOWN
+
+
+def test_a_later_package_has_it_too_and_an_older_file_has_not() -> None:
+    assert [place.fixed for place in after_a_start(runs=NEXT).places] == [True]
+    seen = known(process(6, image()), history=(brought(60, 5),))
+    for package in ("openssl 3.0.17", "openssl not a version", "other 3.0.19", ""):
+        old = replace(seen, package_of=functools.partial(str.format, package), build_at=lambda path: image().build_id)
+        assert [place.fixed for place in explain(CVE, old).places] == [False]
+    elsewhere = replace(seen, package_of=lambda path: "openssl 3.0.19", build_at=lambda path: NEXT)
+    assert "fixed in 0 of 1 places" in explain(CVE, elsewhere).answer
 
 
 def test_a_cve_that_nobody_knows() -> None:

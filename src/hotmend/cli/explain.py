@@ -55,6 +55,7 @@ def _known(audit: Path, since: datetime) -> Known:
     from hotmend.agent.report.explain import Known
     from hotmend.agent.report.system_log import crash_events, unit_events
     from hotmend.agent.report.timeline import merge
+    from hotmend.linux.process import file_build_id
 
     places = Places()
     try:
@@ -63,7 +64,10 @@ def _known(audit: Path, since: datetime) -> Known:
         raise HotmendError(f"{places.history}: {error.strerror or error}") from error
     records, units, crashes = audit_records(audit), unit_events(since), crash_events(since)
     entries = merge(history, records, units, crashes, datetime.fromtimestamp(0, UTC))
-    return Known(take_assessment().processes, history, records, entries, units, crashes, package_of)
+    processes = take_assessment().processes
+    return Known(
+        processes, history, records, entries, units, crashes, package_of, lambda path: file_build_id(Path(path))
+    )
 
 
 def _place_shape(place: Place) -> PlaceShape:

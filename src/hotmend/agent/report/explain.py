@@ -7,23 +7,37 @@ was seen and read is handed in.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from hotmend.agent.census.assessment import OldCode, RunningProcess, owner_text, plain_name
-from hotmend.agent.census.code_state import RunningImage
-from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Crashed, Restarted
+from hotmend.agent.census.code_state import CodeState, RunningImage
+from hotmend.agent.record.history import (
+    Action,
+    AnyEvent,
+    ChangedProcess,
+    Crashed,
+    DiskBegan,
+    DiskEnded,
+    Rebooting,
+    Restarted,
+)
 from hotmend.agent.record.withdrawn import last_withdrawn, sentences
-from hotmend.agent.report.system_log import BROKEN, EXITED, FAILED, STOPPED, CrashEvent, UnitEvent
+from hotmend.agent.report.system_log import BROKEN, EXITED, FAILED, STARTED, STOPPED, CrashEvent, UnitEvent
 from hotmend.agent.report.timeline import Entry
+from hotmend.image.deb import version_order
 from hotmend.live.chain import AuditRecord
+from hotmend.model.errors import InputError
 
 NEAR: Final = timedelta(minutes=15)
 """A change so shortly before an end may have to do with it."""
+_AFTER: Final = timedelta(seconds=2)
+"""The service manager's lines may be a little later than ours."""
 
+_ENDS: Final = (BROKEN, FAILED, STOPPED, EXITED)
 _CVE = re.compile(r"(?i)CVE-\d{4}-\d{4,}")
 
 
@@ -55,6 +69,7 @@ class Known:
         entries: everything that happened, of every source.
         units, crashes: of the service manager and the kernel.
         package_of: package and version that a path on the disk belongs to; "" for none.
+        build_at: build-id of what is at a path of the disk; None for no program or library.
     """
 
     processes: tuple[RunningProcess, ...]
@@ -64,6 +79,7 @@ class Known:
     units: tuple[UnitEvent, ...]
     crashes: tuple[CrashEvent, ...]
     package_of: Callable[[str], str]
+    build_at: Callable[[str], str | None] = lambda path: None  # noqa: ARG005 - nothing is taken for fixed by the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,39 +184,93 @@ def _place(process: RunningProcess, image: RunningImage, known: Known, *, fixed:
 
 
 def _cve(cve: str, known: Known) -> Explanation:
-    """A process has it fixed where it runs a hotpatch that names it, or the build that such a hotpatch brings."""
+    """A process has it fixed where it runs a hotpatch that names it, the build of one, or a later package's."""
+    actions = [event for event in known.history if isinstance(event, Action) and cve in event.cves]
     named = {
         (plain_name(image.path), image.patch.new_build_id)
         for process in known.processes
         for image in process.images
         if image.patch and cve in image.patch.cves
-    }
+    } | {(plain_name(f"/{path}"), build) for a in actions for path in a.images for build in a.new_builds}
     names = {name for name, _ in named}
     places = tuple(
-        _place(process, image, known, fixed=_has(cve, image, named))
+        _place(process, image, known, fixed=_has(cve, image, named) or _is_later(image, actions, known))
         for process in known.processes
         for image in process.images
         if plain_name(image.path) in names
     )
-    actions = {event for event in known.history if isinstance(event, Action) and cve in event.cves}
     updates = {event.update for event in actions}
     entries = tuple(e for e in known.entries if e.source == "history" and any(u in e.text for u in updates))
-    fixed = [place for place in places if place.fixed]
-    if not places:
-        answer = "no hotpatch in memory names it" + (
-            f"; the history has it in {', '.join(sorted(updates))}" if updates else ", nor does the history"
-        )
-    elif len(fixed) == len(places):
-        answer = f"fixed in memory in all {len(places)} places that run the code concerned"
-    else:
-        answer = f"fixed in memory in {len(fixed)} of {len(places)} places that run the code concerned"
-    return Explanation(cve, Kind.CVE, answer, None, "", places, _disk(places, known), entries)
+    ours, why = _gone_from_memory(actions, places, known)
+    return Explanation(cve, Kind.CVE, _cve_answer(places, actions), ours, why, places, _disk(places, known), entries)
 
 
 def _has(cve: str, image: RunningImage, named: set[tuple[str, str]]) -> bool:
     if image.patch is not None:
         return cve in image.patch.cves
     return (plain_name(image.path), image.build_id) in named
+
+
+def _cve_answer(places: Sequence[Place], actions: Sequence[Action]) -> str:
+    brought = [action for action in actions if action.changed]
+    by = f" by {brought[-1].release or brought[-1].update}" if brought else ""
+    before = f"; it was in memory{by} from {brought[-1].at.isoformat(timespec='seconds')}" if brought else ""
+    if not places:
+        updates = sorted({action.update for action in actions})
+        told = f"; the history has it in {', '.join(updates)}" if updates else ", nor does the history"
+        return f"no hotpatch in memory names it{told}{before}"
+    fixed = [place for place in places if place.fixed]
+    memory = sum(place.image.patch is not None for place in fixed)
+    count = f"all {len(places)}" if len(fixed) == len(places) else f"{len(fixed)} of {len(places)}"
+    where = f"{count} places that run the code concerned"
+    if memory == len(fixed) > 0:
+        return f"fixed in memory in {where}"
+    if memory:
+        return f"fixed in {where}: {memory} in memory, {len(fixed) - memory} by a start from the fixed file"
+    if fixed:
+        return f"fixed on the disk, and by a start from there in {where}{before}"
+    return f"fixed in {where}{before}"
+
+
+def _is_later(image: RunningImage, actions: Iterable[Action], known: Known) -> bool:
+    """Tell whether an image runs as the disk has it, and that is of a package no older than the one that fixed it."""
+    disk = image.disk_path
+    if image.patch is not None or image.state is not CodeState.CURRENT or known.build_at(disk) != image.build_id:
+        return False
+    package, _, version = known.package_of(disk).partition(" ")
+    for action in actions:
+        name, _, brings = action.brings.partition("=")
+        named = plain_name(image.path) in {plain_name(f"/{path}") for path in action.images}
+        if named and name == package and _at_least(version, brings):
+            return True
+    return False
+
+
+def _at_least(version: str, brings: str) -> bool:
+    try:
+        return version_order(version, brings) >= 0
+    except InputError:
+        return False  # what is no version proves nothing
+
+
+def _gone_from_memory(actions: Sequence[Action], places: Sequence[Place], known: Known) -> tuple[Ours | None, str]:
+    """Tell whether it was us who ended the processes that had it in memory, where none has any more."""
+    brought = [action for action in actions if action.changed and action.state.good]
+    if not brought or any(place.fixed and place.image.patch for place in places):
+        return None, ""
+    last = brought[-1]
+    now = {(process.pid, process.start_time_ticks) for process in known.processes}
+    gone = [p for p in last.changed if (p.pid, p.start_time_ticks) not in now]
+    if not gone:
+        return None, ""
+    units = {process.unit for process in gone} - {""}
+    ends = [e for e in known.units if e.unit in units and e.at >= last.at and e.kind in _ENDS]
+    if ends:
+        return was_it_us(ends[0].at, known, unit=ends[0].unit)
+    booting = [e for e in known.history if isinstance(e, Rebooting) and e.at >= last.at]
+    if booting:
+        return Ours.YES, f"hotmend rebooted at {booting[0].at.isoformat(timespec='seconds')}"
+    return Ours.UNKNOWN, "no log has the end of the processes that had it in memory"
 
 
 def _file(path: str, known: Known) -> Explanation:
@@ -226,7 +296,7 @@ def _unit(unit: str, known: Known) -> Explanation:
     due = sum(not place.fixed for place in places)
     answer = f"{len(processes)} processes; {sum(p.image.patch is not None for p in places)} images run new code"
     answer += f" by a hotpatch, {due} run old code" if due else " by a hotpatch"
-    ends = [e for e in known.units if e.unit == unit and e.kind in (BROKEN, FAILED, STOPPED, EXITED)]
+    ends = [e for e in known.units if e.unit == unit and e.kind in _ENDS]
     if not ends:
         return Explanation(unit, Kind.UNIT, answer, None, "nothing of it ended", places, _disk(places, known), entries)
     ours, why = was_it_us(ends[-1].at, known, unit=unit)
@@ -284,6 +354,14 @@ def was_it_us(at: datetime | None, known: Known, *, unit: str = "", pid: int = 0
         restarts = [e for e in known.history if isinstance(e, Restarted) and e.unit == unit and _near(e.at, at)]
         if restarts:
             return Ours.YES, f"hotmend restarted it at {restarts[-1].at.isoformat(timespec='seconds')}"
+    if unit and at is not None and _was_asked(at, known, unit):
+        for began, done in _installed(known):
+            if began.at <= at <= done.at + _AFTER:
+                return Ours.YES, f"its package did, while hotmend installed {', '.join(began.updates)}"
+        return (
+            Ours.NO,
+            "somebody had the service manager stop it; nothing of it had failed, and hotmend asked for nothing",
+        )
     changes = [record for record in known.audit if _about(record, known, unit, pid)]
     if at is None:
         if changes:
@@ -298,6 +376,24 @@ def was_it_us(at: datetime | None, known: Known, *, unit: str = "", pid: int = 0
         lines = ", ".join(str(record.number) for record in near)
         return Ours.POSSIBLE, f"changed within {_minutes()} before it ended: lines {lines} of the audit record"
     return Ours.NO, f"no change of ours within {_minutes()} before it ended, and no crash in new code"
+
+
+def _was_asked(at: datetime, known: Known, unit: str) -> bool:
+    """Tell whether an end was an orderly stop: after a failure the service manager writes of a stop as well."""
+    before = [event for event in known.units if event.unit == unit and event.at <= at]
+    since = next((number for number in range(len(before) - 1, -1, -1) if before[number].kind == STARTED), -1)
+    return {event.kind for event in before[since + 1 :]} == {STOPPED}
+
+
+def _installed(known: Known) -> Iterator[tuple[DiskBegan, DiskEnded]]:
+    """Yield when hotmend had packages installed."""
+    began: DiskBegan | None = None
+    for event in known.history:
+        if isinstance(event, DiskBegan):
+            began = event
+        elif isinstance(event, DiskEnded) and began is not None:
+            yield began, event
+            began = None
 
 
 def _about(record: AuditRecord, known: Known, unit: str, pid: int) -> bool:
