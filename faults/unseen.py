@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hotmend.linux import procfs, remote
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.model.hotpatch import Hotpatch
@@ -109,11 +110,12 @@ def remote_calls(pid: int, count: int, name: str = "") -> None:
     """
     chance = random.SystemRandom()
     with ProcessMemory(pid, writable=True) as memory:
-        gadgets = remote.find_gadgets(memory, procfs.read_maps(pid))
+        maps = procfs.read_maps(pid)
+        gadgets = remote.find_gadgets(memory, maps)
         if gadgets is None:
             raise RuntimeError("no code to make system calls with")
         stopper = Stopper(pid)
-        caller = remote.RemoteCaller(stopper, memory, gadgets)
+        caller = remote.RemoteCaller(stopper, memory, gadgets, find_restorers(memory, maps))
         made, limit = 0, time.monotonic() + 60 + count
         try:
             while made < count:

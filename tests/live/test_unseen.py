@@ -15,6 +15,7 @@ import pytest
 
 from hotmend.linux import procfs, remote
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.machine import State
@@ -41,14 +42,26 @@ def test_no_interrupted_call(program: Path, start: Start, mode: str, what: str) 
     assert interrupted == 0, what
 
 
+def test_no_interrupted_call_of_threads_that_stop_too_late(program: Path, start: Start) -> None:
+    """Every stop is given up before all threads have stopped; the work ends while some are still on their way."""
+    target, hotpatch = start(program, "4", "1"), make_hotpatch(program, {"first": 2, "second": 2})
+    for _ in range(8):
+        (result,) = apply([hotpatch], [target.pid], Options(deadline_seconds=0.1, max_pause_us=1))
+        assert result.state == "refused"
+    _, loops, interrupted, _ = map(int, target.ask("c").split())
+    assert loops > 0
+    assert interrupted == 0, "epoll_wait"
+
+
 @pytest.mark.parametrize("mode", ["4", "1"])
 def test_remote_calls(program: Path, start: Start, mode: str) -> None:
     """200 times, one or several, in a floating-point loop and in epoll_wait: sums right, no EINTR, sigaltstack kept."""
     target = start(program, "1", mode)
     with ProcessMemory(target.pid, writable=True) as memory:
-        gadgets = remote.find_gadgets(memory, procfs.read_maps(target.pid))
+        maps = procfs.read_maps(target.pid)
+        gadgets = remote.find_gadgets(memory, maps)
         assert gadgets is not None
-        caller = remote.RemoteCaller(Stopper(target.pid), memory, gadgets)
+        caller = remote.RemoteCaller(Stopper(target.pid), memory, gadgets, find_restorers(memory, maps))
         (tid,) = procfs.list_threads(target.pid) - {target.pid}
         getpid = remote.Call(39, ())
         made = 0
@@ -74,9 +87,10 @@ def test_a_thread_that_has_ended_is_not_the_process(
     monkeypatch.setattr(procfs, "list_threads", lambda pid: real_list(pid) | {ended})
     stopper = Stopper(target.pid)
     with ProcessMemory(target.pid, writable=True) as memory:
-        gadgets = remote.find_gadgets(memory, procfs.read_maps(target.pid))
+        maps = procfs.read_maps(target.pid)
+        gadgets = remote.find_gadgets(memory, maps)
         assert gadgets is not None
-        caller = remote.RemoteCaller(stopper, memory, gadgets)
+        caller = remote.RemoteCaller(stopper, memory, gadgets, find_restorers(memory, maps))
         getpid = remote.Call(39, ())
         assert caller._try_thread(ended, [getpid], reluctant=True) == f"thread {ended} has ended"
         monkeypatch.setattr("builtins.sorted", lambda *_, **__: [ended, target.pid])

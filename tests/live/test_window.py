@@ -15,11 +15,12 @@ import pytest
 
 from hotmend.linux import procfs, window
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.gate import FunctionRecord
 from hotmend.live.registry import process_status
-from hotmend.live.safety import Forbidden, Scanner, Surroundings, find_restorers
+from hotmend.live.safety import Forbidden, Scanner, Surroundings
 from tests.live.conftest import Target
 from tests.live.handmade import make_hotpatch
 

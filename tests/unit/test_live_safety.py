@@ -8,10 +8,11 @@ import struct
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
+from hotmend.linux.stacks import stack_of_block
 from hotmend.linux.stop import Stopped, StoppedThread
 from hotmend.linux.sys import Registers
 from hotmend.live.gate import FunctionRecord
-from hotmend.live.safety import STACK_BYTES_MAX, Forbidden, Hit, Scanner, Surroundings, thread_stack
+from hotmend.live.safety import STACK_BYTES_MAX, Forbidden, Hit, Scanner, Surroundings
 
 PAGE = 4096
 STACK_PAGES = 16
@@ -54,14 +55,14 @@ class Stack:
 
 def test_thread_stack() -> None:
     stack = Stack()
-    assert thread_stack(stack.block(), stack.fs_base) == (stack.start, stack.fs_base)
-    assert thread_stack(stack.block(), stack.fs_base + 8) is None  # not the block of that address
-    assert thread_stack(stack.block()[:16], stack.fs_base) is None
+    assert stack_of_block(stack.block(), stack.fs_base) == (stack.start, stack.fs_base)
+    assert stack_of_block(stack.block(), stack.fs_base + 8) is None  # not the block of that address
+    assert stack_of_block(stack.block()[:16], stack.fs_base) is None
     stack.put(stack.fs_base + 0x690, 0)  # as in a main thread
-    assert thread_stack(stack.block(), stack.fs_base) is None
+    assert stack_of_block(stack.block(), stack.fs_base) is None
     stack.put(stack.fs_base + 0x690, stack.fs_base & -PAGE)
     stack.put(stack.fs_base + 0x698, 0)
-    assert thread_stack(stack.block(), stack.fs_base) is None
+    assert stack_of_block(stack.block(), stack.fs_base) is None
 
 
 def test_a_clean_and_an_active_thread() -> None:

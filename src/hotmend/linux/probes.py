@@ -13,6 +13,7 @@ from hotmend.linux import procfs, remote, sys
 from hotmend.linux.calm import calm
 from hotmend.linux.execs import ExecEvents
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopped, Stopper
 from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import HotmendError
@@ -158,7 +159,7 @@ def _remote_call(stopper: Stopper) -> str:
             raise OSError(errno.ENOENT, "its C library has no code a system call could be made with")
         address = next(1 << bit for bit in range(32, 47) if procfs.find_mapping(maps, 1 << bit) is None)
         call = remote.Call(remote.SYS_MMAP, (address, PAGE_BYTES, _READ_EXECUTE, _MAP_PRIVATE_ANONYMOUS, -1))
-        caller = remote.RemoteCaller(stopper, memory, gadgets)
+        caller = remote.RemoteCaller(stopper, memory, gadgets, find_restorers(memory, maps))
         reason = caller.call(
             [call],
             lambda: procfs.find_mapping(procfs.read_maps(pid), address) is not None,

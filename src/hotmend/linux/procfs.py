@@ -14,6 +14,8 @@ from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGo
 
 _CLONE, _VFORK, _CLONE3, _CLONE_VFORK = 56, 58, 435, 0x4000
 _STAT_BYTES_MAX = 4096
+_PF_USER_WORKER = 0x4010
+"""PF_USER_WORKER, and PF_IO_WORKER, which is what Linux before 6.4 has."""
 _STATUS_BYTES_MAX = 1 << 16
 MAPS_BYTES_MAX = 1 << 28
 _READ_BYTES = 1 << 16
@@ -77,12 +79,14 @@ class Stat:
         state: one letter: R, S, D, T (job control), t (traced), Z, X.
         ppid: parent's pid.
         start_time_ticks: since boot, in clock ticks; with the pid it identifies a process.
+        flags: the kernel's PF_* flags.
     """
 
     comm: str
     state: str
     ppid: int
     start_time_ticks: int
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def parse_stat(text: str) -> Stat:
     """Parse /proc/PID/stat; the name may contain blanks and brackets."""
     opening, closing = text.index("("), text.rindex(")")
     fields = text[closing + 2 :].split()
-    return Stat(text[opening + 1 : closing], fields[0], int(fields[1]), int(fields[19]))
+    return Stat(text[opening + 1 : closing], fields[0], int(fields[1]), int(fields[19]), int(fields[6]))
 
 
 def read_stat(pid: int) -> Stat:
@@ -236,6 +240,11 @@ def is_frozen(pid: int) -> bool:
 def read_thread_stat(pid: int, tid: int) -> Stat:
     """Return the stat of one thread."""
     return read_stat_at(pid, f"task/{tid}/stat")
+
+
+def is_user_worker(pid: int, tid: int) -> bool:
+    """Tell whether the kernel made a thread for work of its own, as io_uring does: it never leaves the kernel."""
+    return read_thread_stat(pid, tid).flags & _PF_USER_WORKER != 0
 
 
 def read_stat_at(pid: int, name: str) -> Stat:

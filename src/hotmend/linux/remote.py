@@ -11,7 +11,8 @@ What the frame takes, each point from a crash or from the kernel's source:
   because `rt_sigreturn` forgets it; -516 is only exact for some calls (`_restart`), other threads are preferred;
 * invalid `ss_flags`, or the kernel would change the thread's sigaltstack;
 * no thread inside its rseq critical section, which would be left without an abort;
-* enough of the thread's own stack below sp; seccomp filters that let both calls pass; no shadow stack.
+* enough below sp that is known for the thread's own stack (`stacks`);
+* seccomp filters that let both calls pass; no shadow stack.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.search import places_of
 from hotmend.linux.seccomp import CallData
+from hotmend.linux.stacks import RESTORER, lowest_own
 from hotmend.linux.stop import (
     EINTR_RESULT,
     ERESTART_RESTARTBLOCK,
@@ -45,7 +47,6 @@ from hotmend.model.errors import ProcessGoneError
 from hotmend.model.verdict import Reason, refusal
 
 SYSCALL_RET = b"\x0f\x05\xc3"
-RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15,%rax; syscall
 SYS_MMAP, SYS_MPROTECT = 9, 10
 _PROT_WRITE = 2
 _SYS_RT_SIGRETURN = 15
@@ -258,12 +259,14 @@ class RemoteCaller:
         stopper: of the process.
         memory: writable memory of the process.
         gadgets: from `find_gadgets`.
+        restorers: from `stacks.find_restorers`.
         longest_stop_seconds: of all stops made.
     """
 
     stopper: Stopper
     memory: ProcessMemory
     gadgets: Gadgets
+    restorers: tuple[int, ...]
     longest_stop_seconds: float = 0.0
     _ran_ns: int | None = None
     _begun: int | None = None
@@ -356,11 +359,14 @@ class RemoteCaller:
             return f"thread {tid} is in a restartable sequence"
         if denial := filters.thread_denial(tid, status.seccomp, chain_calls(calls, self.gadgets)):
             return f"thread {tid}: {denial}"
+        leader = tid == self.stopper.pid
+        lowest = lowest_own(self.memory, maps, registers, self.restorers, leader=leader)
+        if lowest is None:
+            return f"thread {tid} is on a stack that is not known for its own"
         mask, xsave = sys.get_signal_mask(tid), sys.get_xsave(tid)
         address, frames = build_frames(back, mask, xsave, self.gadgets, calls[1:])
-        stack = procfs.find_mapping(maps, registers.rsp)
-        least = MAIN_STACK_BYTES_MIN if stack is not None and stack.path == "[stack]" else STACK_BYTES_MIN
-        if stack is None or not stack.private_writable or min(address, registers.rsp - least) < stack.start:
+        least = MAIN_STACK_BYTES_MIN if leader else STACK_BYTES_MIN
+        if min(address, registers.rsp - least) < lowest:
             return f"thread {tid} has too little stack"
         self.memory.tracee = tid
         try:
@@ -404,6 +410,7 @@ class RemoteCaller:
         """
         limit = max(deadline, time.perf_counter() + _CALL_SECONDS)
         while not done():
+            self.stopper.release_late()  # nobody stands still for as long as another one takes
             ran = self._ran_ns is None or procfs.thread_run_ns(self.stopper.pid, tid) != self._ran_ns
             limit = min(limit, time.perf_counter() + _CALL_SECONDS) if ran else limit
             self._ran_ns = None if ran else self._ran_ns

@@ -8,13 +8,15 @@ detaches. A tracer killed at any point leaves threads that run on.
 
 A system call that the stop interrupted returns -EINTR to a program that never expected it (`epoll_wait` does). As soon
 as the thread is seen stopped the result is changed to -ERESTARTNOHAND, so the kernel itself restarts the call if no
-signal is there, and returns -EINTR if one is. What is left is a tracer killed between a thread's stop and that moment.
+signal is there, and returns -EINTR if one is. What is left is a tracer killed between a thread's stop and that moment,
+and a thread that was late and does not get a processor for seconds (`settle_late`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ _NUMBERS_MAX = 256
 """So many new process numbers are asked for one by one; listing all processes takes longer than a stop."""
 
 _ONE_STOP_SECONDS, _ONE_SECONDS = 0.005, 2.0
+_LATE_SECONDS, _LATE_POLL_SECONDS = 2.0, 0.0005
 _REST_STOPS, _REST_SECONDS_MIN = 5, 0.002
 """Between two stops the process runs at least five times as long as it was stopped, and no less than that."""
 
@@ -158,6 +161,8 @@ class Neighbours:
 
 
 _known: dict[int, Neighbours] = {}
+_own = threading.local()
+"""`late`: of a tracing thread, the stoppers that have late threads."""
 
 
 def know(neighbours: Mapping[int, Neighbours]) -> None:
@@ -166,7 +171,7 @@ def know(neighbours: Mapping[int, Neighbours]) -> None:
     _known.update(neighbours)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stopper:
     """Stops one process again and again. All its methods belong to one thread of this process.
 
@@ -345,7 +350,8 @@ class Stopper:
             late = Table(list(self._seized))
             late.interrupt()
             self._late.append(late)
-        self.release_late()
+        if not self.release_late():
+            _stoppers_late().add(self)
 
     def release_late(self) -> bool:
         """Let late threads go that have stopped meanwhile; return whether all are gone."""
@@ -356,7 +362,16 @@ class Stopper:
             self._let_go(late)
         tables = [Table(tids) for late in self._late if (tids := [late.tids[i] for i in late.at(State.WAITING)])]
         self._late[:] = tables
-        return not self._late
+        if not tables:
+            _stoppers_late().discard(self)
+        return not tables
+
+    def _is_worth_waiting(self) -> bool:
+        """Tell whether a late thread may be in a call that would come back early, were it let go by our end alone."""
+        late = [tid for table in self._late for tid in table.tids]
+        with contextlib.suppress(HotmendError):
+            return not all(procfs.in_vfork(self.pid, tid) for tid in late)
+        return False
 
     @contextlib.contextmanager
     def one_stopped(self) -> Iterator[int]:
@@ -389,7 +404,28 @@ class Stopper:
         """Sleep between two attempts, letting late threads go as soon as they stop."""
         limit = time.perf_counter() + seconds
         while (left := limit - time.perf_counter()) > 0:
-            time.sleep(left if self.release_late() else min(left, 0.0005))
+            time.sleep(left if self.release_late() else min(left, _LATE_POLL_SECONDS))
+
+
+def _stoppers_late() -> set[Stopper]:
+    """Return those stoppers of this thread that have late threads."""
+    found: set[Stopper] | None = getattr(_own, "late", None)
+    if found is None:
+        found = _own.late = set()
+    return found
+
+
+def settle_late() -> None:
+    """Wait until late threads have stopped and are let go, for two seconds at most. For the end of the work.
+
+    The kernel would let them go when the tracing thread ends, and nobody would mend the call that they were in. Those
+    in vfork are not waited for: their call cannot be interrupted.
+    """
+    limit = time.perf_counter() + _LATE_SECONDS
+    for stopper in tuple(_stoppers_late()):
+        while not stopper.release_late() and stopper._is_worth_waiting() and time.perf_counter() < limit:
+            time.sleep(_LATE_POLL_SECONDS)
+    _stoppers_late().clear()
 
 
 def _is_dead(pid: int, tid: int) -> bool:

@@ -228,7 +228,8 @@ def _carry_out(
     transaction = work.begin(memory, plan.records, images, stopper)
     transaction.lazy, transaction.advice = work.options.lazy, help_
     if work.gadgets is not None:
-        work.caller = caller = remote.RemoteCaller(stopper, memory, work.gadgets)
+        restorers = work.restorers(memory, procfs.read_maps(work.pid))
+        work.caller = caller = remote.RemoteCaller(stopper, memory, work.gadgets, restorers)
         if takes_turns():  # so do others, which wait for less than two stops
             transaction.probe(lambda stopped: caller.begin(stopped, [map_call(plan.placements[0].record)]))
         else:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from hotmend.linux import procfs
-from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.remote import CALLS_MAX, SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
 from hotmend.live.gate import PLACED_OFFSET, HeaderRecord, RegionRecord, write_header
@@ -83,7 +82,7 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     reason = caller.call([map_call(record)], partial(_are_mapped, memory.pid, whole), deadline)
     if reason is not None:
         raise PlaceTakenError(reason)
-    _write_contents(memory, placement)
+    _write_contents(caller, placement)
     write_header(memory, record)
     protected = _protected(record)
     for first in range(0, len(protected), CALLS_MAX):
@@ -96,13 +95,14 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     memory.write_checked(placement.record.header + PLACED_OFFSET, b"\1")
 
 
-def _write_contents(memory: ProcessMemory, placement: Placement) -> None:
-    """Write the segments, page by page, leaving out pages of zeros (they are zero already)."""
+def _write_contents(caller: RemoteCaller, placement: Placement) -> None:
+    """Write the segments, page by page, leaving out pages of zeros (they are zero already); late threads go on."""
     for address, content in placement.contents:
         position = 0
         while position < len(content):
             size = min(PAGE_BYTES - (address + position) % PAGE_BYTES, len(content) - position)
             part = content[position : position + size]
             if any(part):
-                memory.write_checked(address + position, part)
+                caller.stopper.release_late()
+                caller.memory.write_checked(address + position, part)
             position += size

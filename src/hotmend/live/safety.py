@@ -24,8 +24,7 @@ import numpy.typing as npt
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
-from hotmend.linux.remote import RESTORER
-from hotmend.linux.search import places_of
+from hotmend.linux.stacks import thread_stack
 from hotmend.linux.stop import Stopped, StoppedThread
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import Scene, load, stopped_indices
@@ -38,8 +37,6 @@ STACK_BYTES_MAX = 64 << 20
 """More than this above sp is not a stack but somebody's heap."""
 
 SIGNAL_FRAMES_MAX = 64
-_THREAD_BLOCK_BYTES = 4096
-_THREAD_STACK_BYTES_MAX = 1 << 32
 _SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word
 _GENERAL_REGISTERS = 15
 
@@ -148,12 +145,6 @@ class Surroundings:
         return next((m.end for m in reversed(self.maps) if m.path == "[stack]"), 0)
 
 
-def find_restorers(memory: ProcessMemory, maps: Sequence[Mapping]) -> tuple[int, ...]:
-    """Return every place in executable memory that can be a signal frame's return address."""
-    runnable = (m for m in maps if m.executable and m.readable)
-    return tuple(place for mapping in runnable for place in places_of(RESTORER, memory, mapping))
-
-
 @dataclass(slots=True)
 class _Region:
     """Stack memory of one thread that is to be scanned: `[start, end)`, and where its words begin in the buffer."""
@@ -180,7 +171,7 @@ class Scanner:
 
     def scan(self, stopped: Stopped) -> list[Hit]:
         """Return every hit; several for one thread are possible."""
-        threads = self._look_closer(stopped)
+        threads = [thread for thread in self._look_closer(stopped) if not self._runs_in_kernel(thread)]
         if not threads:
             return self._hits
         self._scan_registers(threads)
@@ -199,6 +190,10 @@ class Scanner:
         if not stopped.tables:
             return list(stopped.threads.values())
         return stopped.pick([(table, index) for table in stopped.tables for index in table.unclear(self._scene)])
+
+    def _runs_in_kernel(self, thread: StoppedThread) -> bool:
+        """Tell whether a thread never runs a program's code: the kernel made it, for io_uring or the like."""
+        return not thread.registers.rsp and procfs.is_user_worker(thread.pid, thread.tid)
 
     def rehearse(self) -> None:
         """Do once, before the stop, what the stop will do: the code and its data are in the caches then."""
@@ -235,13 +230,8 @@ class Scanner:
         return _Region(thread, sp, end)
 
     def _thread_stack(self, thread: StoppedThread) -> tuple[int, int] | None:
-        """Return the stack that the C library made for a thread, as the thread's own block has it."""
-        fs_base = thread.registers.fs_base
-        mapping = procfs.find_mapping(self._maps, fs_base)
-        if mapping is None or fs_base % 8:
-            return None
-        raw = self._memory.try_read(fs_base, min(_THREAD_BLOCK_BYTES, mapping.end - fs_base & -8))
-        return None if raw is None else thread_stack(raw, fs_base)
+        """Return the stack that the C library has for a thread."""
+        return thread_stack(self._memory, self._maps, thread.registers.fs_base)
 
     def _scan_regions(self, regions: list[_Region]) -> list[_Region]:
         """Scan regions in one read; return the regions their signal frames lead to."""
@@ -301,26 +291,6 @@ class Scanner:
             return True
         own = self._thread_stack(thread)
         return own is not None and any(own[0] <= start < own[1] <= end for start, end in seen)
-
-
-def thread_stack(block: bytes, fs_base: int) -> tuple[int, int] | None:
-    """Return the stack `[start, end)` that a glibc thread block names; None for a main thread, or if unsure.
-
-    The block names itself in its first and third word. Further on it has start and size of the memory that was mapped
-    for stack and block together; their place differs from version to version, their meaning is checked instead.
-
-    Args:
-        block: memory from `fs_base` on.
-        fs_base: address of the block.
-    """
-    words = np.frombuffer(block[: len(block) & -8], dtype=np.uint64).tolist()
-    if len(words) < 3 or words[0] != fs_base or words[2] != fs_base:
-        return None
-    for start, size in itertools.pairwise(words):
-        aligned = not start % PAGE_BYTES and not size % PAGE_BYTES
-        if aligned and 0 < start < fs_base < start + size and size <= _THREAD_STACK_BYTES_MAX:
-            return start, fs_base
-    return None
 
 
 def _region_of(regions: Sequence[_Region], word: int) -> _Region:

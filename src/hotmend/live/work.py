@@ -12,10 +12,10 @@ from hotmend.linux import procfs, remote
 from hotmend.linux.filters import filter_objections
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
+from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper
 from hotmend.live.gate import HeaderRecord
 from hotmend.live.needs import Refusal
-from hotmend.live.safety import find_restorers
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
 from hotmend.model.verdict import Reason, note, refusal
