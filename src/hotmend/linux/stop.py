@@ -179,12 +179,18 @@ class Stopper:
         pid: target.
         sharers: other processes with the same address space, as of `look_around`.
         release_seconds: how long it took to let all threads go the last time.
+        seen: the threads of the last stop, as it met them; also of one that failed.
+        stops: how many were begun.
+        longest_stop_seconds: of all of them.
     """
 
     pid: int
     sharers: tuple[int, ...] = ()
     _newest: int = -1
     release_seconds: float = 0.0
+    seen: list[Table] = field(default_factory=list)
+    stops: int = 0
+    longest_stop_seconds: float = 0.0
     _late: list[Table] = field(default_factory=list)
     _seized: dict[int, int] = field(default_factory=dict)
     _rested_at: float = 0.0
@@ -223,8 +229,10 @@ class Stopper:
         wanted = self._current_threads() if only is None else {only: self.pid}
         dead: set[int] = set()
         tables: list[Table] = []
+        self.seen = []
         self._seize(wanted, dead)
         fresh = [tid for tid in wanted if tid not in dead]
+        self.stops += 1
         began = time.perf_counter()
         try:
             while True:
@@ -241,6 +249,7 @@ class Stopper:
                 fresh = [tid for tid in current if tid not in known and tid not in dead]
         except BaseException:
             self._abandon(tables)
+            self.longest_stop_seconds = max(self.longest_stop_seconds, time.perf_counter() - began)
             raise
         stopped = Stopped(None, began, tables, wanted)
         if not len(stopped):
@@ -299,6 +308,7 @@ class Stopper:
             StopFailure: not all of them did; the others of these have been let go.
         """
         table = Table(tids)
+        self.seen.append(table)
         table.interrupt()
         complete = table.wait(limit)
         for index in table.at(State.DEAD):
@@ -333,6 +343,7 @@ class Stopper:
         now = time.perf_counter()
         seconds = now - stopped.began
         self.release_seconds = now - letting
+        self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
         self._rested_at = now + max(_REST_STOPS * seconds, _REST_SECONDS_MIN)
         for table, index in stopped_indices(stopped.tables):
             self._seized.pop(table.tids[index], None)

@@ -122,6 +122,7 @@ class Table:
         rows = np.frombuffer(memoryview(self._raw).cast("B"), dtype=np.uint8).reshape(len(tids), ctypes.sizeof(_Thread))
         self._states = rows[:, _Thread.state.offset]
         self._clear = rows[:, _Thread.clear.offset]
+        self._registers = rows[:, _Thread.registers.offset :].view(np.uint64)
         rows[:, : _Thread.state.offset] = np.array(tids, dtype=np.int32).view(np.uint8).reshape(len(tids), 4)
 
     def __len__(self) -> int:
@@ -139,6 +140,15 @@ class Table:
     def registers(self, index: int) -> Registers:
         """Return the registers of a stopped thread."""
         return Registers._make(self._raw[index].registers)
+
+    def restarted(self) -> list[int]:
+        """Return the indices of stopped threads whose interrupted call begins anew, with all of its arguments.
+
+        What was seen while they were stopped: it can be asked for when they have been let go.
+        """
+        anew = self._registers[:, _RAX] == np.uint64(ERESTARTNOHAND & _MASK64)
+        found: list[int] = np.flatnonzero((self._states == int(State.STOPPED)) & anew).tolist()
+        return found
 
     def signal(self, index: int) -> int:
         """Return the signal that the stop found on its way to the thread; 0 for none."""

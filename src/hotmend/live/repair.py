@@ -11,7 +11,6 @@ from functools import partial
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
-from hotmend.linux.stop import Stopper
 from hotmend.live.audit import recorded
 from hotmend.live.gate import HeaderRecord, Shadow
 from hotmend.live.machine import State, Step, state_of, steps_to_repair
@@ -70,7 +69,7 @@ def end_leftovers(
 
 
 def _end(work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], group: Group, step: Step) -> ProcessResult:
-    work.begin(memory, group, images, Stopper(work.pid)).run(step)
+    work.begin(memory, group, images, work.stopper()).run(step)
     return work.result("repaired")
 
 

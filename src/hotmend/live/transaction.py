@@ -15,10 +15,13 @@ from hotmend.linux.calm import calm
 from hotmend.linux.memory import MemoryWriteError, ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stop import StopFailure, StopFailureKind, Stopped, Stopper
+from hotmend.linux.timed import restarted_waits
+from hotmend.linux.transfers import in_transfer
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.gate import STAGED, STAGED_OFFSET, EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
+from hotmend.live.pace import Pace
 from hotmend.live.registry import read_entries
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings, confirmed_hits
 from hotmend.live.symbols import add_shadows, unwinder_of
@@ -35,6 +38,9 @@ _THERE = (Step.STAGE, Step.SWITCH, Step.SETTLE)
 _BACK = (Step.UNSETTLE, Step.UNSWITCH, Step.UNSTAGE)
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
 
+_TRANSFER_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016)
+"""Pauses in which a transfer may end before the process is stopped all the same: a thread may do nothing else."""
+
 _CONTENT: dict[str, Callable[[EntryRecord], bytes]] = {
     "old": lambda entry: entry.old_bytes,
     "stub": lambda entry: entry.jump_to_stub,
@@ -43,6 +49,10 @@ _CONTENT: dict[str, Callable[[EntryRecord], bytes]] = {
 
 Write = tuple[EntryRecord, bytes]
 """An entry and the bytes it is to hold."""
+
+
+class _TimeUpError(Exception):
+    """What was to be done in a stop is not done yet, and the stop's budget is used up."""
 
 
 class NotNowError(Exception):
@@ -68,7 +78,6 @@ class Transaction:
         goes_on: who may have been in old code at a lazy switch.
         advice: what would help where a function is active until the deadline.
         attempts: stops that found the process unsafe or late, plus those that did their work.
-        longest_stop_seconds: of all stops so far.
     """
 
     memory: ProcessMemory
@@ -81,8 +90,9 @@ class Transaction:
     goes_on: tuple[Hit, ...] = ()
     advice: str = "wait longer (--deadline), or restart"
     attempts: int = 0
-    longest_stop_seconds: float = 0.0
     threads: int = 0
+    _limit: float = 0.0
+    _pace: Pace = field(default_factory=Pace)
     _batch: int = 24
     _restorers: tuple[int, ...] = ()
     _unwinder: Unwinder | None = None
@@ -146,14 +156,18 @@ class Transaction:
             self._refuse_strange(entries, found, allowed)
             for entry, content in zip(entries, found, strict=True):
                 if content != entry.jump_to_stub:
+                    self._keep_time()
                     self.memory.write(entry.address, entry.jump_to_stub)
+            self._keep_time()
             self.memory.write_checked(gate, b"\1" if there else b"\0")
             for entry in entries:
+                if self._is_time_up():
+                    break
                 self.memory.write(entry.address, _CONTENT[after](entry))
 
         read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
         self._in_stop(forbidden, act)
-        self._check_entries(_CONTENT[after])
+        self.rewrite("stub", _CONTENT[after])  # those there was no time for
 
     def _prepare_staging(self) -> None:
         """Have the pages of all entries copied before a stop, and note that entries are about to be written."""
@@ -231,10 +245,12 @@ class Transaction:
 
     def rewrite(self, expected: str, wanted: Callable[[EntryRecord], bytes]) -> None:
         """Rewrite all entries in as many stops as the pause budget asks for; those already right are left."""
-        pending: list[Write] = [(entry, wanted(entry)) for entry in self.entries]
+        found = read_entries(self.memory, self.entries)
+        writes = [(entry, wanted(entry)) for entry in self.entries]
+        pending: list[Write] = [write for write, old in zip(writes, found, strict=True) if write[1] != old]
         while pending:
-            batch, pending = pending[: self._batch], pending[self._batch :]
-            self._rewrite_batch(batch, expected)
+            done = self._rewrite_batch(pending[: self._batch], expected)
+            pending = pending[done:]
         self._check_entries(wanted)
 
     def _check_entries(self, wanted: Callable[[EntryRecord], bytes]) -> None:
@@ -242,30 +258,50 @@ class Transaction:
             if wanted(entry) != found:
                 raise MemoryWriteError(f"the entry of {entry.name} is not what was written")
 
-    def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> None:
-        """Rewrite some entries in one stop in which no thread is behind the first byte of any of them."""
+    def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> int:
+        """Rewrite some entries in one stop in which no thread is behind the first byte of any of them.
+
+        Return how many of them, from the first on: as many as the stop had time for.
+        """
         forbidden = Forbidden.interiors((entry.name, entry.address) for entry, _ in batch)
         allowed = [(content, _CONTENT[expected](entry)) for entry, content in batch]
         entries, writes = [entry for entry, _ in batch], [(entry.address, content) for entry, content in batch]
-        acted = 0.0
+        acted, done = 0.0, 0
 
         def act(_: Stopped) -> None:
-            nonlocal acted
+            nonlocal acted, done
             began = time.perf_counter()
             found = read_entries(self.memory, entries)
             self._refuse_strange(entries, found, allowed)
             for (address, content), old in zip(writes, found, strict=True):
+                if self._is_time_up():
+                    break
                 if old != content:
                     self.memory.write(address, content)
+                done += 1
             acted = time.perf_counter() - began
+            if not done and len(batch) == 1:
+                raise _TimeUpError
 
         read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
         seconds = self._in_stop(forbidden, act)
         # A stop has its price, which grows with the threads: writing may cost as much, not more.
-        if seconds > self.max_pause_seconds or acted > seconds / 2:
-            self._batch = max(BATCH_MIN, self._batch // 2)
+        if done < len(batch):
+            self._batch = max(1, min(done, len(batch) // 2))
+        elif seconds > self.max_pause_seconds or acted > seconds / 2:
+            self._batch = max(min(BATCH_MIN, self._batch), self._batch // 2)
         elif acted < seconds / 4:
             self._batch = min(BATCH_MAX, self._batch * 2)
+        return done
+
+    def _is_time_up(self) -> bool:
+        """Tell whether the stop may not go on: its budget is used up, but for what letting go takes."""
+        return time.perf_counter() > self._limit
+
+    def _keep_time(self) -> None:
+        """Raise where the stop may not go on; what was written by then means what it meant before."""
+        if self._is_time_up():
+            raise _TimeUpError
 
     @staticmethod
     def _refuse_strange(
@@ -283,9 +319,12 @@ class Transaction:
         backoff = _BACKOFF_SECONDS_MIN
         while True:
             self.attempts += 1
-            self.stopper.rest()
+            self._rest()
             surroundings = Surroundings(procfs.read_maps(self.memory.pid), self._restorers)
-            seconds = self._attempt(surroundings, forbidden, act, staying)
+            try:
+                seconds = self._attempt(surroundings, forbidden, act, staying)
+            finally:
+                self._pace.stopped(time.perf_counter(), restarted_waits(self.stopper.seen, self.memory))
             if seconds is not None:
                 return seconds
             if self._last_hits and self._unwinder is None:
@@ -296,6 +335,19 @@ class Transaction:
             self.stopper.pause(min(backoff, max(0.0, self.deadline - time.perf_counter()) + 0.001))
             backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
 
+    def _rest(self) -> None:
+        """Leave the process alone until it has run for a while, and its own timed waits can have ended.
+
+        Also, for a little while, until no transfer is under way that the stop would cut short.
+        """
+        self.stopper.rest()
+        if (quiet := self._pace.pause(time.perf_counter(), self.deadline)) > 0.0:
+            self.stopper.pause(quiet)
+        for seconds in _TRANSFER_SECONDS:
+            if not in_transfer(self.memory.pid):
+                break
+            self.stopper.pause(seconds)
+
     def _attempt(
         self,
         surroundings: Surroundings,
@@ -305,6 +357,7 @@ class Transaction:
     ) -> float | None:
         """Stop once; return the length of the stop if `act` ran, None if it was not safe or took too long."""
         scanner = Scanner(self.memory, surroundings, forbidden)
+        written = True
         if surroundings.main_stack_end:
             scanner.rehearse()
         hits: list[Hit] = []
@@ -320,7 +373,7 @@ class Transaction:
                 raise
             try:
                 self.threads = len(stopped)
-                limit = stopped.began + budget
+                self._limit = limit = stopped.began + budget
                 hits = scanner.scan(stopped)
                 if staying:
                     # A coroutine's hit names what is wrong with its stack, never a function.
@@ -332,12 +385,16 @@ class Transaction:
                 if not hits and in_time:
                     self.memory.tracee = stopped.any_tid()
                     act(stopped)
+            except _TimeUpError:
+                written = False
             finally:
                 self.memory.tracee = None
                 seconds = self.stopper.release(stopped)
-                self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
         if not in_time:
             self._note_failure(f"looking at its {self.threads} threads took longer than --max-pause allows", hits)
+            return None
+        if not written:
+            self._note_failure("there was no time left to write when its threads had been looked at", hits)
             return None
         self._last_hits, self._last_failure = hits, ""
         return None if hits else seconds

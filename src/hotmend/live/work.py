@@ -68,8 +68,8 @@ class ProcessResult:
     Attributes:
         pid, comm, start_time_ticks: which.
         threads: stopped at the last stop.
-        attempts: stops made, successful or not.
-        pause_us: longest stop, microseconds.
+        attempts: times that all threads were stopped, successful or not, by everything that the work took.
+        pause_us: longest stop of all these, and of single threads, microseconds.
         redirected: entries of the update.
         shadows: where the new code is.
         state: `applied`, `reverted`, `repaired`, `refused`, `unchanged`, `gone`, or `would-apply`, `would-revert`,
@@ -117,6 +117,8 @@ class Work:
         self.start_time_ticks = 0
         self.threads = 0
         self.transaction: Transaction | None = None
+        self._stoppers: list[Stopper] = []
+        self._attempts = 0
         self.caller: remote.RemoteCaller | None = None
         self.gadgets: remote.Gadgets | None = None
         self.records: tuple[HeaderRecord, ...] = ()
@@ -124,13 +126,13 @@ class Work:
 
     def result(self, state: str, *reasons: Reason) -> ProcessResult:
         """Return the result with what is known so far."""
-        stops = [t.longest_stop_seconds for t in (self.transaction, self.caller) if t is not None]
+        stops = [stopper.longest_stop_seconds for stopper in self._stoppers]
         return ProcessResult(
             pid=self.pid,
             comm=self.comm,
             start_time_ticks=self.start_time_ticks,
             threads=self.transaction.threads if self.transaction and self.transaction.threads else self.threads,
-            attempts=self.transaction.attempts if self.transaction else 0,
+            attempts=self._attempts + (self.transaction.attempts if self.transaction else 0),
             pause_us=round(max(stops, default=0.0) * 1e6, 1),
             redirected=sum(not entry.restores for record in self.records for entry in record.entries),
             shadows=tuple(ShadowReport(r.name, r.hotpatch_id, r.header, r.start, r.end) for r in self.records),
@@ -194,6 +196,11 @@ class Work:
         finally:
             self.end()
 
+    def stopper(self) -> Stopper:
+        """Return a new stopper of the process, whose stops the result tells of."""
+        self._stoppers.append(Stopper(self.pid))
+        return self._stoppers[-1]
+
     def end(self) -> None:
         """Free what the transaction holds."""
         if self.transaction is not None:
@@ -218,6 +225,8 @@ class Work:
             if objections := filter_objections(stopper, ()):
                 raise Refusal(*objections)
         self.end()
+        if self.transaction is not None:  # of a repair before this, or of another update
+            self._attempts += self.transaction.attempts
         memory.stop_one = stopper.one_stopped
         self.records = records
         self.transaction = Transaction(
