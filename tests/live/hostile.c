@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -104,6 +105,12 @@ static void *answering(void *u) {
             printf("%s\n", mprotect(page, 4096, PROT_READ | PROT_EXEC) ? "denied" : "allowed");
             munmap(page, 4096);
         }
+        if (c == 'l') { /* may lock as much again as the hard limit allows */
+            struct rlimit limit;
+            getrlimit(RLIMIT_MEMLOCK, &limit);
+            limit.rlim_cur = limit.rlim_max;
+            printf("%s\n", setrlimit(RLIMIT_MEMLOCK, &limit) ? "failed" : "raised");
+        }
         if (c == 'm') { take_mappings(); printf("taken\n"); }
         fflush(stdout);
     }
@@ -134,6 +141,12 @@ int main(int argc, char **argv) {
     for (int i = 0; i < threads; i++) {
         if (!strcmp(mode, "small")) pthread_attr_setstack(&small, aligned_alloc(4096, 16384), 16384);
         if (pthread_create(&t, &small, work, NULL)) return 1;
+    }
+    if (!strcmp(mode, "locked")) { /* more than the limit, which counts for whoever has no CAP_IPC_LOCK */
+        struct rlimit limit;
+        getrlimit(RLIMIT_MEMLOCK, &limit);
+        limit.rlim_cur = 65536;
+        if (mlockall(MCL_CURRENT | MCL_FUTURE) || setrlimit(RLIMIT_MEMLOCK, &limit) || setuid(65534)) return 1;
     }
     if (strcmp(mode, "zombie")) answering(NULL);
     pthread_create(&t, NULL, answering, NULL);

@@ -235,6 +235,16 @@ def test_no_room_for_data_left(hostile: Path, start: Start) -> None:
     there_and_back(target, hotpatch, target.pid)
 
 
+def test_no_memory_may_be_locked(hostile: Path, start: Start) -> None:
+    """All its memory is locked, future memory too, and there is a limit to that: seen before anything is mapped."""
+    target, hotpatch = start(hostile, "locked", "0"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    before = procfs.read_maps(target.pid)
+    assert "RLIMIT_MEMLOCK" in refused(target, hotpatch, "address-space-limit").reasons[0].sentence
+    assert procfs.read_maps(target.pid) == before
+    assert target.ask("l") == "raised"
+    there_and_back(target, hotpatch, target.pid)
+
+
 def test_no_mappings_left(hostile: Path, start: Start) -> None:
     target, hotpatch = start(hostile, "idle", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
     assert target.ask("m") == "taken"

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from hotmend.linux import filters, procfs, sys
 from hotmend.linux.calm import calm
+from hotmend.linux.locked import locked_memory_objection
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.search import places_of
@@ -203,7 +204,7 @@ def process_objections(stopper: Stopper, calls: Sequence[Call], gadgets: Gadgets
     if procfs.read_status(pid).shadow_stack:
         text = f"process {pid} uses hardware shadow stacks; restart it on the new build instead"
         return (refusal("shadow-stack", text),)
-    for room in (_address_space, _data, _map_count):
+    for room in (_address_space, _data, _map_count, _locked):
         if text := room(pid, calls):
             return (refusal("address-space-limit", text),)
     return filters.filter_objections(stopper, chain_calls(calls, gadgets))
@@ -227,6 +228,11 @@ def _data(pid: int, calls: Sequence[Call]) -> str:
     return (
         f"process {pid} may have {limit} bytes of data (RLIMIT_DATA) and has {size}; the new code takes {wanted} more"
     )
+
+
+def _locked(pid: int, calls: Sequence[Call]) -> str:
+    """Return why the process may not lock more memory; "" where it may, or locks none."""
+    return locked_memory_objection(pid, sum(call.arguments[1] for call in calls if call.number == SYS_MMAP))
 
 
 def _map_count(pid: int, calls: Sequence[Call]) -> str:

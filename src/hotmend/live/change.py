@@ -45,11 +45,15 @@ _PLACES_MAX = 5
 def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
     """Apply to one process; where it does not get the memory of a shadow, look anew for a place, a few times.
 
-    Shadows that were made before that stay and are used.
+    Shadows that were made before that stay and are used. The deadline is one for all places.
     """
+    limit = time.perf_counter() + work.options.deadline_seconds
     for _ in range(_PLACES_MAX - 1):
-        with contextlib.suppress(PlaceTakenError):
+        try:
             return _apply_once(work, hotpatches)
+        except PlaceTakenError:
+            if time.perf_counter() > limit:
+                raise
     return _apply_once(work, hotpatches)
 
 
@@ -68,7 +72,7 @@ def _apply_once(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         obstacles = lazy_obstacles(mapped, earlier)
         if work.options.lazy and obstacles:
             raise Refusal(*obstacles)
-        stopper = Stopper(work.pid)
+        stopper = work.stopper()
         plan = _checked_plan(work, memory, stopper, targets, images, shadows, earlier)
         work.records = plan.records
         if work.options.dry_run:
@@ -147,7 +151,7 @@ def _finish_active(
         return work.result("unchanged")
 
     def settle() -> ProcessResult:
-        work.begin(memory, records, images, Stopper(work.pid)).run(Step.SETTLE)
+        work.begin(memory, records, images, work.stopper()).run(Step.SETTLE)
         return work.result("applied")
 
     return recorded(work, memory, "apply", records, (Step.SETTLE,), settle)
@@ -331,7 +335,7 @@ def _take_back(
         homes += [(r.start, r.end) for r in records]
         new = [f for r in records for f in (*r.functions, *r.after)]
         _refuse_suspended(work, memory, procfs.read_maps(work.pid), images, new, tuple(homes))
-    transaction = work.begin(memory, records, images, Stopper(work.pid))
+    transaction = work.begin(memory, records, images, work.stopper())
     try:
         transaction.walk(steps)
     except NotNowError:
