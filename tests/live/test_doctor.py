@@ -6,15 +6,22 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from hotmend.cli.main import run
+from hotmend.linux import window
 from hotmend.linux.machine_facts import machine_checks
-from hotmend.linux.probes import Found, own_checks, probe, specimen_checks
+from hotmend.linux.probes import Check, Found, own_checks, probe, specimen_checks
 from hotmend.linux.specimen import specimen
+from hotmend.live.driver import Options, apply, repair
+from hotmend.live.machine import Step
+from hotmend.live.transaction import Transaction
+from tests.live.conftest import Target
+from tests.live.handmade import make_hotpatch
 
 WITHOUT_POWER = """
 import ctypes, os, sys
@@ -97,6 +104,54 @@ def test_a_failed_attempt_names_its_remedy() -> None:
     check = probe("this", fail, "do that")
     assert (check.found, check.remedy) == (Found.NO, "do that")
     assert all(check.remedy for check in own_checks() if check.found is not Found.YES)
+
+
+def test_whether_stops_are_made_in_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the library all works, and pauses are longer: that is said."""
+
+    def check() -> Check:
+        return next(check for check in own_checks() if check.name == "stop-window")
+
+    compiled = tmp_path / "libwindow.so"
+    subprocess.run(window.compile_command("gcc", compiled), check=True)
+    try:
+        window.use(compiled)
+        assert (check().found, check().remedy) == (Found.YES, "")
+        window.use(None)
+        assert check().found is Found.NO
+        assert not check().needed
+        monkeypatch.setattr(window, "LIBRARY", tmp_path / "none.so")
+        assert "there is no libwindow.so" in check().detail
+        monkeypatch.setattr(window, "LIBRARY", compiled)
+        monkeypatch.setenv(window.VARIABLE, "python")
+        assert "HOTMEND_WINDOW=python" in check().detail
+    finally:
+        window._bound.clear()
+
+
+def test_leftovers_are_named(
+    program: Path, start: Callable[..., Target], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A patcher that died with entries staged: doctor names the process until it is repaired."""
+    target = start(program)
+    with monkeypatch.context() as patched:
+
+        def dies(self: Transaction, _: object) -> None:
+            self.run(Step.STAGE)
+            raise KeyboardInterrupt
+
+        patched.setattr(Transaction, "walk", dies)
+        with pytest.raises(KeyboardInterrupt):
+            apply([make_hotpatch(program, {"first": 2})], [target.pid], Options())
+
+    def named() -> bool:
+        assert run(["doctor", "--json"]) == 0
+        check = _objects(capsys.readouterr().out)["leftovers"]
+        return str(target.pid) in str(check["detail"]).replace(",", "").split() and check["remedy"] == "hotmend repair"
+
+    assert named()
+    assert [result.state for result in repair([target.pid], Options())] == ["repaired"]
+    assert not named()
 
 
 def test_room_is_looked_for_where_the_cache_will_be(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import click
 from hotmend.cli.output import ExitCode, print_json, print_table
 from hotmend.cli.shapes import CheckShape
 from hotmend.linux.machine_facts import machine_checks
-from hotmend.linux.probes import Check, Found, own_checks, specimen_checks
+from hotmend.linux.probes import Check, Found, own_checks, probe, specimen_checks
 from hotmend.linux.specimen import specimen
+from hotmend.live.machine import State
+from hotmend.live.registry import patched_processes, process_status
+from hotmend.model.errors import HotmendError
 
 
 @click.command("doctor")
@@ -24,6 +28,7 @@ def doctor_command(as_json: bool) -> int:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hotmend"
     with specimen() as (pid, filtered):
         checks = [*machine_checks(cache, pid), *own_checks(), *specimen_checks(pid, filtered=filtered)]
+    checks.append(probe("leftovers", _leftovers, "hotmend repair", needed=False))
     if as_json:
         for check in checks:
             print_json(CheckShape(check.name, check.found.value, check.needed, check.detail, check.remedy))
@@ -31,6 +36,17 @@ def doctor_command(as_json: bool) -> int:
         print_table("", ("check", "as wanted", "what was found, and what to do"), map(_row, checks))
     lacking = any(check.needed and check.found is not Found.YES for check in checks)
     return ExitCode.REFUSED if lacking else ExitCode.DONE
+
+
+def _leftovers() -> str:
+    """Look for processes in which a patcher that died left something half done; it does no harm there."""
+    left = []
+    for pid in patched_processes():
+        with contextlib.suppress(HotmendError):  # gone, or not ours to look at
+            left += [str(pid) for status in process_status(pid) if status.state in (State.STAGED, State.SWITCHED)][:1]
+    if left:
+        raise HotmendError(f"a patcher that died left something to finish or undo in {', '.join(left)}")
+    return "no process has anything that a patcher left half done"
 
 
 def _row(check: Check) -> tuple[str, str, str]:

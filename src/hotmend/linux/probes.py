@@ -9,17 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hotmend.linux import procfs, remote, sys
+from hotmend.linux import procfs, remote, sys, window
 from hotmend.linux.calm import calm
 from hotmend.linux.execs import ExecEvents
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopped, Stopper
 from hotmend.model.addresses import PAGE_BYTES
-from hotmend.model.errors import HotmendError
+from hotmend.model.errors import HotmendError, KernelError
 
 _STOP_SECONDS, _CALL_SECONDS = 0.5, 2.0
 _PRIORITY = 10
+_STOP_WINDOW_REMEDY = f"install a wheel that was built where there is a C compiler, and unset {window.VARIABLE}"
 _MAP_PRIVATE_ANONYMOUS, _READ_EXECUTE = 0x22, 5
 
 
@@ -175,6 +176,7 @@ def own_checks() -> list[Check]:
     return [
         probe("real-time", _real_time, "run as root, with CAP_SYS_NICE, or raise RLIMIT_RTPRIO", needed=False),
         probe("locked-memory", _lock, "run as root, with CAP_IPC_LOCK, or raise RLIMIT_MEMLOCK", needed=False),
+        probe("stop-window", _stop_window, _STOP_WINDOW_REMEDY, needed=False),
         probe("libdw", _libdw, "install libdw1 (elfutils); without it stale words on a stack refuse", needed=False),
         probe(
             "new-processes",
@@ -183,6 +185,16 @@ def own_checks() -> list[Check]:
             needed=False,
         ),
     ]
+
+
+def _stop_window() -> str:
+    if window.load() is None:
+        if not window.LIBRARY.exists():
+            raise KernelError("there is no libwindow.so: stops are made in Python, and are longer with many threads")
+        if os.environ.get(window.VARIABLE) == "python":
+            raise KernelError(f"{window.VARIABLE}=python: stops are made in Python, and are longer with many threads")
+        raise KernelError("libwindow.so cannot be loaded or is of another version: stops are made in Python")
+    return "libwindow.so is loaded: stops are made in C"
 
 
 def _real_time() -> str:
