@@ -38,7 +38,7 @@ def _alone(folder: Path, options: argparse.Namespace) -> Iterator[Tally]:
     """Sweep one process at a time."""
     make = throwing_make if options.exceptions else lazy_make if options.lazy else program_make
     deeds = DEEDS if make is program_make else DEEDS[:3]
-    sweep = Sweep(make(folder), options.threads, options.delay)
+    sweep = Sweep(make(folder), options.threads, options.delay, folder / "audit.jsonl")
     for deed in options.only or deeds:
         began = time.monotonic()
         step = options.every or max(1, sweep.calls(deed) // options.samples if options.samples else 1)

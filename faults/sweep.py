@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from faults.target import Health, Program, guest_changes, health_of, stands_still, target_start
 from faults.tracer import Ran, run_traced
+from hotmend.live.audit import read_audit
 from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
 from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
@@ -64,8 +66,18 @@ class Tally:
 class Sweep:
     """Sweeps one deed over one kind of target."""
 
-    def __init__(self, program: Program, threads: int, hold_seconds: float = 0.0) -> None:
+    def __init__(self, program: Program, threads: int, hold_seconds: float = 0.0, audit: Path | None = None) -> None:
+        """Prepare the sweep.
+
+        Args:
+            program: what the target runs.
+            threads: of the target.
+            hold_seconds: hold the patcher for so long instead of killing it.
+            audit: file of an audit record that the patcher keeps, as the command does; begun anew after each point.
+        """
         self._program = program
+        self._audit = audit
+        self._options = replace(OPTIONS, audit="" if audit is None else str(audit))
         self._threads = threads
         self._hold_seconds = hold_seconds
         self._target: Target | None = None
@@ -131,13 +143,13 @@ class Sweep:
     def _change(self, target: Target, deed: str) -> bool:
         """Do the deed without anything happening to it."""
         if deed == "revert":
-            results = revert(None, [target.pid], OPTIONS)
+            results = revert(None, [target.pid], self._options)
         elif deed == "give-way":
-            results = revert([hotpatch_id(h) for h in self._program.later], [target.pid], OPTIONS)
+            results = revert([hotpatch_id(h) for h in self._program.later], [target.pid], self._options)
         elif deed == "replace":
-            results = apply(self._program.later, [target.pid], OPTIONS)
+            results = apply(self._program.later, [target.pid], self._options)
         else:
-            options = replace(OPTIONS, lazy=self._program.lazy)
+            options = replace(self._options, lazy=self._program.lazy)
             results = apply(self._program.hotpatches, [target.pid], options)
         return _done(results)
 
@@ -164,7 +176,7 @@ class Sweep:
         tally.survivals += 1
         left = [s.state for s in process_status(target.pid) if s.state not in WHOLE]
         tally.left += bool(left)
-        repaired = repair([target.pid], OPTIONS)[0]
+        repaired = repair([target.pid], self._options)[0]
         states = [s.state for s in process_status(target.pid)]
         after = self._health(target)
         if (
@@ -176,11 +188,21 @@ class Sweep:
             self._drop()
             return
         tally.repaired += bool(left)
-        if (seen := self._goes_on(target, tally.deed)) == "":
+        if (seen := self._goes_on(target, tally.deed) or self._audit_error()) == "":
             tally.went_on += 1
         else:
             tally.failures.append(f"{where}: could not be changed there and back afterwards: {seen}")
             self._drop()
+
+    def _audit_error(self) -> str:
+        """Return what is wrong with the audit record, or nothing; begin another one."""
+        if self._audit is None:
+            return ""
+        found = read_audit(self._audit)
+        self._audit.unlink()
+        if found.error or found.torn or not found.records:
+            return f"audit record: {found.error}, {found.torn} bytes torn, {len(found.records)} records"
+        return ""
 
     def _goes_on(self, target: Target, deed: str) -> str:
         """Change the target there and back; return what was not as it should be, or nothing."""
