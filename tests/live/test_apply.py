@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hotmend.live import change
 from hotmend.live.driver import Options, ProcessResult, apply, revert
 from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
@@ -153,6 +155,27 @@ def test_coroutine(program: Path, start: Start) -> None:
     assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["coroutine-suspected"]
     assert target.ask("e") == "ended"
     applied(hotpatch, target)
+
+
+def test_coroutine_between_the_look_and_the_switch(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It suspends in the function after the look: refused, by what the stop finds on the stack that the look saw."""
+    path = compile_target(Path(__file__).with_name("coroutine.c"), tmp_path / "coroutine", OWN_BUILD_ID)
+    target, hotpatch = start(path), make_hotpatch(path, {"paused": 2})
+    assert (target.ask("y"), target.ask("e")) == ("suspended", "ended")
+    real, patient = change._refuse_suspended, Options(deadline_seconds=1.0, max_pause_us=100_000)
+
+    def look(*arguments: Any) -> None:
+        real(*arguments)
+        assert target.ask("y") == "suspended"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(change, "_refuse_suspended", look)
+        assert codes(one(apply([hotpatch], [target.pid], patient))) == ["coroutine-suspected"]
+    assert target.ask("e") == "ended"
+    assert one(apply([hotpatch], [target.pid], patient)).state == "applied"
+    assert target.ask("a") == "2"
 
 
 def test_child_of_another_thread(program: Path, start: Start) -> None:

@@ -124,9 +124,9 @@ def test_what_came_before_is_reported_too(many: Path, start: Start, monkeypatch:
     whole: list[int] = []
     real_attempt = Transaction._attempt
 
-    def attempt(self: Transaction, *arguments: object) -> float | None:
+    def attempt(self: Transaction, *arguments: object, turning: bool) -> float | None:
         whole.append(1)
-        return real_attempt(self, *arguments)  # type: ignore[arg-type]
+        return real_attempt(self, *arguments, turning=turning)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Stopper, "release", release)
     monkeypatch.setattr(Transaction, "_attempt", attempt)

@@ -199,7 +199,7 @@ def _refuse_suspended(
     functions: Sequence[FunctionRecord],
     homes: tuple[tuple[int, int], ...],
 ) -> None:
-    """Refuse where a coroutine is suspended inside one of `functions`."""
+    """Refuse where a coroutine is suspended inside one of `functions`; have stacks of others looked at in the stop."""
     with contextlib.ExitStack() as made:
 
         @functools.cache
@@ -208,7 +208,7 @@ def _refuse_suspended(
 
         restorers = work.restorers(memory, maps)
         suspects = Suspects(Forbidden(functions), homes, restorers, lambda pc: unwinder().frame_bytes(pc))
-        found = suspended_frames(memory, maps, suspects)
+        found, work.contexts = suspended_frames(memory, maps, suspects)
     if found:
         raise Refusal(
             refusal(

@@ -11,12 +11,18 @@ function of a coroutine returns, glibc calls `setcontext` for the next one, and 
 the place where the first function's own return address was. If the frames that a word belongs to lead there, by call
 frame information, nobody will ever return to it. Any other kind of coroutine that has ended, in memory that nobody has
 used since, cannot be told from a suspended one: that refuses.
+
+Between that look and the stop that switches a coroutine may begin, or come to one of the functions. So the stacks that
+`makecontext` was seen to have made, of coroutines that live or have ended, are looked at again in that very stop: those
+on which a coroutine lives then may have no return address into the functions. Stacks made since, and those of other
+kinds of coroutines, are not seen there.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +31,8 @@ import numpy as np
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
-from hotmend.live.safety import Forbidden, Words
+from hotmend.linux.search import places_of
+from hotmend.live.safety import Forbidden, Hit, Words
 from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import KernelError
 
@@ -39,6 +46,10 @@ _FRAMES_MAX = 256
 _START_CONTEXT = re.compile(rb"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff\x74.\xe8....", re.DOTALL)
 """glibc: mov %rbx,%rsp; mov (%rsp),%rdi; test %rdi,%rdi; je; call setcontext."""
 _START_CONTEXT_BYTES = 17
+_START_CONTEXT_BEGINS = b"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff\x74"
+_STACK_BYTES_MAX = 256 << 10
+"""So much of a coroutine's stack is looked at, below where its first function returns to."""
+
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 
 
@@ -97,20 +108,90 @@ class Suspects:
     frame_bytes: Callable[[int], int | None]
 
 
-def suspended_frames(memory: ProcessMemory, maps: tuple[Mapping, ...], suspects: Suspects) -> list[str]:
-    """Return descriptions of return addresses into changing functions found outside of stacks; at most a few."""
+@dataclass(frozen=True, slots=True)
+class ContextStacks:
+    """Stacks made by `makecontext`, as of the look.
+
+    Attributes:
+        starts: addresses of the code that a coroutine's first function returns to.
+        stacks: `(lowest address to look at, place of that return address)` of each.
+    """
+
+    starts: frozenset[int] = frozenset()
+    stacks: tuple[tuple[int, int], ...] = ()
+
+    def hits(self, memory: ProcessMemory, forbidden: Forbidden, limit: float) -> list[Hit]:
+        """Return where coroutines that live now keep return addresses into `forbidden`; all threads are stopped.
+
+        Args:
+            memory: of the process.
+            forbidden: functions that change.
+            limit: `time.perf_counter()` after which what is left counts as a hit.
+        """
+        found = []
+        for lowest, slot in self.stacks:
+            if time.perf_counter() > limit:
+                return [Hit(memory.pid, "coroutines that there was no time to look at", "coroutine")]
+            raw = memory.try_read(slot, 8)
+            if raw is None or int.from_bytes(raw, "little") not in self.starts:
+                continue  # it has ended
+            stack = memory.try_read(lowest, slot - lowest)
+            if stack is None:
+                found.append(Hit(memory.pid, f"an unreadable coroutine at {slot:#x}", "coroutine"))
+                continue
+            words: Words = np.frombuffer(stack, dtype=np.uint64)
+            for word, name in forbidden.matches(words):
+                if _follows_call(memory, int(words[word])):
+                    what = f"{forbidden.names[name]} in a coroutine, at {lowest + 8 * word:#x}"
+                    found.append(Hit(memory.pid, what, "coroutine"))
+        return found
+
+
+def context_starts(memory: ProcessMemory, maps: tuple[Mapping, ...]) -> frozenset[int]:
+    """Return where the code begins that the first function of a coroutine of `makecontext` returns to (glibc)."""
+    libraries = (m for m in maps if m.executable and Path(m.path).name.startswith(("libc.so", "libc-")))
+    return frozenset(
+        place
+        for mapping in libraries
+        for place in places_of(_START_CONTEXT_BEGINS, memory, mapping)
+        if _START_CONTEXT.fullmatch(memory.try_read(place, _START_CONTEXT_BYTES) or b"")
+    )
+
+
+def suspended_frames(
+    memory: ProcessMemory, maps: tuple[Mapping, ...], suspects: Suspects
+) -> tuple[list[str], ContextStacks]:
+    """Return descriptions of return addresses into changing functions found outside of stacks; at most a few.
+
+    Also the stacks of `makecontext` that were seen; all of them, where there is no such address.
+    """
     found: list[str] = []
     code = _runnable(maps)
+    starts = context_starts(memory, maps)
+    stacks: list[tuple[int, int]] = []
     for mapping in maps:
         if not mapping.private_writable or mapping.inode or mapping.path not in ("", "[heap]"):
             continue
         if mapping.path == "" and _is_thread_stack(memory, mapping):
             continue
         for address, size in _present_runs(memory.pid, mapping):
-            found.extend(_frames_in(memory, address, size, suspects, code))
+            try:
+                words: Words = np.frombuffer(memory.read_many([(address, size)]), dtype=np.uint64)
+            except KernelError:  # unmapped meanwhile
+                continue
+            for slot in _slots(words, address, starts):
+                stacks.append((max(mapping.start, slot - _STACK_BYTES_MAX), slot))
+            found.extend(_frames_in(memory, address, words, suspects, code))
             if len(found) >= _FOUND_MAX:
-                return found
-    return found
+                break
+    return found, ContextStacks(starts, tuple(stacks))
+
+
+def _slots(words: Words, address: int, starts: frozenset[int]) -> Iterator[int]:
+    """Yield where the return address of a coroutine's first function stands, or stood before the coroutine ended."""
+    for start in starts:
+        for value in (start, start + _START_CONTEXT_BYTES):
+            yield from (address + 8 * int(word) for word in np.flatnonzero(words == np.uint64(value)))
 
 
 def _runnable(maps: tuple[Mapping, ...]) -> tuple[Words, Words]:
@@ -123,13 +204,9 @@ def _runnable(maps: tuple[Mapping, ...]) -> tuple[Words, Words]:
 
 
 def _frames_in(
-    memory: ProcessMemory, address: int, size: int, suspects: Suspects, code: tuple[Words, Words]
+    memory: ProcessMemory, address: int, words: Words, suspects: Suspects, code: tuple[Words, Words]
 ) -> Iterator[str]:
     """Yield the return addresses in one run of pages."""
-    try:
-        words: Words = np.frombuffer(memory.read_many([(address, size)]), dtype=np.uint64)
-    except KernelError:  # unmapped meanwhile
-        return
     for word, name in suspects.forbidden.matches(words):
         if not _follows_call(memory, int(words[word])):
             continue

@@ -18,6 +18,7 @@ from hotmend.linux.stop import StopFailure, StopFailureKind, Stopped, Stopper
 from hotmend.linux.timed import restarted_waits
 from hotmend.linux.transfers import in_transfer
 from hotmend.linux.unwind import Unwinder
+from hotmend.live.coroutines import ContextStacks
 from hotmend.live.gate import STAGED, STAGED_OFFSET, EntryRecord, FunctionRecord, HeaderRecord
 from hotmend.live.machine import Step
 from hotmend.live.needs import Refusal
@@ -74,6 +75,7 @@ class Transaction:
         images: what the process maps.
         deadline: `time.perf_counter()` after which it gives up.
         max_pause_seconds: budget of one stop.
+        contexts: stacks of coroutines that are looked at in the stop that turns the gate.
         lazy: the switch lets threads go on in old code; that they may was proven before.
         goes_on: who may have been in old code at a lazy switch.
         advice: what would help where a function is active until the deadline.
@@ -86,6 +88,7 @@ class Transaction:
     images: tuple[MappedImage, ...]
     deadline: float
     max_pause_seconds: float
+    contexts: ContextStacks = field(default_factory=ContextStacks)
     lazy: bool = False
     goes_on: tuple[Hit, ...] = ()
     advice: str = "wait longer (--deadline), or restart"
@@ -166,7 +169,7 @@ class Transaction:
                 self.memory.write(entry.address, _CONTENT[after](entry))
 
         read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
-        self._in_stop(forbidden, act)
+        self._in_stop(forbidden, act, turning=True)
         self.rewrite("stub", _CONTENT[after])  # those there was no time for
 
     def _prepare_staging(self) -> None:
@@ -228,7 +231,7 @@ class Transaction:
         def act(_: Stopped) -> None:
             self.memory.write_checked(gate, value)
 
-        self._in_stop(forbidden, act, staying)
+        self._in_stop(forbidden, act, staying, turning=True)
 
     def replace_words(self, readers: Forbidden, address: int, expected: bytes, content: bytes) -> None:
         """Write `content` in one stop in which no thread is in `readers` and memory holds `expected`.
@@ -313,16 +316,24 @@ class Transaction:
             raise Refusal(refusal("entry-changed-meanwhile", "something else wrote to entries of functions", *strange))
 
     def _in_stop(
-        self, forbidden: Forbidden, act: Callable[[Stopped], None], staying: frozenset[str] = frozenset()
+        self,
+        forbidden: Forbidden,
+        act: Callable[[Stopped], None],
+        staying: frozenset[str] = frozenset(),
+        *,
+        turning: bool = False,
     ) -> float:
-        """Run `act` in a stop in which no thread is in `forbidden`; return the length of that stop in seconds."""
+        """Run `act` in a stop in which no thread is in `forbidden`; return the length of that stop in seconds.
+
+        Where it turns the gate, coroutines that wait are looked at, too.
+        """
         backoff = _BACKOFF_SECONDS_MIN
         while True:
             self.attempts += 1
             self._rest()
             surroundings = Surroundings(procfs.read_maps(self.memory.pid), self._restorers)
             try:
-                seconds = self._attempt(surroundings, forbidden, act, staying)
+                seconds = self._attempt(surroundings, forbidden, act, staying, turning=turning)
             finally:
                 self._pace.stopped(time.perf_counter(), restarted_waits(self.stopper.seen, self.memory))
             if seconds is not None:
@@ -354,6 +365,8 @@ class Transaction:
         forbidden: Forbidden,
         act: Callable[[Stopped], None],
         staying: frozenset[str],
+        *,
+        turning: bool,
     ) -> float | None:
         """Stop once; return the length of the stop if `act` ran, None if it was not safe or took too long."""
         scanner = Scanner(self.memory, surroundings, forbidden)
@@ -381,6 +394,8 @@ class Transaction:
                     self.goes_on, hits = tuple(h for h in found if found[h]), [h for h in found if not found[h]]
                 if hits:
                     hits = confirmed_hits(hits, stopped, forbidden, self._frames, limit)
+                if turning and not hits:
+                    hits = self.contexts.hits(self.memory, forbidden, limit)
                 in_time = time.perf_counter() <= limit
                 if not hits and in_time:
                     self.memory.tracee = stopped.any_tid()

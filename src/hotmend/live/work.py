@@ -14,6 +14,7 @@ from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper
+from hotmend.live.coroutines import ContextStacks
 from hotmend.live.gate import HeaderRecord
 from hotmend.live.needs import Refusal
 from hotmend.live.transaction import NotNowError, Transaction, permission_reason
@@ -117,6 +118,7 @@ class Work:
         self.start_time_ticks = 0
         self.threads = 0
         self.transaction: Transaction | None = None
+        self.contexts = ContextStacks()
         self._stoppers: list[Stopper] = []
         self._attempts = 0
         self.caller: remote.RemoteCaller | None = None
@@ -236,6 +238,7 @@ class Work:
             images=images,
             deadline=time.perf_counter() + self.options.deadline_seconds,
             max_pause_seconds=self.options.max_pause_us / 1e6,
+            contexts=self.contexts,
         )
         self.transaction.prepare(self.restorers(memory, procfs.read_maps(self.pid)))
         # On a busy machine preparing alone can take seconds; they are not spent waiting for a safe moment.
