@@ -32,6 +32,11 @@ def both_images(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return program_make(tmp_path_factory.mktemp("faults"))
 
 
+def least_calls(sweep: Sweep, deed: str) -> int:
+    """Return how many system calls a run takes at least: on a busy machine one may take more than the next one does."""
+    return min(sweep.calls(deed) for _ in range(3))
+
+
 def sampled(calls: int, count: int, first: int = 1) -> Iterator[int]:
     """Yield points all over the run, others in each test run; the seed is in what a failure prints: the points."""
     chance = random.SystemRandom()
@@ -42,7 +47,7 @@ def sampled(calls: int, count: int, first: int = 1) -> Iterator[int]:
 def test_killed_at_a_system_call(both_images: Program, deed: str, tmp_path: Path) -> None:
     """The calls that keep the audit record among them: it is whole when the next patcher has gone on with it."""
     sweep = Sweep(both_images, 16, audit=tmp_path / "audit.jsonl")
-    tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS), lambda _: None)
+    tally = sweep.run(deed, sampled(least_calls(sweep, deed), KILLS), lambda _: None)
     assert tally.clean, tally
     assert tally.kills >= KILLS - 3
 
@@ -52,7 +57,7 @@ def test_killed_where_all_is_done_in_one_stop(both_images: Program, deed: str, m
     """As with an update of few functions; kills are about the stop in which the gate is turned."""
     monkeypatch.setattr(transaction, "TOGETHER_MAX", transaction.BATCH_MAX)
     sweep = Sweep(both_images, 16)
-    calls = sweep.calls(deed)
+    calls = least_calls(sweep, deed)
     tally = sweep.run(deed, sampled(calls, KILLS, first=calls - LAST_CALLS), lambda _: None)
     assert tally.clean, tally
     assert tally.kills >= KILLS - 3
