@@ -78,6 +78,26 @@ def test_a_fix_a_unit_and_its_crash(machine: Machine) -> None:
     about = machine.hotmend("timeline", "--pid", str(old), "--json").stdout.splitlines()
     assert about
     assert all(old in json.loads(line)["pids"] for line in about)
+    after_a_restart(machine, cve)
+
+
+def after_a_restart(machine: Machine, cve: str) -> None:
+    """The crash brought the old file; the next upgrade brings the new one, and a restart by hand starts from there."""
+    found = asked(machine, "explain", cve)
+    assert (found["was_it_us"], [place["fixed"] for place in found["places"]]) == ("possible", [False])
+    assert asked(machine, "upgrade", "redis-server", "redis-tools")["disk_error"] == ""
+    before = machine.pids("redis-server")
+    time.sleep(3)  # an end within two seconds of an installation counts as the package's doing
+    machine.run("systemctl restart redis-server")
+    (now,) = machine.settle("redis-server", 1)
+    assert now not in before
+    found = asked(machine, "explain", cve)
+    assert "fixed on the disk, and by a start from there in all 1 places" in found["answer"]
+    assert f"it was in memory by redis-tools={REDIS_NEW} from 20" in found["answer"]
+    assert (found["was_it_us"], "hotmend asked for nothing" in found["why"]) == ("no", True)
+    (place,) = found["places"]
+    assert (place["pid"], place["fixed"], place["state"], place["hotpatch"]) == (now, True, "up to date", "")
+    assert found["disk"] == [f"/usr/bin/redis-check-rdb: redis-tools {REDIS_NEW}"]
 
 
 def test_what_is_planted_is_not_in_the_bundle(machine: Machine) -> None:

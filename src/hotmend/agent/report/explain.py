@@ -193,11 +193,14 @@ def _cve(cve: str, known: Known) -> Explanation:
         if image.patch and cve in image.patch.cves
     } | {(plain_name(f"/{path}"), build) for a in actions for path in a.images for build in a.new_builds}
     names = {name for name, _ in named}
+    # A file may have several names, and a hotpatch has one of them: what the history knows goes by builds as well.
+    brings = {build for action in actions for build in action.new_builds}
+    builds = brings.union(*(action.old_builds for action in actions))
     places = tuple(
-        _place(process, image, known, fixed=_has(cve, image, named) or _is_later(image, actions, known))
+        _place(process, image, known, fixed=_has(cve, image, named, brings) or _is_later(image, actions, known))
         for process in known.processes
         for image in process.images
-        if plain_name(image.path) in names
+        if plain_name(image.path) in names or image.build_id in builds
     )
     updates = {event.update for event in actions}
     entries = tuple(e for e in known.entries if e.source == "history" and any(u in e.text for u in updates))
@@ -205,10 +208,10 @@ def _cve(cve: str, known: Known) -> Explanation:
     return Explanation(cve, Kind.CVE, _cve_answer(places, actions), ours, why, places, _disk(places, known), entries)
 
 
-def _has(cve: str, image: RunningImage, named: set[tuple[str, str]]) -> bool:
+def _has(cve: str, image: RunningImage, named: set[tuple[str, str]], brings: set[str]) -> bool:
     if image.patch is not None:
         return cve in image.patch.cves
-    return (plain_name(image.path), image.build_id) in named
+    return image.build_id in brings or (plain_name(image.path), image.build_id) in named
 
 
 def _cve_answer(places: Sequence[Place], actions: Sequence[Action]) -> str:
