@@ -14,12 +14,9 @@ from tests.agent.machine import Machine
 from tests.agent.redis import old_redis
 
 SAMPLES = {
-    BROUGHT_IN: (
-        "run-state PRE_EVENT", "action APPLYING", "action HEALTH_CHECK", "disk-began", "disk-ended",
-        "run-state POST_EVENT", "run-ended SUCCEEDED",
-    ),
+    BROUGHT_IN: ("run-state PRE_EVENT", "action APPLYING", "disk-began", "disk-ended", "run-state POST_EVENT"),
     TAKEN_BACK: ("quarantined", "action ROLLED_BACK"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -90,8 +90,8 @@ def test_threads_without_end(hostile: Path, start: Start) -> None:
 
 def test_threads_that_allocate_without_end(hostile: Path, start: Start) -> None:
     """The short form: such a target leaves the patcher little of the processors. `python -m bench --only hostile`."""
-    target, hotpatch = start(hostile, "malloc", "8"), make_hotpatch(hostile, {"first": 2, "second": 2})
-    assert len(procfs.list_threads(target.pid)) == 9
+    target, hotpatch = start(hostile, "malloc", "4"), make_hotpatch(hostile, {"first": 2, "second": 2})
+    assert len(procfs.list_threads(target.pid)) == 5
     for _ in range(2):
         there_and_back(target, hotpatch, target.pid)
 
