@@ -254,7 +254,12 @@ static int is_as_before(struct thread *t) {
     unsigned cpu;
     getcpu(&cpu, NULL);
     struct rseq *r = area();
-    return r->cpu_id < CPUS && r->cpu_id == r->cpu_id_start && (t->wait == in_sequences || !r->rseq_cs);
+    if (t->wait != in_sequences && r->rseq_cs) return 0;
+    for (int tries = 0; tries < 5; tries++) { /* it may be moved to another processor between two looks */
+        unsigned now = *(volatile uint32_t *)&r->cpu_id, start = *(volatile uint32_t *)&r->cpu_id_start;
+        if (now < CPUS && now == start) return 1;
+    }
+    return 0;
 }
 static void settle(struct thread *t) {
     stack_t stack = {.ss_sp = t->stack = malloc(STACK), .ss_size = STACK};
