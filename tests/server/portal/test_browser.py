@@ -181,7 +181,7 @@ def test_tasks_of_planning_by_keyboard(browser: Browser, fleet: Fleet, tmp_path:
     hands.press("Rollouts")  # 1: plan a rollout, with what it would do seen first
     hands.press("New rollout")
     hands.write("Name", "by keyboard")
-    hands.write("Ring 1: tag, domain or percentage", "40")
+    hands.write("Ring 1: tag, domain, tier or percentage", "40")
     hands.press("Show what it would do")
     hands.reads("Nothing begins by this")
     hands.press("Plan this rollout")
