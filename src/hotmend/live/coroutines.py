@@ -183,7 +183,7 @@ def suspended_frames(
                 stacks.append((max(mapping.start, slot - _STACK_BYTES_MAX), slot))
             found.extend(_frames_in(memory, address, words, suspects, code))
             if len(found) >= _FOUND_MAX:
-                break
+                return found, ContextStacks()
     return found, ContextStacks(starts, tuple(stacks))
 
 
