@@ -35,17 +35,23 @@ def test_lines(line: str, is_one: bool) -> None:
     assert _is_transfer(line) == is_one
 
 
-def test_a_write_comes_back_whole(
-    tmp_path: Path, start: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It waits for a reader, who comes as soon as the patcher waits: nobody was stopped by then."""
-    path = compile_target(Path(__file__).with_name("sending.c"), tmp_path / "sending", OWN_BUILD_ID)
-    os.mkfifo(fifo := tmp_path / "fifo")
+def _writing(folder: Path, start: Callable[..., Target]) -> tuple[Path, Target, int]:
+    """Start a program that is in the middle of a write; return it, the target, and where what it writes is read."""
+    path = compile_target(Path(__file__).with_name("sending.c"), folder / "sending", OWN_BUILD_ID)
+    os.mkfifo(fifo := folder / "fifo")
     reader = os.open(fifo, os.O_RDWR)
     target = start(path, str(fifo))
     target.send("w")
     while not in_transfer(target.pid):
         time.sleep(0.01)
+    return path, target, reader
+
+
+def test_a_write_comes_back_whole(
+    tmp_path: Path, start: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a reader, who comes as soon as the patcher waits: nobody was stopped by then."""
+    path, target, reader = _writing(tmp_path, start)
     left, real_pause = [WRITTEN], Stopper.pause
 
     def pause(self: Stopper, seconds: float) -> None:
@@ -64,13 +70,7 @@ def test_a_write_comes_back_whole(
 
 
 def test_a_write_that_never_ends_keeps_nobody_from_applying(tmp_path: Path, start: Callable[..., Target]) -> None:
-    path = compile_target(Path(__file__).with_name("sending.c"), tmp_path / "sending", OWN_BUILD_ID)
-    os.mkfifo(fifo := tmp_path / "fifo")
-    reader = os.open(fifo, os.O_RDWR)
-    target = start(path, str(fifo))
-    target.send("w")
-    while not in_transfer(target.pid):
-        time.sleep(0.01)
+    path, target, reader = _writing(tmp_path, start)
     (result,) = apply([make_hotpatch(path, {"first": 2})], [target.pid], Options())
     os.close(reader)
     assert result.state == "applied"

@@ -266,14 +266,12 @@ class RemoteCaller:
         memory: writable memory of the process.
         gadgets: from `find_gadgets`.
         restorers: from `stacks.find_restorers`.
-        longest_stop_seconds: of all stops made.
     """
 
     stopper: Stopper
     memory: ProcessMemory
     gadgets: Gadgets
     restorers: tuple[int, ...]
-    longest_stop_seconds: float = 0.0
     _ran_ns: int | None = None
     _begun: int | None = None
 
@@ -344,8 +342,7 @@ class RemoteCaller:
             except OSError as error:
                 objection = f"thread {tid}: {error}"
             finally:
-                seconds = self.stopper.release(stopped)
-            self.longest_stop_seconds = max(self.longest_stop_seconds, seconds)
+                self.stopper.release(stopped)
         return objection
 
     def _start(
