@@ -39,6 +39,9 @@ _THERE = (Step.STAGE, Step.SWITCH, Step.SETTLE)
 _BACK = (Step.UNSETTLE, Step.UNSWITCH, Step.UNSTAGE)
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
 
+_SPARE_SHARE = 0.08
+"""Of the budget of a stop: what is begun just before its clock is looked at takes time too."""
+
 _TRANSFER_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016)
 """Pauses in which a transfer may end before the process is stopped all the same: a thread may do nothing else."""
 
@@ -95,6 +98,7 @@ class Transaction:
     attempts: int = 0
     threads: int = 0
     _limit: float = 0.0
+    _look_seconds: float = 0.0
     _pace: Pace = field(default_factory=Pace)
     _batch: int = 24
     _restorers: tuple[int, ...] = ()
@@ -375,10 +379,11 @@ class Transaction:
             scanner.rehearse()
         hits: list[Hit] = []
         with calm():
-            # Letting everybody go takes part of the budget, as much as it took before.
-            budget = self.max_pause_seconds - min(self.stopper.release_seconds, self.max_pause_seconds / 2)
+            # Letting everybody go takes part of the budget, as much as it took before; so does looking at everybody.
+            release_seconds = min(self.stopper.release_seconds, self.max_pause_seconds / 2)
+            budget = self.max_pause_seconds * (1 - _SPARE_SHARE) - release_seconds
             try:
-                stopped = self.stopper.stop(budget)
+                stopped = self.stopper.stop(budget - min(self._look_seconds, budget / 2))
             except StopFailure as failure:
                 if failure.kind is StopFailureKind.LATE:
                     self._note_failure(late_text(self.memory.pid, failure.tids))
@@ -387,7 +392,9 @@ class Transaction:
             try:
                 self.threads = len(stopped)
                 self._limit = limit = stopped.began + budget
+                looking = time.perf_counter()
                 hits = scanner.scan(stopped)
+                self._look_seconds = time.perf_counter() - looking
                 if staying:
                     # A coroutine's hit names what is wrong with its stack, never a function.
                     found = {h: h.where != "coroutine" and h.function in staying for h in hits}
