@@ -6,7 +6,8 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,33 @@ def test_observe_and_hold_and_windows(redis: Machine) -> None:
     assert (code, ended["state"]) == (3, "WAITING_WINDOW")
     assert [e for e in history(redis) if e["event"] == "run-began"] == []
     assert redis.hotmend("status", "--json").stdout == ""
+
+
+def test_who_begins_from_the_old_file_wakes_the_agent(redis: Machine) -> None:
+    """With a turn every ten hours: a service that is started anew from a disk without the fix has it soon after."""
+    configure(redis, "disk = false\nassess_minutes = 600\n" + AUTOMATIC)
+    (before,) = redis.pids("redis-server")
+    agent = subprocess.Popen(redis.command(f"exec {sys.executable} -m hotmend agent run"), stderr=subprocess.DEVNULL)
+    try:
+        _await(redis, lambda: active(redis) == [before])
+        _await(redis, lambda: [e["event"] for e in history(redis)][-1] == "run-ended")
+        redis.run("test -e /var/lib/hotmend/agent/unfinished || sleep 5; systemctl restart redis-server")
+        (after,) = redis.settle("redis-server", 1)
+        assert after != before
+        _await(redis, lambda: active(redis) == [after])
+        _await(redis, lambda: [e["event"] for e in history(redis)].count("run-ended") == 2)
+    finally:
+        redis.run("pkill -TERM -f 'hotmend agent run$'")
+        agent.wait(60)
+    lost = [event["lost"] for event in history(redis) if event["event"] == "assessed"]
+    assert [one["processes"] for one in lost[-1]] == [[f"redis-server ({after})"]]
+
+
+def _await(machine: Machine, done: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, history(machine)[-3:]
+        time.sleep(0.2)
 
 
 PROBES = f"""

@@ -52,6 +52,11 @@ class Places:
         return self.state / "lock"
 
     @property
+    def unfinished(self) -> Path:
+        """Files whose fix is in memory alone, for as long as a turn may change what begins from them."""
+        return self.state / "unfinished"
+
+    @property
     def channel(self) -> Path:
         """What this machine trusts and has seen of a channel."""
         return self.root / "var/lib/hotmend/channel"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,10 +17,11 @@ from hotmend.agent.census.look import Look, look
 from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
-from hotmend.agent.machine import Machine, alone
+from hotmend.agent.machine import Machine, alone, window
 from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn, unless_the_same
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.lost import lost_now
+from hotmend.agent.record.unfinished import leave_unfinished, unfinished
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended, Order, Trigger, wanted_now
@@ -128,6 +131,7 @@ def turn(machine: Machine) -> Turn:
         note_crashes(machine)
         if mode == "automatic" and hold is None:
             take_back_crashed(machine)
+        began = time.clock_gettime(time.CLOCK_BOOTTIME)
         offers, line, found = _assess(machine, source, now)
         ended = None
         if mode == "download" and hold is None:
@@ -138,8 +142,17 @@ def turn(machine: Machine) -> Turn:
         if mode == "automatic" and hold is None:
             seen = found if ended is None else None
             finished = finish(machine, installed=ended is not None and ended.state.good, seen=seen)
+        _look_out(machine, began, allowed=mode == "automatic" and hold is None)
         run_id = recovered.run if recovered else ""
         return Turn(mode, line.waiting, run_id, ended, str(hold) if hold else "", finished, line.withdrawn)
+
+
+def _look_out(machine: Machine, since: float, *, allowed: bool) -> None:
+    """Have newcomers begin a turn where that turn may change them by itself."""
+    allowed = allowed and window(machine.configuration, machine.clock())[0].allowed
+    paths = unfinished(machine.history.read().events) if allowed else ()
+    with contextlib.suppress(OSError):  # the next turn finds them all the same
+        leave_unfinished(machine.places.unfinished, since, paths)
 
 
 def assess(machine: Machine) -> Look:

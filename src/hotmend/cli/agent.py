@@ -99,14 +99,16 @@ def run_command(once: bool, audit: Path, as_json: bool) -> int:
 
 def _loop(name: str, audit: Path | None) -> int:
     """Take turns of a subcommand; each is a process of its own."""
+    from hotmend.agent.newcomers import Newcomers, has_hotpatch
     from hotmend.agent.pace import pace
     from hotmend.agent.paths import Places
     from hotmend.agent.service import Loop, command
     from hotmend.agent.uplink.news import letter_name, whole_name
 
     turn = command("agent", name, "--once", *(() if audit is None else ("--audit", str(audit))))
-    name_of = letter_name if name == "run" else whole_name
-    Loop(turn, lambda: pace(Places().configuration), print_note, lambda: name_of(Places())).run()
+    newcomers = Newcomers(Places().unfinished, has_hotpatch)
+    news = (lambda: (letter_name(Places()), newcomers.number())) if name == "run" else (lambda: whole_name(Places()))
+    Loop(turn, lambda: pace(Places().configuration), print_note, news).run()
     return ExitCode.DONE
 
 

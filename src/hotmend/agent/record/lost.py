@@ -48,7 +48,9 @@ def lost_now(events: Iterable[AnyEvent], processes: Iterable[Process]) -> tuple[
     """
     processes = tuple(processes)
     found = []
-    for update, action in _in_memory(events).items():
+    for update, action in in_memory(events).items():
+        if not action.cves:
+            continue
         never = {old.comm for old in action.old}
         builds = set(action.old_builds)
         without = tuple(
@@ -62,13 +64,13 @@ def lost_now(events: Iterable[AnyEvent], processes: Iterable[Process]) -> tuple[
     return tuple(found)
 
 
-def _in_memory(events: Iterable[AnyEvent]) -> dict[str, Action]:
+def in_memory(events: Iterable[AnyEvent]) -> dict[str, Action]:
     """Return the last action of each update that is in memory, as the history has it."""
     found: dict[str, Action] = {}
     for event in events:
         if isinstance(event, Action) and event.state.final and event.hotpatches:
             found.pop(event.update, None)
-            if event.state.good and event.cves:
+            if event.state.good:
                 found[event.update] = event
         elif isinstance(event, Reverted):
             found = {update: a for update, a in found.items() if not set(a.hotpatches) & set(event.hotpatches)}
