@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hotmend.agent.apt.disk import held_services, install, never_services, without_forbidden
 from hotmend.agent.apt.installed import elf_files
+from hotmend.agent.apt.later import needed_text
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.machine import Machine, baseline_window
@@ -57,8 +58,9 @@ class Installing:
         configuration = self.machine.configuration
         restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
         wanted = [(o, c) for o, c in done if restart or _needs_no_restart(c)]
-        left = [offer.package for offer, _ in done if all(offer is not other for other, _ in wanted)]
-        warning = f"not installed, because it takes a restart: {', '.join(left)}" if left else ""
+        left = {o.package: c.needed_later for o, c in done if all(o is not other for other, _ in wanted)}
+        told = [f"{name} ({needed_text(later)})" if later else name for name, later in left.items()]
+        warning = f"not installed, because it takes a restart: {', '.join(told)}" if left else ""
         pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
         poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
         if poison:
@@ -67,8 +69,8 @@ class Installing:
             restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
             pending = list(without_forbidden(pending, restarting))
         if pending and not restart and (unproven := self._unproven(pending)):
-            told = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
-            warning = "; ".join(text for text in (warning, told) if text)
+            along = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
+            warning = "; ".join(text for text in (warning, along) if text)
             pending = list(without_forbidden(pending, unproven))
         if not pending:
             return warning

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from hotmend.agent.apt.disk import download_only, fetch
-from hotmend.agent.apt.installed import InstalledFile, dpkg_query, elf_files
+from hotmend.agent.apt.earlier import read_earlier
+from hotmend.agent.apt.installed import InstalledFile, dpkg_query, elf_files, read_installed
+from hotmend.agent.apt.later import UNKNOWN, needed_later
 from hotmend.agent.apt.pending import Pending, pending_updates
 from hotmend.agent.census.assessment import Assessment
 from hotmend.agent.configuration import ChannelSource
@@ -21,8 +23,8 @@ from hotmend.agent.memory import Coverage, Group, Prepared, compared, grouped, m
 from hotmend.agent.old_images import old_image, write_old_builds
 from hotmend.agent.paths import Places
 from hotmend.diff.options import Options as BuildOptions
-from hotmend.image.deb import version_order
-from hotmend.linux.process import ProcessImages
+from hotmend.image.deb import read_deb, version_order
+from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.model.hotpatch import Hotpatch, Outcome
@@ -55,6 +57,7 @@ class Offer:
         pending: how apt offers the package; None where it does not.
         refused: why it cannot be hot-patched, as its publisher says; "" where it can.
         cves: that it fixes, as its publisher says; of an update of apt's they are in the package, and not known yet.
+        file: SHA-256 of a channel's bundle, whichever of its releases offers it; "" for none.
     """
 
     key: str
@@ -65,6 +68,7 @@ class Offer:
     pending: Pending | None
     refused: str = ""
     cves: tuple[str, ...] = ()
+    file: str = ""
 
     @property
     def names(self) -> frozenset[str]:
@@ -219,6 +223,7 @@ class ChannelUpdates:
         self._files: dict[str, tuple[HotpatchRelease, ReleaseFile]] = {}
         self._hotpatches: dict[str, tuple[Hotpatch, ...]] = {}
         self._whole: set[str] = set()
+        self._downloads: dict[str, Path] = {}
         self.folder = Path()
 
     @property
@@ -306,7 +311,14 @@ class ChannelUpdates:
             pending = self._apt.get(image.package)
             fits = pending is not None and pending.new_version == image.new_version
             yield Offer(
-                key, image.package, image.new_version, release.id, builds, pending if fits else None, cves=release.cves
+                key,
+                image.package,
+                image.new_version,
+                release.id,
+                builds,
+                pending if fits else None,
+                cves=release.cves,
+                file=file.sha256,
             )
 
     def _make(self, file: ReleaseFile) -> None:
@@ -342,7 +354,8 @@ class ChannelUpdates:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="agent-") as folder:
             self.folder = Path(folder)
-            fetch([o.pending for o in offers if o.pending is not None and o.pending.old_version], self.folder)
+            wanted = [o.pending for o in offers if o.pending is not None and o.pending.old_version]
+            self._downloads = fetch(wanted, self.folder)
             yield
 
     def download(self, offers: Sequence[Offer]) -> None:
@@ -357,8 +370,8 @@ class ChannelUpdates:
         mapping = mapping_of(running, offer.builds)
         return (Group(mapping),) if mapping else ()
 
-    def ready(self, offer: Offer, group: Group | None = None) -> Ready:  # noqa: ARG002 - all have the same old side
-        """Read and verify its hotpatches."""
+    def ready(self, offer: Offer, group: Group | None = None) -> Ready:
+        """Read and verify its hotpatches; with a group, also what it could not load of the package that comes along."""
         if offer.refused or self._channel is None:
             raise HotmendError(offer.refused or "the channel was not opened")
         _, file = self._files[offer.key]
@@ -368,7 +381,28 @@ class ChannelUpdates:
             for hotpatch in hotpatches
         }
         cves = tuple(dict.fromkeys(cve for hotpatch in hotpatches for cve in hotpatch.cves))  # a release has more files
-        return Ready(Prepared(hotpatches, covered), cves)
+        later = () if group is None else self._needed_later(offer, group)
+        return Ready(Prepared(hotpatches, covered, later), cves)
+
+    def _needed_later(self, offer: Offer, group: Group) -> tuple[str, ...]:
+        """Return what new files of the package need of its new images, as `Prepared` has it."""
+        pending, file = offer.pending, self._downloads.get(offer.package)
+        if pending is None or file is None:
+            return ()
+        pids = {process.pid for process in group.mapping}
+        try:
+            files = elf_files(pending.installed_name)
+            installed, new = read_installed(pending.installed_name, files), read_deb(file)
+            if installed.version != pending.old_version:
+                return (UNKNOWN,)
+            sides = [
+                installed if those.earlier is None else read_earlier(installed, those.earlier)
+                for those in grouped(processes_mapping(), files)
+                if pids.intersection(process.pid for process in those.mapping)
+            ]
+        except HotmendError:
+            return (UNKNOWN,)
+        return tuple(sorted({name for old in sides for name in needed_later(old.elf_files, new.elf_files)}))
 
 
 def newest_baselines(index: Index) -> tuple[str, ...]:

@@ -251,7 +251,9 @@ def _outcome(package: PackageResult) -> str:
     reasons |= {r.code: None for result in package.results if result.state == "refused" for r in result.reasons}
     why = package.error or ", ".join(reasons)
     if package.needed_later:
-        why = f"restarted all the same, its new files need {', '.join(package.needed_later[:3])} of the new images"
+        from hotmend.agent.apt.later import needed_text
+
+        why = f"restarted all the same, {needed_text(package.needed_later)}"
     return f"{text}: {why}" if why else text
 
 

@@ -176,10 +176,13 @@ def _package(result: PackageResult, disk: str) -> UpgradePackageShape:
             UpgradeProcessShape(r.pid, r.comm, r.state, r.pause_us, reason_shapes(r.reasons)) for r in result.results
         ),
         still_old=tuple(StillOldShape(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
+        needed_later=result.needed_later,
     )
 
 
 def _print(shape: UpgradeShape) -> None:
+    from hotmend.agent.apt.later import needed_text
+
     rows = [
         (p.package, p.old_version or "new", p.new_version, p.memory, _processes(p), p.disk, ", ".join(p.cves))
         for p in shape.packages
@@ -187,13 +190,15 @@ def _print(shape: UpgradeShape) -> None:
     print_table("", ("package", "from", "to", "in memory", "processes", "on disk", "CVE ids in its changelog"), rows)
     for package in shape.packages:
         refused = [r for process in package.processes if process.state == "refused" for r in process.reasons]
-        if package.error or package.reasons or refused or package.hotpatches:
+        if package.error or package.reasons or refused or package.hotpatches or package.needed_later:
             click.echo(f"\n{package.package}")
         if package.error:
             click.echo(f"  {package.error}")
         for origin in package.hotpatches:
             came = f"made here; the channel: {origin.why}" if origin.why else f"{origin.release} of {origin.channel}"
             click.echo(f"  hotpatch: {came}")
+        if package.needed_later:
+            click.echo(f"  its services are not held back: {needed_text(package.needed_later)}")
         print_reasons(dict.fromkeys((*package.reasons, *refused)))
     old = [(o, package.package) for package in shape.packages for o in package.still_old]
     if old:

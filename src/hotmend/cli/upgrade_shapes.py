@@ -44,7 +44,10 @@ class OriginShape(msgspec.Struct, frozen=True):
 
 
 class UpgradePackageShape(msgspec.Struct, frozen=True):
-    """One package: versions, what became of it in memory and on disk, and what the changelog says it fixes."""
+    """One package: versions, what became of it in memory and on disk, and what the changelog says it fixes.
+
+    `needed_later`: symbols that its new files need of its new images, for which its services are restarted as ever.
+    """
 
     package: str
     old_version: str
@@ -58,6 +61,7 @@ class UpgradePackageShape(msgspec.Struct, frozen=True):
     reasons: tuple[ReasonShape, ...]
     processes: tuple[UpgradeProcessShape, ...]
     still_old: tuple[StillOldShape, ...]
+    needed_later: tuple[str, ...]
 
 
 class UpgradeShape(msgspec.Struct, frozen=True):

@@ -6,13 +6,14 @@ does not help there: the dynamic linker binds by the symbol tables that the proc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hotmend.image.deb import ElfFile
 from hotmend.image.elf import read_image
 from hotmend.model.errors import HotmendError
 
 UNKNOWN = "(not known)"
+_NAMED_MAX = 3
 
 
 def needed_later(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, ...]:
@@ -25,6 +26,11 @@ def needed_later(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, .
         return _missing_exports(old, new)
     except HotmendError:
         return (UNKNOWN,)
+
+
+def needed_text(names: Sequence[str]) -> str:
+    """Say what the new files need."""
+    return f"its new files need {', '.join(names[:_NAMED_MAX])} of the new images"
 
 
 def _missing_exports(old: Iterable[ElfFile], new: Iterable[ElfFile]) -> tuple[str, ...]:
