@@ -55,3 +55,21 @@ def test_an_update_of_a_channel_is_in_quarantine_by_each_of_its_names(tmp_path: 
         assert wanted_now(machine, [offer], None) == (), name
     write_quarantine(places.quarantine, (Entry("october", NOW, "ill"),))
     assert wanted_now(machine, [offer], None) == (offer,)
+
+
+def test_what_came_by_one_release_is_here_whichever_offers_it(tmp_path: Path) -> None:
+    """Each hotpatch of a channel holds the files of those before it; nobody runs its old builds here."""
+    places = Places(tmp_path)
+    machine = Machine(places, Configuration(), History(places.history), clock=lambda: NOW)
+    first, second = (
+        Offer(f"{release}/server.hotmend", "server", "2", release, frozenset(), None, file="ab" * 32)
+        for release in ("h1", "h2")
+    )
+    other = Offer("h2/other.hotmend", "other", "2", "h2", frozenset(), None, file="cd" * 32)
+    machine.record(Action(update=first.key, state=State.SUCCEEDED, release="h1", file=first.file))
+    assert wanted_now(machine, [second, other], None) == (other,)
+    machine.record(Action(update=first.key, state=State.ROLLED_BACK, release="h1", file=first.file))
+    assert wanted_now(machine, [second, other], None) == (second, other)
+    for name in (first.key, "h1"):
+        write_quarantine(places.quarantine, (Entry(name, NOW, "ill"),))
+        assert wanted_now(machine, [second, other], None) == (other,)

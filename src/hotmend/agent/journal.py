@@ -55,6 +55,7 @@ class Journal:
                 brings=str(one),
                 images=tuple(hotpatch.path for hotpatch in ready.hotpatches),
                 new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in ready.hotpatches),
+                file=ready.origin.file,
             )
         )
 
@@ -82,6 +83,7 @@ class Journal:
                 new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in hotpatches),
                 changed=tuple(changed_process(r) for r in result.results if r.state in NEW_CODE),
                 old=tuple(OldProcess(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
+                file=result.origin.file,
             )
         )
 

@@ -69,12 +69,14 @@ class Origin:
     Attributes:
         channel, release: with its tier, and which of it; "" where they were made here.
         key: how the history names what came of the channel; "" for what apt offers.
+        file: SHA-256 of its bundle.
         why: a channel was asked, and has none; "" otherwise.
     """
 
     channel: str = ""
     release: str = ""
     key: str = ""
+    file: str = ""
     why: str = ""
 
 

@@ -83,7 +83,7 @@ class ReadyMade:
         reports = _same_code(old, new, rest, manner) if rest else ()
         update = _update(old, new, hotpatches, reports)
         covered = {h.old_build_id: Coverage.PART if h.part else Coverage.WHOLE for h in hotpatches}
-        origin = Origin(self.updates.name, offer.release, offer.key)
+        origin = Origin(self.updates.name, offer.release, offer.key, offer.file)
         return update, Prepared(hotpatches, covered, needed_later(old.elf_files, new.elf_files), origin)
 
     def _offer(self, want: Want, mapped: set[BuildId]) -> Offer:

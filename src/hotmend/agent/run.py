@@ -129,6 +129,7 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
     quarantined = {entry.update for entry in entries}
     brought = {entry.brings for entry in entries}
     last: dict[str, Action] = {}
+    of_file: dict[str, Action] = {}
     left: dict[str, tuple[str, ...]] = {}
     by_hand: set[str] = set()
     for event in machine.history.read().events:
@@ -136,17 +137,19 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
             by_hand.add(event.run)
         elif isinstance(event, Action) and event.state.final:
             last[event.update] = event
+            of_file[event.file] = event
         elif isinstance(event, DiskLeft) and event.because:
             left.update(dict.fromkeys(event.updates, event.because))
     found = []
     for offer in offers:
-        before = last.get(offer.key)
+        # A channel's releases hold what those before them held: what came by one of them is here, whichever offers it.
+        before = (of_file.get(offer.file) if offer.file else None) or last.get(offer.key)
         if not _is_chosen(offer, machine.configuration.maintenance):
             continue
         tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
         if tried or quarantined.intersection(offer.names):
             continue
-        if before and quarantined.intersection(before.hotpatches):
+        if before and quarantined.intersection({before.update, before.release, *before.hotpatches}):
             continue
         settled = not _disk_waits(machine, offer) or (offer.key in left and brought.issuperset(left[offer.key]))
         if before and before.state.good and settled and verified(before):
@@ -299,6 +302,7 @@ class _Run:
             images=tuple(dict.fromkeys(hotpatch.path for hotpatch in hotpatches)),
             new_builds=tuple(dict.fromkeys(str(hotpatch.new_build_id) for hotpatch in hotpatches)),
             watched=tuple(units.known.items()),
+            file=offer.file,
         )
         self.began_change = True
         self._write(about)
@@ -376,7 +380,8 @@ class _Run:
         self._record(RunState(state=state))
 
     def _action(self, offer: Offer, state: State, detail: str = "", hotpatches: tuple[str, ...] = ()) -> None:
-        self._write(Action(update=offer.key, state=state, detail=detail, release=offer.release, hotpatches=hotpatches))
+        about = Action(update=offer.key, state=state, detail=detail, hotpatches=hotpatches)
+        self._write(_with(about, release=offer.release, file=offer.file))
 
     def _write(self, action: Action) -> None:
         self.actions[action.update] = action

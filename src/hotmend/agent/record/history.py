@@ -197,6 +197,7 @@ class Action(Event, frozen=True, tag="action"):
         changed: processes that run the new code, at the end.
         old: processes that run old code still, at the end.
         watched: from `APPLYING` on, what was seen of the units concerned before anything was changed.
+        file: SHA-256 of the channel's bundle, by which a later release that holds it too is known; "" for none.
     """
 
     update: str
@@ -212,6 +213,7 @@ class Action(Event, frozen=True, tag="action"):
     changed: tuple[ChangedProcess, ...] = ()
     old: tuple[OldProcess, ...] = ()
     watched: tuple[tuple[str, Seen], ...] = ()
+    file: str = ""
 
 
 class DiskBegan(Event, frozen=True, tag="disk-began"):
