@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -473,6 +475,30 @@ def test_states_wake_the_part_with_a_network(tmp_path: Path) -> None:
     began = time.monotonic()
     loop._wait(began + 600, "")
     assert time.monotonic() - began < 300
+
+
+TURNS = """
+import os, signal
+from hotmend.agent.service import Loop
+
+turns = iter((1, 0))
+
+def turn():
+    code = next(turns)
+    print(os.getpid(), code, flush=True)
+    if not code:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return code
+
+Loop(turn, lambda: 0.0, print).run()
+"""
+
+
+def test_a_turn_of_its_own_that_fails_is_told_and_tried_again() -> None:
+    done = subprocess.run([sys.executable, "-c", TURNS], capture_output=True, text=True, timeout=60, check=True)
+    first, told, second = done.stdout.splitlines()
+    assert (first.split()[0], first.split()[1], second.split()[1]) == (second.split()[0], "1", "0")
+    assert told == "the turn ended with exit code 1; the next one tries again"
 
 
 # --- rhythm -----------------------------------------------------------------------------------------------

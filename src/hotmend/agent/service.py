@@ -1,7 +1,8 @@
 """The agent's own process: it waits, and starts a run as a child at each turn.
 
-The child loads what comparing and patching need and ends; what stays is small. A turn that fails is told and tried
-again at the next one.
+The child loads what comparing and patching need and ends; what stays is small. A turn that needs little and comes often
+is taken by the process itself: to start an interpreter takes a hundred times as long as a check-in. A turn that fails
+is told and tried again at the next one.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ class Loop:
     """Turns at intervals, until a signal ends them.
 
     Attributes:
-        turn: command line of one turn.
+        turn: command line of one turn, or the turn itself, which returns its exit code.
         seconds: what is between the beginnings of two turns; asked each time.
         say: tells a person.
         news: changes when a turn is to begin before its time; None: nothing does that.
     """
 
-    turn: Sequence[str]
+    turn: Sequence[str] | Callable[[], int]
     seconds: Callable[[], float]
     say: Callable[[str], None]
     news: Callable[[], object] | None = None
@@ -39,7 +40,6 @@ class Loop:
     def __post_init__(self) -> None:
         self._end = threading.Event()
         self._now = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         """Take turns until SIGTERM or SIGINT; SIGHUP begins the next turn at once. A turn under way is waited for."""
@@ -65,11 +65,9 @@ class Loop:
                 return
 
     def _one_turn(self) -> int:
-        child = subprocess.Popen(list(self.turn), stdin=subprocess.DEVNULL)
-        self._child = child
-        code = child.wait()
-        self._child = None
-        return code
+        if callable(self.turn):
+            return self.turn()
+        return subprocess.run(list(self.turn), stdin=subprocess.DEVNULL, check=False).returncode
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as Python calls it
         if number != signal.SIGHUP:

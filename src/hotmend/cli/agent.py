@@ -20,11 +20,12 @@ from hotmend.cli.agent_shapes import (
     TrustedShape,
 )
 from hotmend.cli.audit_option import audit_option
-from hotmend.cli.output import ExitCode, print_json, print_note, print_table
+from hotmend.cli.output import ExitCode, print_error, print_json, print_note, print_table
 from hotmend.model.errors import HotmendError, UsageError
 
 if TYPE_CHECKING:
     from hotmend.agent.machine import Machine
+    from hotmend.agent.paths import Places
     from hotmend.agent.run import Ended
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
@@ -159,16 +160,31 @@ def uplink_command(once: bool, as_json: bool) -> int:
     Runs as a user of its own; `agent run` opens what it brings, and believes the server's signature alone.
     """
     from hotmend.agent.paths import Places
-    from hotmend.agent.uplink.carrying import check_in, failed, pause
 
     places = Places()
-    if not once:
-        from hotmend.agent.service import Loop, command
-        from hotmend.agent.uplink.news import states_name
+    if once:
+        return _check_in(places, as_json=as_json)
+    from hotmend.agent.service import Loop
+    from hotmend.agent.uplink.carrying import pause
+    from hotmend.agent.uplink.news import states_name
 
-        turn = command("agent", "uplink", "--once")
-        Loop(turn, lambda: pause(places), print_note, lambda: states_name(places)).run()
-        return ExitCode.DONE
+    def turn() -> int:
+        try:
+            return _check_in(places, as_json=as_json)
+        except HotmendError as error:
+            print_error(str(error), error.hint, as_json=as_json)
+        except OSError as error:  # a full disk, say: it may have room again at the next turn
+            print_error(f"{error.filename or 'the check-in'}: {error.strerror or error}", "", as_json=as_json)
+        return ExitCode.FAILED
+
+    Loop(turn, lambda: pause(places), print_note, lambda: states_name(places)).run()
+    return ExitCode.DONE
+
+
+def _check_in(places: Places, *, as_json: bool) -> int:
+    """Go to the server once, and say what it answered."""
+    from hotmend.agent.uplink.carrying import check_in, failed
+
     try:
         answer = check_in(places)
     except HotmendError as error:
