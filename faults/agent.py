@@ -1,10 +1,12 @@
 """`python -m faults.agent`: the agent killed after each line of its history; is the record true? Needs root.
 
-The machine is a booted Debian in namespaces of this one, with a stock redis of the archive's first version.
+The machine is a booted Debian in namespaces of this one, with a stock redis of the archive's first version. Takes all
+three kinds of turn, or those that `--turn` names.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -16,9 +18,14 @@ from tests.agent.kills import BROUGHT_IN, REBOOTED, TAKEN_BACK, kill_at_all
 from tests.agent.machine import Machine
 from tests.agent.redis import old_redis
 
+SCENARIOS = {scenario.name: scenario for scenario in (BROUGHT_IN, TAKEN_BACK, REBOOTED)}
+
 
 def main() -> int:
     """Kill it everywhere and print what was found; 1 where something was not true after the next turn."""
+    parser = argparse.ArgumentParser(prog="python -m faults.agent", description=__doc__)
+    parser.add_argument("--turn", action="append", choices=SCENARIOS, help="only this one")
+    chosen = parser.parse_args().turn or list(SCENARIOS)
     untrue = 0
     with (
         tempfile.TemporaryDirectory(prefix="hotmend-kills-") as name,
@@ -26,7 +33,7 @@ def main() -> int:
     ):
         machine.offer_only("redis-*")
         old_redis(machine)
-        for scenario in (BROUGHT_IN, TAKEN_BACK, REBOOTED):
+        for scenario in map(SCENARIOS.__getitem__, chosen):
             began, at = time.monotonic(), Counter[str]()
             for kind, wrong in kill_at_all(machine, scenario):
                 at[kind] += 1
