@@ -28,7 +28,7 @@ from bench.replaces import replaces_measure
 from bench.report import Figure, figures_print
 from bench.rollout import rollout_measure
 from bench.servicing import servicing_measure
-from bench.stops import FUNCTIONS, MODES, THREADS, stops_measure, window_measure
+from bench.stops import FUNCTIONS, MODES, THREADS, budget_measure, stops_measure, window_measure
 from bench.trials import rehearsal_measure, verify_measure
 from bench.watching import watching_measure
 from tests.servers.apache import ACCEPT as APACHE_ACCEPT
@@ -46,6 +46,7 @@ SECTIONS = (
     "build",
     "pause",
     "stops",
+    "budget",
     "window",
     "hostile",
     "crowds",
@@ -106,6 +107,7 @@ def figures_measure(folder: Path, options: argparse.Namespace) -> Iterator[Figur
         "build": lambda: builds_measure(folder / "builds"),
         "pause": lambda: _on_nginx(folder / "pause", lambda s, f: _pauses(s, f, cycles)),
         "stops": lambda: stops_measure(folder / "stops", cycles, options.threads, options.functions, MODES),
+        "budget": lambda: budget_measure(folder / "budget", cycles, options.threads),
         "window": lambda: window_measure(folder / "window", cycles),
         "hostile": lambda: hostile_measure(folder / "hostile"),
         "crowds": lambda: crowds_measure(folder / "crowds"),

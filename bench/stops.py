@@ -167,6 +167,25 @@ def window_measure(folder: Path, cycles: int) -> Iterator[Figure]:
         window.use(window.LIBRARY)
 
 
+def budget_measure(folder: Path, cycles: int, threads: Sequence[int]) -> Iterator[Figure]:
+    """Yield how often `--max-pause` is kept where it is what half of the changes would go over without it."""
+    program = program_make(folder, FUNCTIONS[0])
+    for number in threads:
+        watched = Watched(program.path, number, "idle", folder / "shared")
+        try:
+            free = pauses_of(program, watched, cycles, Options(deadline_seconds=5.0, max_pause_us=20_000)).reported
+            budget = statistics.median(free)
+            kept = pauses_of(program, watched, cycles, Options(deadline_seconds=5.0, max_pause_us=int(budget * 1000)))
+        finally:
+            watched.close()
+        section = f"--max-pause {budget:.3f} ms, {number} threads: longest stop of a change"
+        for name, values, refused in (("budget of 20 ms", free, 0), ("that budget", kept.reported, kept.refused)):
+            over, far = (sum(value > budget * share for value in values) for share in (1.0, 1.1))
+            note = f"{over} of {len(values)} over it, {far} by more than a tenth; {refused} refused; load {_load()}"
+            yield Figure(section, f"{name}: median", statistics.median(values), "ms", budget, "budget", note)
+            yield Figure(section, f"{name}: longest", max(values), "ms", budget, "budget")
+
+
 def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
