@@ -136,7 +136,7 @@ def test_assess_is_an_action_of_the_machine(server: Running, azure: Any) -> None
     machine = _connected(server, said=report())
     poller = azure.machines.begin_assess_patches(GROUP, machine.name)
     assert poller.status() == "InProgress"
-    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")
+    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")["items"]
     assert (action["kind"], action["created_by"], action["state"]) == ("assess", "operator", "SCHEDULED")
     with pytest.raises(ResourceExistsError, match="another operation"):
         azure.machines.begin_install_patches(GROUP, machine.name, INSTALL)
@@ -153,7 +153,7 @@ def test_assess_is_an_action_of_the_machine(server: Running, azure: Any) -> None
 def test_install_is_an_action_and_excludes_win(server: Running, azure: Any) -> None:
     machine = _connected(server)
     poller = azure.machines.begin_install_patches(GROUP, machine.name, INSTALL)
-    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")
+    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")["items"]
     assert (action["kind"], action["updates"], action["anytime"]) == ("install", list(WAITS[:2]), True)
     (order,) = _acts(machine, report(waiting=WAITS[1:]), State.APPLYING, State.SUCCEEDED_WITH_WARNINGS, detail="redis")
     assert (order.updates, order.anytime) == (WAITS[:2], True)
@@ -185,7 +185,7 @@ def test_what_fails_on_the_machine_fails_the_call(
 def test_a_call_that_is_canceled_or_comes_too_late_says_so(server: Running, azure: Any) -> None:
     machine = _connected(server)
     poller = azure.machines.begin_install_patches(GROUP, machine.name, INSTALL)
-    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")
+    (action,) = server.get(f"/api/v1/machines/{machine.id}/actions")["items"]
     server.post(f"/api/v1/actions/{action['id']}/cancel", status=200)
     with pytest.raises(HttpResponseError):
         poller.result()
@@ -275,7 +275,7 @@ def test_what_cannot_be_told_or_is_not_there_is_refused(server: Running, azure: 
     )
     with pytest.raises(HttpResponseError, match=why):
         azure.machines.begin_install_patches(GROUP, machine.name, asked)
-    assert server.get(f"/api/v1/machines/{machine.id}/actions") == []
+    assert server.get(f"/api/v1/machines/{machine.id}/actions")["items"] == []
 
 
 def _eventually(machine: Simple, said: Report) -> None:

@@ -45,7 +45,7 @@ def test_who_is_not_let_in_is_in_the_record_and_who_leaves(server: Running) -> N
         reply = server.call("POST", "/sign-in", b"name=" + name + b"&password=guessed", role=None, headers=_FORM)
         assert reply.status == 403
     unknown, known = _rows(server, "session.refused")
-    root = next(each for each in server.get("/api/v1/users") if each["name"] == "root")
+    root = next(each for each in server.get("/api/v1/users")["items"] if each["name"] == "root")
     assert (known["actor"], known["subject"], known["detail"]) == ("root", root["id"], {"address": "127.0.0.1"})
     assert (unknown["actor"], unknown["subject"], unknown["detail"]) == ("?", "", {"address": "127.0.0.1"})
     assert b"wrong+field" not in server.call("GET", "/api/v1/audit").body

@@ -71,7 +71,7 @@ def test_a_registration_key_is_good_for_so_many_and_so_long(server: Running) -> 
     server.clock.ahead = timedelta(hours=1)
     assert third.send(ENROL_PATH, third.asking(short), who=third.key.public).status == 403
     server.clock.ahead = timedelta()
-    listed = server.get("/api/v1/registration-keys")
+    listed = server.get("/api/v1/registration-keys")["items"]
     assert [each["uses"] for each in listed] == [0, 2]
     revoked = server.post("/api/v1/registration-keys", {"name": "r"})
     assert server.call("DELETE", f"/api/v1/registration-keys/{revoked['id']}").status == 204

@@ -39,7 +39,7 @@ def test_the_client_has_the_types_of_the_api(server: Running) -> None:
     assert (error.value.code, error.value.by_a_rule) == ("changed", True)
     assert client.add_scope(ScopeWanted("web", Query(tags={"role": "web"}))).machines == 1
     assert [each.name for each in client.machines(scope="web")] == ["a"]
-    assert client.scopes()[0].query.tags == {"role": "web"}
+    assert next(client.scopes()).query.tags == {"role": "web"}
     forecast = client.forecast(machine.id)
     action = client.act(machine.id, ActionWanted("install", forecast=forecast.token), key="one")
     assert client.act(machine.id, ActionWanted("install", forecast=forecast.token), key="one") == action

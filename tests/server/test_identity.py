@@ -69,8 +69,8 @@ def test_a_lowered_disabled_or_revoked_user_is_so_at_once(server: Running) -> No
     assert server.call("GET", "/api/v1/registration-keys", role=None, headers=cookie).status == 200
     assert server.call("PATCH", f"/api/v1/users/{made['id']}", {"role": "viewer"}).json()["role"] == "viewer"
     assert server.call("GET", "/api/v1/me", role=None, headers=cookie).status == 401
-    users = {each["name"]: each["id"] for each in server.get("/api/v1/users")}
-    own = next(each for each in server.get("/api/v1/tokens") if each["name"] == "operator")
+    users = {each["name"]: each["id"] for each in server.get("/api/v1/users")["items"]}
+    own = next(each for each in server.get("/api/v1/tokens")["items"] if each["name"] == "operator")
     assert server.call("DELETE", f"/api/v1/tokens/{own['id']}").status == 204
     assert server.call("GET", "/api/v1/me", role="operator").status == 401
     reply = server.call("PATCH", f"/api/v1/users/{users['root']}", {"disabled": True})

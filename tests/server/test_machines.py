@@ -132,7 +132,7 @@ def test_tags_are_changed_by_who_has_seen_them(server: Running) -> None:
 def test_a_scope_is_a_query_that_stays(server: Running) -> None:
     fleet = _fleet(server)
     server.post("/api/v1/scopes", {"name": "berlin", "query": {"tags": {"site": "berlin"}}})
-    assert server.get("/api/v1/scopes")[0]["machines"] == 2
+    assert server.get("/api/v1/scopes")["items"][0]["machines"] == 2
     put = {"tags": {"site": "berlin"}}
     server.call("PUT", f"/api/v1/machines/{fleet['new'].id}/tags", put)
     assert _names(server, "scope=berlin") == ["db-1", "new", "web-1"]
@@ -140,7 +140,7 @@ def test_a_scope_is_a_query_that_stays(server: Running) -> None:
     assert server.call("POST", "/api/v1/scopes", {"name": "berlin", "query": {}}).status == 409
     assert server.call("GET", "/api/v1/machines?scope=none").status == 404
     assert server.call("DELETE", "/api/v1/scopes/berlin").status == 204
-    assert server.get("/api/v1/scopes") == []
+    assert server.get("/api/v1/scopes")["items"] == []
 
 
 # --- actions ----------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_what_is_sent_twice_is_planned_once(either_server: Running) -> None:
     first = server.call("POST", path, {"kind": "assess"}, headers=headers)
     again = server.call("POST", path, {"kind": "assess"}, headers=headers)
     assert (first.status, again.status, first.body) == (202, 202, again.body)
-    assert len(server.get(path)) == 1
+    assert len(server.get(path)["items"]) == 1
     assert server.call("POST", path, {"kind": "revert"}, headers=headers).json()["code"] == "idempotency-key"
     assert server.call("POST", path, {"kind": "revert"}, role="operator", headers=headers).status == 202
     server.clock.ahead = timedelta(days=1, seconds=1)
@@ -233,7 +233,7 @@ def test_an_action_is_canceled_until_the_machine_has_been_told(server: Running) 
     second = server.post(path, {"kind": "assess"}, status=202)
     machine.check_in()
     assert server.call("POST", f"/api/v1/actions/{second['id']}/cancel").json()["code"] == "too-late"
-    assert [each["state"] for each in server.get(path)] == ["SCHEDULED", "CANCELED"]
+    assert [each["state"] for each in server.get(path)["items"]] == ["SCHEDULED", "CANCELED"]
     assert [each["state"] for each in server.get(f"/api/v1/actions/{first['id']}")["steps"]] == [
         "SCHEDULED",
         "CANCELED",

@@ -50,7 +50,7 @@ def test_no_more_machines_restart_than_there_are_slots(either_server: Running) -
     server.clock.ahead += timedelta(minutes=1)
     assert machines[0].check_in(slot=True).slot_until == first  # who asks again does not keep it for longer
     assert _asks(machines[0], slot=None) == (False, "")  # nothing is said of slots, and nothing changes
-    shown = server.get("/api/v1/maintenance/slots")
+    shown = server.get("/api/v1/maintenance/slots")["items"]
     assert {each["machine"] for each in shown} == {machines[0].id, machines[1].id}
     assert _asks(machines[0], slot=False) == (False, "")
     assert _asks(machines[2]) == (True, "")

@@ -80,7 +80,7 @@ def test_the_page_has_what_azures_tools_are_answered(served: Running, capsys: py
     finally:
         there.over.set()
         there.join()
-    actions = served.get(f"/api/v1/machines/{there.machine.id}/actions")
+    actions = served.get(f"/api/v1/machines/{there.machine.id}/actions")["items"]
     kinds = ", ".join(f"{each['kind']} {each['state']} by {each['created_by']}" for each in reversed(actions))
     rows.append(Row("S40", "The same in the history of the machine", "GET /api/v1/machines/ID/actions", kinds))
     assert stands(PAGE, "azure", table(rows)), "the page was out of date and is written anew: read what changed"

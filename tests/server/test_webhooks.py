@@ -26,7 +26,7 @@ def test_what_happens_is_told_signed_and_again_until_it_is_taken(either_server: 
     listener.status = 500
     assert tell(context)
     assert not tell(context)  # it is left alone for a while
-    shown = server.get("/api/v1/webhooks")[0]
+    shown = server.get("/api/v1/webhooks")["items"][0]
     assert (shown["failures"], shown["last"], shown["secret"]) == (1, "status 500", "")
     assert shown["waiting"] == 5
     server.clock.ahead += timedelta(seconds=3)
@@ -42,7 +42,7 @@ def test_what_happens_is_told_signed_and_again_until_it_is_taken(either_server: 
     before = [each["id"] for each in msgspec.json.decode(first)["events"]]
     assert [each["id"] for each in told[:5]] == before  # what was not taken came again
     assert {each["rollout"]["id"] for each in told} == {identity}
-    assert server.get("/api/v1/webhooks")[0]["waiting"] == 0
+    assert server.get("/api/v1/webhooks")["items"][0]["waiting"] == 0
     assert server.call("DELETE", f"/api/v1/webhooks/{hook['id']}").status == 204
     fleet.step(identity)
     assert not tell(context)

@@ -55,10 +55,10 @@ def test_a_window_is_asked_about_once_and_opens_with_its_word(either_server: Run
     assert _configure(server, ahead=3 * HOUR) == 200
     machines = [simple(server, name) for name in ("a", "b")]
     assert [_may_begin(each) for each in machines] == [False, False]
-    assert server.get(EVENTS) == []  # it is not near yet
+    assert server.get(EVENTS)["items"] == []  # it is not near yet
     server.clock.ahead += 2.5 * HOUR
     assert [_may_begin(each) for each in machines] == [False, False]
-    (event,) = server.get(EVENTS, role="viewer")
+    (event,) = server.get(EVENTS, role="viewer")["items"]
     assert (event["configuration"], event["state"]) == ("default", "asked")
     assert _answer(server, event["id"], allow=True, role="viewer") == 403
     assert _answer(server, event["id"], allow=True) == 200
@@ -69,7 +69,7 @@ def test_a_window_is_asked_about_once_and_opens_with_its_word(either_server: Run
     assert until.isoformat() == event["ends_at"].replace("Z", "+00:00")
     assert _answer(server, event["id"], allow=False) == 200  # somebody thinks better of it
     assert [_may_begin(each) for each in machines] == [False, False]
-    (event,) = server.get(EVENTS)
+    (event,) = server.get(EVENTS)["items"]
     assert (event["state"], event["by"], event["reason"]) == ("denied", "operator", "the backup is made")
     actions = [row["action"] for row in server.get("/api/v1/audit?limit=5")["items"]]
     assert actions.count("maintenance.window") == 2
@@ -84,8 +84,8 @@ def test_windows_are_asked_about_in_each_zone(server: Running) -> None:
         machine = simple(server, name)
         machine.check_in(report=report(zone=zone))
         machine.check_in()
-    starts = {event["starts_at"] for event in server.get(EVENTS)}
-    assert len(starts) == len(server.get(EVENTS)) >= 14
+    starts = {event["starts_at"] for event in server.get(EVENTS)["items"]}
+    assert len(starts) == len(server.get(EVENTS)["items"]) >= 14
     assert _configure(server, ahead=HOUR, event_minutes=-1) == 422
     assert _configure(server, ahead=HOUR, event_minutes=8 * 24 * 60) == 422
 
@@ -127,10 +127,10 @@ def test_webhooks_are_told_before_and_after_a_window_once(either_server: Running
     assert outcome["states"] == {"SUCCEEDED": 1, "FAILED": 1}
     (failure,) = outcome["failures"]
     assert (failure["name"], failure["detail"]) == ("b", "the disk is full")
-    event = server.get(EVENTS)[-1]
+    event = server.get(EVENTS)["items"][-1]
     assert (event["id"], event["outcome"]) == (opening["window"]["id"], outcome)
     assert server.call("POST", answer["path"], answer["no"], role="operator").status == 409
-    (shown,) = [each["id"] for each in server.get(EVENTS) if each["closed_at"]]
+    (shown,) = [each["id"] for each in server.get(EVENTS)["items"] if each["closed_at"]]
     assert shown == event["id"]
 
 
@@ -140,14 +140,14 @@ def test_an_action_that_says_nothing_holds_a_window_up_for_so_long_alone(server:
     for each, zone in ((machine, "UTC"), (other, "Asia/Tokyo")):
         each.check_in(report=report(zone=zone))
         each.check_in()
-    (event,) = [each for each in server.get(EVENTS) if each["starts_at"] < server.clock().isoformat()]
+    (event,) = [each for each in server.get(EVENTS)["items"] if each["starts_at"] < server.clock().isoformat()]
     identity = _plan_install(server, machine.id)
     machine.check_in(reached=(Reached(identity, "APPLYING", server.clock()),))
     server.clock.ahead += WAIT_MAX
     assert close(server.app.state.context) == 0
     server.clock.ahead += 2 * HOUR
     assert close(server.app.state.context) == 1
-    outcome = next(each["outcome"] for each in server.get(EVENTS) if each["id"] == event["id"])
+    outcome = next(each["outcome"] for each in server.get(EVENTS)["items"] if each["id"] == event["id"])
     assert (outcome["machines"], outcome["unended"], outcome["states"]) == (1, 1, {"APPLYING": 1})
 
 
@@ -160,7 +160,7 @@ def test_a_rollout_takes_a_window_without_its_word_for_closed(server: Running) -
     assert _configure(server, ahead=-HOUR) == 200
     machine = simple(server, "a")
     assert _may_begin(machine) is False
-    (event,) = server.get(EVENTS)
+    (event,) = server.get(EVENTS)["items"]
 
     def decision() -> tuple[bool, str]:
         with server.database.read() as connection:
@@ -199,7 +199,7 @@ def test_an_agent_begins_nothing_in_a_window_without_its_word(server: Running, a
     _plan_install(server, identity)
     assert told() == ("notify", 1)  # to assess changes nothing
     before = letter_name(agent.places)
-    (event,) = server.get(EVENTS)
+    (event,) = server.get(EVENTS)["items"]
     assert _answer(server, event["id"], allow=True) == 200
     assert told() == ("automatic", 2)
     assert letter_name(agent.places) != before  # the acting part does not sleep through the window

@@ -6,16 +6,18 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from lib4vex.parser import VEXParser
 
 from hotmend.agent.census.assessment import RunningProcess
 from hotmend.agent.report.vex import statements
-from hotmend.reference.vex import Statement, Status, cyclonedx, openvex, purls
+from hotmend.reference.vex import Statement, Status, cyclonedx, cyclonedx_parts, openvex, purls
 from tests.unit.test_assessment import NEW, NEXT, PATCH, PROCESSES, image, process
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -82,6 +84,11 @@ def test_package_urls_with_and_without_an_epoch() -> None:
     )
 
 
+def _of_machine(machine: int, number: int, versioned: bool, status: Status) -> Statement:
+    version = f"5:{number}~1+x" if versioned else ""
+    return Statement(f"CVE-{number % 2}", f"p{number // 2}", version, status, 'It "is" <so>.', NOW, f"urn:m:{machine}")
+
+
 GIVEN = tuple(
     Statement(f"CVE-2026-000{number}", "redis-tools", "5:7.0.15-1~deb12u7", status, "Because it is so.", NOW)
     for number, status in enumerate(Status, 1)
@@ -123,6 +130,29 @@ def test_cyclonedx_is_valid_and_another_library_reads_it(tmp_path: Path) -> None
         "CVE-2026-0003": "exploitable",
         "CVE-2026-0004": "in_triage",
     }
+
+
+def _sorted(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document without what differs each time, its lists sorted."""
+    kept = {name: value for name, value in document.items() if name not in ("serialNumber", "dependencies")}
+    for device in kept["components"]:
+        device["components"].sort(key=lambda each: each["bom-ref"])
+    for name in ("components", "vulnerabilities"):
+        kept[name] = sorted(kept[name], key=lambda each: each["bom-ref"])
+    return kept
+
+
+@given(st.lists(st.builds(_of_machine, st.integers(0, 3), st.integers(0, 3), st.booleans(), st.sampled_from(Status))))
+@settings(deadline=None, max_examples=30)
+def test_cyclonedx_in_parts_is_what_the_library_makes(given: list[Statement]) -> None:
+    """Statements that differ in their status alone are one vulnerability of the library's; here each is told once."""
+    once = {(each.machine, each.cve, each.package, each.version): each for each in given}
+    told = sorted(once.values(), key=lambda each: each.machine)
+    parts = b"".join(cyclonedx_parts(told, NOW))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(parts.decode()) is None
+    assert _sorted(json.loads(parts)) == _sorted(
+        {"components": [], "vulnerabilities": []} | json.loads(cyclonedx(told, NOW))
+    )
 
 
 def test_of_many_machines_each_is_a_product_with_its_packages() -> None:

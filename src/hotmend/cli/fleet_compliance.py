@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -131,8 +131,8 @@ def export_command(
 
     head, rows = _table(_compliance_of(ctx), kind, tags, release, search)
     if form == "json":
-        return _written(file, msgspec.json.encode(rows))
-    return _written(file, sheet(head, [[row[name] for name in head] for row in rows]).encode())
+        return _written(file, [msgspec.json.encode(rows)])
+    return _written(file, [sheet(head, [[row[name] for name in head] for row in rows]).encode()])
 
 
 @compliance_group.command("vex")
@@ -142,8 +142,7 @@ def export_command(
 @click.pass_context
 def vex_command(ctx: click.Context, file: Path, form: str, tags: tuple[str, ...], release: str, search: str) -> int:
     """Write what machines report of vulnerabilities, as scanners read it, into FILE, which must not be there yet."""
-    found = _compliance_of(ctx).vex(cast("VexForm", form), tags, release, search)
-    return _written(file, msgspec.json.encode(found))
+    return _written(file, _compliance_of(ctx).vex(cast("VexForm", form), tags, release, search))
 
 
 def _table(
@@ -168,10 +167,16 @@ def _table(
     return [*form.__dataclass_fields__, *more], rows
 
 
-def _written(file: Path, data: bytes) -> int:
+def _written(file: Path, parts: Iterable[bytes]) -> int:
+    """Write a new file; none is left where its parts end too early."""
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as stream:
-            stream.write(data)
+            try:
+                for part in parts:
+                    stream.write(part)
+            except BaseException:
+                file.unlink()
+                raise
     except OSError as error:
         raise HotmendError(f"{file}: {error.strerror or error}") from error
     print_note(str(file))

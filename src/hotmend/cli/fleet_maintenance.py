@@ -137,7 +137,7 @@ def machine_command(ctx: click.Context, identity: str) -> int:
 @click.pass_context
 def assignments_command(ctx: click.Context) -> int:
     """List who has which configuration; the first that fits a machine counts."""
-    _assigned(ctx, maintenance_of(ctx).assignments())
+    _assigned(ctx, list(maintenance_of(ctx).assignments()))
     return ExitCode.DONE
 
 
@@ -211,7 +211,7 @@ def thaw_command(ctx: click.Context, name: str) -> int:
 @click.pass_context
 def windows_command(ctx: click.Context) -> int:
     """List windows that take a word, the latest first, and what came of those that are over."""
-    _windows(ctx, maintenance_of(ctx).windows())
+    _windows(ctx, list(maintenance_of(ctx).windows()))
     return ExitCode.DONE
 
 

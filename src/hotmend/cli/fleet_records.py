@@ -34,7 +34,7 @@ def _audit_of(ctx: click.Context) -> Audit:
 @click.pass_context
 def webhooks_command(ctx: click.Context) -> int:
     """List webhooks, and what came of telling each last."""
-    _print(ctx, _webhooks_of(ctx).all())
+    _print(ctx, list(_webhooks_of(ctx).all()))
     return ExitCode.DONE
 
 

@@ -18,7 +18,7 @@ from hotmend.wire.api import Scope, ScopeWanted
 @click.pass_context
 def scopes_command(ctx: click.Context) -> int:
     """List dynamic scopes, and how many machines match now."""
-    _print(ctx, machines_of(ctx).scopes())
+    _print(ctx, list(machines_of(ctx).scopes()))
     return ExitCode.DONE
 
 

@@ -21,7 +21,7 @@ _PASSWORD_BYTES_MAX: Final = 4096
 @click.pass_context
 def users_command(ctx: click.Context) -> int:
     """List users."""
-    _print(ctx, machines_of(ctx).users())
+    _print(ctx, list(machines_of(ctx).users()))
     return ExitCode.DONE
 
 

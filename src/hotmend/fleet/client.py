@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,9 +17,11 @@ from hotmend import __version__
 from hotmend.model.errors import HotmendError, InputError, RemoteError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _SECONDS: Final = 30.0
 _NONE: Final[Mapping[str, str]] = {}
 _ANSWER_BYTES_MAX: Final = 64 << 20
+_PART_BYTES: Final = 1 << 16
 
 
 class _Problem(msgspec.Struct):
@@ -45,6 +48,20 @@ class ServerRefusal(HotmendError):
         return self.status in (409, 412, 422, 428)
 
 
+class Page(Protocol[T_co]):
+    """A page of a list."""
+
+    @property
+    def items(self) -> Sequence[T_co]:
+        """What is on it."""
+        ...
+
+    @property
+    def next(self) -> str:
+        """The cursor of the page after, "" at the end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Calls to one server.
@@ -69,6 +86,23 @@ class Client:
         asked = {name: str(value) for name, value in query.items() if value not in ("", None)}
         return self._ask("GET", f"{path}?{urlencode(asked)}" if asked else path, None, kind)
 
+    def parts(self, path: str) -> Iterator[bytes]:
+        """Yield the parts of a file at a path below /api/v1, of whatever size; raises as `get`, in the middle, too."""
+        with self._asked("GET", path, None, {}) as answer:
+            if answer.status != 200:
+                _read(answer.status, answer.read(_ANSWER_BYTES_MAX), type(None), self.url)
+            yield from answer.stream(_PART_BYTES)
+
+    def each(self, path: str, kind: type[Page[T]], **query: object) -> Iterator[T]:
+        """Yield all that is on a list, page after page; raises as `get`."""
+        cursor = ""
+        while True:
+            page = self.get(path, kind, **query, cursor=cursor)
+            yield from page.items
+            cursor = page.next
+            if not cursor:
+                return
+
     def post(self, path: str, body: object, kind: type[T], headers: Mapping[str, str] = _NONE) -> T:
         """Ask for something to be done, and return the answer; raises as `get`."""
         return self._ask("POST", path, body, kind, headers)
@@ -90,19 +124,29 @@ class Client:
         self._ask("DELETE", path, None, type(None))
 
     def _ask(self, method: str, path: str, body: object, kind: type[T], given: Mapping[str, str] = _NONE) -> T:
+        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        with self._asked(method, path, data, given) as answer:
+            content = answer.read(_ANSWER_BYTES_MAX + 1)
+        if len(content) > _ANSWER_BYTES_MAX:
+            raise RemoteError(f"{self.url}: more than {_ANSWER_BYTES_MAX} bytes")
+        return _read(answer.status, content, kind, self.url)
+
+    @contextmanager
+    def _asked(
+        self, method: str, path: str, data: bytes | None, given: Mapping[str, str]
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Give an answer to be read."""
         headers = {"Accept": "application/json", "User-Agent": f"hotmend/{__version__}", **given}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        data = None
-        if body is not None:
-            data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        if data is not None:
             headers["Content-Type"] = "application/json"
         try:
             options: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED}
             if self.authorities:
                 options["ca_certs"] = self.authorities
             with urllib3.PoolManager(1, **options) as pool:
-                answer = pool.request(
+                yield pool.request(
                     method,
                     f"{self.url.rstrip('/')}/api/v1{path}",
                     body=data,
@@ -112,12 +156,8 @@ class Client:
                     redirect=False,
                     preload_content=False,
                 )
-                content = answer.read(_ANSWER_BYTES_MAX + 1)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise RemoteError(f"{self.url}: {error}", "is the server running, and is its URL right?") from error
-        if len(content) > _ANSWER_BYTES_MAX:
-            raise RemoteError(f"{self.url}: more than {_ANSWER_BYTES_MAX} bytes")
-        return _read(answer.status, content, kind, self.url)
 
 
 def _read(status: int, content: bytes, kind: type[T], url: str) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 from urllib.parse import urlencode
@@ -36,10 +36,9 @@ class Compliance:
         """Return how long machines were exposed to what."""
         return self._client.get(f"/compliance/exposures?{_asked(tags, release, search)}", list[Time])
 
-    def vex(self, form: VexForm, tags: Sequence[str] = (), release: str = "", search: str = "") -> dict[str, Any]:
-        """Return what machines report of vulnerabilities, as scanners read it."""
-        asked = _asked(tags, release, search, form=form)
-        return self._client.get(f"/compliance/vex?{asked}", dict[str, Any])
+    def vex(self, form: VexForm, tags: Sequence[str] = (), release: str = "", search: str = "") -> Iterator[bytes]:
+        """Yield the parts of a file with what machines report of vulnerabilities, as scanners read it."""
+        return self._client.parts(f"/compliance/vex?{_asked(tags, release, search, form=form)}")
 
     def evidence(self, tags: Sequence[str] = (), release: str = "", search: str = "") -> dict[str, Any]:
         """Return the envelope with signed evidence about the machines that are meant."""

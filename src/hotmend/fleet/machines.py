@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from hotmend.fleet.client import Client, segment
 from hotmend.wire.api import (
     Action,
+    ActionPage,
     ActionWanted,
     Forecast,
     KeyWanted,
@@ -21,13 +22,17 @@ from hotmend.wire.api import (
     Me,
     Query,
     RegistrationKey,
+    RegistrationKeyPage,
     Scope,
+    ScopePage,
     ScopeWanted,
     Tags,
     Token,
+    TokenPage,
     TokenWanted,
     User,
     UserChange,
+    UserPage,
     UserWanted,
 )
 
@@ -44,9 +49,9 @@ class Machines:
         """Return who this is."""
         return self._client.get("/me", Me)
 
-    def users(self) -> list[User]:
-        """Return all users."""
-        return self._client.get("/users", list[User])
+    def users(self) -> Iterator[User]:
+        """Yield all users by name."""
+        return self._client.each("/users", UserPage, limit=500)
 
     def add_user(self, wanted: UserWanted) -> User:
         """Add a user."""
@@ -56,9 +61,9 @@ class Machines:
         """Change a user's role or password, or disable it; what is None stays."""
         return self._client.patch(f"/users/{segment(identity)}", change, User)
 
-    def tokens(self) -> list[Token]:
-        """Return one's own tokens; an administrator sees all."""
-        return self._client.get("/tokens", list[Token])
+    def tokens(self) -> Iterator[Token]:
+        """Yield one's own tokens, newest first; an administrator sees all."""
+        return self._client.each("/tokens", TokenPage, limit=500)
 
     def add_token(self, wanted: TokenWanted) -> Token:
         """Make a token."""
@@ -68,9 +73,9 @@ class Machines:
         """End a token."""
         self._client.delete(f"/tokens/{segment(identity)}")
 
-    def keys(self) -> list[RegistrationKey]:
-        """Return all registration keys."""
-        return self._client.get("/registration-keys", list[RegistrationKey])
+    def keys(self) -> Iterator[RegistrationKey]:
+        """Yield all registration keys, newest first."""
+        return self._client.each("/registration-keys", RegistrationKeyPage, limit=500)
 
     def add_key(self, wanted: KeyWanted) -> RegistrationKey:
         """Make a registration key."""
@@ -125,9 +130,9 @@ class Machines:
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}
         return self._client.post(f"/machines/{segment(identity)}/actions", wanted, Action, headers)
 
-    def actions(self, identity: str) -> list[Action]:
-        """Return a machine's actions, newest first."""
-        return self._client.get(f"/machines/{segment(identity)}/actions", list[Action])
+    def actions(self, identity: str) -> Iterator[Action]:
+        """Yield a machine's actions, newest first."""
+        return self._client.each(f"/machines/{segment(identity)}/actions", ActionPage, limit=500)
 
     def action(self, identity: str) -> Action:
         """Return an action with its steps."""
@@ -141,13 +146,13 @@ class Machines:
         """Keep the facts of a machine without an agent."""
         return self._client.put(f"/facts/{segment(name)}", facts, MachineDetail)
 
-    def scopes(self) -> list[Scope]:
-        """Return all dynamic scopes."""
-        return self._client.get("/scopes", list[Scope])
+    def scopes(self) -> Iterator[Scope]:
+        """Yield all dynamic scopes by name."""
+        return self._client.each("/scopes", ScopePage, limit=500)
 
     def add_scope(self, wanted: ScopeWanted) -> Scope:
         """Save a query under a name."""
-        return self._client.post("/scopes", wanted, Scope)
+        return self._client.create("/scopes", wanted, Scope)
 
     def remove_scope(self, name: str) -> None:
         """Forget a scope. Machines stay as they are."""

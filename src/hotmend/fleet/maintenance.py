@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hotmend.fleet.client import Client, segment
 from hotmend.wire.maintenance import (
     Assignment,
+    AssignmentPage,
     AssignmentWanted,
     Configuration,
+    ConfigurationPage,
     ConfigurationWanted,
+    FreezePage,
     FreezeWanted,
     MachineMaintenance,
     NamedFreeze,
+    SlotPage,
     SlotTaken,
     WindowAnswer,
     WindowEvent,
+    WindowEventPage,
 )
 
 
@@ -23,17 +30,17 @@ class Maintenance:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def slots(self) -> list[SlotTaken]:
-        """Return the restart slots that are taken."""
-        return self._client.get("/maintenance/slots", list[SlotTaken])
+    def slots(self) -> Iterator[SlotTaken]:
+        """Yield the restart slots that are taken."""
+        return self._client.each("/maintenance/slots", SlotPage, limit=500)
 
     def free_slot(self, machine: str) -> None:
         """Free the slot of a machine that will not give it back."""
         self._client.delete(f"/maintenance/slots/{segment(machine)}")
 
-    def configurations(self) -> list[Configuration]:
-        """Return all configurations."""
-        return self._client.get("/maintenance/configurations", list[Configuration])
+    def configurations(self) -> Iterator[Configuration]:
+        """Yield all configurations by name."""
+        return self._client.each("/maintenance/configurations", ConfigurationPage, limit=500)
 
     def configuration(self, name: str) -> Configuration:
         """Return a configuration."""
@@ -48,9 +55,9 @@ class Maintenance:
         """Remove a configuration that is assigned to nobody."""
         self._client.delete(f"/maintenance/configurations/{segment(name)}")
 
-    def assignments(self) -> list[Assignment]:
-        """Return assignments, the one that counts first."""
-        return self._client.get("/maintenance/assignments", list[Assignment])
+    def assignments(self) -> Iterator[Assignment]:
+        """Yield assignments, the one that counts first."""
+        return self._client.each("/maintenance/assignments", AssignmentPage, limit=500)
 
     def assign(self, wanted: AssignmentWanted) -> Assignment:
         """Give machines a configuration."""
@@ -60,9 +67,9 @@ class Maintenance:
         """Take an assignment back."""
         self._client.delete(f"/maintenance/assignments/{segment(identity)}")
 
-    def freezes(self) -> list[NamedFreeze]:
-        """Return the freezes for everybody."""
-        return self._client.get("/maintenance/freezes", list[NamedFreeze])
+    def freezes(self) -> Iterator[NamedFreeze]:
+        """Yield the freezes for everybody by name."""
+        return self._client.each("/maintenance/freezes", FreezePage, limit=500)
 
     def freeze(self, name: str, wanted: FreezeWanted) -> None:
         """Freeze days for everybody."""
@@ -72,9 +79,9 @@ class Maintenance:
         """End a freeze for everybody."""
         self._client.delete(f"/maintenance/freezes/{segment(name)}")
 
-    def windows(self) -> list[WindowEvent]:
-        """Return windows that were asked about, the latest first, with what came of those that are over."""
-        return self._client.get("/maintenance/windows", list[WindowEvent])
+    def windows(self) -> Iterator[WindowEvent]:
+        """Yield windows that were asked about, the latest first, with what came of those that are over."""
+        return self._client.each("/maintenance/windows", WindowEventPage, limit=500)
 
     def answer(self, window: str, allow: bool, reason: str = "") -> WindowEvent:
         """Say whether machines may begin in a window that was asked about."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hotmend.fleet.client import Client, segment
 from hotmend.wire.api import AuditPage, AuditRow, AuditVerdict
-from hotmend.wire.webhooks import Delivery, Subject, Webhook, WebhookWanted
+from hotmend.wire.webhooks import Delivery, Subject, Webhook, WebhookPage, WebhookWanted
 
 
 class Webhooks:
@@ -15,9 +15,9 @@ class Webhooks:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def all(self) -> list[Webhook]:
-        """Return all webhooks, oldest first."""
-        return self._client.get("/webhooks", list[Webhook])
+    def all(self) -> Iterator[Webhook]:
+        """Yield all webhooks, oldest first."""
+        return self._client.each("/webhooks", WebhookPage, limit=500)
 
     def add(self, url: str, about: list[Subject]) -> Webhook:
         """Have a URL told; the secret is in this answer alone."""
@@ -44,13 +44,7 @@ class Audit:
 
     def rows(self, subject: str = "", action: str = "", limit: int = 1000) -> Iterator[AuditRow]:
         """Yield what was done, newest first, page after page."""
-        cursor = ""
-        while True:
-            page = self._client.get("/audit", AuditPage, subject=subject, action=action, limit=limit, cursor=cursor)
-            yield from page.items
-            cursor = page.next
-            if not cursor:
-                return
+        return self._client.each("/audit", AuditPage, subject=subject, action=action, limit=limit)
 
     def verify(self) -> AuditVerdict:
         """Have the server read its whole record, and say whether it is as it was written."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import groupby
+from tempfile import TemporaryFile
 from typing import Final
 
 import msgspec
@@ -26,6 +29,14 @@ class Status(StrEnum):
     UNKNOWN = "under_investigation"
 
 
+_READ: Final = 1 << 16
+_STATES: Final = {
+    Status.FIXED: "resolved",
+    Status.NOT_AFFECTED: "not_affected",
+    Status.AFFECTED: "exploitable",
+    Status.UNKNOWN: "in_triage",
+}
+"""What CycloneDX calls them."""
 _TO_UPDATE: Final = (Status.NOT_AFFECTED, Status.AFFECTED)
 
 
@@ -53,6 +64,7 @@ class Statement:
     distribution: str = ""
 
 
+@lru_cache(maxsize=4096)
 def purls(package: str, version: str, distribution: str = "debian") -> tuple[str, ...]:
     """Return the package URLs that scanners have for a package: with an epoch there are two ways to write it."""
     from packageurl import PackageURL
@@ -71,8 +83,13 @@ def openvex(
     role: str = "what is in the memory of one machine",
 ) -> bytes:
     """Return an OpenVEX document, version 0.2.0."""
-    told = [_open_statement(statement, distribution) for statement in given]
-    document = {
+    document = b"".join(openvex_parts(given, now, distribution, role))
+    return msgspec.json.format(document, indent=2) + b"\n"
+
+
+def openvex_parts(given: Iterable[Statement], now: datetime, distribution: str, role: str) -> Iterator[bytes]:
+    """Yield such a document part by part: no more of it is in memory than one statement."""
+    head = {
         "@context": OPENVEX_CONTEXT,
         "@id": f"urn:uuid:{uuid.uuid4()}",
         "author": _TOOL,
@@ -80,9 +97,13 @@ def openvex(
         "timestamp": _moment(now),
         "version": 1,
         "tooling": _TOOL,
-        "statements": told,
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    yield msgspec.json.encode(head)[:-1] + b',"statements":['
+    between = b"\n"
+    for statement in given:
+        yield between + msgspec.json.encode(_open_statement(statement, distribution))
+        between = b",\n"
+    yield b"]}\n"
 
 
 def _open_statement(statement: Statement, distribution: str) -> dict[str, object]:
@@ -119,12 +140,6 @@ def cyclonedx(given: Iterable[Statement], now: datetime, distribution: str = "de
     from cyclonedx.output.json import JsonV1Dot6
     from packageurl import PackageURL
 
-    states = {
-        Status.FIXED: ImpactAnalysisState.RESOLVED,
-        Status.NOT_AFFECTED: ImpactAnalysisState.NOT_AFFECTED,
-        Status.AFFECTED: ImpactAnalysisState.EXPLOITABLE,
-        Status.UNKNOWN: ImpactAnalysisState.IN_TRIAGE,
-    }
     bom = Bom(serial_number=uuid.uuid4())
     bom.metadata.timestamp = now
     machines: dict[str, Component] = {}
@@ -146,7 +161,7 @@ def cyclonedx(given: Iterable[Statement], now: datetime, distribution: str = "de
             bom.components.add(package)
         protected = statement.status is Status.NOT_AFFECTED
         analysis = VulnerabilityAnalysis(
-            state=states[statement.status],
+            state=ImpactAnalysisState(_STATES[statement.status]),
             justification=ImpactAnalysisJustification.PROTECTED_AT_RUNTIME if protected else None,
             responses=[ImpactAnalysisResponse.UPDATE] if statement.status in _TO_UPDATE else [],
             detail=statement.sentence,
@@ -160,6 +175,60 @@ def cyclonedx(given: Iterable[Statement], now: datetime, distribution: str = "de
     for machine in machines.values():
         bom.components.add(machine)
     return JsonV1Dot6(bom).output_as_string(indent=2).encode() + b"\n"
+
+
+def cyclonedx_parts(given: Iterable[Statement], now: datetime, distribution: str = "debian") -> Iterator[bytes]:
+    """Yield a CycloneDX document, version 1.6, about many machines part by part.
+
+    It is what `cyclonedx` makes, which has all of it in memory. The components come last; meanwhile they are in a file.
+
+    Args:
+        given: each has a machine; those of one machine follow each other.
+        now: when it is made.
+        distribution: namespace of a package's URL where the statement has none.
+    """
+    head = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid4()}",
+        "version": 1,
+        "metadata": {"timestamp": now.isoformat()},
+    }
+    yield msgspec.json.encode(head)[:-1] + b',"vulnerabilities":['
+    between = b"\n"
+    with TemporaryFile() as components:
+        for machine, its in groupby(given, key=lambda statement: statement.machine):
+            packages: dict[str, dict[str, object]] = {}
+            for statement in its:
+                purl = purls(statement.package, statement.version, statement.distribution or distribution)[0]
+                packages[purl] = _package(statement, purl)
+                yield between + msgspec.json.encode(_vulnerability(statement, purl))
+                between = b",\n"
+            device = {"type": "device", "bom-ref": machine, "name": machine, "components": list(packages.values())}
+            components.write((b",\n" if components.tell() else b"\n") + msgspec.json.encode(device))
+        yield b'],"components":['
+        components.seek(0)
+        yield from iter(lambda: components.read(_READ), b"")
+    yield b"]}\n"
+
+
+def _package(statement: Statement, purl: str) -> dict[str, object]:
+    version = {"version": statement.version} if statement.version else {}
+    place = f"{statement.machine} {purl}"
+    return {"type": "library", "bom-ref": place, "name": statement.package, "purl": purl, **version}
+
+
+def _vulnerability(statement: Statement, purl: str) -> dict[str, object]:
+    analysis: dict[str, object] = {"state": _STATES[statement.status]}
+    if statement.status is Status.NOT_AFFECTED:
+        analysis["justification"] = "protected_at_runtime"
+    if statement.status in _TO_UPDATE:
+        analysis["response"] = ["update"]
+    analysis |= {"detail": statement.sentence, "lastUpdated": statement.since.isoformat()}
+    place = f"{statement.machine} {purl}"
+    ref = f"{statement.cve} {place}"
+    return {"bom-ref": ref, "id": statement.cve, "analysis": analysis, "affects": [{"ref": place}]}
 
 
 def _moment(moment: datetime) -> str:

@@ -58,6 +58,14 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class UserPage:
+    """Users by name; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[User]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenWanted:
     """An API token to be: at most the role of who makes it; `days` 0 is without an end.
 
@@ -83,6 +91,14 @@ class Token:
     revoked: bool
     secret: str = ""
     feeds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPage:
+    """Tokens, newest first; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Token]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,14 @@ class RegistrationKey:
     secret: str = ""
     script: str = ""
     windows_script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationKeyPage:
+    """Registration keys, newest first; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[RegistrationKey]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +376,14 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionPage:
+    """Actions, newest first, without their steps; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Action]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """Which machines. What is None or empty asks nothing; all that is given must hold.
 
@@ -394,3 +426,11 @@ class Scope:
     name: str
     query: Query
     machines: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopePage:
+    """Scopes by name; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Scope]
+    next: str

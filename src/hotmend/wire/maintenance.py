@@ -114,6 +114,14 @@ class WindowEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowEventPage:
+    """Windows that were asked about, the latest first; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[WindowEvent]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class WindowAnswer:
     """The word: whether machines may begin in this window."""
 
@@ -133,6 +141,14 @@ class SlotTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotPage:
+    """Restart slots that are taken, by configuration; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[SlotTaken]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """A maintenance configuration, and how many machines have it now."""
 
@@ -145,6 +161,14 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigurationPage:
+    """Configurations by name; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Configuration]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class NamedFreeze:
     """A freeze for everybody."""
 
@@ -152,6 +176,14 @@ class NamedFreeze:
     first: date
     last: date
     yearly: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FreezePage:
+    """Freezes for everybody by name; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[NamedFreeze]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +209,14 @@ class Assignment:
     scope: str | None
     tag: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentPage:
+    """Assignments, the one that counts first; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Assignment]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)

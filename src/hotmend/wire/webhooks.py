@@ -41,6 +41,14 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookPage:
+    """Webhooks, oldest first; `next` is the cursor of the page after, "" at the end."""
+
+    items: list[Webhook]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """A request to a webhook: when, of how many events, whether it was taken, and what came of it."""
 

@@ -41,7 +41,7 @@ def rows_of(tree: Any) -> list[list[str]]:
 
 
 def configurations(server: Running) -> dict[str, Any]:
-    return {each["name"]: each for each in server.get("/api/v1/maintenance/configurations")}
+    return {each["name"]: each for each in server.get("/api/v1/maintenance/configurations")["items"]}
 
 
 def test_a_rollout_is_shown_before_it_is_made(fleet: Fleet) -> None:
@@ -204,7 +204,7 @@ def test_days_are_frozen_for_everybody(fleet: Fleet) -> None:
     person = fleet.person("approver")
     days = {"name": "launch", "first": "2026-12-01", "last": "2026-12-03"}
     assert person.post("/maintenance/freezes", **days).status == 303
-    assert "launch" in [each["name"] for each in fleet.server.get("/api/v1/maintenance/freezes")]
+    assert "launch" in [each["name"] for each in fleet.server.get("/api/v1/maintenance/freezes")["items"]]
     assert person.post("/maintenance/freezes", **(days | {"last": "2026-11-01"})).status == 422
     assert person.post("/maintenance/freezes", **(days | {"last": "tomorrow"})).status == 422
     assert person.post("/maintenance/freezes/remove", name="launch").status == 303
@@ -216,7 +216,7 @@ def test_a_scope_says_first_how_many_match(fleet: Fleet) -> None:
     page = person.get("/scopes?name=webs&search=web&platform=linux&due=restarts_due&previewed=yes")
     assert b"machines that match now: 1." in page.body
     assert person.post("/scopes", **form_of(check(page.body), "/scopes")).status == 303
-    assert {each["name"]: each["machines"] for each in server.get("/api/v1/scopes")}["webs"] == 1
+    assert {each["name"]: each["machines"] for each in server.get("/api/v1/scopes")["items"]}["webs"] == 1
     assert person.post("/scopes", **form_of(check(page.body), "/scopes")).status == 409
     assert person.post("/scopes/remove", name="berlin").status == 409  # a configuration is assigned to it
     assert person.post("/scopes/remove", name="webs").status == 303
@@ -232,7 +232,7 @@ def test_users_are_added_changed_and_shut_out(fleet: Fleet) -> None:
     assert eve.post("/sign-in", name="eve", password=PASSWORD).status == 303
     assert eve.get("/keys").status == 200
     assert eve.get("/users").status == 403
-    identity = next(each["id"] for each in server.get("/api/v1/users") if each["name"] == "eve")
+    identity = next(each["id"] for each in server.get("/api/v1/users")["items"] if each["name"] == "eve")
     assert admin.post(f"/users/{identity}", role="viewer", password="", disabled="").status == 303
     assert eve.get("/").status == 303  # her session has ended
     assert eve.post("/sign-in", name="eve", password=PASSWORD).status == 303
@@ -256,7 +256,7 @@ def test_a_token_is_shown_once_and_revoked(fleet: Fleet) -> None:
     server.tokens["nightly"] = secret[0]
     assert server.get("/api/v1/me", role="nightly")["role"] == "viewer"
     assert secret[0] not in person.get("/account").body.decode()
-    identity = next(each["id"] for each in server.get("/api/v1/tokens") if each["name"] == "nightly")
+    identity = next(each["id"] for each in server.get("/api/v1/tokens")["items"] if each["name"] == "nightly")
     assert fleet.person("viewer").post(f"/tokens/{identity}/revoke", back="/account").status == 404
     assert person.post(f"/tokens/{identity}/revoke", back="https://evil.example").status == 422
     assert person.post(f"/tokens/{identity}/revoke", back="/account").status == 303
@@ -315,7 +315,7 @@ def test_webhooks_are_looked_after_on_their_page(fleet: Fleet, listener: Listene
     secret = check(made.body).find(".//pre").text
     again = admin.post("/webhooks", **fields, url=listener.url, about="windows")
     assert (again.status, again.body) == (303, b"")  # sent twice it is added once, and the secret is not told again
-    (hook,) = server.get("/api/v1/webhooks")
+    (hook,) = server.get("/api/v1/webhooks")["items"]
     assert (hook["url"], hook["about"]) == (listener.url, ["windows"])
     listener.status = 500
     assert admin.post(f"/webhooks/{hook['id']}/test").status == 303
@@ -335,7 +335,7 @@ def test_webhooks_are_looked_after_on_their_page(fleet: Fleet, listener: Listene
     assert rows == [["1", "taken"], ["1", "not taken status 500"]]
     assert admin.post(f"/webhooks/{hook['id']}/remove").status == 303
     assert admin.post(f"/webhooks/{hook['id']}/test").status == 404
-    assert server.get("/api/v1/webhooks") == []
+    assert server.get("/api/v1/webhooks")["items"] == []
 
 
 def test_an_approved_rollout_begins_by_itself_when_its_page_says_so(fleet: Fleet) -> None:
@@ -368,7 +368,7 @@ def test_a_window_that_takes_a_word_gets_it_on_the_page(fleet: Fleet) -> None:
     assert person.get("/maintenance").body.decode().count(path) == 2
     for allow, state in (("yes", "allowed"), ("no", "denied")):
         assert person.post(path, allow=allow).status == 303
-        assert [each["state"] for each in server.get("/api/v1/maintenance/windows")] == [state]
+        assert [each["state"] for each in server.get("/api/v1/maintenance/windows")["items"]] == [state]
         assert person.get("/maintenance").body.decode().count(path) == 1
     assert fleet.person("viewer").get("/maintenance").body.decode().count(path) == 0
     assert f"{path.partition('/windows')[0]}#asked" not in person.get("/").body.decode()  # it has its word
@@ -391,7 +391,7 @@ def test_a_restart_slot_is_freed_on_the_page(fleet: Fleet) -> None:
     assert f"/maintenance/slots/{machine.id}/free" in person.get("/maintenance").body.decode()
     check(person.get("/maintenance", "de").body)
     assert person.post(f"/maintenance/slots/{machine.id}/free").status == 303
-    assert server.get("/api/v1/maintenance/slots") == []
+    assert server.get("/api/v1/maintenance/slots")["items"] == []
     assert person.post(f"/maintenance/slots/{machine.id}/free").status == 404
 
 

@@ -206,7 +206,7 @@ def test_who_has_not_signed_in_is_led_there_and_back(fleet: Fleet) -> None:
 def test_a_role_that_is_not_enough_is_refused(fleet: Fleet) -> None:
     viewer, operator = fleet.person("viewer"), fleet.person("operator")
     machine = fleet.machines["web-1"].id
-    planned = len(fleet.server.get(f"/api/v1/machines/{machine}/actions"))
+    planned = len(fleet.server.get(f"/api/v1/machines/{machine}/actions")["items"])
     for path in operator_paths(fleet):
         reply = viewer.get(path)
         assert reply.status == 403, path
@@ -221,7 +221,7 @@ def test_a_role_that_is_not_enough_is_refused(fleet: Fleet) -> None:
     ):
         assert person.post(path, **fields).status == 403, path
     assert "Audit" not in viewer.get("/").body.decode()
-    assert len(fleet.server.get(f"/api/v1/machines/{machine}/actions")) == planned
+    assert len(fleet.server.get(f"/api/v1/machines/{machine}/actions")["items"]) == planned
 
 
 def test_a_form_of_another_site_or_session_does_nothing(fleet: Fleet) -> None:
@@ -279,7 +279,7 @@ def test_an_installation_is_asked_for_with_its_forecast_seen(fleet: Fleet) -> No
     assert person.post(form.get("action"), **(fields | {"forecast": "0" * 32})).status == 412
     reply = person.post(form.get("action"), **fields, reboot="never", reason="CVE of today")
     assert reply.status == 303
-    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")[0]
+    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")["items"][0]
     assert (action["kind"], action["updates"], action["reason"]) == ("install", ["openssl=4"], "CVE of today")
     assert [(order.id, order.reboot) for order in machine.check_in().orders] == [(action["id"], "never")]
     told = person.get(reply.headers["Location"])
@@ -291,7 +291,7 @@ def test_an_installation_is_asked_for_with_its_forecast_seen(fleet: Fleet) -> No
 def test_an_assessment_can_be_canceled_until_the_machine_is_told(fleet: Fleet) -> None:
     person, machine = fleet.person("operator"), fleet.machines["db-1"]
     assert person.post(f"/machines/{machine.id}/actions", kind="assess").status == 303
-    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")[0]["id"]
+    action = fleet.server.get(f"/api/v1/machines/{machine.id}/actions")["items"][0]["id"]
     check(person.get(f"/machines/{machine.id}/actions/{action}").body)
     assert person.post(f"/machines/{machine.id}/actions/{action}/cancel").status == 303
     assert machine.check_in().orders == ()
@@ -324,7 +324,9 @@ def test_a_key_is_made_and_its_script_shown_once(fleet: Fleet) -> None:
     assert person.post("/keys", name="x", tags="Bad Tag=1").status == 422
     assert fleet.person("viewer").post("/keys", name="x").status == 403
     person.post("/keys", name="to end")
-    key = next(each["id"] for each in fleet.server.get("/api/v1/registration-keys") if each["name"] == "to end")
+    key = next(
+        each["id"] for each in fleet.server.get("/api/v1/registration-keys")["items"] if each["name"] == "to end"
+    )
     assert person.post(f"/keys/{key}/revoke").status == 303
     assert person.post(f"/keys/{key}/revoke").status == 404
 
@@ -447,7 +449,7 @@ def test_the_first_administrator_is_made_with_the_servers_token(sqlite_url: str)
         server.tokens["admin"] = secret[0]
         less = server.post("/api/v1/tokens", {"name": "less", "role": "viewer"})["secret"]
         assert Person(server).post("/sign-in", token=less).status == 403
-        own = next(each["id"] for each in server.get("/api/v1/tokens") if each["name"] == "first")
+        own = next(each["id"] for each in server.get("/api/v1/tokens")["items"] if each["name"] == "first")
         assert server.call("DELETE", f"/api/v1/tokens/{own}").status == 204
         assert with_token.get("/").status == 303
         assert person.post("/sign-in", name="ann", password=PASSWORD).status == 303

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Query as Asked
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from hotmend.reference.vex import cyclonedx, openvex
+from hotmend.reference.vex import cyclonedx_parts, openvex_parts
 from hotmend.server.compliance import evidence, figures, grouping, store, vex
 from hotmend.server.context import Context, context_of
 from hotmend.server.figures.kept import Figure, read
@@ -22,6 +23,8 @@ router = APIRouter(prefix="/compliance", tags=["compliance"])
 _Viewer = Annotated[Principal, Depends(VIEWER)]
 _Operator = Annotated[Principal, Depends(OPERATOR)]
 T = TypeVar("T")
+_PART_BYTES: Final = 1 << 17
+"""Of a file that are sent at a time."""
 
 
 def _query(
@@ -112,15 +115,23 @@ def get_vex(
     form: VexForm = "openvex",
 ) -> Response:
     """Return what machines report of vulnerabilities, as scanners read it."""
-    return Response(vex_document(context_of(request), asked, form), media_type="application/json")
+    return StreamingResponse(vex_parts(context_of(request), asked, form), media_type="application/json")
 
 
-def vex_document(context: Context, asked: Query, form: str) -> bytes:
-    """Return the VEX document about the machines that are meant."""
+def vex_parts(context: Context, asked: Query, form: str) -> Iterator[bytes]:
+    """Yield the VEX document about the machines that are meant; the transaction is over when the last part is read."""
     now = context.clock()
-    with context.database.read() as connection:
+    with context.database.survey() as connection:
         found = vex.statements(connection, asked, fleet.silent_since(context.settings, now))
-        return openvex(found, now, role=vex.ROLE) if form == "openvex" else cyclonedx(found, now)
+        parts = openvex_parts(found, now, "debian", vex.ROLE) if form == "openvex" else cyclonedx_parts(found, now)
+        gathered, size = [], 0
+        for part in parts:
+            gathered.append(part)
+            size += len(part)
+            if size >= _PART_BYTES:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+        yield b"".join(gathered)
 
 
 @router.post("/evidence", response_model=dict[str, Any])

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response, StreamingResponse
 
 from hotmend.server.compliance import evidence, figures, grouping, store
-from hotmend.server.compliance.api import vex_document
+from hotmend.server.compliance.api import vex_parts
 from hotmend.server.context import Context
 from hotmend.server.figures.kept import read
 from hotmend.server.machines import fleet
@@ -197,8 +197,8 @@ def vex_file(
     """Give what machines report as scanners read it."""
     ending = {"openvex": "openvex.json", "cyclonedx": "cdx.json"}[form]
     headers = {"Content-Disposition": f'attachment; filename="fleet.{ending}"', "Cache-Control": "no-store"}
-    body = vex_document(visit.context, _asked(tag, release, name), form)
-    return Response(body, 200, headers, "application/json")
+    parts = vex_parts(visit.context, _asked(tag, release, name), form)
+    return StreamingResponse(parts, 200, headers, "application/json")
 
 
 @router.get("/evidence")

@@ -120,10 +120,7 @@ def exposure_rows(connection: Connection, asked: Query) -> Iterator[dict[str, An
     Machines are read some at a time, by name: there may be more exposures than is good to hold, or to sort.
     """
     known = releases.published(releases.all_releases(connection))
-    listed = query.ids(asked).add_columns(machines.c.name).order_by(machines.c.name, machines.c.id).limit(_MACHINES)
-    some = connection.execute(listed).all()
-    while some:
-        names = {row.id: row.name for row in some}
+    for names in some_machines(connection, asked):
         rows = sa.select(exposures).where(exposures.c.machine_id.in_(list(names)))
         by_machine: dict[str, list[RowMapping]] = {}
         for row in connection.execute(rows.order_by(exposures.c.opened_at, exposures.c.subject)).mappings():
@@ -132,6 +129,14 @@ def exposure_rows(connection: Connection, asked: Query) -> Iterator[dict[str, An
             for row in by_machine.get(identity, ()):
                 published = row["published_at"] or known.get(row["subject"]) or known.get(row["brings"])
                 yield _exposure(row, name, published)
+
+
+def some_machines(connection: Connection, asked: Query) -> Iterator[dict[str, str]]:
+    """Yield the names by id of the machines that are meant, some at a time, sorted by name."""
+    listed = query.ids(asked).add_columns(machines.c.name).order_by(machines.c.name, machines.c.id).limit(_MACHINES)
+    some = connection.execute(listed).all()
+    while some:
+        yield {row.id: row.name for row in some}
         last = sa.tuple_(sa.literal(some[-1].name), sa.literal(some[-1].id))
         some = connection.execute(listed.where(sa.tuple_(machines.c.name, machines.c.id) > last)).all()
 

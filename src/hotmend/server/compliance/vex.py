@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.reference.vex import Statement, Status
+from hotmend.server.compliance import store
 from hotmend.server.compliance.rules import OLD
-from hotmend.server.machines import query
 from hotmend.server.machines.tables import contacts, findings, machines, reports
 from hotmend.wire.api import Query
 from hotmend.wire.report import Fixed
@@ -22,36 +22,40 @@ _FAMILIES: Final = {"ubuntu": "ubuntu"}
 
 
 def statements(connection: Connection, asked: Query, heard_since: datetime) -> Iterator[Statement]:
-    """Yield what can be said of each vulnerability of each package on each machine that is meant.
+    """Yield what can be said of each vulnerability of each package on each machine that is meant, machine by machine.
+
+    Machines are read some at a time: there may be more of it than is good to hold, or to sort.
 
     Args:
         connection: of the database.
         asked: which machines.
         heard_since: a machine that was not heard of since then says nothing about now.
     """
+    columns = findings.c
     rows = (
         sa.select(
-            findings.c.machine_id,
-            findings.c.cve,
-            findings.c.fixed,
-            findings.c.comm,
-            findings.c.pid,
-            findings.c.image,
-            findings.c.brings,
-            findings.c.since,
+            columns.machine_id,
+            columns.cve,
+            columns.fixed,
+            columns.comm,
+            columns.pid,
+            columns.image,
+            columns.brings,
+            columns.since,
             machines.c.name,
             contacts.c.seen_at,
             reports.c.release,
         )
-        .join(machines, machines.c.id == findings.c.machine_id)
-        .join(contacts, contacts.c.machine_id == findings.c.machine_id)
-        .join(reports, reports.c.machine_id == findings.c.machine_id)
-        .where(findings.c.cve != "", findings.c.brings != "", findings.c.machine_id.in_(query.ids(asked)))
-        .order_by(machines.c.name, findings.c.machine_id, findings.c.cve, findings.c.brings, findings.c.number)
+        .join(machines, machines.c.id == columns.machine_id)
+        .join(contacts, contacts.c.machine_id == columns.machine_id)
+        .join(reports, reports.c.machine_id == columns.machine_id)
+        .where(columns.cve != "", columns.brings != "")
+        .order_by(machines.c.name, columns.machine_id, columns.cve, columns.brings, columns.number)
     )
-    found = connection.execute(rows, execution_options={"yield_per": 500}).mappings()
-    for _, same in groupby(found, key=lambda row: (row["machine_id"], row["cve"], row["brings"])):
-        yield _statement(list(same), heard_since)
+    for names in store.some_machines(connection, asked):
+        found = connection.execute(rows.where(columns.machine_id.in_(list(names)))).mappings()
+        for _, same in groupby(found, key=lambda row: (row["machine_id"], row["cve"], row["brings"])):
+            yield _statement(list(same), heard_since)
 
 
 def _statement(rows: list[RowMapping], heard_since: datetime) -> Statement:

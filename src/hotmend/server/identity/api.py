@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from sqlalchemy.engine import RowMapping
 from starlette.responses import Response
 
@@ -20,11 +20,14 @@ from hotmend.wire.api import (
     KeyWanted,
     Me,
     RegistrationKey,
+    RegistrationKeyPage,
     SetupWanted,
     Token,
+    TokenPage,
     TokenWanted,
     User,
     UserChange,
+    UserPage,
     UserWanted,
 )
 
@@ -34,6 +37,7 @@ Viewer = Annotated[Principal, Depends(VIEWER)]
 Operator = Annotated[Principal, Depends(OPERATOR)]
 Admin = Annotated[Principal, Depends(ADMIN)]
 Key = Annotated[str, Header(alias=HEADER)]
+Limit = Annotated[int, Query(ge=1, le=500)]
 
 
 @router.post("/setup", status_code=201)
@@ -44,7 +48,7 @@ def set_up(request: Request, wanted: SetupWanted) -> Token:
         raise too_often(wait)
     new = service.set_up(context, wanted.token, wanted.name, wanted.password)
     with context.database.read() as connection:
-        row = next(row for row in store.all_tokens(connection, None) if row["id"] == new.id)
+        row = store.token(connection, new.id)
     return _token(row, new.secret)
 
 
@@ -55,10 +59,16 @@ def who(caller: Viewer) -> Me:
 
 
 @router.get("/users")
-def list_users(request: Request, caller: Admin) -> list[User]:  # noqa: ARG001 - asked for its role
-    """Return all users."""
+def list_users(
+    request: Request,
+    caller: Admin,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: Limit = 100,
+) -> UserPage:
+    """Return users by name."""
     with context_of(request).database.read() as connection:
-        return [_user(row) for row in store.all_users(connection)]
+        rows, following = store.user_page(connection, cursor, limit)
+    return UserPage([_user(row) for row in rows], following)
 
 
 @router.post("/users", status_code=201, response_model=User)
@@ -81,11 +91,12 @@ def change_user(request: Request, caller: Admin, identity: str, change: UserChan
 
 
 @router.get("/tokens")
-def list_tokens(request: Request, caller: Viewer) -> list[Token]:
-    """Return one's own tokens; an administrator sees all."""
+def list_tokens(request: Request, caller: Viewer, cursor: str = "", limit: Limit = 100) -> TokenPage:
+    """Return one's own tokens, newest first; an administrator sees all."""
+    whose = None if caller.has("admin") else caller.id
     with context_of(request).database.read() as connection:
-        rows = store.all_tokens(connection, None if caller.has("admin") else caller.id)
-    return [_token(row) for row in rows]
+        rows, following = store.token_page(connection, whose, cursor, limit)
+    return TokenPage([_token(row) for row in rows], following)
 
 
 @router.post("/tokens", status_code=201, response_model=Token)
@@ -95,8 +106,7 @@ def add_token(request: Request, caller: Viewer, wanted: TokenWanted, key: Key = 
     def do(context: Context) -> Token:
         new = service.add_token(context, caller, wanted)
         with context.database.read() as connection:
-            row = next(row for row in store.all_tokens(connection, caller.id) if row["id"] == new.id)
-        return _token(row, new.secret)
+            return _token(store.token(connection, new.id), new.secret)
 
     return made(once_within(context_of(request), caller, key, ["tokens", asdict(wanted)], do, _silent))
 
@@ -109,10 +119,16 @@ def revoke_token(request: Request, caller: Viewer, identity: str) -> Response:
 
 
 @router.get("/registration-keys")
-def list_keys(request: Request, caller: Operator) -> list[RegistrationKey]:  # noqa: ARG001 - asked for its role
-    """Return all registration keys, without their secrets."""
+def list_keys(
+    request: Request,
+    caller: Operator,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: Limit = 100,
+) -> RegistrationKeyPage:
+    """Return registration keys, newest first, without their secrets."""
     with context_of(request).database.read() as connection:
-        return [_key(row) for row in store.all_keys(connection)]
+        rows, following = store.key_page(connection, cursor, limit)
+    return RegistrationKeyPage([_key(row) for row in rows], following)
 
 
 @router.post("/registration-keys", status_code=201, response_model=RegistrationKey)
@@ -122,7 +138,7 @@ def add_key(request: Request, caller: Operator, wanted: KeyWanted, key: Key = ""
     def do(context: Context) -> RegistrationKey:
         new = service.add_key(context, caller, wanted)
         with context.database.read() as connection:
-            row = next(row for row in store.all_keys(connection) if row["id"] == new.id)
+            row = store.key(connection, new.id)
         pasted = context.settings.public_url, new.secret, context.key.public
         return _key(row, new.secret, enroll_script(*pasted), windows_script(*pasted))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from hotmend.server.identity import service, store
@@ -16,14 +16,17 @@ from hotmend.wire.api import KeyWanted
 router = APIRouter(prefix="/keys", route_class=PageRoute, include_in_schema=False)
 
 Doing = Annotated[Visit, Depends(doing("operator"))]
+ROWS: Final = 50
 
 
 @router.get("")
-def keys_page(visit: Annotated[Visit, Depends(seeing("operator"))]) -> Response:
+def keys_page(
+    visit: Annotated[Visit, Depends(seeing("operator"))], after: Annotated[str, Query(max_length=300)] = ""
+) -> Response:
     """Show the registration keys, and the form for a new one."""
     with visit.context.database.read() as connection:
-        rows = store.all_keys(connection)
-    return visit.page("keys.html.j2", rows=rows)
+        rows, following = store.key_page(connection, after, ROWS)
+    return visit.page("keys.html.j2", rows=rows, next=following)
 
 
 @router.post("")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from hotmend.server.identity import service, store
@@ -21,6 +21,8 @@ Admin = Annotated[Visit, Depends(seeing("admin"))]
 ViewerDoing = Annotated[Visit, Depends(doing("viewer"))]
 AdminDoing = Annotated[Visit, Depends(doing("admin"))]
 Text = Annotated[str, Form(max_length=300)]
+After = Annotated[str, Query(max_length=1000)]
+ROWS: Final = 50
 Role = Literal["viewer", "operator", "approver", "admin"]
 
 
@@ -29,12 +31,20 @@ def _roles(visit: Visit) -> list[tuple[str, str]]:
 
 
 @router.get("/users")
-def users_page(visit: Admin) -> Response:
-    """Show all users and all tokens."""
+def users_page(visit: Admin, after: After = "", token: After = "") -> Response:
+    """Show users and tokens of all: those behind the user `after`, and behind the token `token`."""
     with visit.context.database.read() as connection:
-        users, tokens = store.all_users(connection), store.all_tokens(connection, None)
-    shortest = PASSWORD_CHARACTERS.start
-    return visit.page("users.html.j2", users=users, tokens=tokens, roles=_roles(visit), shortest=shortest)
+        users, next_user = store.user_page(connection, after, ROWS)
+        tokens, next_token = store.token_page(connection, None, token, ROWS)
+    return visit.page(
+        "users.html.j2",
+        users=users,
+        tokens=tokens,
+        next_user=next_user,
+        next_token=next_token,
+        roles=_roles(visit),
+        shortest=PASSWORD_CHARACTERS.start,
+    )
 
 
 @router.post("/users")
@@ -61,11 +71,11 @@ def change_user(
 
 
 @router.get("/account")
-def account_page(visit: Viewer) -> Response:
+def account_page(visit: Viewer, token: After = "") -> Response:
     """Show one's own tokens."""
     with visit.context.database.read() as connection:
-        tokens = store.all_tokens(connection, visit.who.id)
-    return visit.page("account.html.j2", tokens=tokens, roles=_roles(visit))
+        tokens, following = store.token_page(connection, visit.who.id, token, ROWS)
+    return visit.page("account.html.j2", tokens=tokens, next_token=following, roles=_roles(visit))
 
 
 @router.post("/account/tokens")

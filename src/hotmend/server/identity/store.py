@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.database import new_id
 from hotmend.server.identity.tables import registration_keys, server_keys, sessions, setup, tokens, users
+from hotmend.server.paging import page
 
 
 def count_users(connection: Connection) -> int:
@@ -34,9 +35,9 @@ def user(connection: Connection, identity: str) -> RowMapping | None:
     return connection.execute(sa.select(users).where(users.c.id == identity)).mappings().one_or_none()
 
 
-def all_users(connection: Connection) -> list[RowMapping]:
-    """Return all users by name."""
-    return list(connection.execute(sa.select(users).order_by(users.c.name)).mappings())
+def user_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return users by name, and the cursor of those behind them."""
+    return page(connection, sa.select(users), ((users.c.name, False),), cursor, limit)
 
 
 def update_user(connection: Connection, identity: str, values: dict[str, Any]) -> None:
@@ -77,12 +78,19 @@ def token_user(connection: Connection, hashed: str, now: datetime, *, feeds: boo
     return connection.execute(query).mappings().one_or_none()
 
 
-def all_tokens(connection: Connection, user_id: str | None) -> list[RowMapping]:
-    """Return tokens of a user, or of all, newest first."""
-    query = sa.select(tokens, users.c.name.label("user")).join(users, tokens.c.user_id == users.c.id)
-    if user_id is not None:
-        query = query.where(tokens.c.user_id == user_id)
-    return list(connection.execute(query.order_by(tokens.c.created_at.desc(), tokens.c.id)).mappings())
+def token(connection: Connection, identity: str) -> RowMapping:
+    """Return a token that is there."""
+    return connection.execute(_tokens().where(tokens.c.id == identity)).mappings().one()
+
+
+def token_page(connection: Connection, user_id: str | None, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return tokens of a user, or of all, newest first, and the cursor of those behind them."""
+    query = _tokens() if user_id is None else _tokens().where(tokens.c.user_id == user_id)
+    return page(connection, query, ((tokens.c.created_at, True), (tokens.c.id, False)), cursor, limit)
+
+
+def _tokens() -> sa.Select[Any]:
+    return sa.select(tokens, users.c.name.label("user")).join(users, tokens.c.user_id == users.c.id)
 
 
 def token_is_good(connection: Connection, identity: str) -> bool:
@@ -168,10 +176,15 @@ def insert_key(connection: Connection, values: dict[str, Any]) -> str:
     return identity
 
 
-def all_keys(connection: Connection) -> list[RowMapping]:
-    """Return all registration keys, newest first."""
-    query = sa.select(registration_keys).order_by(registration_keys.c.created_at.desc(), registration_keys.c.id)
-    return list(connection.execute(query).mappings())
+def key(connection: Connection, identity: str) -> RowMapping:
+    """Return a registration key that is there."""
+    return connection.execute(sa.select(registration_keys).where(registration_keys.c.id == identity)).mappings().one()
+
+
+def key_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return registration keys, newest first, and the cursor of those behind them."""
+    order = (registration_keys.c.created_at, True), (registration_keys.c.id, False)
+    return page(connection, sa.select(registration_keys), order, cursor, limit)
 
 
 def revoke_key(connection: Connection, identity: str, now: datetime) -> bool:

@@ -21,6 +21,7 @@ from hotmend.server.paging import cursor_number
 from hotmend.server.problem import Problem, made, not_found
 from hotmend.wire.api import (
     Action,
+    ActionPage,
     ActionStep,
     ActionWanted,
     Forecast,
@@ -32,6 +33,7 @@ from hotmend.wire.api import (
     MachineState,
     Query,
     Scope,
+    ScopePage,
     ScopeWanted,
     Tags,
     TierName,
@@ -173,12 +175,14 @@ def list_actions(
     request: Request,
     caller: Viewer,  # noqa: ARG001 - asked for its role
     identity: str,
+    cursor: str = "",
     limit: Annotated[int, Asked(ge=1, le=500)] = 100,
-) -> list[Action]:
+) -> ActionPage:
     """Return a machine's actions, newest first."""
     with context_of(request).database.read() as connection:
         _row(connection, identity)
-        return [_action(row) for row in store.actions_of(connection, identity, limit)]
+        rows, following = store.action_page(connection, identity, cursor, limit)
+    return ActionPage([_action(row) for row in rows], following)
 
 
 @router.post("/machines/{identity}/actions", status_code=202, response_model=Action)
@@ -220,9 +224,14 @@ async def put_facts(request: Request, caller: Operator, name: str) -> Response:
 
 
 @router.get("/scopes")
-def list_scopes(request: Request, caller: Viewer) -> list[Scope]:  # noqa: ARG001 - asked for its role
-    """Return all dynamic scopes."""
-    return scopes.every(context_of(request))
+def list_scopes(
+    request: Request,
+    caller: Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: Annotated[int, Asked(ge=1, le=500)] = 100,
+) -> ScopePage:
+    """Return dynamic scopes by name."""
+    return ScopePage(*scopes.some(context_of(request), cursor, limit))
 
 
 @router.post("/scopes", status_code=201, response_model=Scope)

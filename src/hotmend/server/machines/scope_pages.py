@@ -17,6 +17,7 @@ from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seein
 from hotmend.server.problem import Problem
 from hotmend.wire.api import Query, ScopeWanted
 
+ROWS: Final = 50
 router = APIRouter(prefix="/scopes", route_class=PageRoute, include_in_schema=False)
 
 Doing = Annotated[Visit, Depends(doing("operator"))]
@@ -62,17 +63,19 @@ def scopes_page(
     wanted: Annotated[Query, Depends(_asked)],
     name: Annotated[str, Asked(max_length=100)] = "",
     previewed: Annotated[str, Asked(max_length=10)] = "",
+    after: Annotated[str, Asked(max_length=1000)] = "",
 ) -> Response:
-    """Show all scopes, and how many machines a new one would have."""
-    rows = scopes.every(visit.context)
+    """Show scopes, and how many machines a new one would have."""
+    rows, following = scopes.some(visit.context, after, ROWS)
     tags, releases = choices(visit.context)
     with visit.context.database.survey() as connection:
-        used = {row["scope"] for row in maintenance.assignment_rows(connection) if row["scope"] is not None}
+        used = maintenance.scopes_assigned(connection)
         count = connection.execute(query.count(wanted)).scalar_one() if previewed else None
     code = visit.words.code
     return visit.page(
         "scopes.html.j2",
         rows=[(row, _said(row.query, visit)) for row in rows],
+        next=following,
         used=used,
         wanted=wanted,
         said=_said(wanted, visit),
@@ -123,7 +126,7 @@ def add(
 def remove(visit: Doing, name: Annotated[str, Form(max_length=100)] = "") -> Response:
     """Forget a scope that no assignment is for."""
     with visit.context.database.read() as connection:
-        if any(row["scope"] == name for row in maintenance.assignment_rows(connection)):
+        if name in maintenance.scopes_assigned(connection):
             raise Problem(409, "assigned", "a configuration is assigned to it")
     scopes.remove(visit.context, visit.who, name)
     return redirect("/scopes", done="scope-removed")

@@ -18,16 +18,20 @@ from hotmend.server.identity.access import Principal
 from hotmend.server.machines import query
 from hotmend.server.machines.figures import SCOPES
 from hotmend.server.machines.tables import scopes
+from hotmend.server.paging import page
 from hotmend.server.problem import Problem, conflict, not_found
 from hotmend.wire.api import Query, Scope, ScopeWanted
 
 
-def every(context: Context) -> list[Scope]:
-    """Return all scopes by name, each with how many machines match; in a large fleet that is of some seconds ago."""
+def some(context: Context, cursor: str, limit: int) -> tuple[list[Scope], str]:
+    """Return scopes by name, and the cursor of those behind them.
+
+    Each has how many machines match; in a large fleet that is of some seconds ago.
+    """
     counts = read(context, SCOPES).value
     with context.database.survey() as connection:
-        rows = connection.execute(sa.select(scopes).order_by(scopes.c.name)).mappings().all()
-        return [_scope(connection, row, counts.get(row["id"])) for row in rows]
+        rows, following = page(connection, sa.select(scopes), ((scopes.c.name, False),), cursor, limit)
+        return [_scope(connection, row, counts.get(row["id"])) for row in rows], following
 
 
 def add(context: Context, caller: Principal, wanted: ScopeWanted) -> Scope:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.database import new_id
 from hotmend.server.machines.rules import Before
 from hotmend.server.machines.tables import action_events, actions, contacts, events, findings, machines, reports, tags
+from hotmend.server.paging import page
 from hotmend.servicing.actions import FINAL, WAITING, State
 
 _FINAL: Final = tuple(sorted(state.value for state in FINAL))
@@ -157,6 +158,12 @@ def action(connection: Connection, identity: str, *, lock: bool = False) -> RowM
     if lock:
         query = query.with_for_update()
     return connection.execute(query).mappings().one_or_none()
+
+
+def action_page(connection: Connection, identity: str, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return a machine's actions, newest first, and the cursor of those behind them."""
+    query = sa.select(actions).where(actions.c.machine_id == identity)
+    return page(connection, query, ((actions.c.created_at, True), (actions.c.id, False)), cursor, limit)
 
 
 def actions_of(connection: Connection, identity: str, limit: int) -> list[RowMapping]:

@@ -2,63 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Request, Response
-from sqlalchemy.engine import Connection, RowMapping
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy.engine import RowMapping
 
 from hotmend.server.context import Context, context_of
 from hotmend.server.identity.access import OPERATOR, VIEWER, Principal
-from hotmend.server.maintenance import events, service, store
-from hotmend.server.maintenance.slots import rows
+from hotmend.server.maintenance import events, service, slots, store
 from hotmend.server.once import HEADER, once_within
 from hotmend.server.problem import Problem, made, not_found
 from hotmend.wire.maintenance import (
     Assignment,
+    AssignmentPage,
     AssignmentWanted,
     Configuration,
+    ConfigurationPage,
     ConfigurationWanted,
+    FreezePage,
     FreezeWanted,
     MachineMaintenance,
     NamedFreeze,
+    SlotPage,
     SlotTaken,
     WindowAnswer,
     WindowEvent,
+    WindowEventPage,
     WindowOutcome,
 )
 
 router = APIRouter(prefix="/maintenance", tags=["maintenance"])
 _Viewer = Annotated[Principal, Depends(VIEWER)]
 _Operator = Annotated[Principal, Depends(OPERATOR)]
+_Limit = Annotated[int, Query(ge=1, le=500)]
 
 
 @router.get("/configurations")
-def list_configurations(request: Request, caller: _Viewer) -> list[Configuration]:  # noqa: ARG001 - asked for its role
-    """Return all configurations."""
+def list_configurations(
+    request: Request,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> ConfigurationPage:
+    """Return configurations by name."""
     with context_of(request).database.read() as connection:
         counts = store.machine_counts(connection)
-        rows = store.configuration_rows(connection)
-    return [
-        Configuration(
-            row["name"],
-            msgspec.convert(row["content"], ConfigurationWanted),
-            row["version"],
-            row["changed_by"],
-            row["changed_at"],
-            counts.get(row["name"], 0),
-        )
-        for row in rows
-    ]
+        rows, following = store.configuration_page(connection, cursor, limit)
+    return ConfigurationPage([_configuration(row, counts) for row in rows], following)
+
+
+def _configuration(row: RowMapping, counts: Mapping[str, int]) -> Configuration:
+    return Configuration(
+        row["name"],
+        msgspec.convert(row["content"], ConfigurationWanted),
+        row["version"],
+        row["changed_by"],
+        row["changed_at"],
+        counts.get(row["name"], 0),
+    )
 
 
 @router.get("/configurations/{name}")
-def get_configuration(request: Request, response: Response, name: str, caller: _Viewer) -> Configuration:
+def get_configuration(
+    request: Request,
+    response: Response,
+    name: str,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+) -> Configuration:
     """Return a configuration."""
-    found = next((each for each in list_configurations(request, caller) if each.name == name), None)
-    if found is None:
-        raise not_found("configuration")
+    with context_of(request).database.read() as connection:
+        row = store.configuration(connection, name)
+        if row is None:
+            raise not_found("configuration")
+        found = _configuration(row, store.machine_counts(connection))
     response.headers["ETag"] = f'"{found.version}"'
     return found
 
@@ -85,11 +104,16 @@ def delete_configuration(request: Request, name: str, caller: _Operator) -> Resp
 
 
 @router.get("/freezes")
-def list_freezes(request: Request, caller: _Viewer) -> list[NamedFreeze]:  # noqa: ARG001
-    """Return the freezes for everybody."""
+def list_freezes(
+    request: Request,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> FreezePage:
+    """Return the freezes for everybody by name."""
     with context_of(request).database.read() as connection:
-        rows = store.freeze_rows(connection)
-    return [NamedFreeze(row["name"], row["first"], row["last"], row["yearly"]) for row in rows]
+        rows, following = store.freeze_page(connection, cursor, limit)
+    return FreezePage([NamedFreeze(row["name"], row["first"], row["last"], row["yearly"]) for row in rows], following)
 
 
 @router.put("/freezes/{name}", status_code=204)
@@ -107,25 +131,28 @@ def delete_freeze(request: Request, name: str, caller: _Operator) -> Response:
 
 
 @router.get("/assignments")
-def list_assignments(request: Request, caller: _Viewer) -> list[Assignment]:  # noqa: ARG001
+def list_assignments(
+    request: Request,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> AssignmentPage:
     """Return assignments, the one that counts first."""
     with context_of(request).database.read() as connection:
-        return _assignments(connection)
+        rows, following = store.assignment_page(connection, cursor, limit)
+    return AssignmentPage([_assignment(row) for row in rows], following)
 
 
-def _assignments(connection: Connection) -> list[Assignment]:
-    return [
-        Assignment(
-            row["id"],
-            row["configuration"],
-            row["priority"],
-            row["machine_id"],
-            row["scope"],
-            row["tag_name"],
-            row["tag_value"],
-        )
-        for row in store.assignment_rows(connection)
-    ]
+def _assignment(row: RowMapping) -> Assignment:
+    return Assignment(
+        row["id"],
+        row["configuration"],
+        row["priority"],
+        row["machine_id"],
+        row["scope"],
+        row["tag_name"],
+        row["tag_value"],
+    )
 
 
 @router.post("/assignments", status_code=201, response_model=Assignment)
@@ -140,7 +167,7 @@ def add_assignment(
     def do(context: Context) -> Assignment:
         identity = service.add_assignment(context, caller, wanted)
         with context.database.read() as connection:
-            return next(each for each in _assignments(connection) if each.id == identity)
+            return _assignment(store.assignment(connection, identity))
 
     return made(once_within(context_of(request), caller, key, ["assignments", asdict(wanted)], do))
 
@@ -153,11 +180,17 @@ def delete_assignment(request: Request, identity: str, caller: _Operator) -> Res
 
 
 @router.get("/slots")
-def list_slots(request: Request, caller: _Viewer) -> list[SlotTaken]:  # noqa: ARG001
-    """Return the restart slots that are taken."""
+def list_slots(
+    request: Request,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> SlotPage:
+    """Return the restart slots that are taken, by configuration."""
     with context_of(request).database.read() as connection:
-        found = rows(connection)
-    return [SlotTaken(row["pool"], row["machine_id"], row["name"], row["taken_at"], row["expires_at"]) for row in found]
+        rows, following = slots.taken_page(connection, cursor, limit)
+    found = [SlotTaken(row["pool"], row["machine_id"], row["name"], row["taken_at"], row["expires_at"]) for row in rows]
+    return SlotPage(found, following)
 
 
 @router.delete("/slots/{machine}", status_code=204)
@@ -168,11 +201,16 @@ def free_slot(request: Request, machine: str, caller: _Operator) -> Response:
 
 
 @router.get("/windows")
-def list_window_events(request: Request, caller: _Viewer) -> list[WindowEvent]:  # noqa: ARG001
+def list_window_events(
+    request: Request,
+    caller: _Viewer,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: _Limit = 100,
+) -> WindowEventPage:
     """Return windows that were asked about, the latest first."""
     with context_of(request).database.read() as connection:
-        found = events.rows(connection)
-    return [_event(row) for row in found]
+        rows, following = events.asked_page(connection, cursor, limit)
+    return WindowEventPage([_event(row) for row in rows], following)
 
 
 @router.post("/windows/{identity}/answer")

@@ -19,6 +19,7 @@ from hotmend.server.database import new_id
 from hotmend.server.machines.tables import reports
 from hotmend.server.maintenance import store
 from hotmend.server.maintenance.tables import window_events
+from hotmend.server.paging import page
 from hotmend.server.webhooks import notices
 from hotmend.servicing.maintenance import Interval, intervals
 from hotmend.wire.maintenance import ConfigurationWanted
@@ -115,14 +116,16 @@ def allowed(connection: Connection, now: datetime) -> dict[tuple[str, datetime],
     return {(row["configuration"], row["starts_at"]): row["ends_at"] for row in connection.execute(found).mappings()}
 
 
-def rows(connection: Connection, now: datetime | None = None) -> list[RowMapping]:
-    """Return windows that were asked about, the next one first; with `now` those alone that are not over."""
-    found = sa.select(window_events)
-    if now is None:
-        found = found.order_by(window_events.c.starts_at.desc())
-    else:
-        found = found.where(window_events.c.ends_at > now).order_by(window_events.c.starts_at)
+def rows(connection: Connection, now: datetime) -> list[RowMapping]:
+    """Return windows that were asked about and are not over, the next one first."""
+    found = sa.select(window_events).where(window_events.c.ends_at > now).order_by(window_events.c.starts_at)
     return list(connection.execute(found.limit(SHOWN_MAX)).mappings())
+
+
+def asked_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return windows that were asked about, the latest first, and the cursor of those behind them."""
+    order = (window_events.c.starts_at, True), (window_events.c.id, False)
+    return page(connection, sa.select(window_events), order, cursor, limit)
 
 
 def over(connection: Connection) -> list[RowMapping]:

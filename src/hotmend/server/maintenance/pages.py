@@ -37,6 +37,9 @@ MODES: Final = (
     ("download", N_("fetch, and tell")),
     ("automatic", N_("install by themselves")),
 )
+ROWS: Final = 50
+"""Assignments of a page."""
+
 REBOOTS: Final = (
     ("never", N_("never")),
     ("if-required", N_("where an update needs it")),
@@ -48,14 +51,14 @@ ENDS: Final = (("asked", N_("nobody gave one")), ("allowed", N_("it was open")),
 
 
 @router.get("")
-def maintenance_page(visit: Viewer) -> Response:
+def maintenance_page(visit: Viewer, after: Annotated[str, Query(max_length=300)] = "") -> Response:
     """Show configurations, who has which, and the freezes for everybody."""
     with visit.context.database.read() as connection:
         counts = store.machine_counts(connection)
         rows = [
             (row, msgspec.convert(row["content"], ConfigurationWanted)) for row in store.configuration_rows(connection)
         ]
-        assignments = store.assignment_rows(connection)
+        assignments, following = store.assignment_page(connection, after, ROWS)
         freezes = store.freeze_rows(connection)
         names = _names(connection, [row["machine_id"] for row in assignments if row["machine_id"]])
         taken = slots.rows(connection)
@@ -69,6 +72,7 @@ def maintenance_page(visit: Viewer) -> Response:
         modes=dict(MODES),
         reboots=dict(REBOOTS),
         assignments=assignments,
+        next=following,
         freezes=freezes,
         taken=taken,
         asked=asked,

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from hotmend.server.machines.store import add_event
 from hotmend.server.machines.tables import machines
 from hotmend.server.maintenance import store
 from hotmend.server.maintenance.tables import slots
+from hotmend.server.paging import page
 from hotmend.servicing.slots import Slot, expired, take
 from hotmend.wire.maintenance import ConfigurationWanted
 
@@ -29,6 +31,9 @@ class Given:
 
     until: datetime | None
     why: str = ""
+
+
+_ORDER: Final = ((slots.c.pool, False), (slots.c.taken_at, False), (slots.c.machine_id, False))
 
 
 def hand_out(
@@ -93,7 +98,14 @@ def _of_pool(
 
 def rows(connection: Connection, pool: str = "") -> list[RowMapping]:
     """Return the slots that are taken, of one configuration or of all, with the machine's name."""
-    found = sa.select(slots, machines.c.name).join(machines, machines.c.id == slots.c.machine_id)
-    if pool:
-        found = found.where(slots.c.pool == pool)
-    return list(connection.execute(found.order_by(slots.c.pool, slots.c.taken_at, slots.c.machine_id)).mappings())
+    found = _taken() if not pool else _taken().where(slots.c.pool == pool)
+    return list(connection.execute(found.order_by(*(column for column, _ in _ORDER))).mappings())
+
+
+def taken_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return some of the slots that are taken, and the cursor of those behind them."""
+    return page(connection, _taken(), _ORDER, cursor, limit)
+
+
+def _taken() -> sa.Select[Any]:
+    return sa.select(slots, machines.c.name).join(machines, machines.c.id == slots.c.machine_id)

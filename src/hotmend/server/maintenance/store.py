@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.machines import query
 from hotmend.server.machines.tables import machines, policies, scopes, tags
 from hotmend.server.maintenance.tables import assignments, configurations, freezes, slots
+from hotmend.server.paging import page
 from hotmend.wire.api import Query
 
 
@@ -24,6 +25,11 @@ def configuration(connection: Connection, name: str, *, lock: bool = False) -> R
 def configuration_rows(connection: Connection) -> list[RowMapping]:
     """Return all configurations by name."""
     return list(connection.execute(sa.select(configurations).order_by(configurations.c.name)).mappings())
+
+
+def configuration_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return configurations by name, and the cursor of those behind them."""
+    return page(connection, sa.select(configurations), ((configurations.c.name, False),), cursor, limit)
 
 
 def machine_counts(connection: Connection) -> dict[str, int]:
@@ -52,6 +58,11 @@ def freeze_rows(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(sa.select(freezes).order_by(freezes.c.name)).mappings())
 
 
+def freeze_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return the freezes for everybody by name, and the cursor of those behind them."""
+    return page(connection, sa.select(freezes), ((freezes.c.name, False),), cursor, limit)
+
+
 def put_freeze(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
     """Insert or change a freeze."""
     if not connection.execute(sa.update(freezes).where(freezes.c.name == name).values(values)).rowcount:
@@ -69,6 +80,22 @@ def assignment_rows(connection: Connection, configuration: str = "") -> list[Row
     if configuration:
         found = found.where(assignments.c.configuration == configuration)
     return list(connection.execute(found).mappings())
+
+
+def assignment_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return assignments, the one that counts first, and the cursor of those behind them."""
+    return page(connection, sa.select(assignments), ((assignments.c.priority, True),), cursor, limit)
+
+
+def assignment(connection: Connection, identity: str) -> RowMapping:
+    """Return an assignment that is there."""
+    return connection.execute(sa.select(assignments).where(assignments.c.id == identity)).mappings().one()
+
+
+def scopes_assigned(connection: Connection) -> set[str]:
+    """Return the names of the scopes that a configuration is assigned to."""
+    found = sa.select(assignments.c.scope).where(assignments.c.scope.is_not(None)).distinct()
+    return {str(each) for each in connection.scalars(found)}
 
 
 def insert_assignment(connection: Connection, values: Mapping[str, Any]) -> None:

@@ -23,15 +23,16 @@ from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seein
 from hotmend.server.rollouts.progress import not_taken_back
 from hotmend.server.rollouts.service import put_halt
 from hotmend.server.rollouts.steering import NOT_TAKEN_BACK
-from hotmend.server.rollouts.store import page
+from hotmend.server.rollouts.store import in_states
 from hotmend.server.rollouts.waiting import Held, held_long
 from hotmend.servicing.message import N_
+from hotmend.servicing.rollouts import FINAL, State
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 _FAILED_FOR: Final = timedelta(days=7)
 _NOT_BACK_FOR: Final = timedelta(days=30)
-_ASKING: Final = ("WAITING_FOR_APPROVAL", "READY", "PAUSED")
+_ASKING: Final = (State.WAITING_FOR_APPROVAL, State.READY, State.PAUSED)
 _SOON: Final = timedelta(days=14)
 
 
@@ -54,7 +55,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         running = fleet.running_actions(connection)
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
         halted = fleet.halt(connection)
-        rollouts = [row for row in page(connection, None, 50) if row["state"] in _ASKING]
+        rollouts = in_states(connection, _ASKING)
         held = held_long(connection, visit.now, fleet.silent_since(visit.context.settings, visit.now))
         record = audit.kept(connection)
         not_back = _not_back(connection, visit.now)
@@ -162,8 +163,8 @@ def _not_back(connection: Connection, now: datetime) -> list[tuple[RowMapping, i
     """Return rollouts that ended with machines which are not taken back, and how many those are by now."""
     ended = [
         row
-        for row in page(connection, None, 50)
-        if (row["why"] or {}).get("code") == NOT_TAKEN_BACK and now - row["changed_at"] < _NOT_BACK_FOR
+        for row in in_states(connection, FINAL, now - _NOT_BACK_FOR)
+        if (row["why"] or {}).get("code") == NOT_TAKEN_BACK
     ]
     counted = [(row, not_taken_back(connection, row["id"])) for row in ended]
     return [(row, count) for row, count in counted if count]

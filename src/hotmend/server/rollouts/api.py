@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -97,8 +96,7 @@ def list_rollouts(
 ) -> RolloutPage:
     """Return rollouts, newest first, without their groups."""
     with context_of(request).database.read() as connection:
-        rows = store.page(connection, _before(cursor), limit)
-    following = f"{rows[-1]['created_at'].timestamp():.6f}_{rows[-1]['id']}" if len(rows) == limit else ""
+        rows, following = store.rollout_page(connection, cursor, limit)
     return RolloutPage([_rollout(row) for row in rows], following)
 
 
@@ -383,13 +381,3 @@ def _seen_by(request: Request, identity: str, match: str) -> Iterator[Context]:
         if version != str(row["version"]):
             raise Problem(412, "changed", "somebody has changed it meanwhile", "read it again")
         yield replace(context, database=Within(context.database, connection))
-
-
-def _before(cursor: str) -> tuple[datetime, str] | None:
-    if not cursor:
-        return None
-    moment, _, identity = cursor.partition("_")
-    try:
-        return datetime.fromtimestamp(float(moment), UTC), identity
-    except (ValueError, OverflowError, OSError):
-        raise Problem(400, "cursor", "not a cursor of this list", "take `next` of the page before") from None

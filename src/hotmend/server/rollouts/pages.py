@@ -37,11 +37,11 @@ BUTTONS: Final = (
 
 
 @router.get("")
-def list_page(visit: Viewer) -> Response:
-    """Show the last rollouts."""
+def list_page(visit: Viewer, after: Annotated[str, Query(max_length=300)] = "") -> Response:
+    """Show rollouts, the last one first."""
     with visit.context.database.read() as connection:
-        rows = store.page(connection, None, ROWS)
-    return visit.page("rollouts.html.j2", rows=rows)
+        rows, following = store.rollout_page(connection, after, ROWS)
+    return visit.page("rollouts.html.j2", rows=rows, next=following)
 
 
 @router.get("/{identity}")

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.database import new_id
 from hotmend.server.identity.tables import ROLES, users
 from hotmend.server.machines.tables import brake
+from hotmend.server.paging import page
 from hotmend.server.rollouts.tables import approvals, events, gates, groups, rollouts
 from hotmend.server.webhooks.tables import outbox, webhooks
 from hotmend.servicing.lanes import Approval
@@ -62,12 +63,19 @@ def begin_alone(connection: Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_BEGIN_LOCK)))
 
 
-def page(connection: Connection, before: tuple[datetime, str] | None, limit: int) -> list[RowMapping]:
-    """Return rollouts, newest first."""
-    query = sa.select(rollouts).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(sa.tuple_(rollouts.c.created_at, rollouts.c.id) < sa.tuple_(*before))
-    return list(connection.execute(query).mappings())
+def rollout_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return rollouts, newest first, and the cursor of those behind them."""
+    return page(connection, sa.select(rollouts), ((rollouts.c.created_at, True), (rollouts.c.id, True)), cursor, limit)
+
+
+def in_states(
+    connection: Connection, states: Collection[RolloutState], since: datetime | None = None
+) -> list[RowMapping]:
+    """Return the rollouts in these states, newest first; with `since` those alone that were changed later."""
+    query = sa.select(rollouts).where(rollouts.c.state.in_(states))
+    if since is not None:
+        query = query.where(rollouts.c.changed_at > since)
+    return list(connection.execute(query.order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc())).mappings())
 
 
 def unended(connection: Connection) -> list[str]:

@@ -6,24 +6,30 @@ from dataclasses import asdict, replace
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from hotmend.server.context import context_of
 from hotmend.server.identity.access import ADMIN, Principal
 from hotmend.server.once import HEADER, once
 from hotmend.server.problem import not_found
 from hotmend.server.webhooks import service, store
-from hotmend.wire.webhooks import Delivery, Webhook, WebhookWanted
+from hotmend.wire.webhooks import Delivery, Webhook, WebhookPage, WebhookWanted
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 _Admin = Annotated[Principal, Depends(ADMIN)]
 
 
 @router.get("")
-def list_webhooks(request: Request, caller: _Admin) -> list[Webhook]:  # noqa: ARG001 - asked for its role
-    """Return all webhooks, without their secrets."""
+def list_webhooks(
+    request: Request,
+    caller: _Admin,  # noqa: ARG001 - asked for its role
+    cursor: str = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> WebhookPage:
+    """Return webhooks, oldest first, without their secrets."""
     with context_of(request).database.read() as connection:
-        return [service.shown(row) for row in store.rows(connection)]
+        rows, following = store.webhook_page(connection, cursor, limit)
+    return WebhookPage([service.shown(row) for row in rows], following)
 
 
 @router.post("", status_code=201)
@@ -65,7 +71,7 @@ def test_webhook(request: Request, identity: str, caller: _Admin) -> Webhook:
 def list_deliveries(request: Request, identity: str, caller: _Admin) -> list[Delivery]:  # noqa: ARG001
     """Return the last requests to a webhook, newest first."""
     with context_of(request).database.read() as connection:
-        if not store.rows(connection, identity):
+        if store.row(connection, identity) is None:
             raise not_found("webhook")
         found = store.delivery_rows(connection, identity)
     return [Delivery(row["at"], row["events"], row["taken"], row["outcome"]) for row in found]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from hotmend.server.database import new_id
@@ -19,6 +19,7 @@ from hotmend.wire.webhooks import Subject, Webhook, WebhookWanted
 router = APIRouter(prefix="/webhooks", route_class=PageRoute, include_in_schema=False)
 
 Doing = Annotated[Visit, Depends(doing("admin"))]
+ROWS: Final = 20
 DELIVERIES_SHOWN: Final = 10
 ABOUT: Final[tuple[tuple[str, tuple[Subject, ...], str], ...]] = (
     ("all", ("rollouts", "windows"), N_("rollouts and maintenance windows")),
@@ -29,13 +30,13 @@ ABOUT: Final[tuple[tuple[str, tuple[Subject, ...], str], ...]] = (
 
 
 @router.get("")
-def webhooks_page(visit: Annotated[Visit, Depends(seeing("admin"))]) -> Response:
-    """Show all webhooks with their last requests."""
+def webhooks_page(
+    visit: Annotated[Visit, Depends(seeing("admin"))], after: Annotated[str, Query(max_length=300)] = ""
+) -> Response:
+    """Show webhooks with their last requests."""
     with visit.context.database.read() as connection:
-        rows = [
-            (service.shown(row), store.delivery_rows(connection, row["id"])[:DELIVERIES_SHOWN])
-            for row in store.rows(connection)
-        ]
+        found, following = store.webhook_page(connection, after, ROWS)
+        rows = [(service.shown(row), store.delivery_rows(connection, row["id"])[:DELIVERIES_SHOWN]) for row in found]
     say = visit.words.say
     texts = {told: say(text) for _, told, text in ABOUT}
     return visit.page(
@@ -43,6 +44,7 @@ def webhooks_page(visit: Annotated[Visit, Depends(seeing("admin"))]) -> Response
         rows=[(hook, texts[tuple(hook.about)], last) for hook, last in rows],
         choices=[(short, say(text)) for short, _, text in ABOUT],
         key=new_id(),
+        next=following,
     )
 
 

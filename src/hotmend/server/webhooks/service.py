@@ -41,7 +41,8 @@ def add(connection: Connection, now: datetime, caller: Principal, wanted: Webhoo
     values = {"id": identity, "url": wanted.url, "secret": secret, "created_by": caller.name, "created_at": now}
     store.insert(connection, {**values, **about, "next_at": now})
     append(connection, now, caller.name, "webhook.add", identity, {"host": host, **about})
-    (row,) = store.rows(connection, identity)
+    row = store.row(connection, identity)
+    assert row is not None  # noqa: S101 - it was just added
     return shown(row, secret)
 
 
@@ -64,11 +65,12 @@ def trial(context: Context, caller: Principal, identity: str) -> Webhook:
         Problem: there is none.
     """
     with context.database.write() as connection:
-        if not store.rows(connection, identity):
+        if store.row(connection, identity) is None:
             raise not_found("webhook")
         notices.trial(connection, context.clock(), identity)
         append(connection, context.clock(), caller.name, "webhook.test", identity, {})
-        (row,) = store.rows(connection, identity)
+        row = store.row(connection, identity)
+        assert row is not None  # noqa: S101 - it was there in this transaction
     return shown(row)
 
 

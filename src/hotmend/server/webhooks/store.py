@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from hotmend.server.paging import page
 from hotmend.server.rollouts.tables import events, rollouts
 from hotmend.server.webhooks.notices import forget_told
 from hotmend.server.webhooks.tables import deliveries, notice_outbox, notices, outbox, webhooks
@@ -23,15 +24,21 @@ def insert(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(sa.insert(webhooks).values(values))
 
 
-def rows(connection: Connection, identity: str = "") -> list[RowMapping]:
-    """Return all webhooks, or one of them, oldest first, each with how many events wait for it as `waiting`."""
+def row(connection: Connection, identity: str) -> RowMapping | None:
+    """Return a webhook, with how many events wait for it as `waiting`; None: there is none."""
+    return connection.execute(_waiting().where(webhooks.c.id == identity)).mappings().one_or_none()
+
+
+def webhook_page(connection: Connection, cursor: str, limit: int) -> tuple[list[RowMapping], str]:
+    """Return webhooks, oldest first, as `row` does, and the cursor of those behind them."""
+    return page(connection, _waiting(), ((webhooks.c.created_at, False), (webhooks.c.id, False)), cursor, limit)
+
+
+def _waiting() -> sa.Select[Any]:
     counts = [
         sa.select(sa.func.count()).where(each.c.webhook_id == webhooks.c.id).scalar_subquery() for each in _OUTBOXES
     ]
-    query = sa.select(webhooks, (counts[0] + counts[1]).label("waiting"))
-    if identity:
-        query = query.where(webhooks.c.id == identity)
-    return list(connection.execute(query.order_by(webhooks.c.created_at, webhooks.c.id)).mappings())
+    return sa.select(webhooks, (counts[0] + counts[1]).label("waiting"))
 
 
 def delete(connection: Connection, identity: str) -> bool:
