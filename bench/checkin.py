@@ -181,7 +181,7 @@ def server_start(database: str, folder: Path) -> Iterator[tuple[str, int]]:
         yield f"127.0.0.1:{port}", process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
 
 
 def _answers(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from hotmend.wire.report import report_hash
 from tests.server.fleet import ALWAYS, Fleet, begun, wanted
 from tests.server.machine import registration_key, report, simple
 from tests.server.running import Running
+
+FACTS = Path(__file__).parents[1] / "data" / "facts" / "cases" / "october-2-right.json"
 
 
 @pytest.fixture
@@ -699,3 +702,14 @@ def test_plans_that_are_refused(one: Fleet, fields: dict[str, Any], status: int,
     one.add(1)
     reply = one.server.call("POST", "/api/v1/rollouts", wanted(**fields), role="operator")
     assert (reply.status, reply.json()["code"]) == (status, code)
+
+
+def test_a_machine_without_an_agent_is_in_no_rollout(one: Fleet) -> None:
+    """Facts that were uploaded are heard of just now, and nobody can be told to do anything."""
+    body = FACTS.read_bytes()
+    assert one.server.call("PUT", "/api/v1/facts/uploaded", body).status == 200
+    given = {**wanted(), "rings": [{"name": "canary", "percent": 50}, {"name": "rest"}]}
+    assert one.server.post("/api/v1/rollouts/preview", given, status=200)["machines"] == 0
+    assert one.server.call("POST", "/api/v1/rollouts", given).json()["code"] == "nobody-selected"
+    one.add(3)
+    assert one.server.post("/api/v1/rollouts/preview", given, status=200)["machines"] == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -88,10 +89,11 @@ def fleet(templates: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @contextmanager
-def fleet_in(file: Path, templates: dict[str, str]) -> Iterator[Fleet]:
-    """Start a server on a new database."""
+def fleet_in(file: Path, templates: dict[str, str], ahead: timedelta = timedelta()) -> Iterator[Fleet]:
+    """Start a server on a new database; its clock is `ahead`."""
     file.write_bytes(Path(templates["sqlite"]).read_bytes())
     with running(f"sqlite:///{file}") as server:
+        server.clock.ahead = ahead
         server.set_up()
         server.app.state.sign_ins = Limiter(10_000)  # tests sign in more often than people
         yield filled(server)

@@ -33,6 +33,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 _FAILED_FOR: Final = timedelta(days=7)
 _NOT_BACK_FOR: Final = timedelta(days=30)
 _ASKING: Final = (State.WAITING_FOR_APPROVAL, State.READY, State.PAUSED)
+_STEERED: Final = (State.STARTING, State.RUNNING, State.STOPPING, State.ROLLING_BACK)
 _SOON: Final = timedelta(days=14)
 
 
@@ -56,6 +57,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         failed = fleet.failed_actions(connection, visit.now - _FAILED_FOR)
         halted = fleet.halt(connection)
         rollouts = in_states(connection, _ASKING)
+        steered = in_states(connection, _STEERED)
         held = held_long(connection, visit.now, fleet.silent_since(visit.context.settings, visit.now))
         record = audit.kept(connection)
         not_back = _not_back(connection, visit.now)
@@ -67,6 +69,7 @@ def overview(visit: Annotated[Visit, Depends(seeing("viewer"))]) -> Response:
         at=found.at,
         exposure=exposure,
         running=running,
+        steered=steered,
         decisions=[
             *_audit(visit, record),
             *_windows(visit, windows),

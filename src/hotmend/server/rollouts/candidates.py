@@ -30,7 +30,8 @@ _CLOCKS_APART: Final = timedelta(minutes=5)
 
 
 def _selected(connection: Connection, selection: Selection) -> sa.Select[tuple[str]]:
-    query = sa.select(machines.c.id).where(machines.c.state == "active", machines.c.policy != HOTPATCH_OFF)
+    has_agent = machines.c.public_key.is_not(None)  # facts that were uploaded are no machine that can be told
+    query = sa.select(machines.c.id).where(machines.c.state == "active", machines.c.policy != HOTPATCH_OFF, has_agent)
     if selection.machines:
         query = query.where(machines.c.id.in_(selection.machines))
     for name, value in selection.tags.items():

@@ -100,6 +100,7 @@ def there(seen_after: datetime, *columns: Any) -> sa.Select[Any]:
             members.c.action_id.is_(None),
             machines.c.state == "active",
             machines.c.policy != HOTPATCH_OFF,
+            machines.c.public_key.is_not(None),
             contacts.c.seen_at >= seen_after,
         )
     )
