@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hotmend.repository.catalogue import catalogue
 from hotmend.repository.client import trust
 from hotmend.repository.layout import Tier
@@ -16,7 +18,7 @@ from hotmend.server.releases.following import Followed, follow
 from hotmend.wire.evidence import verified
 from tests.repository.kit import CHANNEL, World
 from tests.server.machine import Simple, host
-from tests.server.portal.conftest import Person, filled
+from tests.server.portal.conftest import CASES, Person, filled
 from tests.server.portal.test_pages import PLAN, check
 from tests.server.running import Running, running
 from tests.traceability import ROOT, Row, ran, stands, table
@@ -136,6 +138,73 @@ def _fleet_rows(server: Running, folder: Path) -> Iterator[Row]:
         "hotmend fleet evidence verify FILE --key KEY",
         f"{shown}; with another key: exit code {codes[1]}",
     )
+    yield from _program_rows(server, person)
+
+
+def _program_rows(server: Running, person: Person) -> Iterator[Row]:
+    """Yield what pages show of the lines about one machine, for machines of a fleet whose facts came to the server."""
+    overview = _text(person, "/")
+    yield Row("S20-S22", "Enrollment over the fleet", "/", _found(overview, r"Enrollment enabled \d+.*?(?= Exposure)"))
+    waiting = _found(overview, r"Machines whose updates wait for a person: \d+")
+    yield Row("S37", "Offered, and a person has to decide", "/", waiting)
+    page = _uploaded(server, person, "azure-edition-2025")
+    yield Row("S18", "Azure Edition: on, with its prerequisites", "/machines/ID", _status(page))
+    page = _uploaded(server, person, "subscription-ended")
+    yield Row("S19", "A subscription that ended", "/machines/ID", f"{_status(page)}; {_because(page)}")
+    page = _uploaded(server, person, "vsm-off")
+    yield Row("S20", "A prerequisite is missing", "/machines/ID", f"{_status(page)}; {_because(page)}")
+    page = _uploaded(server, person, "pending-2-hours")
+    yield Row("S21", "Pending for longer than it takes", "/machines/ID", f"{_status(page)}; {_because(page)}")
+    page = _uploaded(server, person, "october-2-right")
+    coming = _found(page, r"the next hotpatch comes on [\w ]+")
+    yield Row("S22", "Enabled and nothing offered: the next date", "/machines/ID", f"{_status(page)}; {coming}")
+    calendar = _text(person, "/calendar?channel=Windows+Server+2025")
+    yield Row(
+        "S24-S25", "What comes next, of each channel", "/calendar", _found(calendar, r"(?<=Coming ).*?(?= Channel)")
+    )
+    unplanned = len(
+        re.findall("unplanned baseline", _text(person, "/calendar?channel=Windows+Server+2022+Azure+Edition"))
+    )
+    yield Row(
+        "S26", "Unplanned baselines of a channel", "/calendar", f"{unplanned} of Windows Server 2022 Azure Edition"
+    )
+    page = _uploaded(server, person, "scale-set-uniform")
+    yield Row("S34", "A Uniform scale set is refused", "/machines/ID", f"{_status(page)}; {_because(page)}")
+    page = _uploaded(server, person, "managed-elsewhere")
+    others = _found(page, r"(?<=Also managed by ).*?(?= Restarts avoided)")
+    yield Row("S35-S36", "Who else manages updates is reported", "/machines/ID", others)
+    facts = msgspec.json.decode((CASES / "october-1-before.json").read_bytes())
+    facts["offered"] = [
+        {"id": each, "title": each, "classification": "Security Updates", "needs_reboot": True}
+        for each in ("KB5070881", "KB5070893")
+    ]
+    page = _uploaded(server, person, "october-1-before", "?tab=updates", msgspec.json.encode(facts))
+    verdicts = ", ".join(
+        " ".join(each) for each in re.findall(r"(KB\d+) KB\d+ Security Updates yes ([a-z ]+?) [A-Z]", page)
+    )
+    yield Row("S46", "Before it is installed: what each update does to the line", "/machines/ID?tab=updates", verdicts)
+    page = _uploaded(server, person, "october-3-left")
+    yield Row("S46", "After it", "/machines/ID", f"{_status(page)}; {_because(page)}")
+    page = _uploaded(server, person, "october-2-right")
+    forecast = _found(page, r"Forecast Up to .*?(?= Not as it should be)")
+    without, _, with_it = forecast.partition(" With a workaround ")
+    days = [", ".join(re.findall(r"reboot (\d+ \w+ \d{4}):", each)) for each in (without, with_it)]
+    yield Row("S50", "Reboots with and without the workaround", "/machines/ID", f"without: {days[0]}; with: {days[1]}")
+
+
+def _uploaded(server: Running, person: Person, case: str, tab: str = "", facts: bytes = b"") -> str:
+    """Send a machine's facts to the server, and return what its page shows."""
+    reply = server.call("PUT", f"/api/v1/facts/{case}", facts or (CASES / f"{case}.json").read_bytes())
+    assert reply.status == 200, reply.body
+    return _text(person, f"/machines/{reply.json()['machine']['id']}{tab}")
+
+
+def _status(page: str) -> str:
+    return _found(page, r"Hotpatch status .*?(?= Update level)")
+
+
+def _because(page: str) -> str:
+    return _found(page, r"(?<= Why ).*?(?= Forecast )")
 
 
 def _rows_of(tree: Any) -> list[list[str]]:
