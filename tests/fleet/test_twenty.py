@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -147,10 +148,10 @@ def _rows_of_one(fleet: Fleet) -> Iterator[Row]:
     action = server.machines.act(member.id, ActionWanted("revert", undoes=installed.id))
     wait("it is taken back", lambda: State(server.machines.action(action.id).state).final)
     ended = server.machines.action(action.id).state
-    held = member.machine.hotmend("agent", "quarantine", "--json").stdout.count("\n")
-    observed = f"{ended}; {_memory(member)}; in quarantine: {held}"
+    held = [json.loads(line) for line in member.machine.hotmend("agent", "quarantine", "--json").stdout.splitlines()]
+    observed = f"{ended}; {_memory(member)}; in quarantine: {len(held)}"
     yield Row("S45", "Taken back from the server", "hotmend fleet --json act ID revert --undoes ACTION", observed)
-    lifted = server.machines.act(member.id, ActionWanted("lift", installed.updates or ["good"]))
+    lifted = server.machines.act(member.id, ActionWanted("lift", [each["update"] for each in held]))
     wait("the quarantine is lifted", lambda: State(server.machines.action(lifted.id).state).final)
     always = WindowWanted("always", "FREQ=DAILY", datetime(2020, 1, 1), 1440)
     wanted = ConfigurationWanted("automatic", windows=[always], zone="UTC")
