@@ -6,7 +6,6 @@ begins with a channel that has its baseline and nothing built.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,18 +39,12 @@ class _Vendor:
         self.plan = self.archive.plan(folder, CHANNEL, SOURCES, 'manifest = "watched"')
         pairs = {name: pair_find(name) for name in PACKAGES}
         for name, pair in pairs.items():
-            self._offer(MAIN, name, pair.old)
+            self.archive.offer(MAIN, name, pair.old)
         self.archive.publish()
         self.run(Settings())
         for name, pair in pairs.items():
-            self._offer(SECURITY, name, pair.new)
+            self.archive.offer(SECURITY, name, pair.new)
         self.archive.publish()
-
-    def _offer(self, suite: str, package: str, deb: Path) -> None:
-        place = self.archive.root / "pool" / deb.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(deb, place)
-        self.archive.offers[suite][package] = place
 
     def run(self, settings: Settings) -> tuple[float, list[str]]:
         """Return how long it takes to publish what the signed lists have, and what was published."""

@@ -7,7 +7,6 @@ clock is its own; everything else is real. All happens in a temporary folder; no
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import sys
 import tempfile
@@ -100,17 +99,10 @@ class Quarter:
         self.day += days
         print(f"\nDay {self.day}: {what}")
 
-    def offer(self, suite: str, package: str, deb: Path) -> None:
-        """Put a package into the distribution."""
-        place = self.archive.root / "pool" / deb.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(deb, place)
-        self.archive.offers[suite][package] = place
-
     def update(self, *packages: str) -> None:
         """Offer the security updates of packages."""
         for package in packages:
-            self.offer(SECURITY, package, self.pairs[package].new)
+            self.archive.offer(SECURITY, package, self.pairs[package].new)
 
     def run(self) -> Done:
         """Do what a timer does."""
@@ -257,13 +249,13 @@ def _first_month(quarter: Quarter) -> tuple[str, str]:
 
     quarter.pass_days(0, "the planned baseline")
     for package in PACKAGES:
-        quarter.offer(MAIN, package, pairs[package].old)
+        quarter.archive.offer(MAIN, package, pairs[package].old)
     base = quarter.run().published[0]
     quarter.check(Tier.STABLE, None)
 
     quarter.pass_days(9, "first month: redis, haproxy, libpng, and xz in part")
     quarter.update("redis-tools", "haproxy", "libpng16-16")
-    quarter.offer(SECURITY, REBUILT, middle)
+    quarter.archive.offer(SECURITY, REBUILT, middle)
     quarter.run()
     quarter.check(Tier.CANARY, f"{base}.h1")
     quarter.check(Tier.STABLE, None)

@@ -102,6 +102,13 @@ class Archive:
         deb.with_suffix(".changelog").write_text(text)
         self.offers[suite][package] = deb
 
+    def offer(self, suite: str, package: str, deb: Path) -> None:
+        """Offer a package that is there already in place of the version before."""
+        place = self.root / "pool" / deb.name.replace("%3a", "_")  # no escapes in an address
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(deb, place)
+        self.offers[suite][package] = place
+
     def _library(self, name: str, factor: int, *, grows: bool) -> bytes:
         code = _CODE % {"name": name, "factor": factor, "member": "long added[2];" if grows else ""}
         source = self.root / f"{name}.c"
@@ -138,11 +145,12 @@ class Archive:
         command = ["gpg", "--homedir", str(self.home), "--batch", "--quiet", "--yes", "--clearsign", "--output"]
         subprocess.run([*command, folder / "InRelease", folder / "Release"], check=True, capture_output=True)
 
-    def plan(self, folder: Path, channel: str, packages: tuple[str, ...], more: str = "") -> Path:
-        """Write a plan that watches packages of this distribution."""
+    def plan(self, folder: Path, channel: str, packages: tuple[str, ...], more: str = "", address: str = "") -> Path:
+        """Write a plan that watches packages of this distribution, read where it is or from a web server."""
         text = f"channel = {channel!r}\npackages = {list(packages)!r}\n{more}\n"
         for suite in self.offers:
-            text += f"[[suite]]\nname = {suite!r}\nuri = 'file:{self.root}'\nsigned_by = {str(self.public)!r}\n"
+            text += f"[[suite]]\nname = {suite!r}\nuri = {address or f'file:{self.root}'!r}\n"
+            text += f"signed_by = {str(self.public)!r}\n"
             text += f"security = {str(suite == SECURITY).lower()}\n"
         path = folder / "plan.toml"
         path.write_text(text)
