@@ -3,7 +3,8 @@
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make fleet   a server with its portal, and two machines that it has bring in a security update (root)
-# make six     six stock servers under load, upgraded by hotmend and by apt, reloaded, restarted (root)
+# make six     six stock servers under load, upgraded by hotmend and by apt, reloaded, restarted (root);
+#              LIBRARIES=1: with the newest libraries that they map
 # make bench   the figures of the issue, from real runs
 # make deb     the Debian package, in build/
 # make mutants   the servicing rules, each switched off: how many of these mutants the tests notice
@@ -52,7 +53,7 @@ fleet: setup
 	@$(BIN)/python -m demo.fleet
 
 six: setup
-	@$(BIN)/python -m demo.six
+	@$(BIN)/python -m demo.six $(if $(LIBRARIES),--libraries)
 
 bench: setup
 	@$(BIN)/python -m bench

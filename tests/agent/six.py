@@ -12,13 +12,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from hotmend.model.process_states import NEW_CODE
 from tests.agent.load import Count, Load, http, postgres, redis, ssh
 from tests.agent.machine import Machine
 from tests.agent.redis import newest, oldest
 
 NGINX, REDIS, HAPROXY, APACHE, SSH, POSTGRES = range(18471, 18477)
-_HAPROXY = f"""
+HAPROXY_SETTINGS = f"""
 defaults
     mode http
     timeout connect 5s
@@ -34,7 +36,7 @@ sed -i -e '/\\[::\\]/d' -e 's/listen 80 default_server/listen 127.0.0.1:{NGINX}/
     -e 's,root /var/www/html,root /usr/share/nginx/html,' /etc/nginx/sites-enabled/default
 sed -i 's/^port .*/port {REDIS}/' /etc/redis/redis.conf
 cat > /etc/haproxy/haproxy.cfg <<'END'
-{_HAPROXY}
+{HAPROXY_SETTINGS}
 END
 sed -i 's/^Listen 80/Listen 127.0.0.1:{APACHE}/' /etc/apache2/ports.conf
 echo 'Port {SSH}' > /etc/ssh/sshd_config.d/port.conf
@@ -133,6 +135,18 @@ def start_all(machine: Machine) -> None:
     machine.run(f"systemctl start {' '.join(server.unit for server in SERVERS)}")
 
 
+def offer_libraries(machine: Machine) -> tuple[str, ...]:
+    """Have apt also offer the newest of the libraries that they map; return the packages that will be updated."""
+    comms = " ".join(server.comm for server in SERVERS)
+    mapped = f"for pid in $(pidof {comms}); do grep -o '/.*\\.so.*' /proc/$pid/maps; done | sort -u"
+    owner = '{ dpkg -S "$file" || dpkg -S "${file#/usr}"; } 2>/dev/null | cut -d: -f1'
+    owners = machine.run(f"{mapped} | while read file; do {owner}; done | sort -u").stdout.split()
+    own = [package for server in SERVERS for package in server.packages]
+    found = [name for name in owners if name not in own and newest(machine, name) != machine.version(name)]
+    machine.offer_only(" ".join((*own, *found)))
+    return tuple(found)
+
+
 def started(machine: Machine, unit: str) -> str:
     """When, how often and as which process the service manager has started it."""
     return machine.run(f"systemctl show -p MainPID,NRestarts,ActiveEnterTimestampMonotonic {unit}").stdout
@@ -187,8 +201,23 @@ def due(machine: Machine) -> set[str]:
     return {server.name for server in SERVERS if f"{server.unit}.service" in units}
 
 
-def upgrade(machine: Machine) -> tuple[dict[str, str], set[str]]:
-    """Have `hotmend upgrade` bring in all that is offered; return as `verdicts`."""
+@dataclass(frozen=True)
+class Said:
+    """What hotmend said of an upgrade.
+
+    Attributes:
+        told: what became of each one's program in memory, by name.
+        held: who needs no restart, by name.
+        packages: of every package whose code runs: what became of it, in how many processes, and why.
+    """
+
+    told: dict[str, str]
+    held: set[str]
+    packages: dict[str, str]
+
+
+def upgrade(machine: Machine) -> Said:
+    """Have `hotmend upgrade` bring in all that is offered."""
     words = [sys.executable, "-m", "hotmend", "upgrade", "--all", "--json"]
     done = machine.run(shlex.join(words), check=False, seconds=_SECONDS_MAX)
     if not done.stdout:
@@ -196,30 +225,43 @@ def upgrade(machine: Machine) -> tuple[dict[str, str], set[str]]:
     answer = json.loads(done.stdout)
     if answer["disk_error"]:
         raise RuntimeError(f"hotmend upgrade: {answer['disk_error']}")
-    return verdicts({package["package"]: package["memory"] for package in answer["packages"]}, answer["held"])
+    memory = {package["package"]: package["memory"] for package in answer["packages"]}
+    return _said(memory, answer["held"], {p["package"]: _outcome(p) for p in answer["packages"]})
 
 
-def apt_upgrade(machine: Machine) -> tuple[dict[str, str], set[str]]:
-    """Have plain `apt-get upgrade` do it, with the hook on; return as `verdicts`."""
+def _outcome(package: dict[str, Any]) -> str:
+    """Return what `hotmend upgrade` said of a package, as the hook says it."""
+    done = sum(process["state"] in NEW_CODE for process in package["processes"])
+    whole = len({each["pid"] for each in (*package["processes"], *package["still_old"])})
+    reasons = [r for process in package["processes"] if process["state"] == "refused" for r in process["reasons"]]
+    why = dict.fromkeys(reason["code"] for reason in (*package["reasons"], *reasons))
+    text = f"{package['memory']} in memory, {done} of {whole} processes" if whole else package["memory"]
+    return ": ".join(part for part in (text, package["error"] or ", ".join(why)) if part)
+
+
+def apt_upgrade(machine: Machine) -> Said:
+    """Have plain `apt-get upgrade` do it, with the hook on."""
     # What takes long on a machine with other work is told as it is, not cut off: that is tested elsewhere.
     if (done := machine.hotmend("apt-hook", "on", "--deadline", "1200")).returncode:
         raise RuntimeError(f"hotmend apt-hook on: {done.stderr}")
     done = machine.run("apt-get -q -y upgrade", seconds=_SECONDS_MAX)
     memory: dict[str, str] = {}
+    packages: dict[str, str] = {}
     held: list[str] = []
     for line in done.stderr.splitlines():
         parts = line.split(": ", 2)
         if parts[0] == "hotmend" and len(parts) == 3 and " -> " in parts[1]:
-            memory[parts[1].split()[0]] = parts[2].split(" in memory")[0].split(",")[0]
+            name = parts[1].split()[0]
+            memory[name], packages[name] = parts[2].split(" in memory")[0].split(",")[0], parts[2]
         elif line.startswith("hotmend: not restarted by their packages, because the new code runs: "):
             held = parts[2].split(", ")
-    return verdicts(memory, held)
+    return _said(memory, held, packages)
 
 
-def verdicts(memory: dict[str, str], held: list[str]) -> tuple[dict[str, str], set[str]]:
-    """Return what hotmend said: of each one's program in memory, and who needs no restart, all by name."""
+def _said(memory: dict[str, str], held: list[str], packages: dict[str, str]) -> Said:
     told = {server.name: memory.get(server.packages[0], "") for server in SERVERS}
-    return told, {server.name for server in SERVERS if server.unit in held}
+    ran = {name: outcome for name, outcome in packages.items() if not outcome.startswith("not running")}
+    return Said(told, {server.name for server in SERVERS if server.unit in held}, ran)
 
 
 def graceful(machine: Machine) -> None:
@@ -241,26 +283,25 @@ class Seen:
     """What an upgrade did.
 
     Attributes:
-        told: what hotmend said of each one's program in memory, by name.
-        held: who needs no restart, by what hotmend said.
+        said: what hotmend said.
         restarted: whom the service manager has started anew.
         counts: what the clients counted meanwhile, by name.
     """
 
-    told: dict[str, str]
-    held: set[str]
+    said: Said
     restarted: set[str]
     counts: dict[str, Count]
 
 
 def wrong_after_upgrade(machine: Machine, seen: Seen) -> list[str]:
     """Return what is not as it has to be: who is fixed runs on without a failed request, all others were restarted."""
-    fixed = {name for name, memory in seen.told.items() if memory == "fixed"}
-    everyone = set(seen.told)
+    held = seen.said.held
+    fixed = {name for name, memory in seen.said.told.items() if memory == "fixed"}
+    everyone = set(seen.said.told)
     old, new = with_old_program(machine), settled(machine)
     checks = {
         "no program was fixed in memory": bool(fixed),
-        f"held back {seen.held}, fixed {fixed}": seen.held == fixed,
+        f"held back {held}, fixed {fixed}": held == fixed,
         f"restarted {seen.restarted}, not fixed {everyone - fixed}": seen.restarted == everyone - fixed,
         f"old programs without new code: {old}": set().union(*old.values()) <= new,
         f"fixed, and no process runs on: {old}": all(old[name] for name in fixed),
@@ -268,6 +309,23 @@ def wrong_after_upgrade(machine: Machine, seen: Seen) -> list[str]:
         f"versions: {versions(machine)}": versions(machine) == wanted(machine),
     }
     counts = {f"{name}: {seen.counts[name]}": seen.counts[name].fine for name in fixed}
+    return [what for what, right in (checks | counts).items() if not right]
+
+
+def wrong_with_libraries(machine: Machine, seen: Seen) -> list[str]:
+    """Return what is not as it has to be where libraries came too: nobody runs old code untold.
+
+    Who needs no restart runs on without a failed request, and its old images have new code.
+    """
+    held, running = seen.said.held, set(seen.said.told) - seen.restarted
+    old, new = with_old_program(machine), settled(machine)
+    checks = {
+        f"held back {held}, and restarted {seen.restarted}": not held & seen.restarted,
+        f"run on {running}, held back {held}, said to be due {due(machine)}": due(machine) == running - held,
+        f"old programs without new code: {old}": set().union(*(old[name] for name in held)) <= new,
+        f"versions: {versions(machine)}": versions(machine) == wanted(machine),
+    }
+    counts = {f"{name}: {seen.counts[name]}": seen.counts[name].fine for name in held}
     return [what for what, right in (checks | counts).items() if not right]
 
 
