@@ -186,7 +186,7 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
 
 
-HAPROXY_PORT = 18482
+HAPROXY_PORT, NGINX_PORT = 18482, 18483
 HAPROXY = f"""
 global
     master-worker
@@ -200,18 +200,6 @@ frontend all
     bind 127.0.0.1:{HAPROXY_PORT}
     http-request return status 200 content-type text/plain string "here"
 """
-MONTH = """
-mode = "automatic"
-health_seconds = 0
-disk = false
-zone = "UTC"
-[channel]
-address = "/srv/channel/repository/public"
-name = "debian-12"
-[maintenance]
-freeze = [{name = "fair", first = 2027-03-13, last = 2027-03-16}]
-window = [{name = "night", rule = "FREQ=DAILY", start = 2027-01-01T02:30:00, minutes = 60}]
-"""
 LOAD = f"""
 import pathlib, socket, urllib.request
 good = bad = 0
@@ -221,57 +209,92 @@ while not pathlib.Path("/run/load-ends").exists():
             redis.sendall(b"PING\\r\\n")
             good += redis.recv(100) == b"+PONG\\r\\n"
         good += urllib.request.urlopen("http://127.0.0.1:{HAPROXY_PORT}/", timeout=5).read() == b"here"
+        good += b"nginx" in urllib.request.urlopen("http://127.0.0.1:{NGINX_PORT}/", timeout=5).read()
     except OSError:
         bad += 1
 print(good, bad)
 """
 
 
+def old_nginx(machine: Machine) -> list[int]:
+    """Install nginx as it was, and start it on one port of loopback; return its processes."""
+    old = oldest(machine, "nginx")
+    machine.install(f"nginx={old}", f"nginx-common={old}")
+    listen = f"-e '/\\[::\\]/d' -e 's/listen 80 default_server/listen 127.0.0.1:{NGINX_PORT}/'"
+    machine.run(f"systemctl stop nginx; sed -i {listen} /etc/nginx/sites-enabled/default; systemctl start nginx")
+    return machine.settle("nginx", 1 + int(machine.run("nproc").stdout))
+
+
+def by_name(keys: dict[str, str] | list[str]) -> dict[tuple[str, str], str]:
+    """Return what is said of updates, "" of those only named, by release and package: a file's name ends in a hash."""
+    said = keys if isinstance(keys, dict) else dict.fromkeys(keys, "")
+    found = {}
+    for key, state in said.items():
+        release, _, file = key.partition("/")
+        found[release, file.rpartition("-")[0] if file.endswith(".hotmend") else file] = state
+    return found
+
+
 @pytest.mark.timeout(1800)
 def test_a_month_of_a_channel(redis: Machine) -> None:
-    """Observed for a week, then each release in the next window that no freeze forbids; none that was withdrawn."""
-    old = oldest(redis, "haproxy")
-    redis.install(f"haproxy={old}")
+    """Observed for a week, then each release in the next window that no freeze forbids; none that was withdrawn.
+
+    The publisher's runs make the channel: a baseline, redis, haproxy (withdrawn before it was ever seen, then let
+    through again), and nginx, which takes a baseline; then what has haproxy is withdrawn, and let through again.
+    """
+    redis.install(f"haproxy={oldest(redis, 'haproxy')}")
     redis.run(f"cat > /etc/haproxy/haproxy.cfg <<'END'\n{HAPROXY}END\nsystemctl restart haproxy")
-    before = redis.pids("redis-server"), redis.settle("haproxy", 2)
-    configure(redis, MONTH)
-    packages = [f"{p} {oldest(redis, p)} {newest(redis, p)}" for p in ("redis-tools", "haproxy")]
+    before = redis.pids("redis-server"), redis.settle("haproxy", 2), old_nginx(redis)
+    names = {"redis": "redis-tools", "haproxy": "haproxy", "nginx": "nginx"}
+    updates = [f"{source} {name} {oldest(redis, name)} {newest(redis, name)}" for source, name in names.items()]
     load = subprocess.Popen(redis.command(f"exec python3 -c '{LOAD}'"), stdout=subprocess.PIPE, text=True)
-    script = shlex.join([sys.executable, "-m", "tests.agent.month", *packages, f"haproxy {old} 9.9"])
+    script = shlex.join([sys.executable, "-m", "tests.agent.month", *updates])
+    redis.run("mkdir -p /etc/hotmend")
     played = redis.run(f"cd {ROOT} && {script}", seconds=1500)
     redis.run("touch /run/load-ends")
     told, _ = load.communicate(timeout=60)
     good, bad = map(int, told.split())
-    days = {row["day"]: row["turns"] for row in map(json.loads, played.stdout.splitlines())}
-    runs = {day: turns[-1]["actions"] for day, turns in days.items() if turns[-1]["actions"]}
+    rows = {row["day"]: row for row in map(json.loads, played.stdout.splitlines())}
+    days = {day: row["turns"] for day, row in rows.items()}
+    published = {day: row["publisher"]["published"] for day, row in rows.items() if row["publisher"]["published"]}
+    assert published == {
+        0: ["2027.03"],
+        2: ["2027.03.h1"],
+        8: ["2027.03.h2"],
+        12: ["2027.03.h3"],
+        20: ["2027.03.u-nginx"],
+        25: ["2027.03.h4"],
+    }
+    assert {day for day, row in rows.items() if row["publisher"]["signed"]} == {2, 4, 10, 14, 22, 27}
+    ((day, (problem,)),) = [(d, p) for d, row in rows.items() if (p := row["publisher"]["problems"])]
+    assert (day, "was withdrawn with the release it was in" in problem) == (11, True)
+
+    runs = {day: by_name(turns[-1]["actions"]) for day, turns in days.items() if turns[-1]["actions"]}
+    waiting = {day: by_name(turns[-1]["waiting"]) for day, turns in days.items()}
     assert [day for day, turns in days.items() if turns[-1]["mode"] == "observe"] == list(range(7))
     outside = {day: turns[0]["run"] for day, turns in days.items() if len(turns) == 2}
-    assert outside == {0: None, 2: None, 10: None} | dict.fromkeys((7, 13, 16, 22), "WAITING_WINDOW")
-    assert days[6][-1]["waiting"] == ["first/first.0.hotmend"]
-    assert runs[7] == {"first/first.0.hotmend": "SUCCEEDED"}
-    assert days[8][-1]["waiting"] == []
-    assert not any("second-bad" in update for turns in days.values() for t in turns for update in t["waiting"])
-    assert days[13][-1]["waiting"] == days[15][-1]["waiting"] == ["second/second.0.hotmend"]
+    assert outside == dict.fromkeys((0, 2, 10, 13)) | dict.fromkeys((7, 16, 22), "WAITING_WINDOW")
+    first, second, third = ("2027.03.h1", "redis-tools"), ("2027.03.h3", "haproxy"), ("2027.03.u-nginx", "nginx")
+    assert [day for day, keys in waiting.items() if first in keys] == [4, 5, 6, 7]
+    assert runs[7] == {first: "SUCCEEDED"}
+    assert [day for day, keys in waiting.items() if second in keys] == [14, 15, 16]
     assert days[15][-1]["run"] == "WAITING_WINDOW"
-    assert runs[16] == {"second/second.0.hotmend": "SUCCEEDED"}
-    assert [(turns[-1]["waiting"], turns[-1]["run"]) for turns in (days[17], days[21])] == [([], None)] * 2
-    assert set(runs) == {7, 16, *range(22, 31)}
-    assert runs[22] == {"haproxy-baseline/haproxy": "FAILED"}
-    assert [day for day, turns in days.items() if turns[-1]["withdrawn"] == ["second/second.0.hotmend"]] == [24, 25, 26]
-    assert runs[27]["second-again/second-again.0.hotmend"] == "SUCCEEDED"  # in force again, by the same file
-    assert not [turns for day, turns in days.items() if day not in (24, 25, 26) and turns[-1]["withdrawn"]]
-    assert (redis.pids("redis-server"), redis.pids("haproxy")) == before
+    assert runs[16] == {second: "SUCCEEDED"}
+    # Each release holds what those before it held: what is in memory already is offered by none of them again.
+    assert {key for turns in days.values() for t in turns for key in by_name(t["waiting"])} == {first, second, third}
+    assert [(day, run) for day, run in runs.items() if day > 16] == [(d, {third: "FAILED"}) for d in range(22, 31)]
+    assert "[allocation-size-changed]" in days[22][-1]["details"]["2027.03.u-nginx/nginx"]
+    withdrawn = {day: by_name(turns[-1]["withdrawn"]) for day, turns in days.items() if turns[-1]["withdrawn"]}
+    assert withdrawn == {day: {second: ""} for day in (24, 25, 26)}  # on day 27 the same file is in force again
+
+    assert (redis.pids("redis-server"), redis.pids("haproxy"), redis.pids("nginx")) == before
     assert active(redis) == sorted([*before[0], *before[1]])
     assert (good > 0, bad) == (True, 0)
 
 
 def test_what_takes_a_restart_gets_it_in_the_window_and_then_the_reboot(machine: Machine) -> None:
     """nginx is refused as a whole: installed only where restarts are allowed."""
-    old = oldest(machine, "nginx")
-    machine.install(f"nginx={old}", f"nginx-common={old}")
-    listen = "-e '/\\[::\\]/d' -e 's/listen 80 default_server/listen 127.0.0.1:18483/'"
-    machine.run(f"systemctl stop nginx; sed -i {listen} /etc/nginx/sites-enabled/default; systemctl start nginx")
-    before = machine.pids("nginx")
+    old, before = oldest(machine, "nginx"), old_nginx(machine)
     configure(machine, AUTOMATIC.replace("redis-*", "nginx*"))
     code, turn = asked(machine, "agent", "run", "--once")
     assert (code, turn["run"]["state"], turn["restarted"]) == (1, "FAILED", [])
