@@ -249,7 +249,8 @@ def test_who_begins_of_crowds_is_who_begins_of_their_machines(
     ids = [each for crowd in crowds for each in crowd.ids]
     placed = Placed(ids, [number for number, crowd in enumerate(crowds) for _ in crowd.ids], ())
     numbers = [ids.index(member.id) for member in waiting]
-    alike = startable_alike(numbers, placed, [crowd.like for crowd in crowds], busy, sizes, limits)
+    counts = {number: len(crowd.ids) for number, crowd in enumerate(crowds)}
+    alike = startable_alike(numbers, placed, [crowd.like for crowd in crowds], busy, sizes, limits, counts)
     assert [ids[each] for each in alike.begun] == [member.id for member in found.members]
     assert alike.held == Counter(why.code for why in found.held.values())
 

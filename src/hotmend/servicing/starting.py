@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import compress
 from typing import Final
 
 from hotmend.servicing.lanes import Lane
@@ -95,6 +96,7 @@ def startable_alike(
     busy: Iterable[Member],
     set_sizes: Mapping[str, int],
     limits: Limits,
+    counts: Mapping[int, int],
 ) -> StartAlike:
     """Return who of those waiting may begin now, where nobody of the ring has begun; otherwise as `startable`.
 
@@ -107,6 +109,7 @@ def startable_alike(
         busy: as `startable` takes it.
         set_sizes: as `startable` takes it.
         limits: of the rollout.
+        counts: how many of each crowd wait, by the crowd's number.
     """
     change = _Change.of(busy, set_sizes, 0, limits)
     ids, kinds, others = placed.ids, placed.kinds, frozenset(change.taken)
@@ -132,12 +135,13 @@ def startable_alike(
         if ids[each] not in others and not likes[kind].pair:
             known[kind] = why.code
     rest = waiting[judged:]  # nobody of them begins, and nothing changes any more
-    own = [each for each in rest if ids[each] in others] if others else []
-    counts = Counter(map(kinds.__getitem__, rest))
-    counts.subtract(map(kinds.__getitem__, own))
+    own = list(compress(rest, map(others.__contains__, map(ids.__getitem__, rest)))) if others else []
+    left = Counter(counts)
+    left.subtract(map(kinds.__getitem__, waiting[:judged]))
+    left.subtract(map(kinds.__getitem__, own))
     held["machine-busy"] += len(own)
     groups: Counter[tuple[str, str]] = Counter()  # of a machine that is not busy no rule looks at more
-    for kind, count in counts.items():
+    for kind, count in (+left).items():
         groups[likes[kind].set, likes[kind].pair] += count
     for (set_, pair), count in groups.items():
         why = change.holds(Member("", set=set_, pair=pair), "")

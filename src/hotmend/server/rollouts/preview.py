@@ -169,7 +169,7 @@ class _Now:
 def _ring_preview(state: _Now, spec: Spec, name: str, numbers: Sequence[int]) -> RingPreview:
     kinds = state.placed.kinds
     held, sets, pairs = Counter[str](), Counter[str](), Counter[str]()
-    off, waits = 0, [False] * len(state.crowds)
+    off, waits = 0, dict[int, int]()
     for kind, count in Counter(map(kinds.__getitem__, numbers)).items():
         crowd = state.crowds[kind]
         like = crowd.alike.like
@@ -180,10 +180,11 @@ def _ring_preview(state: _Now, spec: Spec, name: str, numbers: Sequence[int]) ->
         elif state.closed[kind]:
             held[state.closed[kind]] += count
         else:
-            waits[kind] = True
-    waiting = [each for each in numbers if waits[kinds[each]]]
+            waits[kind] = count
+    whole = sum(waits.values()) == len(numbers)
+    waiting = numbers if whole else [each for each in numbers if kinds[each] in waits]
     likes = [each.alike.like for each in state.crowds]
-    start = startable_alike(waiting, state.placed, likes, state.busy, state.sizes, spec.limits)
+    start = startable_alike(waiting, state.placed, likes, state.busy, state.sizes, spec.limits, waits)
     held.update(start.held)
     waves = max(
         [
