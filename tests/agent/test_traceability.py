@@ -111,12 +111,39 @@ def _engine(machine: Machine) -> Iterator[Row]:
     code, results = _did(machine, "revert", file)
     states = ", ".join(f"{result['comm']} {result['state']}" for result in results)
     yield _row("S45", "Taken back by hand, by the file alone", "revert FILE", states, code)
+    code, (found,) = _did(machine, "upgrade", "--dry-run")
+    told = ", ".join(f"{each['package']} {each['memory']}" for each in found["packages"])
+    told += f"; restarts: {', '.join(found['restarts']) or 'none'}; nothing was changed: {found['dry_run']}"
+    yield _row("S46", "A verdict before the installation", "upgrade --dry-run", told, code)
+
+
+def _looked_up(machine: Machine) -> Iterator[Row]:
+    """What is known afterwards: of one vulnerability, and of all that was done."""
+    cve = _did(machine, "status")[1][0]["hotpatches"][0]["cves"][0]
+    code, (found,) = _did(machine, "explain", cve)
+    told = ", ".join(
+        f"{place['comm']}: {'fixed' if place['fixed'] else 'not fixed'}, {'with' if place['since'] else 'without'} the "
+        f"moment, by {_name(place['update'])}, {'on' if place['audit_lines'] else 'without'} lines of the audit record"
+        for place in found["places"]
+    )
+    yield _row("S5", "In memory since when, for each vulnerability, and on what evidence", "explain CVE", told, code)
+    code, found = _did(machine, "timeline")
+    said = [entry["text"] for entry in found if entry["source"] == "history"]
+    ends = [text for text in said if "redis-tools" in text and ("SUCCEEDED" in text or "ROLLED_BACK" in text)]
+    told = f"{len(ends)} ends of redis-tools; " + ", ".join(
+        f"{source}: {'yes' if any(entry['source'] == source for entry in found) else 'no'}"
+        for source in ("history", "audit", "units")
+    )
+    yield _row("S23, S40", "Update history with the details of each, without an end", "timeline", told, code)
 
 
 def _rows(machine: Machine) -> Iterator[Row]:
     yield from _engine(machine)
     configure(machine, CONFIGURATION.replace("MODE", "observe"))
     yield _turn(machine, "S41", "Assessed periodically; observing changes nothing")
+    excluded = 'include = ["redis-*"]\nexclude = ["redis-*"]'
+    configure(machine, CONFIGURATION.replace("MODE", "automatic").replace('include = ["redis-*"]', excluded))
+    yield _turn(machine, "S43", "Excludes win over includes", "agent install")
     configure(machine, CONFIGURATION.replace("MODE", "notify"))
     yield _turn(machine, "S37", "Notify: offered, and not installed by itself")
     configure(machine, CONFIGURATION.replace("MODE", "automatic").replace("FREQ=DAILY", "FREQ=YEARLY;COUNT=1"))
@@ -136,8 +163,9 @@ def _rows(machine: Machine) -> Iterator[Row]:
     yield _row("S45", "... and it stays away", "agent quarantine", told, code)
     machine.run("touch /run/fine")
     machine.hotmend("agent", "quarantine", "--lift", found[0]["update"])
-    yield _turn(machine, "S29-S30", "Automatic, in the window: memory, health, disk", "agent install")
+    yield _turn(machine, "S29-S30, S43", "Automatic, in the window: memory, health, disk", "agent install")
     yield _status(machine, "S38, S44", "What is installed in memory, read on the machine")
+    yield from _looked_up(machine)
     code, found = _did(machine, "restarts")
     due = [each for each in found if "redis" in json.dumps(each)]
     yield _row("S6", "Restarts of the service that are still due", "restarts", str(len(due)), code)
