@@ -136,13 +136,19 @@ def start_all(machine: Machine) -> None:
 
 
 def offer_libraries(machine: Machine) -> tuple[str, ...]:
-    """Have apt also offer the newest of the libraries that they map; return the packages that will be updated."""
+    """Have apt also offer the newest of the libraries that they map; return the packages that will be updated.
+
+    With them come the other packages of their sources, which often want the very same version.
+    """
     comms = " ".join(server.comm for server in SERVERS)
     mapped = f"for pid in $(pidof {comms}); do grep -o '/.*\\.so.*' /proc/$pid/maps; done | sort -u"
     owner = '{ dpkg -S "$file" || dpkg -S "${file#/usr}"; } 2>/dev/null | cut -d: -f1'
     owners = machine.run(f"{mapped} | while read file; do {owner}; done | sort -u").stdout.split()
     own = [package for server in SERVERS for package in server.packages]
-    found = [name for name in owners if name not in own and newest(machine, name) != machine.version(name)]
+    rows = machine.run("dpkg-query -W -f '${Package} ${source:Package}\\n'").stdout.splitlines()
+    source = dict(row.split() for row in rows)
+    wanted = {source[name] for name in owners if name not in own}
+    found = [name for name in source if source[name] in wanted and newest(machine, name) != machine.version(name)]
     machine.offer_only(" ".join((*own, *found)))
     return tuple(found)
 
@@ -190,6 +196,17 @@ def with_old_program(machine: Machine) -> dict[str, set[int]]:
         text = f"for pid in $(pidof {server.comm}); do echo $pid $(readlink /proc/$pid/exe); done"
         rows = [line.split(" ", 1) for line in machine.run(text).stdout.splitlines()]
         found[server.name] = {int(pid) for pid, program in rows if "(deleted)" in program}
+    return found
+
+
+def with_old_files(machine: Machine) -> dict[str, set[int]]:
+    """Return the processes of each that map a program or library which is not on the disk any more, by name."""
+    found = {}
+    for server in SERVERS:
+        text = (
+            f"for pid in $(pidof {server.comm}); do grep -q ' r-xp .*/.* (deleted)$' /proc/$pid/maps && echo $pid; done"
+        )
+        found[server.name] = set(map(int, machine.run(text, check=False).stdout.split()))
     return found
 
 
@@ -315,14 +332,16 @@ def wrong_after_upgrade(machine: Machine, seen: Seen) -> list[str]:
 def wrong_with_libraries(machine: Machine, seen: Seen) -> list[str]:
     """Return what is not as it has to be where libraries came too: nobody runs old code untold.
 
-    Who needs no restart runs on without a failed request, and its old images have new code.
+    Who needs no restart runs on without a failed request, and its old files have new code. Who is neither said to need
+    none nor was restarted is due, or has loaded all files anew: haproxy's package reloads it.
     """
-    held, running = seen.said.held, set(seen.said.told) - seen.restarted
-    old, new = with_old_program(machine), settled(machine)
+    held, running, told = seen.said.held, set(seen.said.told) - seen.restarted, due(machine)
+    old, new = with_old_files(machine), settled(machine)
     checks = {
         f"held back {held}, and restarted {seen.restarted}": not held & seen.restarted,
-        f"run on {running}, held back {held}, said to be due {due(machine)}": due(machine) == running - held,
-        f"old programs without new code: {old}": set().union(*(old[name] for name in held)) <= new,
+        f"said to be due {told}, run on {running}, held back {held}": told <= running - held,
+        f"old files, and not told: {old}": not any(old[name] for name in running - held - told),
+        f"old files without new code: {old}": set().union(*(old[name] for name in held)) <= new,
         f"versions: {versions(machine)}": versions(machine) == wanted(machine),
     }
     counts = {f"{name}: {seen.counts[name]}": seen.counts[name].fine for name in held}
@@ -338,10 +357,12 @@ def wrong_after_reloads(counts: dict[str, Count], restarted: set[str]) -> list[s
 def wrong_after_restart(machine: Machine) -> list[str]:
     """Return what is not as it has to be after real restarts: the programs on disk run, and nothing is due."""
     old = {name: pids for name, pids in with_old_program(machine).items() if pids}
+    own = set(map(int, machine.run(f"pidof {' '.join(server.comm for server in SERVERS)}").stdout.split()))
+    patched = settled(machine) & own
     kept = machine.run(f"redis-cli -p {REDIS} get kept").stdout
     checks = {
         f"old programs: {old}": not old,
-        f"hotpatches in {settled(machine)}": not settled(machine),
+        f"hotpatches in {patched}": not patched,
         f"said to be due: {due(machine)}": not due(machine),
         f"redis has lost a value: {kept!r}": kept == "value\n",
     }
