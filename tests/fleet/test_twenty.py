@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined
 from hotmend.servicing.actions import State
-from hotmend.wire.api import ActionWanted
-from hotmend.wire.maintenance import Assignment, AssignmentWanted, Configuration, ConfigurationWanted, WindowWanted
 from hotmend.wire.rollouts import RingWanted, Rollout, RolloutMember, RolloutWanted, ThresholdsWanted
 from tests.fleet.members import Fleet, Member, fleet, wait
 from tests.fleet.releases import PROGRAM
@@ -84,8 +79,7 @@ def test_a_bad_release_stops_at_the_canaries_and_a_good_one_reaches_all(twenty: 
     assert all(_ordered([member])[member.name][-1] == State.SUCCEEDED for member in twenty.members)
     starts = [group.began_at for group in shown.groups if group.began_at is not None]
     assert starts == sorted(set(starts))
-    rows = [*_rows(twenty, bad, good), *_rows_of_one(twenty)]
-    assert stands(PAGE, "twenty", table(rows)), "the page is written anew: read what changed"
+    assert stands(PAGE, "twenty", table(_rows(twenty, bad, good))), "the page is written anew: read what changed"
     _soak(twenty)
 
 
@@ -131,48 +125,6 @@ def _rows(fleet: Fleet, bad: str, good: str) -> Iterator[Row]:
         command,
         f"{shown.state}; {_groups(shown)}; with the new code in memory: {new} of {len(fleet.members)}",
     )
-
-
-def _rows_of_one(fleet: Fleet) -> Iterator[Row]:
-    """Have one machine looked at, taken back, and left to itself, all from the server; yield what became of it."""
-    member, server = fleet.members[-1], fleet.server
-    command = "hotmend fleet --json machine ID"
-    wait("the report has what is in memory", lambda: _fixes(fleet, member))
-    its = server.machines.machine(member.id).machine
-    counted = Counter(each.enrollment for each in server.machines.machines())
-    enrollments = ", ".join(f"{name} {count}" for name, count in counted.items())
-    yield Row("S20-S22", "Enrollment, as real agents report it", "hotmend fleet --json machines", enrollments)
-    yield Row("S37", "Told what waits, and nothing is done without somebody", command, f"mode {its.mode}")
-    yield Row("S38, S44", "What is in memory, from the agent's own report", command, _fixes(fleet, member))
-    installed = next(each for each in server.machines.actions(member.id) if each.kind == "install")
-    action = server.machines.act(member.id, ActionWanted("revert", undoes=installed.id))
-    wait("it is taken back", lambda: State(server.machines.action(action.id).state).final)
-    ended = server.machines.action(action.id).state
-    held = [json.loads(line) for line in member.machine.hotmend("agent", "quarantine", "--json").stdout.splitlines()]
-    observed = f"{ended}; {_memory(member)}; in quarantine: {len(held)}"
-    yield Row("S45", "Taken back from the server", "hotmend fleet --json act ID revert --undoes ACTION", observed)
-    lifted = server.machines.act(member.id, ActionWanted("lift", [each["update"] for each in held]))
-    wait("the quarantine is lifted", lambda: State(server.machines.action(lifted.id).state).final)
-    always = WindowWanted("always", "FREQ=DAILY", datetime(2020, 1, 1), 1440)
-    wanted = ConfigurationWanted("automatic", windows=[always], zone="UTC")
-    server.client.put("/maintenance/configurations/automatic", wanted, Configuration)
-    assigned = AssignmentWanted("automatic", 1, machine=member.id)
-    server.client.create("/maintenance/assignments", assigned, Assignment)
-    wait("it has brought it in by itself", lambda: member.active() == [GOOD])
-    own = [event for event in member.events() if isinstance(event, Action)][-1]
-    observed = f"lift {server.machines.action(lifted.id).state}; {_memory(member)}; ordered by nobody: {own.release}"
-    yield Row("S29-S30", "Automatic, by the server's policy", "hotmend fleet maintenance assign FILE", observed)
-
-
-def _fixes(fleet: Fleet, member: Member) -> str:
-    """Return where the fix of each vulnerability is, as the machine reported it last; "" before it has."""
-    found = fleet.server.machines.machine(member.id).findings
-    return ", ".join(f"{each['cve']} {each['fixed']} ({each['comm']})" for each in found if each["cve"])
-
-
-def _memory(member: Member) -> str:
-    code, says, _ = member.answer()
-    return f"the process answers {code} {says!r}"
 
 
 def _groups(shown: Rollout) -> str:
