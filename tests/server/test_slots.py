@@ -16,10 +16,11 @@ from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import AgentBegan, History, OrderEnded
 from hotmend.agent.uplink.afterwards import Afterwards
+from hotmend.agent.uplink.asking import slot_of, slot_wanted
 from hotmend.agent.uplink.carrying import check_in, enrol
 from hotmend.agent.uplink.directing import directions, with_directions
 from hotmend.agent.uplink.files import Wish, wish_file, write
-from hotmend.agent.uplink.slot import Slot, slot_of, slot_wanted
+from hotmend.agent.uplink.slot import Slot
 from hotmend.servicing.actions import State
 from hotmend.servicing.maintenance import REBOOTS, reboot_within
 from hotmend.wire.messages import Kind, Order, Reached

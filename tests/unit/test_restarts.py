@@ -15,8 +15,9 @@ from hotmend.agent.census.assessment import RunningProcess, restarts_due
 from hotmend.agent.census.code_state import RunningImage
 from hotmend.agent.census.never import DEFAULT_COMMANDS, DEFAULT_UNITS, Never
 from hotmend.agent.census.owners import NOBODY, Owner, OwnerKind
-from hotmend.agent.census.restarts import Ended, How, Means, Need, Plan, decide_reboot, do_restarts, plan_restarts
+from hotmend.agent.census.restarts import Ended, How, Means, Need, Plan, do_restarts, plan_restarts
 from hotmend.agent.census.systemd import UnitFacts, parse_units, reboot_machine
+from hotmend.agent.rebooting import decide_reboot
 from hotmend.agent.record.history import Restarted
 from hotmend.model.errors import RemoteError
 from tests.unit.test_assessment import NEW, NEXT, PATCH, image

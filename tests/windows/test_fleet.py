@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hotmend.server.machines import policies, view
 from hotmend.server.machines.tables import actions
 from hotmend.servicing.releases import Line
-from tests.server.machine import registration_key
+from tests.server.machine import registration_key, simple
 from tests.server.running import Running, running
 from tests.windows.server import AgentServer
 from tests.windows.test_updates import LEAVES, STAYS
@@ -231,3 +231,41 @@ def test_with_its_server_gone_it_goes_on_with_the_last_policy(member: Member) ->
     ran = member.windows.run("agent", "--once")
     assert (ran.returncode, b"does not answer" in ran.stderr) == (1, True)
     assert member.windows.stored("KB5070893")["installed"]
+
+
+def test_with_restart_slots_it_reboots_with_one_and_gives_it_back_after_the_boot(member: Member) -> None:
+    content = {"windows": ALWAYS["window"], "mode": "automatic", "exclude": ["KB5070881"]}
+    configuration = {**content, "reboot": "if-required", "slots": 1}
+    put = member.fleet.call("PUT", "/api/v1/maintenance/configurations/default", configuration, role="approver")
+    assert put.status == 200, put.body
+    busy = simple(member.fleet, "busy")
+    assert busy.check_in(slot=True).slot_until is not None
+    member.turn()
+    assert member.windows.stored("KB5070893")["installed"]
+    assert _reboots(member) == []
+    member.turn()
+    report = member.fleet.get(f"/api/v1/machines/{member.id}")["report"]
+    assert "KB5070893), and not now: no restart slot" in report["last_run"]
+    assert _reboots(member) == []
+    busy.check_in(slot=False)
+    for _ in range(2):
+        member.turn()
+        assert _reboots(member) == ["reboot ordered, in 60 s, with a restart slot"]  # Wine takes the order, and stays
+        assert _owners(member) == {member.id}
+    member.windows.reboot()
+    member.turn()
+    assert _owners(member) == set()
+    report = member.fleet.get(f"/api/v1/machines/{member.id}")["report"]
+    assert "a reboot is ordered" not in report["last_run"]
+    member.turn()
+    assert (_owners(member), len(_reboots(member))) == (set(), 1)
+
+
+def _owners(member: Member) -> set[str]:
+    return {each["machine"] for each in member.fleet.get("/api/v1/maintenance/slots")["items"]}
+
+
+def _reboots(member: Member) -> list[str]:
+    """Return what the records of the machine say of reboots that were ordered."""
+    records = [json.loads(file.read_text()) for file in member.windows.state.glob("*.json")]
+    return [event["what"] for each in records for event in each["events"] if "reboot ordered" in event["what"]]

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from hotmend.agent.census.assessment import Assessment, take_assessment
 from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.census.never import Never
-from hotmend.agent.census.restarts import Ended, RebootDecision, decide_reboot, do_restarts, means_of, plan_of
+from hotmend.agent.census.restarts import Ended, do_restarts, means_of, plan_of
 from hotmend.agent.census.systemd import reboot_machine
 from hotmend.agent.machine import Machine, baseline_window
+from hotmend.agent.rebooting import RebootDecision, decide_reboot
 from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
-from hotmend.agent.uplink.slot import Slot, slot_of
+from hotmend.agent.uplink.asking import slot_of
+from hotmend.agent.uplink.slot import NO_SLOT, Slot
 from hotmend.model.errors import HotmendError
 
 
@@ -52,7 +54,7 @@ def finish(
         assessment.reboot,
         installed=installed,
         in_window=baseline_window(machine.configuration, machine.clock()).allowed,
-        obstacles=(*_obstacles(machine, assessment), *(["no restart slot"] if slot is Slot.MISSING else [])),
+        obstacles=(*_obstacles(machine, assessment), *([NO_SLOT] if slot is Slot.MISSING else [])),
     )
     if decision.reboot:
         machine.record(Rebooting(reasons=assessment.reboot or (decision.reason,)))

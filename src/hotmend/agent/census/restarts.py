@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final
 
 from hotmend.agent.census.assessment import Assessment, Due, OldCode, RunningProcess, owner_text, take_assessment
 from hotmend.agent.census.code_state import CodeState
@@ -34,8 +34,6 @@ SESSIONS: Final = (
 
 CONNECTIONS: Final = ("NetworkManager.service", "wpa_supplicant*.service", "openvpn*.service", "wg-quick@*.service")
 """Masks of units whose restart may cut off whoever asks for it."""
-
-RebootPolicy = Literal["if-required", "never", "always"]
 
 
 class How(StrEnum):
@@ -233,39 +231,6 @@ def _judged(unit: str, means: Means) -> Ended:
     if old := means.still_old(unit):
         return Ended(unit, "failed", f"processes of it run old code after its restart: {', '.join(map(str, old))}")
     return Ended(unit, "restarted", "")
-
-
-@dataclass(frozen=True, slots=True)
-class RebootDecision:
-    """Whether to reboot now, and why or why not, for people."""
-
-    reboot: bool
-    reason: str
-
-
-def decide_reboot(
-    policy: RebootPolicy, reasons: Sequence[str], *, installed: bool, in_window: bool, obstacles: Sequence[str] = ()
-) -> RebootDecision:
-    """Return whether to reboot at the end of a run.
-
-    Args:
-        policy: what the administrator wants.
-        reasons: why a reboot is due; none: it is not.
-        installed: the run has installed something: what `always` looks at.
-        in_window: a window is open now.
-        obstacles: why the machine must not be rebooted: a hold, fixes that the disk does not have.
-    """
-    wanted = bool(reasons) or (policy == "always" and installed)
-    if not wanted:
-        return RebootDecision(False, "no reboot is due")
-    why = "; ".join(reasons) or "the policy is to reboot after each installation"
-    if policy == "never":
-        return RebootDecision(False, f"a reboot is due ({why}), and the policy is never to reboot")
-    if obstacles:
-        return RebootDecision(False, f"a reboot is due ({why}), and not now: {'; '.join(obstacles)}")
-    if not in_window:
-        return RebootDecision(False, f"a reboot is due ({why}), and waits for a window")
-    return RebootDecision(True, why)
 
 
 def plan_of(assessment: Assessment, never: Never) -> Plan:

@@ -17,13 +17,13 @@ from hotmend.agent.census.look import look
 from hotmend.agent.machine import Machine
 from hotmend.agent.turn import Turn, turn
 from hotmend.agent.uplink.afterwards import Afterwards
+from hotmend.agent.uplink.asking import leave_wish
 from hotmend.agent.uplink.directing import reached, with_directions
 from hotmend.agent.uplink.doing import perform
 from hotmend.agent.uplink.files import Outbox, read, write
 from hotmend.agent.uplink.letters import Opened
 from hotmend.agent.uplink.news import note_name
 from hotmend.agent.uplink.reporting import report_of
-from hotmend.agent.uplink.slot import leave_wish
 from hotmend.model.errors import HotmendError
 from hotmend.wire.messages import Order, Reached
 

@@ -142,9 +142,9 @@ def _installed(hands: Hands, order: Order, wanted: Opened) -> _Ended:
     hands.ledger.bring(order, [kb for update in found.chosen for kb in update.kbs])
     hands.ledger.note(order, State.APPLYING, hands.now(), ", ".join(update.name for update in found.chosen))
     machine = hands.sources.machine
-    return _of_work(
-        install(found, hands.program, agent, machine, hands.actions, leave_line=False, reboot=_reboot(order, wanted))
-    )
+    reboot = _reboot(order, wanted)
+    told = install(found, hands.program, agent, machine, hands.actions, leave_line=False, reboot=reboot)
+    return _of_work(told, wanted)
 
 
 def _nothing(kbs: Sequence[str], found: Assessment, agent: UpdateAgent) -> _Ended:
@@ -170,7 +170,7 @@ def _reverted(hands: Hands, order: Order, wanted: Opened) -> _Ended:
         if rolled.action.state == "failed":
             return State.FAILED, told
         return (State.SUCCEEDED if rolled.action.state == "done" else State.SUCCEEDED_WITH_WARNINGS), told
-    return _taken_away(hands, order, order.updates, (collected, agent), reboot)
+    return _taken_away(hands, order, order.updates, (collected, agent), wanted)
 
 
 def _undone(hands: Hands, order: Order, undoes: str, wanted: Opened) -> _Ended:
@@ -187,13 +187,13 @@ def _undone(hands: Hands, order: Order, undoes: str, wanted: Opened) -> _Ended:
     hands.ledger.note(order, State.APPLYING, hands.now(), ", ".join(kbs))
     for kb in kbs:
         keep_away(kb, hands.actions, hands.sources.machine)
-    state, detail = _taken_away(hands, order, kbs, asked, _reboot(order, wanted))
+    state, detail = _taken_away(hands, order, kbs, asked, wanted)
     _hidden(hands, kbs, hidden=True)  # what needs a boot to be gone is offered after it, and kept away all the same
     return (State.SUCCEEDED if state is State.NOT_APPLICABLE else state), detail
 
 
 def _taken_away(
-    hands: Hands, order: Order, kbs: Sequence[str], asked: tuple[Collected, UpdateAgent], reboot: RebootSetting
+    hands: Hands, order: Order, kbs: Sequence[str], asked: tuple[Collected, UpdateAgent], wanted: Opened
 ) -> _Ended:
     collected, agent = asked
     ends = [
@@ -206,8 +206,9 @@ def _taken_away(
                 hands.sources.machine,
                 hands.actions,
                 leave_line=order.emergency,
-                reboot=reboot,
-            )
+                reboot=_reboot(order, wanted),
+            ),
+            wanted,
         )
         for kb in kbs
     ]
@@ -249,7 +250,7 @@ def _asked(hands: Hands) -> tuple[Collected, UpdateAgent]:
     return collected, collected.agent
 
 
-def _of_work(told: Told) -> _Ended:
+def _of_work(told: Told, wanted: Opened) -> _Ended:
     if told.refused:
         return State.FAILED, _why(told.refused)
     if told.work is None:
@@ -262,8 +263,14 @@ def _of_work(told: Told) -> _Ended:
     if told.reboot_ordered:
         return State.SUCCEEDED, "; ".join((*each, "a reboot is ordered"))
     if told.reboot:
-        return State.SUCCEEDED_WITH_WARNINGS, "; ".join((*each, "a reboot is due, and the policy orders none"))
+        return State.SUCCEEDED_WITH_WARNINGS, "; ".join((*each, f"a reboot is due, and {_without_it(wanted)}"))
     return (State.SUCCEEDED_WITH_WARNINGS if each else State.SUCCEEDED), "; ".join(each)
+
+
+def _without_it(wanted: Opened) -> str:
+    """Return why a reboot that is due was not ordered."""
+    takes_slot = wanted.policy is not None and wanted.policy.slots and wanted.policy.reboot != "never"
+    return "takes a restart slot" if takes_slot else "the policy orders none"
 
 
 def _why(refused: tuple[Reason, ...]) -> str:
@@ -271,7 +278,7 @@ def _why(refused: tuple[Reason, ...]) -> str:
 
 
 def _reboot(order: Order, wanted: Opened) -> RebootSetting:
-    """Return what the policy and the order allow: nothing where it takes a restart slot, which nobody here asks for."""
+    """Return what the policy and the order allow at once: nothing where it takes a restart slot; see `reboot`."""
     policy = wanted.policy
     if policy is None or policy.slots:
         return "never"

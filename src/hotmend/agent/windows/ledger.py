@@ -48,11 +48,14 @@ class Ledger:
         """Return the orders that have ended."""
         return frozenset(each.action for each in self.reached() if State(each.state).final)
 
+    def last(self, order: Order) -> State:
+        """Return the last state of an order."""
+        return _last(self._book(), order)
+
     def note(self, order: Order, state: State, at: datetime, detail: str = "") -> None:
         """Write down that an order came to a state; one that it cannot come to any more is left out."""
         book = self._book()
-        last = next((State(each.state) for each in reversed(book.reached) if each.action == order.id), State.SCHEDULED)
-        if may_follow(last, state):
+        if may_follow(_last(book, order), state):
             reached = (*book.reached, Reached(order.id, state, at, detail[:2000]))[-KEPT:]
             write(self._file, msgspec.structs.replace(book, reached=reached))
 
@@ -69,3 +72,7 @@ class Ledger:
 
     def _book(self) -> _Book:
         return read(self._file, _Book) or _Book()
+
+
+def _last(book: _Book, order: Order) -> State:
+    return next((State(each.state) for each in reversed(book.reached) if each.action == order.id), State.SCHEDULED)

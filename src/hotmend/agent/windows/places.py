@@ -52,6 +52,11 @@ class WindowsPlaces(Places):
         """What this machine did by itself."""
         return self.root / "own.json"
 
+    @property
+    def reboot(self) -> Path:
+        """The reboot that was ordered last with a restart slot."""
+        return self.root / "reboot.json"
+
 
 def windows_places(state: Path) -> WindowsPlaces:
     """Return the places below the folder of records."""

@@ -15,11 +15,14 @@ from hotmend.agent.windows.automatic import automatic, last
 from hotmend.agent.windows.doing import Hands, perform
 from hotmend.agent.windows.host import boot_name
 from hotmend.agent.windows.places import WindowsPlaces
+from hotmend.agent.windows.reboot import Reboot, afterwards
 from hotmend.model.errors import RemoteError, UsageError
+from hotmend.servicing.actions import State
 from hotmend.servicing.evaluate import evaluate
 from hotmend.servicing.facts_json import facts_encode
 from hotmend.windows.facts import collect
 from hotmend.wire.judged import judged
+from hotmend.wire.messages import Order
 from hotmend.wire.report import FACTS_BYTES_MAX, Report
 
 REPORT_LIFE: Final = timedelta(hours=4)
@@ -36,6 +39,7 @@ class Turns:
 
     def __init__(self, places: WindowsPlaces, hands: Hands) -> None:
         self._places, self._hands = places, hands
+        self._reboot = Reboot(places, hands)
         self._reported: datetime | None = None
 
     def take(self) -> int:
@@ -49,27 +53,38 @@ class Turns:
             OSError: a file cannot be written.
         """
         unreached: RemoteError | None = None
+        self._reboot.look_back()
         if self._reported is None or self._hands.now() - self._reported > REPORT_LIFE:
             self._tell(full=True)
         try:
             self._carry()
         except RemoteError as error:
             unreached = error
+        wanted = self._opened()
+        ended: list[tuple[Order, State]] = []
+        for order in () if unreached else to_do(wanted, self._hands.ledger.ended()):
+            if perform(self._hands, order, wanted):
+                ended.append((order, self._hands.ledger.last(order)))
+            self._tell(wanted)
+        by_itself = automatic(self._hands, wanted)
+        after = afterwards(wanted, ended, by_itself)
+        asks = self._reboot.step(wanted, after, heard=unreached is None)
+        if ended or by_itself is not None or asks:
+            self._tell(wanted, full=bool(ended or by_itself is not None))
+            if unreached is None:
+                self._carry()
+                if asks:
+                    self._reboot.step(self._opened(), after, heard=True)
+        self._tell(wanted)
+        if unreached is not None:
+            raise unreached
+        return len(ended)
+
+    def _opened(self) -> Opened:
         wanted = open_letter(self._places, self._hands.now())
         if wanted is None:
             raise UsageError("this machine is not enrolled anywhere", "hotmend enroll URL")
-        ended = 0
-        for order in () if unreached else to_do(wanted, self._hands.ledger.ended()):
-            ended += perform(self._hands, order, wanted)
-            self._tell(wanted)
-        by_itself = automatic(self._hands, wanted)
-        if ended or by_itself is not None:
-            self._tell(wanted, full=True)
-            if unreached is None:
-                self._carry()
-        if unreached is not None:
-            raise unreached
-        return ended
+        return wanted
 
     def _carry(self) -> None:
         check_in(self._places, lambda: self._hands.now().timestamp(), boot=boot_name(self._hands.sources.machine))
@@ -80,6 +95,8 @@ class Turns:
         if full:
             minutes = int(REPORT_LIFE / timedelta(minutes=1))
             told = replace(told, report=self._report(), looked_at=self._reported, look_minutes=minutes)
+        elif told.report is not None:
+            told = replace(told, report=replace(told.report, last_run=self._last_run()))
         self._places.outbox.parent.mkdir(parents=True, exist_ok=True)
         write(self._places.outbox, replace(told, reached=self._hands.ledger.reached()))
 
@@ -87,7 +104,11 @@ class Turns:
         hands = self._hands
         facts = collect(hands.sources).facts
         self._reported = hands.now()
-        own = last(hands)
         report, body = judged(facts, evaluate(facts, hands.program, hands.now()), __version__), facts_encode(facts)
-        report = replace(report, last_run=f"{own.state} {own.detail}".rstrip()[:500] if own is not None else "")
+        report = replace(report, last_run=self._last_run())
         return replace(report, facts=body) if len(body) <= FACTS_BYTES_MAX else report
+
+    def _last_run(self) -> str:
+        own = last(self._hands)
+        done = f"{own.state} {own.detail}".rstrip() if own is not None else ""
+        return "; ".join(each for each in (self._reboot.told(), done) if each)[:500]
