@@ -1,5 +1,6 @@
 # make setup   the environment in .venv and the system packages it needs
 # make test    lint, types and all tests (root: they change running processes)
+# make long    the tests that take minutes each: a month of a channel, twenty machines, six servers (root)
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make fleet   a server with its portal, and two machines that it has bring in a security update (root)
@@ -15,7 +16,7 @@ BIN := .venv/bin
 SYSTEM_STAMP := .cache/system.stamp
 PYTHON_STAMP := .venv/hotmend.stamp
 
-.PHONY: setup test lint types demo quarter fleet six bench deb mutants pairs faults clean
+.PHONY: setup test long lint types demo quarter fleet six bench deb mutants pairs faults clean
 
 setup: $(SYSTEM_STAMP) $(PYTHON_STAMP)
 
@@ -34,6 +35,9 @@ $(PYTHON_STAMP): pyproject.toml | $(SYSTEM_STAMP)
 # Two rooms of tests at a time (tests/rooms.py), the long ones first.
 test: setup lint types
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
+long: setup
+	$(BIN)/python -m pytest -m long
 
 lint: setup
 	$(BIN)/ruff check .

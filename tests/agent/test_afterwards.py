@@ -115,6 +115,7 @@ PHP_PAGE = (
 )
 
 
+@pytest.mark.long
 def test_php_children_come_from_the_patched_main_process(machine: Machine) -> None:
     """A library of it is patched. Children end after a few requests, and their successors have the new code; a reload
     executes the file anew, with the library that is on the disk then.

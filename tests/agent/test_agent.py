@@ -235,6 +235,7 @@ def by_name(keys: dict[str, str] | list[str]) -> dict[tuple[str, str], str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_month_of_a_channel(redis: Machine) -> None:
     """Observed for a week, then each release in the next window that no freeze forbids; none that was withdrawn.

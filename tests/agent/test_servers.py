@@ -50,6 +50,7 @@ def test_redis_is_restarted_by_its_package_and_not_by_hotmend_upgrade(machine: M
     assert machine.hotmend("apt-hook", "fixed").stdout == "redis-server.service\n"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_six_under_load_by_apt_then_reloaded_and_restarted(machine: Machine) -> None:
     """The exact list: two run on with new code, four whose updates need a baseline are restarted as ever."""

@@ -14,7 +14,7 @@ from tests.fleet.members import Fleet, Member, fleet, wait
 from tests.fleet.releases import PROGRAM
 from tests.traceability import ROOT, Row, stands, table
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.long]
 PAGE = ROOT / "docs" / "traceability.md"
 MACHINES, CANARIES, BUDGET = 20, 4, 2
 BAD, GOOD = "1.0-2", "1.0-3"

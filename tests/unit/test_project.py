@@ -111,7 +111,7 @@ def _modules() -> list[Path]:
 
 @functools.cache
 def _imports(path: Path) -> frozenset[str]:
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
