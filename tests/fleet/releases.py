@@ -12,7 +12,7 @@ import msgspec
 
 from hotmend.linux.process import file_build_id
 from hotmend.repository.making import About, hotpatch_release
-from hotmend.repository.releases import ManifestPackage
+from hotmend.repository.releases import KnownIssue, ManifestPackage
 from tests.debs import make_deb
 from tests.repository.kit import BASELINE, CHANNEL, World, baseline
 
@@ -63,6 +63,11 @@ class Releases:
         self.world.publisher().add(release, {release.files[0].name: bundle})
         self.world.promote(name)
 
+    def add_issue(self, name: str, title: str, workaround: str) -> None:
+        """Say what goes wrong with a release, and what to do about it."""
+        issue = KnownIssue(title, self.world.now, workaround)
+        self.world.sign(self.world.publisher().add_issue(CHANNEL, name, issue), "stable1", "stable2")
+
     def withdraw(self, name: str) -> None:
         """Take a release back."""
         pending = self.world.publisher().withdraw(CHANNEL, (name,), "it breaks the server")
@@ -85,11 +90,16 @@ def make_releases(folder: Path) -> Releases:
     return Releases(folder, world)
 
 
-def _package(folder: Path, name: str) -> Path:
-    status, body, version = BUILDS[name]
-    program = folder / name
+def compiled(program: Path, status: str, body: str) -> Path:
+    """Compile the web server to answer this."""
     words = [f'-DSTATUS="{status}"', f'-DBODY="{body}"']
     subprocess.run(["gcc", "-O2", "-s", *words, "-o", program, SOURCE], check=True)
+    return program
+
+
+def _package(folder: Path, name: str) -> Path:
+    status, body, version = BUILDS[name]
+    program = compiled(folder / name, status, body)
     return make_deb(
         folder / f"{name}.deb",
         {PROGRAM: program.read_bytes()},

@@ -11,8 +11,8 @@ import pytest
 
 from hotmend.cli.main import run
 from hotmend.package.encode import encode
-from tests.live.conftest import Target
-from tests.live.handmade import make_hotpatch
+from tests.live.conftest import SOURCE, Target
+from tests.live.handmade import compile_target, make_hotpatch
 from tests.traceability import ROOT, Row, stands, table
 
 pytestmark = pytest.mark.live
@@ -77,11 +77,24 @@ def _rows(machine: _Machine, hotpatch: Path) -> Iterator[Row]:
     yield machine.logged()
 
 
+def _unknown(target: Target, capsys: pytest.CaptureFixture[str], hotpatch: Path) -> Row:
+    """Offer the hotpatch to a process of another build."""
+    words = ("apply", str(hotpatch))
+    code = run([*words, "--pid", str(target.pid), "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    states = [" ".join(dict.fromkeys([each["state"], *(why["code"] for why in each["reasons"])])) for each in found]
+    told = "; ".join(states)
+    told = f"{told}; exit code {code}; the process answers {target.ask('a')}"
+    return Row("S10", "A build that the hotpatch was not made for", _typed(*words), told)
+
+
 def test_the_page_has_what_is_read_back_here(
     program: Path, start: Callable[..., Target], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "target.hotpatch"
     file.write_bytes(encode(make_hotpatch(program, {"first": 2, "second": 2, "slow": 2, "high": 2}, "target")))
     rows = list(_rows(_Machine(start(program, "0"), capsys, tmp_path / "audit.jsonl"), file))
+    other = compile_target(SOURCE, tmp_path / "other", "-Wl,--build-id=sha1")
+    rows.append(_unknown(start(other, "0"), capsys, file))
     page = ROOT / "docs" / "traceability.md"
     assert stands(page, "linux", table(rows)), "the page was out of date and is written anew: read what changed"

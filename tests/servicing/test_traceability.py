@@ -44,13 +44,22 @@ def test_every_line_has_a_command_and_what_it_answered() -> None:
     assert {"S32", "S33"} <= fleet - traced  # what only a fleet has
 
 
+def test_every_line_about_a_fleet_has_what_a_server_answered() -> None:
+    page = PAGE.read_text("utf-8")
+    places = ("portal", "rollouts", "machines", "azure", "reporting", "windows-fleet", "twenty")
+    shown = set().union(*(_shown(page, place) for place in places))
+    assert {f"S{number}" for number in range(17, 51)} <= shown
+
+
 def test_what_is_done_to_a_machine_is_shown_done() -> None:
     """Not only what a check says of it: the rows of the tests that run those commands are on the page."""
     page = PAGE.read_text("utf-8")
     for place, lines in (
         ("windows", "S12 S13 S14 S15 S23 S35 S36 S37 S39 S40 S41 S42 S43 S44 S45 S46 S48 S49"),
         ("arc", "S16 S17 S19 S20 S21 S22 S23 S41 S42 S43 S46"),
-        ("linux", "S11 S12 S38 S40 S43 S44 S45"),
+        ("linux", "S10 S11 S12 S38 S40 S43 S44 S45"),
+        ("reporting", "S10 S16 S27 S29 S30 S37 S38 S39 S41 S43 S44 S45 S46 S47"),
+        ("windows-fleet", "S10 S11 S12 S16 S17 S29 S30 S38 S39 S44 S45"),
     ):
         assert _shown(page, place) == set(lines.split())
 

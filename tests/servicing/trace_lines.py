@@ -144,6 +144,7 @@ TRACES = [
     Trace("S46", "Linux", debian("on-line", _IF, "2026-07", _IF, "2026-11-nginx"), t.effects),
     Trace("S47", "Known issue of this machine", check("october-2-right"), t.issues),
     Trace("S47", "Known issue of a machine off the line", check("october-3-left"), t.issues),
+    Trace("S47-S50", "Linux: none that comes with hotmend concerns it", check("debian-on-line"), t.issues),
     Trace("S48", "Option 1, nothing done", check("october-2-right"), t.steps(0)),
     Trace("S48", "Option 1, done", check("october-4-option-1", at=("--at", "2025-10-30T09:00:00+01:00")), t.steps(0)),
     Trace(
