@@ -127,7 +127,9 @@ def _findings(shown: dict[str, Any]) -> str:
 
 
 def _waits(shown: dict[str, Any]) -> str:
-    return f"waiting: {', '.join(shown['report']['waiting']) or 'nothing'}"
+    report = shown["report"]
+    left_out = f"; left out: {', '.join(report['left_out'])}" if report["left_out"] else ""
+    return f"waiting: {', '.join(report['waiting']) or 'nothing'}{left_out}"
 
 
 def _automatic(machine: Reporting) -> Iterator[Row]:

@@ -40,6 +40,12 @@ def test_what_waits_is_told_for_each_process_with_what_it_fixes() -> None:
     ]
 
 
+def test_what_is_kept_out_is_missing_all_the_same() -> None:
+    seen = [waiting("CVE-2026-0001")]
+    found = list(findings([process(7)], seen, [], [UPDATE, "vim=2"]))
+    assert found == [Finding("CVE-2026-0001", Fixed.NOWHERE, 7, "nginx", "nginx.service", PATH, "nginx=2")]
+
+
 def test_what_no_process_has_any_more_is_not_told() -> None:
     patch = Patch("id", NEW, "nginx", ("1", "2"), (), 0.0)
     found = list(findings([process(8, patch)], [waiting("CVE-2026-0001")], [UPDATE]))

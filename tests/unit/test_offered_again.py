@@ -11,7 +11,7 @@ from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, DiskLeft, History
 from hotmend.agent.record.quarantine import Entry, write_quarantine
-from hotmend.agent.run import wanted_now
+from hotmend.agent.run import sorted_out, wanted_now
 from hotmend.agent.sources import Offer
 from hotmend.servicing.actions import State
 
@@ -55,6 +55,17 @@ def test_an_update_of_a_channel_is_in_quarantine_by_each_of_its_names(tmp_path: 
         assert wanted_now(machine, [offer], None) == (), name
     write_quarantine(places.quarantine, (Entry("october", NOW, "ill"),))
     assert wanted_now(machine, [offer], None) == (offer,)
+
+
+def test_what_is_missing_and_kept_out_is_told_apart_from_what_is_here(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    machine = Machine(places, Configuration(), History(places.history), clock=lambda: NOW)
+    other = Offer("vim=2", "vim", "2", "", frozenset(), Pending("vim", "amd64", "1", "2", ("Debian:12/stable",)))
+    here = Offer("good/good.0.hotmend", "redis-server", "2", "good", frozenset(), None)
+    machine.record(Action(update=here.key, state=State.SUCCEEDED, brings="redis-server=2"))
+    assert sorted_out(machine, [OFFER, other, here]) == ((OFFER,), (other,))
+    quarantined(machine, "redis-server")
+    assert sorted_out(machine, [OFFER, other]) == ((), (OFFER, other))
 
 
 def test_what_came_by_one_release_is_here_whichever_offers_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -125,6 +125,18 @@ def run(machine: Machine, source: Source, order: Order) -> Ended:
 
 def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> tuple[Offer, ...]:
     """Leave out what is in quarantine, what memory and disk have already, and what was tried since a moment."""
+    return tuple(offer for offer, wanted in _missing(machine, offers, since) if wanted)
+
+
+def sorted_out(machine: Machine, offers: Sequence[Offer]) -> tuple[tuple[Offer, ...], tuple[Offer, ...]]:
+    """Return what is wanted of what is offered, and what is missing here and kept out by policy or quarantine."""
+    missing = list(_missing(machine, offers, None))
+    wanted, left_out = (tuple(o for o, is_wanted in missing if is_wanted is which) for which in (True, False))
+    return wanted, left_out
+
+
+def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> Iterator[tuple[Offer, bool]]:
+    """Yield what memory and disk do not have already, and whether it is wanted now."""
     entries = read_quarantine(machine.places.quarantine)
     quarantined = {entry.update for entry in entries}
     brought = {entry.brings for entry in entries}
@@ -140,22 +152,16 @@ def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None
             of_file[event.file] = event
         elif isinstance(event, DiskLeft) and event.because:
             left.update(dict.fromkeys(event.updates, event.because))
-    found = []
     for offer in offers:
         # A channel's releases hold what those before them held: what came by one of them is here, whichever offers it.
         before = (of_file.get(offer.file) if offer.file else None) or last.get(offer.key)
-        if not _is_chosen(offer, machine.configuration.maintenance):
-            continue
-        tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
-        if tried or quarantined.intersection(offer.names):
-            continue
-        if before and quarantined.intersection({before.update, before.release, *before.hotpatches}):
-            continue
         settled = not _disk_waits(machine, offer) or (offer.key in left and brought.issuperset(left[offer.key]))
         if before and before.state.good and settled and verified(before):
             continue
-        found.append(offer)
-    return tuple(found)
+        names = offer.names | ({before.update, before.release, *before.hotpatches} if before else set())
+        tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
+        chosen = _is_chosen(offer, machine.configuration.maintenance)
+        yield offer, not (tried or quarantined.intersection(names) or not chosen)
 
 
 def _is_chosen(offer: Offer, policy: Policy) -> bool:

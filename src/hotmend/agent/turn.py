@@ -24,7 +24,7 @@ from hotmend.agent.record.lost import lost_now
 from hotmend.agent.record.unfinished import leave_unfinished, unfinished
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover, run_to_its_end
-from hotmend.agent.run import Ended, Order, Trigger, wanted_now
+from hotmend.agent.run import Ended, Order, Trigger, sorted_out
 from hotmend.agent.sources import AptSource, ChannelUpdates, Offer, Source
 from hotmend.linux.process import processes_mapping
 
@@ -76,12 +76,13 @@ def note_start(machine: Machine) -> None:
 def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offer, ...], Assessed, Assessment]:
     """Ask what is offered, look at the machine, and write what was seen into the history; return all three."""
     log_us = note_crashes(machine)
-    offers = wanted_now(machine, source.offers(processes_mapping()), None)
+    offers, left_out = sorted_out(machine, source.offers(processes_mapping()))
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
     line = assessed(found, offers, withdrawn, failing(machine.configuration.probe), lost_now(events, found.processes))
-    line = msgspec.structs.replace(line, log_us=log_us)
+    known = tuple(_known(offer) for offer in (*offers, *left_out) if offer.cves)
+    line = msgspec.structs.replace(line, log_us=log_us, left_out=tuple(o.key for o in left_out), known=known)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
@@ -106,7 +107,6 @@ def assessed(
         alerts=tuple(dict.fromkeys(alerts)),
         lost=lost,
         withdrawn=withdrawn,
-        known=tuple(_known(offer) for offer in offers if offer.cves),
         ill=ill,
     )
 

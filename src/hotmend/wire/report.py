@@ -119,6 +119,7 @@ class Report(msgspec.Struct, frozen=True):
         last_run: end of the last run: state and detail; "" for none.
         facts: that a Windows machine is judged by, JSON; empty where the machine sends none.
         managers: what else manages updates on it.
+        left_out: updates that are offered and missing, and that its policy or quarantine keep out.
     """
 
     release: Text
@@ -144,6 +145,7 @@ class Report(msgspec.Struct, frozen=True):
     last_run: Text = ""
     facts: Annotated[bytes, Meta(max_length=FACTS_BYTES_MAX)] = b""
     managers: Annotated[tuple[Managed, ...], Meta(max_length=50)] = ()
+    left_out: Texts = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

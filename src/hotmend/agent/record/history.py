@@ -126,9 +126,10 @@ class Assessed(Event, frozen=True, tag="assessed"):
         log_us: how far the kernel's log has been read for crashes, microseconds since the boot.
         lost: fixes that were in memory and are not any more, as after a reboot onto an old disk.
         withdrawn: updates that were taken here and are withdrawn.
-        known: of those that wait, what their publisher says of them.
+        known: of those that wait or are left out, what their publisher says of them.
         line, level, why: where the machine is in its channel, as `agent.line` has it.
         ill: what health probes say that say no.
+        left_out: updates that are offered and missing, and that policy or quarantine keep out.
     """
 
     waiting: tuple[str, ...]
@@ -143,6 +144,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     level: str = ""
     why: tuple[str, ...] = ()
     ill: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class AssessedAgain(Event, frozen=True, tag="assessed-again"):

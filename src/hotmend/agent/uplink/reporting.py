@@ -40,6 +40,7 @@ def report_of(machine: Machine, look: Look) -> Report:
     mode = machine.configuration.mode
     last = next((event for event in reversed(events) if isinstance(event, Assessed)), None)
     channel = machine.configuration.channel is not None
+    left_out = last.left_out if last is not None else ()
     return Report(
         release=_release(machine.places.root),
         kernel=platform.release(),
@@ -52,7 +53,7 @@ def report_of(machine: Machine, look: Look) -> Report:
         enrollment=_enrollment(checks, mode),
         why=_texts(last.why) if last is not None and channel else (_NO_CHANNEL,),
         prerequisites=tuple(Prerequisite(c.name, _FOUND[c.found], _text(c.remedy or c.detail)) for c in checks),
-        findings=tuple(findings(look.assessment.processes, events, look.assessment.waiting))[:FINDINGS_MAX],
+        findings=tuple(findings(look.assessment.processes, events, look.assessment.waiting, left_out))[:FINDINGS_MAX],
         waiting=_texts(look.assessment.waiting),
         restarts=_texts(owner_text(due.owner, due.processes) for due in look.assessment.restarts),
         reboot=_texts(look.assessment.reboot),
@@ -65,17 +66,28 @@ def report_of(machine: Machine, look: Look) -> Report:
         last_run=next(
             (_text(f"{e.outcome} {e.detail}".strip()) for e in reversed(events) if isinstance(e, RunEnded)), ""
         ),
+        left_out=_texts(left_out),
         managers=tuple(Managed(name, _text(detail)) for name, detail in managers(machine.places.root).items()),
     )
 
 
 def findings(
-    processes: Sequence[RunningProcess], events: Sequence[AnyEvent], waiting: Sequence[str]
+    processes: Sequence[RunningProcess],
+    events: Sequence[AnyEvent],
+    waiting: Sequence[str],
+    left_out: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """Yield each vulnerability in each process: by its hotpatch where it has one, else by what the history knows.
 
     Of an update that merely waits it is known which it fixes where its publisher says so, or where it was tried before;
-    which processes have them, where its publisher says whose code it replaces.
+    which processes have them, where its publisher says whose code it replaces. What policy or quarantine keep out is
+    missing all the same; of these updates nothing is told where no vulnerability is known that they fix.
+
+    Args:
+        processes: what runs.
+        events: of the history.
+        waiting: updates that wait, as the last assessment has them.
+        left_out: updates that are missing and kept out.
     """
     known = _known(events)
     for process in processes:
@@ -86,6 +98,9 @@ def findings(
     said = _said(events)
     for update in waiting:
         yield from _of_waiting(said.get(update) or Waiting(update, (), (), update), processes)
+    for update in left_out:
+        if (kept_out := said.get(update)) is not None and kept_out.cves:
+            yield from _of_waiting(kept_out, processes)
 
 
 def _said(events: Sequence[AnyEvent]) -> dict[str, Waiting]:

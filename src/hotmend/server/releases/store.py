@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -58,11 +59,17 @@ def published(rows: Sequence[RowMapping]) -> dict[str, datetime]:
 
 
 def machines_at(connection: Connection) -> dict[str, int]:
-    """Return how many machines say that a release is the last they took."""
+    """Return how many machines are at each release: it ends their level, which is `BASELINE, HOTPATCH` or one alone."""
+    known = set(connection.execute(sa.select(releases.c.id)).scalars())
     query = (
         sa.select(reports.c.level, sa.func.count())
         .join(machines, machines.c.id == reports.c.machine_id)
-        .where(machines.c.state != "left", reports.c.level.in_(sa.select(releases.c.id)))
+        .where(machines.c.state != "left")
         .group_by(reports.c.level)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    found: Counter[str] = Counter()
+    for level, count in connection.execute(query):
+        last = level.rpartition(", ")[2]
+        if last in known:
+            found[last] += count
+    return found
