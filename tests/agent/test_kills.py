@@ -14,7 +14,7 @@ from tests.agent.machine import Machine
 from tests.agent.redis import old_redis
 
 SAMPLES = {
-    BROUGHT_IN: ("run-state PRE_EVENT", "action APPLYING", "disk-began", "disk-ended", "run-state POST_EVENT"),
+    BROUGHT_IN: ("action APPLYING", "disk-began", "run-state POST_EVENT"),
     TAKEN_BACK: ("quarantined", "action ROLLED_BACK"),
 }
 
