@@ -651,7 +651,7 @@ def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> N
     ]
     listed = server.get("/api/v1/rollouts?limit=1")
     assert [each["id"] for each in listed["items"]] == [made["id"]]
-    assert server.get(f"/api/v1/rollouts?limit=1&cursor={listed['next']}")["items"] == []
+    assert listed["next"] == ""  # nothing follows
 
 
 def test_a_zero_day_takes_two_others_who_may_approve_still(one: Fleet) -> None:
