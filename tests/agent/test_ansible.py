@@ -68,6 +68,7 @@ def gone(machine: Machine, path: str) -> bool:
     return machine.run(f"test -e {path}", check=False).returncode == 1
 
 
+@pytest.mark.long
 def test_installs_configures_and_leaves(machine: Machine) -> None:
     assert play(machine, "--check")["changed"]
     assert gone(machine, "/usr/bin/hotmend")

@@ -97,6 +97,7 @@ def one() -> Iterator[One]:
         yield made
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_of_an_order(one: One) -> None:
     assert one.reported() == ("on", BASELINE, {(CVE, "nowhere")})
     before = len(one.lines())
