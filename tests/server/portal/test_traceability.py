@@ -160,7 +160,10 @@ def _program_rows(server: Running, person: Person) -> Iterator[Row]:
     yield Row("S22", "Enabled and nothing offered: the next date", "/machines/ID", f"{_status(page)}; {coming}")
     calendar = _text(person, "/calendar?channel=Windows+Server+2025")
     yield Row(
-        "S24-S25", "What comes next, of each channel", "/calendar", _found(calendar, r"(?<=Coming ).*?(?= Channel)")
+        "S24-S25",
+        "What comes next, of each channel",
+        "/calendar",
+        _found(calendar, r"(?<=Coming ).*?(?= Newest | Channel)"),
     )
     unplanned = len(
         re.findall("unplanned baseline", _text(person, "/calendar?channel=Windows+Server+2022+Azure+Edition"))
