@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ HISTORY = "/var/lib/hotmend/agent/history.jsonl"
 _EVENTS = "/run/events"
 _ONCE = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
 _KILLED = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={{}} -o /dev/null {_ONCE}"
+_KILLED_CODE = 128 + signal.SIGKILL
 _NO_RESTARTS = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d"
 _MAINTENANCE = f"""
 mode = "automatic"
@@ -112,7 +114,7 @@ def killed(machine: Machine, number: int) -> str:
     """Take a turn that is killed after so many lines; return the kind of the last one, "" where it came to its end."""
     code = machine.run(_KILLED.format(number), check=False).returncode
     lines = history(machine)
-    if code == 0:
+    if code != _KILLED_CODE:  # it ends with another code than 0 where it has taken something back
         return ""
     if len(lines) != number:
         raise RuntimeError(f"killed at line {number}: {len(lines)} lines are there")
