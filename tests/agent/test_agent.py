@@ -293,6 +293,7 @@ def test_a_month_of_a_channel(redis: Machine) -> None:
     assert (good > 0, bad) == (True, 0)
 
 
+@pytest.mark.long
 def test_what_takes_a_restart_gets_it_in_the_window_and_then_the_reboot(machine: Machine) -> None:
     """nginx is refused as a whole: installed only where restarts are allowed."""
     old, before = oldest(machine, "nginx"), old_nginx(machine)

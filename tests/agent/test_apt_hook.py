@@ -118,6 +118,7 @@ def test_unattended_upgrade(machine: Machine) -> None:
     assert nothing_is_left(machine)
 
 
+@pytest.mark.long
 def test_no_restart_is_held_back_where_memory_is_not_changed(machine: Machine) -> None:
     """On hold; never to be touched; what is wanted is not known; in quarantine; off for this call."""
     state = "/var/lib/hotmend/agent"
