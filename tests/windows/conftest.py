@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.running import Running, running
 from tests.windows.server import DEFINITIONS, AgentServer, entry, update
 from tests.windows.wine import Wine
 
@@ -26,6 +27,14 @@ def wine(prefix: Wine) -> Iterator[Wine]:
     prefix.up()
     yield prefix
     prefix.down()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Running]:
+    """A server of its own for a test."""
+    with running(f"sqlite:///{tmp_path / 'server.db'}") as made:
+        made.set_up()
+        yield made
 
 
 _VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"

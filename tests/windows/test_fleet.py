@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from hotmend.server.machines import policies, view
 from hotmend.server.machines.tables import actions
 from hotmend.servicing.releases import Line
 from tests.server.machine import registration_key, simple
-from tests.server.running import Running, running
+from tests.server.running import Running
 from tests.windows.server import AgentServer
 from tests.windows.test_updates import LEAVES, STAYS
 from tests.windows.wine import windows_path
@@ -56,13 +54,6 @@ class Member:
         context = self.fleet.app.state.context
         with self.fleet.database.write() as connection:
             policies.put(connection, "default", content, context.key, context.settings, self.fleet.clock())
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Running]:
-    with running(f"sqlite:///{tmp_path / 'server.db'}") as made:
-        made.set_up()
-        yield made
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.server.portal.conftest import Person
 from tests.server.portal.test_pages import check
-from tests.server.running import Running, running
+from tests.server.running import Running
 from tests.server.typed import Typed
 from tests.traceability import ROOT, Row, stands, table
 from tests.windows.server import AgentServer, update
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.wine
 PAGE = ROOT / "docs" / "traceability.md"
 JULY = update("KB5062553", "2025-07 Cumulative Update (KB5062553)", superseded=True)
 TURN, SHOWN = "hotmend windows agent --once --json", "hotmend fleet --json machine ID"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Running]:
-    with running(f"sqlite:///{tmp_path / 'server.db'}") as made:
-        made.set_up()
-        yield made
 
 
 @pytest.fixture

@@ -80,9 +80,9 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
-    line = assessed(found, offers, withdrawn, failing(machine.configuration.probe), lost_now(events, found.processes))
-    known = tuple(_known(offer) for offer in (*offers, *left_out) if offer.cves)
-    line = msgspec.structs.replace(line, log_us=log_us, left_out=tuple(o.key for o in left_out), known=known)
+    ill, lost = failing(machine.configuration.probe), lost_now(events, found.processes)
+    line = assessed(found, offers, withdrawn, ill, lost, left_out)
+    line = msgspec.structs.replace(line, log_us=log_us)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
@@ -96,6 +96,7 @@ def assessed(
     withdrawn: tuple[Withdrawn, ...],
     ill: tuple[str, ...] = (),
     lost: tuple[Lost, ...] = (),
+    left_out: tuple[Offer, ...] = (),
 ) -> Assessed:
     """Return the line that says what was seen."""
     alerts = [alert.code.value for alert in find_alerts(found)]
@@ -107,7 +108,9 @@ def assessed(
         alerts=tuple(dict.fromkeys(alerts)),
         lost=lost,
         withdrawn=withdrawn,
+        known=tuple(_known(offer) for offer in (*offers, *left_out) if offer.cves),
         ill=ill,
+        left_out=tuple(offer.key for offer in left_out),
     )
 
 
