@@ -28,7 +28,6 @@ _LIBRARIES = (
 )
 _REGISTRY = ("system.reg", "user.reg", "userdef.reg")
 _SECONDS_MAX = 240
-_TRIES = 3
 
 
 def windows_python() -> Path:
@@ -154,22 +153,33 @@ class Wine:
     def feed(self, said: bytes, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Run a program of the prefix that is told something. All streams are pipes: Windows Python takes no others.
 
-        A program that ends with a failure and not one word never began: Wine itself crashed, which on a busy machine it
-        does now and then. It is run again, and pytest's summary tells how often.
+        A program that fails, or goes on for ever, without one word never began: Wine itself crashed or hung at its
+        start, which on a busy machine it does now and then. It is run once more, and pytest's summary tells of it.
         """
-        for _ in range(_TRIES):
-            done = subprocess.run(
-                [WINE, *arguments],
-                env=self._environment(environment),
-                input=said,
-                capture_output=True,
-                check=False,
-                timeout=_SECONDS_MAX,
-            )
+        try:
+            done = self._told(said, arguments, environment)
+        except subprocess.TimeoutExpired as late:
+            if late.stdout or late.stderr:
+                raise
+            ended = f"did not end {arguments[:3]} in {_SECONDS_MAX} s"
+        else:
             if done.returncode == 0 or done.stdout or done.stderr:
-                break
-            warnings.warn(f"Wine ended {arguments[:3]} with {done.returncode} and no word", stacklevel=2)
-        return done
+                return done
+            ended = f"ended {arguments[:3]} with {done.returncode}"
+        warnings.warn(f"Wine {ended} and no word", stacklevel=2)
+        return self._told(said, arguments, environment)
+
+    def _told(
+        self, said: bytes, arguments: tuple[str, ...], environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [WINE, *arguments],
+            env=self._environment(environment),
+            input=said,
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS_MAX,
+        )
 
     def script(self, code: str, *arguments: str) -> str:
         """Run Python code on Windows and return what it printed."""
