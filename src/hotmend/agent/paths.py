@@ -47,6 +47,11 @@ class Places:
         return self.state / "same-code.jsonl"
 
     @property
+    def simulation(self) -> Path:
+        """What apt said last, for as long as it would say it again."""
+        return self.state / "simulation.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one run that is under way."""
         return self.state / "lock"

@@ -154,8 +154,9 @@ class AptSource:
 
     name = "apt"
 
-    def __init__(self, options: BuildOptions, packages: Sequence[str] = ()) -> None:
+    def __init__(self, options: BuildOptions, places: Places, packages: Sequence[str] = ()) -> None:
         self._options = options
+        self._places = places
         self._packages = packages
         self._files: dict[str, tuple[InstalledFile, ...]] = {}
         self._downloads: dict[str, Path] = {}
@@ -172,7 +173,7 @@ class AptSource:
 
     @functools.cached_property
     def _waiting(self) -> tuple[Pending, ...]:
-        return pending_updates(self._packages)
+        return pending_updates(self._packages, memory=self._places.simulation)
 
     @contextlib.contextmanager
     def opened(self, offers: Sequence[Offer]) -> Iterator[None]:
@@ -297,7 +298,7 @@ class ChannelUpdates:
         """What apt has waiting, by package; it is asked once, and only where something may be installed."""
         if not self._disk:
             return {}
-        return {one.package: one for one in pending_updates(every=True)}
+        return {one.package: one for one in pending_updates(every=True, memory=self._places.simulation)}
 
     def _of_hotpatch(self, release: HotpatchRelease, running: Sequence[ProcessImages]) -> Iterator[Offer]:
         for file in release.files:

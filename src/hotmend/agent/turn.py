@@ -56,7 +56,7 @@ def source_of(machine: Machine, packages: tuple[str, ...] = ()) -> Source:
     """Return where this machine's updates come from."""
     channel = machine.configuration.channel
     if channel is None or packages:
-        return AptSource(machine.manner().build, packages)
+        return AptSource(machine.manner().build, machine.places, packages)
     return ChannelUpdates(channel, machine.places, machine.clock(), disk=machine.configuration.disk)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from hotmend.agent.apt.installed import dpkg_query
+from hotmend.agent.apt.remembered import remembered
 from hotmend.linux.apt import call_apt, complaints_of
 from hotmend.model.errors import FetchError
 
@@ -65,23 +67,30 @@ def parse_simulation(text: str) -> tuple[Pending, ...]:
     )
 
 
-def pending_updates(packages: Iterable[str] = (), *, every: bool = False) -> tuple[Pending, ...]:
+def pending_updates(
+    packages: Iterable[str] = (), *, every: bool = False, memory: Path | None = None
+) -> tuple[Pending, ...]:
     """Return what an upgrade would install.
 
     Args:
         packages: only these; all where there are none.
         every: also what no security suite offers.
+        memory: file with apt's last answer, which is its answer now if nothing has changed; None: it is asked.
 
     Raises:
         FetchError: apt is missing, or cannot work out an upgrade.
         InputError: one of `packages` is not installed.
     """
     wanted = frozenset(packages)
-    found = parse_simulation(run_apt("--simulate", "-o", "Debug::NoLocking=1", "--with-new-pkgs", "upgrade"))
+    found = parse_simulation(_upgrade() if memory is None else remembered(memory, _upgrade))
     for package in sorted(wanted - {p.package for p in found}):
         dpkg_query("--show", package)
     chosen = (p for p in found if not wanted or p.package in wanted)
     return tuple(p for p in chosen if every or wanted or p.security)
+
+
+def _upgrade() -> str:
+    return run_apt("--simulate", "-o", "Debug::NoLocking=1", "--with-new-pkgs", "upgrade")
 
 
 def brought_by(*updates: Pending) -> tuple[Pending, ...]:
