@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -93,6 +94,54 @@ class Managed(msgspec.Struct, frozen=True):
     detail: Text = ""
 
 
+class IssueStep(msgspec.Struct, frozen=True):
+    """One step of a workaround: what to do, exactly how, and whether it is proven to be done (None: not known)."""
+
+    title: Text
+    proven: bool | None = None
+    commands: Annotated[tuple[Text, ...], Meta(max_length=50)] = ()
+    reboot: bool = False
+
+
+class IssueOption(msgspec.Struct, frozen=True):
+    """One complete workaround, its steps in order; of several, one is enough."""
+
+    title: Text
+    steps: Annotated[tuple[IssueStep, ...], Meta(max_length=50)] = ()
+
+    @property
+    def done(self) -> bool:
+        """Every step is proven."""
+        return all(step.proven is True for step in self.steps)
+
+
+class Issue(msgspec.Struct, frozen=True):
+    """A known issue of a channel's release, as the machine itself found that it is concerned.
+
+    Attributes:
+        id: RELEASE/NUMBER.
+        title: what goes wrong.
+        affected: True, or None: cannot be told.
+        cost: of doing nothing.
+        deadline: a workaround must be complete before this day.
+        overdue: it is not, and the day has come.
+        options: workarounds.
+    """
+
+    id: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9.-]{0,89}/[0-9]{1,9}\Z")]
+    title: Text
+    affected: bool | None
+    cost: Text = ""
+    deadline: date | None = None
+    overdue: bool = False
+    options: Annotated[tuple[IssueOption, ...], Meta(max_length=20)] = ()
+
+    @property
+    def done(self) -> bool:
+        """One of its workarounds is complete."""
+        return any(option.done for option in self.options)
+
+
 class Report(msgspec.Struct, frozen=True):
     """One machine.
 
@@ -120,6 +169,7 @@ class Report(msgspec.Struct, frozen=True):
         facts: that a Windows machine is judged by, JSON; empty where the machine sends none.
         managers: what else manages updates on it.
         left_out: updates that are offered and missing, and that its policy or quarantine keep out.
+        issues: known issues of its channel's releases that concern it.
     """
 
     release: Text
@@ -146,6 +196,7 @@ class Report(msgspec.Struct, frozen=True):
     facts: Annotated[bytes, Meta(max_length=FACTS_BYTES_MAX)] = b""
     managers: Annotated[tuple[Managed, ...], Meta(max_length=50)] = ()
     left_out: Texts = ()
+    issues: Annotated[tuple[Issue, ...], Meta(max_length=100)] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()
