@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from hotmend.linux.process import file_build_id
+from hotmend.repository.issues import known_issue
 from hotmend.repository.making import About, hotpatch_release
-from hotmend.repository.releases import KnownIssue, ManifestPackage
+from hotmend.repository.releases import ManifestPackage
 from tests.debs import make_deb
 from tests.repository.kit import BASELINE, CHANNEL, World, baseline
 
@@ -63,9 +64,9 @@ class Releases:
         self.world.publisher().add(release, {release.files[0].name: bundle})
         self.world.promote(name)
 
-    def add_issue(self, name: str, title: str, workaround: str) -> None:
-        """Say what goes wrong with a release, and what to do about it."""
-        issue = KnownIssue(title, self.world.now, workaround)
+    def add_issue(self, name: str, title: str, workaround: str, text: str = "") -> None:
+        """Say what goes wrong with a release, and what to do about it: in words, and as TOML."""
+        issue = known_issue(title, self.world.now, workaround, text, "the text")
         self.world.sign(self.world.publisher().add_issue(CHANNEL, name, issue), "stable1", "stable2")
 
     def withdraw(self, name: str) -> None:

@@ -205,16 +205,74 @@ def _taken_back(machine: Reporting) -> Iterator[Row]:
     kept = [each["update"] for each in shown["report"]["quarantined"]]
     rest = f"{sum(each != 'good' for each in kept)} hotpatch"
     told = f"in quarantine: {', '.join(each for each in kept if each == 'good')} and {rest} of it; {_findings(shown)}"
+    told += f"; known issues: {len(shown['report']['issues'])}"
     told += f"; level {shown['machine']['level']}, {_waits(shown)}"
     yield Row("S45", "... as the server has it: quarantine, and the baseline", SHOWN, told)
 
 
+_ISSUE = """
+deadline = 2099-12-31
+cost = "Pages over 64 KiB are cut off."
+[[options]]
+id = "whole"
+title = "Whole pages"
+[[options.steps]]
+title = "Allow them"
+commands = ["echo 'pages whole' > /etc/subject.conf"]
+proof = { linux = { file = "/etc/subject.conf", line = "pages whole" } }
+[[options.steps]]
+title = "Take the old setting away"
+commands = ["rm /etc/subject.old"]
+proof = { not = { linux = { file = "/etc/subject.old" } } }
+[[options]]
+id = "boot"
+title = "Boot onto the update"
+[[options.steps]]
+title = "Reboot"
+commands = ["systemctl reboot"]
+reboot = true
+proof = { linux = { booted_since = "/usr/sbin/subject" } }
+"""
+
+
 def _known_issue(machine: Reporting, folder: Path) -> Iterator[Row]:
-    """What the publisher says of a release that machines have."""
-    machine.releases.add_issue("good", "A page is cut off.", "Ask for it again.")
+    """What the publisher says of a release that machines have, and what each machine finds."""
+    machine.member.machine.run("touch /etc/subject.old")
+    machine.releases.add_issue("good", "A page is cut off.", "Ask for it again.", _ISSUE)
     trust(folder / "client", machine.releases.world.first_root)
     row = _followed(machine, folder)
     yield Row("S47", "Linux: a known issue of a release, and how many machines are at it", "/calendar", row)
+    machine.turn()
+    yield Row("S47", "... as the machine finds it by itself, and reports it", SHOWN, _issue(machine))
+    found = machine.hotmend("agent", "assess", "--json")[1][0]["issues"]
+    (issue,) = found
+    reboots = [f"{each['title']}: {sum(step['reboot'] for step in each['steps'])} reboots" for each in issue["options"]]
+    told = f"without: {issue['cost']} With {', '.join(reboots)}; before {issue['deadline']}"
+    yield Row("S50", "Linux: with and without the workaround, and its deadline", "hotmend agent assess --json", told)
+    first, second = issue["options"][0]["steps"]
+    machine.member.machine.run(first["commands"][0])
+    machine.turn()
+    yield Row("S48", "Linux: the first step is done, and proven by what is on the machine", SHOWN, _issue(machine))
+    machine.member.machine.run(second["commands"][0])
+    machine.turn()
+    yield Row("S49", "Linux: all of one option is done; the other is not needed", SHOWN, _issue(machine))
+    machine.releases.add_issue("good", "A page is late.", "", "deadline = 2026-01-01")
+    machine.turn()
+    alerts = ", ".join(each["code"] for each in machine.shown()["report"]["alerts"])
+    yield Row("S50", "Linux: the deadline of another one is over", SHOWN, f"{_issue(machine, 1)}; alerts: {alerts}")
+
+
+def _issue(machine: Reporting, number: int = 0) -> str:
+    """Return a known issue as the machine reports it."""
+    issue = sorted(machine.shown()["report"]["issues"], key=lambda each: str(each["id"]))[number]
+    words = {True: "done", False: "to do", None: "not known"}
+    options = [
+        f"{each['title']}: {', '.join(words[step['proven']] for step in each['steps'])}" for each in issue["options"]
+    ]
+    state = (
+        f"affected: {'yes' if issue['affected'] else 'may be'}, deadline over: {'yes' if issue['overdue'] else 'no'}"
+    )
+    return "; ".join([f"{issue['title']} {state}", *options])
 
 
 def _withdrawn(machine: Reporting, folder: Path) -> Iterator[Row]:

@@ -26,6 +26,8 @@ from hotmend.repository.releases import (
     index_of,
 )
 from hotmend.repository.requests import request_decode, signatures_decode
+from hotmend.servicing.known_issues import Condition, Option, Step
+from hotmend.servicing.on_linux import OnLinux
 from tests.repository.kit import CHANNEL, baseline, hotpatch
 
 _moments = st.datetimes(timezones=st.just(UTC))
@@ -40,6 +42,37 @@ _images = st.builds(
     new_build_id=_build_ids, verdict=st.sampled_from(Verdict), reasons=st.lists(_reasons, max_size=2).map(tuple),
     reconstructed=_counts, reconstructible=_counts, changed=_counts, added=_counts,
 )  # fmt: skip
+
+
+_questions = st.builds(
+    OnLinux, package=_lines.filter(bool).map(lambda line: line[:100]), runs=st.just(("/usr/sbin/x",))
+)
+_conditions = st.recursive(
+    st.builds(Condition, linux=_questions),
+    lambda inner: (
+        st.builds(Condition, all_of=st.lists(inner, min_size=1, max_size=2).map(tuple))
+        | st.builds(Condition, not_=inner)
+    ),
+    max_leaves=3,
+)
+_options = st.builds(
+    Option,
+    st.just("o"),
+    st.just("O"),
+    st.lists(st.builds(Step, st.just("s"), _conditions, st.just(("x",)), st.booleans()), min_size=1, max_size=2).map(
+        tuple
+    ),
+)
+_issues = st.builds(
+    KnownIssue,
+    _lines,
+    _moments,
+    _lines,
+    affected=st.none() | _conditions,
+    options=st.lists(_options, max_size=2).map(tuple),
+    deadline=st.none() | st.dates(),
+    cost=_lines,
+)
 
 
 @st.composite
@@ -61,7 +94,7 @@ def _releases(draw: st.DrawFn) -> AnyRelease:
         title=draw(_lines),
         notes=draw(_lines) + "\n" + draw(_lines),
         cves=tuple(draw(st.lists(st.from_regex(r"CVE-[0-9]{4}-[0-9]{4,12}", fullmatch=True), max_size=3))),
-        known_issues=tuple(draw(st.lists(st.builds(KnownIssue, _lines, _moments, _lines), max_size=2))),
+        known_issues=tuple(draw(st.lists(_issues, max_size=2))),
         withdrawn=draw(st.none() | st.builds(Withdrawal, _moments, _lines)),
     )
     return changed

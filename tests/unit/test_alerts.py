@@ -15,6 +15,7 @@ from hotmend.agent.census.alerts import LEVELS, AlertCode, Level, Record, record
 from hotmend.agent.record.history import AgentBegan, AnyEvent, Assessed, Crashed, Ordered, OrderEnded, RunEnded
 from hotmend.agent.record.hold import Hold
 from hotmend.servicing.actions import State
+from hotmend.wire.report import Issue
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -64,6 +65,15 @@ def test_an_agent_that_has_stopped_looking_is_silent_and_one_that_never_began_is
     assert codes(began, *assessed[:2]) == [AlertCode.SILENT]
     assert codes(began) == [AlertCode.SILENT]
     assert codes(assessed[0]) == []
+
+
+def test_a_known_issue_whose_deadline_is_over_is_an_alert() -> None:
+    look = Assessed(at=ago(2), waiting=(), restarts=(), reboot=())
+    due = Issue("r1/0", "It is slow.", True, deadline=NOW.date())
+    late = msgspec.structs.replace(due, overdue=True)
+    assert codes(msgspec.structs.replace(look, issues=(due,))) == []
+    assert codes(msgspec.structs.replace(look, issues=(due, late))) == [AlertCode.ISSUE]
+    assert codes(msgspec.structs.replace(look, issues=(late,)), look) == []
 
 
 def test_a_probe_that_said_no_at_the_last_look_is_an_alert() -> None:

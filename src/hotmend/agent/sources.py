@@ -33,13 +33,23 @@ from hotmend.publisher import feed
 from hotmend.repository.client import Channel, open_channel
 from hotmend.repository.layout import Tier
 from hotmend.repository.refusal import unless_refused
-from hotmend.repository.releases import Baseline, HotpatchRelease, Index, IndexEntry, ReleaseFile, UnplannedBaseline
+from hotmend.repository.releases import (
+    AnyRelease,
+    Baseline,
+    HotpatchRelease,
+    Index,
+    IndexEntry,
+    ReleaseFile,
+    UnplannedBaseline,
+)
 from hotmend.servicing.releases import Line
 
 BASELINES_MAX = 2
 """So many are looked at: a machine that is on an older one has to take the newest first."""
 WITHDRAWN_MAX = 50
 """So many documents of withdrawn releases are looked at, the newest: whether what was taken is in force elsewhere."""
+STANDING_MAX = 50
+"""So many releases that stand are looked at, the newest: whether their known issues concern this machine."""
 _LEFT = "left-for-baseline"
 """Code of the note in hotpatches that hold a part of an update."""
 
@@ -292,6 +302,26 @@ class ChannelUpdates:
         installed = dict(line.split(" ", 1) for line in listed.splitlines() if not line.endswith(" "))
         published = Published(baselines, tuple(self._updates))
         return standing(published, found.processes, installed, lambda a, b: version_order(a, b) < 0, found.reboot)
+
+    def standing_releases(self) -> tuple[tuple[AnyRelease, ...], tuple[str, ...]]:
+        """Return the newest releases that are not withdrawn, oldest first, and a sentence for each that cannot be read.
+
+        `offers` comes before it.
+        """
+        if self._channel is None:
+            return (), ("The channel was not opened.",)
+        baselines = newest_baselines(self._channel.index)
+        standing = [e for e in self._channel.index.releases if e.withdrawn is None and e.kind != "baseline"]
+        wanted = frozenset(baselines) | {entry.id for entry in standing[-STANDING_MAX:]}
+        releases, unread = list[AnyRelease](), list[str]()
+        for entry in self._channel.index.releases:
+            if entry.id in wanted:
+                release = self._channel.release(entry.id)
+                if isinstance(release, Reason):
+                    unread.append(f"Whether {entry.id} has known issues cannot be told: {release.sentence}")
+                else:
+                    releases.append(release)
+        return tuple(releases), tuple(unread)
 
     @functools.cached_property
     def _apt(self) -> Mapping[str, Pending]:

@@ -17,6 +17,7 @@ from hotmend.agent.census.look import Look, look
 from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
+from hotmend.agent.issues import issues_here
 from hotmend.agent.machine import Machine, alone, window
 from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn, unless_the_same
 from hotmend.agent.record.hold import read_hold
@@ -85,7 +86,17 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     line = msgspec.structs.replace(line, log_us=log_us)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
-        line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
+        releases, unread = source.standing_releases()
+        issues = issues_here(releases, found, now.date())
+        late = [AlertCode.ISSUE.value] * any(issue.overdue for issue in issues)
+        line = msgspec.structs.replace(
+            line,
+            line=stands.line.value,
+            level=stands.level,
+            why=(*stands.why, *unread),
+            alerts=(*line.alerts, *late),
+            issues=issues,
+        )
     machine.record(unless_the_same(line, events))
     return offers, line, found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hotmend.wire.report import Issue
+
 
 class ActionShape(msgspec.Struct, frozen=True):
     """One update of a run.
@@ -67,6 +69,7 @@ class AssessmentShape(msgspec.Struct, frozen=True):
         restarts: units and processes that a restart takes to newer code.
         reboot: why a reboot is due.
         alerts: code and sentence of what is not as it should be.
+        issues: known issues of the channel's releases that concern this machine, or may.
     """
 
     at: str
@@ -74,6 +77,7 @@ class AssessmentShape(msgspec.Struct, frozen=True):
     restarts: tuple[str, ...]
     reboot: tuple[str, ...]
     alerts: tuple[tuple[str, str], ...]
+    issues: tuple[Issue, ...] = ()
 
 
 class FetchedShape(msgspec.Struct, frozen=True):

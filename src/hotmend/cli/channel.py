@@ -34,14 +34,16 @@ from hotmend.package.files import write_file
 from hotmend.repository import layout, metadata, requests
 from hotmend.repository.airgap import airgap_write
 from hotmend.repository.documents import release_decode
+from hotmend.repository.issues import known_issue
 from hotmend.repository.keys import Secret, key_generate, public_key_load, public_pem, signer_load
 from hotmend.repository.layout import DOCUMENT_BYTES_MAX, Tier
 from hotmend.repository.making import About, hotpatch_release
 from hotmend.repository.metadata import KeySet
 from hotmend.repository.publish import Founding, Publisher
 from hotmend.repository.refusal import Refusal
-from hotmend.repository.releases import Classification, HotpatchRelease, KnownIssue, Urgency
+from hotmend.repository.releases import Classification, HotpatchRelease, Urgency
 from hotmend.repository.store import Store
+from hotmend.servicing.known_issues import ISSUES_BYTES_MAX
 
 P = ParamSpec("P")
 _NOTES_BYTES_MAX: Final = 100_000
@@ -248,14 +250,25 @@ def withdraw_command(
 @click.argument("release")
 @click.option("--title", required=True, help="What goes wrong, one line.")
 @click.option("--workaround", default="", help="What helps.")
+@click.option(
+    "--details", type=_FILE, metavar="FILE", help="TOML: whom it concerns, steps with their proofs, deadline, cost."
+)
 @secret_option
 @json_option
 @refusable
 def issue_command(
-    repository: Path, channel: str, release: str, title: str, workaround: str, secret_file: Path | None, as_json: bool
+    repository: Path,
+    channel: str,
+    release: str,
+    title: str,
+    workaround: str,
+    details: Path | None,
+    secret_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Add a known issue to a release; published as a withdrawal is."""
-    issue = KnownIssue(title, datetime.now(UTC).replace(microsecond=0), workaround)
+    text = _text(_read(details, ISSUES_BYTES_MAX), details) if details is not None else ""
+    issue = known_issue(title, datetime.now(UTC).replace(microsecond=0), workaround, text, str(details))
     pending = publisher_open(repository, secret_file).add_issue(channel, release, issue)
     published_print((release,), pending, as_json=as_json)
     return ExitCode.DONE

@@ -6,7 +6,7 @@ baseline and replaces the hotpatches it names. An *unplanned baseline* is what a
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from hotmend.model.hotpatch import TypeCoverage
 from hotmend.model.verdict import Reason, Verdict
+from hotmend.servicing.known_issues import Condition, Option, check
 
 RELEASE_FORMAT: Final = 1
 PACKAGES_MAX: Final = 200_000
@@ -44,19 +45,31 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What all parts have in common. A field this version does not know is an error: it might have meant no."""
 
 
-class KnownIssue(_Value, frozen=True):
+class KnownIssue(_Value, frozen=True, omit_defaults=True):
     """Something that goes wrong with a release.
 
     Attributes:
         title, workaround: for people; `workaround` may be empty.
         since: when it became known.
         resolved_by: the release that ends it, "" where none does.
+        affected: whom it concerns, of those that have the release; None: all of them.
+        options: workarounds, each with its steps and how they are proven.
+        deadline: one of them must be complete before this day.
+        cost: of doing nothing.
     """
 
     title: Line
     since: Moment
     workaround: Prose = ""
     resolved_by: MaybeId = ""
+    affected: Condition | None = None
+    options: Annotated[tuple[Option, ...], Meta(max_length=20)] = ()
+    deadline: date | None = None
+    cost: Line = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a condition says nothing, or asks for what does not exist."""
+        check([self.affected] if self.affected is not None else [], self.options)
 
 
 class Withdrawal(_Value, frozen=True):

@@ -1,6 +1,7 @@
 """Known issues as data: whom they concern (a rule), what to do in which order, until when, and how each step is proven.
 
-A rule is a tree of conditions over facts, level and calendar. Its answer is yes, no or unknown, by Kleene's logic.
+A rule is a tree of conditions: over facts, level and calendar, or over what a Linux machine sees of itself. Its answer
+is yes, no or unknown, by Kleene's logic.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Annotated, Final, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from hotmend.model.errors import InputError
+from hotmend.servicing import on_linux
 from hotmend.servicing.facts import MachineFacts
 from hotmend.servicing.level import Level
+from hotmend.servicing.on_linux import Line, OnLinux, Seen, any_of
 from hotmend.servicing.products import Product
 from hotmend.servicing.releases import Calendar
 
@@ -34,21 +38,23 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         from_day: an update of the machine's channel that was published on this day or later is installed.
         fact: dotted name of a fact; `equals`: its value is one of these.
         booted_after: dotted name of a fact that is a time: the last boot is later.
+        linux: what a Linux machine is asked.
     """
 
     all_of: tuple[Condition, ...] = ()
     any_of: tuple[Condition, ...] = ()
     not_: Condition | None = None
-    product: tuple[str, ...] = ()
-    line: tuple[str, ...] = ()
-    installed: tuple[str, ...] = ()
+    product: tuple[Line, ...] = ()
+    line: tuple[Line, ...] = ()
+    installed: tuple[Line, ...] = ()
     from_day: date | None = None
-    fact: str = ""
-    equals: tuple[bool | int | str, ...] = ()
-    booted_after: str = ""
+    fact: Line = ""
+    equals: tuple[bool | int | Line, ...] = ()
+    booted_after: Line = ""
+    linux: OnLinux | None = None
 
 
-class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One step of a workaround.
 
     Attributes:
@@ -58,13 +64,13 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reboot: the step is a reboot.
     """
 
-    title: str
+    title: Line
     proof: Condition
-    commands: tuple[str, ...] = ()
+    commands: Annotated[tuple[Line, ...], Meta(max_length=50)] = ()
     reboot: bool = False
 
 
-class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One complete workaround; of several, one is enough.
 
     Attributes:
@@ -73,10 +79,10 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         steps: in order.
     """
 
-    id: str
-    title: str
-    steps: tuple[Step, ...]
-    remedy: str = ""
+    id: Line
+    title: Line
+    steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=50)]
+    remedy: Line = ""
 
 
 class KnownIssue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,9 +117,16 @@ class KnownIssues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issue: tuple[KnownIssue, ...]
 
 
+class Asked(Protocol):
+    """What conditions are asked of."""
+
+    def answers(self, condition: Condition) -> Iterator[bool | None]:
+        """Yield the answer of each field but `all_of`, `any_of` and `not_`, the cheap ones first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What conditions are asked of.
+    """A machine that is known by its facts.
 
     Attributes:
         facts, product, level: of the machine.
@@ -126,6 +139,38 @@ class Subject:
     level: Level | None
     calendar: Calendar
     installed: frozenset[str] | None
+
+    def answers(self, condition: Condition) -> Iterator[bool | None]:
+        """Yield the answer of each field."""
+        if condition.product:
+            yield None if self.product is None else self.product.id in condition.product
+        if condition.line:
+            yield None if self.level is None else str(self.level.line) in condition.line
+        if condition.installed:
+            yield None if self.installed is None else not self.installed.isdisjoint(condition.installed)
+        if condition.from_day is not None:
+            yield _installed_from(condition.from_day, self)
+        if condition.fact:
+            value = _fact(condition.fact, self.facts)
+            yield None if value is None else value in condition.equals
+        if condition.booted_after:
+            yield _booted_after(condition.booted_after, self.facts)
+        if condition.linux is not None:
+            yield None
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxSubject:
+    """A Linux machine that looks at itself. Conditions over facts cannot be told of it."""
+
+    machine: Seen
+
+    def answers(self, condition: Condition) -> Iterator[bool | None]:
+        """Yield the answer of each field."""
+        if msgspec.structs.replace(condition, all_of=(), any_of=(), not_=None, linux=None) != Condition():
+            yield None
+        if condition.linux is not None:
+            yield from on_linux.answers(condition.linux, self.machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +208,7 @@ class Concern:
         return any(progress.done for progress in self.options)
 
 
-def concerns(issues: Iterable[KnownIssue], subject: Subject, today: date) -> tuple[Concern, ...]:
+def concerns(issues: Iterable[KnownIssue], subject: Asked, today: date) -> tuple[Concern, ...]:
     """Return the issues that concern a machine on a day, or that may."""
     found = []
     for issue in issues:
@@ -180,7 +225,7 @@ def concerns(issues: Iterable[KnownIssue], subject: Subject, today: date) -> tup
     return tuple(found)
 
 
-def holds(condition: Condition, subject: Subject) -> bool | None:
+def holds(condition: Condition, subject: Asked) -> bool | None:
     """Return whether a condition holds; None: cannot be told. A no is a no whatever else is unknown."""
     unknown = False
     for answer in _answers(condition, subject):
@@ -190,34 +235,15 @@ def holds(condition: Condition, subject: Subject) -> bool | None:
     return None if unknown else True
 
 
-def _answers(condition: Condition, subject: Subject) -> Iterator[bool | None]:
-    """Yield the answer of each field that is given, the cheap ones first."""
-    if condition.product:
-        yield None if subject.product is None else subject.product.id in condition.product
-    if condition.line:
-        yield None if subject.level is None else str(subject.level.line) in condition.line
-    if condition.installed:
-        yield None if subject.installed is None else not subject.installed.isdisjoint(condition.installed)
-    if condition.from_day is not None:
-        yield _installed_from(condition.from_day, subject)
-    if condition.fact:
-        value = _fact(condition.fact, subject.facts)
-        yield None if value is None else value in condition.equals
-    if condition.booted_after:
-        yield _booted_after(condition.booted_after, subject.facts)
+def _answers(condition: Condition, subject: Asked) -> Iterator[bool | None]:
+    yield from subject.answers(condition)
     for each in condition.all_of:
         yield holds(each, subject)
     if condition.any_of:
-        yield _any([holds(each, subject) for each in condition.any_of])
+        yield any_of([holds(each, subject) for each in condition.any_of])
     if condition.not_ is not None:
         answer = holds(condition.not_, subject)
         yield None if answer is None else not answer
-
-
-def _any(answers: list[bool | None]) -> bool | None:
-    if True in answers:
-        return True
-    return None if None in answers else False
 
 
 def _installed_from(day: date, subject: Subject) -> bool | None:
@@ -254,18 +280,16 @@ def issues_parse(text: str, source: str = "known issues") -> tuple[KnownIssue, .
     try:
         issues = msgspec.convert(tomllib.loads(text), KnownIssues).issue
         for issue in issues:
-            for condition in _conditions(issue):
-                _check(condition)
+            check((issue.affected,), issue.options)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
         raise InputError("{source}: {why}", source=source, why=str(error)) from error
     return issues
 
 
-def _conditions(issue: KnownIssue) -> Iterator[Condition]:
-    yield issue.affected
-    for option in issue.options:
-        for step in option.steps:
-            yield step.proof
+def check(conditions: Iterable[Condition], options: Iterable[Option]) -> None:
+    """Raise ValueError where a condition, or the proof of a step, says nothing or asks for what does not exist."""
+    for condition in (*conditions, *(step.proof for option in options for step in option.steps)):
+        _check(condition)
 
 
 def _check(condition: Condition) -> None:
@@ -276,6 +300,8 @@ def _check(condition: Condition) -> None:
         raise ValueError("`fact` and `equals` belong together")
     for name in filter(None, (condition.fact, condition.booted_after)):
         _declared(name)
+    if condition.linux is not None:
+        on_linux.check(condition.linux)
     for each in (*condition.all_of, *condition.any_of, *filter(None, [condition.not_])):
         _check(each)
 

@@ -13,6 +13,7 @@ from hotmend.agent.record.hold import Hold
 from hotmend.agent.record.lost import last_lost
 from hotmend.agent.uplink.standing import Standing
 from hotmend.servicing.actions import State
+from hotmend.wire.report import Issue
 
 _CRASH_AGE: Final = timedelta(days=1)
 _SILENT_TURNS: Final = 3
@@ -35,6 +36,7 @@ class AlertCode(StrEnum):
     WAITING = "update-waiting"
     CRASHED = "crash-in-new-code"
     WITHDRAWN = "release-withdrawn-but-runs"
+    ISSUE = "known-issue-overdue"
     RUN_FAILED = "last-run-failed"
     PROBE_FAILED = "probe-failed"
     QUARANTINED = "update-in-quarantine"
@@ -99,6 +101,11 @@ class Record:
     turn: timedelta
     server: Standing | None = None
 
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """Known issues of the channel's releases that concern the machine, as the agent saw last."""
+        return next((event.issues for event in reversed(self.events) if isinstance(event, Assessed)), ())
+
 
 def worst(levels: Iterable[Level]) -> Level:
     """Return the worst: critical is worse than not knowing, and that is worse than a warning."""
@@ -121,6 +128,9 @@ def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
     looks = [event for event in record.events if isinstance(event, Assessed)]
     if looks and looks[-1].ill:
         yield Alert(AlertCode.PROBE_FAILED, "; ".join(looks[-1].ill), looks[-1].ill)
+    if late := [issue for issue in record.issues if issue.overdue]:
+        subjects = tuple(f"{issue.id} (before {issue.deadline}): {issue.title}" for issue in late)
+        yield Alert(AlertCode.ISSUE, "the workaround of a known issue is late", subjects)
     if record.quarantine:
         yield Alert(AlertCode.QUARANTINED, "updates are not taken here any more", record.quarantine)
     if record.hold is not None:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from hotmend.servicing.actions import State
+from hotmend.wire.report import Issue
 
 LINE_BYTES_MAX: Final = 4 << 20
 
@@ -130,6 +131,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
         line, level, why: where the machine is in its channel, as `agent.line` has it.
         ill: what health probes say that say no.
         left_out: updates that are offered and missing, and that policy or quarantine keep out.
+        issues: known issues of the channel's releases that concern the machine.
     """
 
     waiting: tuple[str, ...]
@@ -145,6 +147,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     why: tuple[str, ...] = ()
     ill: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 class AssessedAgain(Event, frozen=True, tag="assessed-again"):

@@ -67,6 +67,7 @@ def report_of(machine: Machine, look: Look) -> Report:
             (_text(f"{e.outcome} {e.detail}".strip()) for e in reversed(events) if isinstance(e, RunEnded)), ""
         ),
         left_out=_texts(left_out),
+        issues=last.issues if last is not None and channel else (),
         managers=tuple(Managed(name, _text(detail)) for name, detail in managers(machine.places.root).items()),
     )
 
