@@ -11,6 +11,7 @@ import icalendar
 
 from hotmend.publisher.release.pages import pages_of, pages_write
 from hotmend.publisher.release.plan import Cycle
+from hotmend.repository.issues import known_issue
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import KnownIssue
 from hotmend.servicing.releases import Kind, calendar_rows
@@ -56,6 +57,27 @@ def test_the_forms_of_the_calendar_agree(original: World, tmp_path: Path) -> Non
         assert "starts &lt;slowly&gt;" in html
         assert "ab" * 20 in html
         assert HOTPATCH in pages[f"calendar.{language}.html"].decode()
+
+
+def test_a_workaround_is_told_step_by_step(original: World, tmp_path: Path) -> None:
+    world = original.copy(tmp_path)
+    steps = """deadline = 2026-12-09
+    cost = "It stays <slow>."
+    options = [{ id = "o", title = "Larger", steps = [
+      { title = "Say so", commands = ["echo 'a <b>'"], proof = { linux = { file = "/etc/x" } } },
+      { title = "Boot", reboot = true, proof = { linux = { booted_since = "/etc/x" } } } ] }]"""
+    world.publisher().add_issue(CHANNEL, HOTPATCH, known_issue("It is slow.", world.now, "", steps, "the text"))
+    pages = _pages(world)
+    for language, words in (
+        ("en", "To be done before 9 December 2026. If nothing is done: It stays &lt;slow&gt;."),
+        ("de", "Zu erledigen vor 9. Dezember 2026. Wenn nichts geschieht: It stays &lt;slow&gt;."),
+    ):
+        html = pages[f"notes.{language}.html"].decode()
+        assert words in html
+        assert html.index("Larger") < html.index("echo &#39;a &lt;b&gt;&#39;") < html.index("<li>Boot (")
+    (note,) = [note for note in json.loads(pages["notes.json"]) if note["issues"]]
+    assert note["issues"][0]["deadline"] == "2026-12-09"
+    assert [step["reboot"] for step in note["issues"][0]["options"][0][1]] == [False, True]
 
 
 def test_withdrawals_are_told(original: World, tmp_path: Path) -> None:

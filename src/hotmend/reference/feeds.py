@@ -203,6 +203,34 @@ class NotedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class NotedStep:
+    """One step of a workaround: what to do, exactly how, and whether it is a reboot."""
+
+    title: str
+    commands: tuple[str, ...]
+    reboot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotedIssue:
+    """A known issue of a release.
+
+    Attributes:
+        title, workaround, cost: for people.
+        resolved_by: the release that ends it, "" where none does.
+        deadline: a workaround must be complete before this day.
+        options: workarounds with steps: title and steps of each.
+    """
+
+    title: str
+    workaround: str
+    resolved_by: str
+    deadline: date | None
+    cost: str
+    options: tuple[tuple[str, tuple[NotedStep, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Notes:
     """The notes of one release.
 
@@ -210,7 +238,7 @@ class Notes:
         id, title, kind, classification, urgency, requires: as the release has them.
         made: when.
         cves: that it fixes.
-        issues: known ones: title, workaround, what resolves it.
+        issues: known ones.
         withdrawn: the reason, "" for a release that stands.
         images: all of them.
         text: for people.
@@ -224,7 +252,7 @@ class Notes:
     urgency: str
     requires: str
     cves: tuple[str, ...]
-    issues: tuple[tuple[str, str, str], ...]
+    issues: tuple[NotedIssue, ...]
     withdrawn: str
     images: tuple[NotedImage, ...]
     text: str
@@ -238,6 +266,7 @@ def notes_html(channel: str, notes: Sequence[Notes], reader: Reader, made: datet
         .render(
             say=reader.text,
             moment=reader.moment,
+            day=reader.day,
             language=reader.language,
             channel=channel,
             notes=sorted(notes, key=lambda note: (note.made, note.id), reverse=True),

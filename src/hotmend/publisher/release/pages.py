@@ -16,6 +16,8 @@ import msgspec
 from hotmend.publisher.release.plan import Cycle
 from hotmend.reference.feeds import (
     NotedImage,
+    NotedIssue,
+    NotedStep,
     Notes,
     calendar_atom,
     calendar_html,
@@ -25,7 +27,7 @@ from hotmend.reference.feeds import (
 )
 from hotmend.reference.texts import LANGUAGES, Reader
 from hotmend.repository.publish import Publisher
-from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, UnplannedBaseline
+from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue, UnplannedBaseline
 from hotmend.repository.state import PUBLIC
 from hotmend.repository.tiers import Content
 from hotmend.servicing.releases import CALENDAR_COLUMNS, Kind, Line, Release
@@ -140,7 +142,7 @@ def _notes(release: AnyRelease) -> Notes:
         urgency=release.urgency,
         requires="" if isinstance(release, Baseline) else release.requires,
         cves=release.cves,
-        issues=tuple((issue.title, issue.workaround, issue.resolved_by) for issue in release.known_issues),
+        issues=tuple(_issue(issue) for issue in release.known_issues),
         withdrawn=release.withdrawn.reason if release.withdrawn is not None else "",
         images=tuple(
             NotedImage(
@@ -157,6 +159,14 @@ def _notes(release: AnyRelease) -> Notes:
         ),
         text=release.notes,
     )
+
+
+def _issue(issue: KnownIssue) -> NotedIssue:
+    options = tuple(
+        (option.title, tuple(NotedStep(step.title, step.commands, step.reboot) for step in option.steps))
+        for option in issue.options
+    )
+    return NotedIssue(issue.title, issue.workaround, issue.resolved_by, issue.deadline, issue.cost, options)
 
 
 def _csv(calendar: tuple[Release, ...]) -> str:
