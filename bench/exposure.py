@@ -28,6 +28,7 @@ from tests.servers.packages import deb_fetch
 
 PORT = 18495
 HISTORY = "/var/lib/hotmend/agent/history.jsonl"
+UNFINISHED = "/var/lib/hotmend/agent/unfinished"
 COPY = "/var/lib/hotmend/mirror/copy"
 AUTOMATIC = f"""
 mode = "automatic"
@@ -103,6 +104,27 @@ def channel_exposure(machine: Machine, folder: Path) -> Iterator[Figure]:
     }
     for step, seconds in steps.items():
         yield Figure("Agent", f"... {step}", seconds, "s", note=f"{seconds / (in_memory - began):.0%} of it")
+
+
+def newcomer_exposure(machine: Machine) -> Iterator[Figure]:
+    """Yield what passes from the start of a service from a file whose fix is in memory alone, to the fix in it."""
+    progress("a service that is started anew from the old file")
+    machine.offer_only("nothing-at-all")
+    machine.install(*(f"{name}={oldest(machine, name)}" for name in ("redis-server", "redis-tools")))
+    configure(machine, "disk = false\nassess_minutes = 600\n" + AUTOMATIC)
+    machine.run("systemctl restart redis-server hotmend-agent")
+    runs = _count(machine, "run-ended")
+    machine.offer_only("redis-*")
+    machine.run("systemctl reload hotmend-agent")
+    await_event(machine, "run-ended", runs + 1)
+    _await(lambda: machine.run(f"test -s {UNFINISHED}", check=False).returncode == 0, UNFINISHED)
+    lines = len(_history(machine))
+    began = time.time()
+    machine.run("systemctl restart redis-server")
+    _await(lambda: any(event.get("state") == "HEALTH_CHECK" for event in _history(machine)[lines:]), "new code")
+    in_memory = _placed(_history(machine)[lines:])
+    note = f"redis, with a turn every ten hours; until then it serves with the old code; load {os.getloadavg()[0]:.1f}"
+    yield Figure("Agent", "started anew from the old file, until fixed in memory", in_memory - began, "s", note=note)
 
 
 def _publish(world: World, plan: Path) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.exposure import apt_exposure, await_event, channel_exposure
+from bench.exposure import apt_exposure, await_event, channel_exposure, newcomer_exposure
 from bench.report import Figure, progress
 from tests.agent.machine import Machine
 from tests.agent.package import built
@@ -26,17 +26,27 @@ def idle_measure(folder: Path) -> Iterator[Figure]:
         machine.run(f"apt-get install -qq -y --no-install-recommends {package}")
         await_event(machine, "assessed", 1)
         yield from _memory(machine, "hotmend-agent", "between turns")
-        before = _all_seconds(machine)
-        machine.run("systemctl reload hotmend-agent")
-        await_event(machine, "assessed", 2)
-        turn = _all_seconds(machine) - before
+        asked, kept = (_turn(machine, number, ask) for number, ask in ((2, True), (3, False)))
         waiting = machine.run("apt-get -s upgrade | grep -c ^Inst", check=False).stdout.strip()
-        note = f"in the mode observe, with apt's own simulation; {waiting} packages wait; load {os.getloadavg()[0]:.1f}"
-        yield Figure("Agent", "processor, one turn", turn, "s", note=note)
-        yield Figure("Agent", "processor, a turn an hour", turn / 3600 * 100, "%")
+        note = f"in the mode observe; {waiting} packages wait; load {os.getloadavg()[0]:.1f}"
+        yield Figure("Agent", "processor, a turn that asks apt", asked, "s", note=note)
+        yield Figure("Agent", "processor, a turn where nothing that apt reads has changed", kept, "s")
+        hourly = (asked + 23 * kept) / 86_400 * 100
+        yield _limit("processor, a turn an hour, where apt's lists change once a day", hourly)
         yield from _fleet(machine, folder)
         yield from apt_exposure(machine)
         yield from channel_exposure(machine, folder / "channel")
+        yield from newcomer_exposure(machine)
+
+
+def _turn(machine: Machine, number: int, ask: bool) -> float:
+    """Return the processor time of a turn; `ask`: apt's last answer is gone."""
+    if ask:
+        machine.run("rm /var/lib/hotmend/agent/simulation.json")
+    before = _all_seconds(machine)
+    machine.run("systemctl reload hotmend-agent")
+    await_event(machine, "assessed", number)
+    return _all_seconds(machine) - before
 
 
 def _fleet(machine: Machine, folder: Path) -> Iterator[Figure]:
@@ -46,7 +56,7 @@ def _fleet(machine: Machine, folder: Path) -> Iterator[Figure]:
         key = server.post("/api/v1/registration-keys", {"name": "measured"})["secret"]
         machine.run(f"HOTMEND_KEY={key} hotmend enroll {server.url} --name measured")
         machine.run("systemctl start hotmend-uplink; systemctl reload hotmend-agent")
-        await_event(machine, "assessed", 3)
+        await_event(machine, "assessed", 4)
         seconds = server.app.state.context.settings.check_in_seconds
         progress(f"{_SETTLING_SECONDS + SECONDS} s in a fleet")
         time.sleep(_SETTLING_SECONDS)
@@ -64,7 +74,11 @@ def _fleet(machine: Machine, folder: Path) -> Iterator[Figure]:
 
 def _share(name: str, seconds: float, note: str = "") -> Figure:
     note = "; ".join(text for text in (note, f"load {os.getloadavg()[0]:.1f}") if text)
-    return Figure("Agent", name, seconds / SECONDS * 100, "%", LIMIT_PERCENT, "limit", note)
+    return _limit(name, seconds / SECONDS * 100, note)
+
+
+def _limit(name: str, percent: float, note: str = "") -> Figure:
+    return Figure("Agent", name, percent, "%", LIMIT_PERCENT, "limit", note)
 
 
 def _memory(machine: Machine, unit: str, what: str) -> Iterator[Figure]:

@@ -29,8 +29,8 @@ from hotmend.repository.bundles import Came, OldImage
 from hotmend.repository.client import Channel, Fetched
 from hotmend.repository.layout import DELTA_SUFFIX, Tier
 from hotmend.repository.metadata import with_files
-from hotmend.repository.publish import Pending
 from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue, ReleaseFile
+from hotmend.repository.waiting import Pending
 from tests.release.archive import MAIN, SECURITY, Archive, keyring
 from tests.repository.kit import CHANNEL, Client, World
 from tests.servers.packages import ArchiveError, Pair, deb_unpack, pair_find

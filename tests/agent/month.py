@@ -22,8 +22,8 @@ from hotmend.agent.turn import turn
 from hotmend.publisher.release.plan import plan_load
 from hotmend.publisher.release.run import Settings, run_publish
 from hotmend.repository.layout import Tier
-from hotmend.repository.publish import Pending
 from hotmend.repository.releases import HotpatchRelease
+from hotmend.repository.waiting import Pending
 from tests.release.archive import MAIN, SECURITY, Archive, keyring
 from tests.release.served import served
 from tests.repository.kit import CHANNEL, World

@@ -170,6 +170,7 @@ def test_sshd_executes_its_new_file_for_each_connection(machine: Machine) -> Non
     assert (main_pid(machine, "ssh"), settled(machine, "sshd"), fresh(machine, "sshd")) == (main, [], True)
 
 
+@pytest.mark.long
 def test_postgres_cannot_load_what_needs_new_exports(machine: Machine) -> None:
     """Known, and why such a restart is never held back: procedures fail in old processes beside the new files."""
     machine.run(f"sed -i 's/^port = .*/port = {POSTGRES_PORT}/' /etc/postgresql/15/main/postgresql.conf")

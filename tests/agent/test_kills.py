@@ -1,6 +1,6 @@
 """`kill -9` of the agent right after lines of its history; `python -m faults.agent` takes every line.
 
-Here are those around which memory, the disk, the hooks, the quarantine and the restarts change.
+Here are those around which memory, the disk, the hooks and the quarantine change, and by `make long` those of restarts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def test_the_record_tells_the_truth(machine: Machine, scenario: Scenario) -> Non
     assert found == {kind: (kind, []) for kind in SAMPLES[scenario]}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_restart_and_a_reboot(machine: Machine) -> None:
     """What was told and did not come about is done by the next turn."""

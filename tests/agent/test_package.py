@@ -73,7 +73,7 @@ def test_outside_of_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--property=KillMode=process" not in limited
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.archive
 def test_twice_the_same_bytes(package: Path, tmp_path: Path) -> None:
     """From another folder, with other times of files."""

@@ -23,10 +23,11 @@ from hotmend.repository.keys import key_generate, public_key_load, signer_load
 from hotmend.repository.layout import Tier
 from hotmend.repository.making import About, hotpatch_release
 from hotmend.repository.metadata import KeySet
-from hotmend.repository.publish import Founding, Pending, Publisher
+from hotmend.repository.publish import Founding, Publisher
 from hotmend.repository.releases import Baseline, HotpatchRelease, Manifest, ManifestPackage, ReleaseImage
 from hotmend.repository.state import state_load, target_name
 from hotmend.repository.store import Disk, Store
+from hotmend.repository.waiting import Pending
 from tests.hotpatches import sample
 
 CHANNEL = "debian-12"

@@ -83,6 +83,7 @@ _ONE_GATEWAY = {
             "state",
             "targets",
             "tiers",
+            "waiting",
         )
     },
     "securesystemslib": {f"repository/{name}.py" for name in ("keys", "metadata", "publish", "requests", "signing")}

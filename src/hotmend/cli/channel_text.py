@@ -30,9 +30,9 @@ from hotmend.model.verdict import Reason
 from hotmend.repository import requests
 from hotmend.repository.layout import Tier
 from hotmend.repository.metadata import Expiry
-from hotmend.repository.publish import Pending
 from hotmend.repository.releases import IndexEntry, index_of
 from hotmend.repository.tiers import Content
+from hotmend.repository.waiting import Pending
 
 
 def release_shape(entry: IndexEntry, waiting: timedelta | None = None) -> ChannelReleaseShape:

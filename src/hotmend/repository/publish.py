@@ -1,18 +1,16 @@
 """Publishing: what the host that builds and serves a repository does to it. One method, one deed.
 
-What an offline key has to sign becomes a request in `waiting/` (`requests`), and is published by `accept` once enough
+What an offline key has to sign becomes a request that waits (`waiting`), and is published by `accept` once enough
 signatures have come back. All else is published at once.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
 import msgspec
 from securesystemslib.signer import Key
@@ -27,14 +25,21 @@ from hotmend.repository.metadata import KeySet
 from hotmend.repository.publication import Change, publish
 from hotmend.repository.refusal import refused
 from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue
-from hotmend.repository.requests import Request, Signatures, SignatureShape
+from hotmend.repository.requests import Request, Signatures
 from hotmend.repository.signing import OnlineSigners
 from hotmend.repository.state import Settings, State, settings_load, settings_write, state_load, target_name
 from hotmend.repository.store import Disk, Store
 from hotmend.repository.tiers import Content
-
-WAITING: Final = "waiting"
-_REQUEST, _SIGNATURES = ".request", ".signatures"
+from hotmend.repository.waiting import (
+    Pending,
+    Waiting,
+    has,
+    in_force,
+    is_stale,
+    signatures_missing,
+    signed_root,
+    signed_with,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +60,6 @@ class Founding:
     canary: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A request that waits for signatures.
-
-    Attributes:
-        id: name of its file in `waiting/`, without the suffix.
-        path: of the file, to be taken to the signer.
-        changes: what it does.
-        missing: role to the number of signatures that are still needed.
-        since: when it was made.
-        stale: something else was published since; it has to be made again.
-        signed: somebody has signed it already, though not enough.
-    """
-
-    id: str
-    path: Path
-    changes: tuple[requests.Change, ...]
-    missing: Mapping[str, int]
-    since: datetime
-    stale: bool = False
-    signed: bool = False
-
-
 class Publisher:
     """A repository's folder, to be changed.
 
@@ -93,6 +75,7 @@ class Publisher:
         disk: Disk | None = None,
     ) -> None:
         self.store = Store(folder, disk)
+        self._waiting = Waiting(self.store)
         self._secret = secret
         self._now = now
 
@@ -221,8 +204,8 @@ class Publisher:
 
     def _unasked(self, state: State, canary: Content, stable: Content) -> tuple[str, ...]:
         left = {layout.document_path(stable.channel, stable.tier, i): i for i in tiers.lagging(canary, stable)}
-        for name in self.store.names(WAITING) if left else ():
-            if name.endswith(_REQUEST) and not _stale(state, request := self._waiting(name.removesuffix(_REQUEST))):
+        for identity in self._waiting.identities() if left else ():
+            if not is_stale(state, request := self._waiting.read(identity)):
                 asked = {p for p, i in left.items() if request.files.get(p) == canary.documents[i]}
                 left = {p: i for p, i in left.items() if p not in asked}
         return tuple(left.values())
@@ -279,21 +262,21 @@ class Publisher:
             self.store.sweep()
             state, settings = self._load()
             identity = signatures.request[:16]
-            request = self._waiting(signatures.request)
-            if _in_force(state, request):
-                self._forget(identity)
+            request = self._waiting.read(signatures.request)
+            if in_force(state, request):
+                self._waiting.forget(identity)
                 return None
-            if _stale(state, request):
-                self._forget(identity)
+            if is_stale(state, request):
+                self._waiting.forget(identity)
                 sentence = "something else has been published since this request was made"
                 raise refused("request-out-of-date", sentence, identity)
-            known = self._merge(identity, request, signatures)
-            signed = {role: _signed(request, role, known) for role in request.proposed}
-            missing = _missing(request, signed)
+            known = self._waiting.merge(identity, request, signatures)
+            signed = {role: signed_with(request, role, known) for role in request.proposed}
+            missing = signatures_missing(request, signed)
             if missing:
-                return self._pending(identity, request, missing)
+                return self._waiting.pending(identity, request, missing)
             self._publish_request(state, settings, request, signed)
-            self._forget(identity)
+            self._waiting.forget(identity)
             return None
 
     def refresh(self) -> tuple[str, ...]:
@@ -322,20 +305,18 @@ class Publisher:
         """Return all requests that wait, oldest first."""
         state, _ = self._load()
         found = []
-        for name in self.store.names(WAITING):
-            if name.endswith(_REQUEST):
-                identity = name.removesuffix(_REQUEST)
-                request = self._waiting(identity)
-                known = self._known(identity)
-                signed = {role: _signed(request, role, known) for role in request.proposed}
-                pending = self._pending(identity, request, _missing(request, signed), stale=_stale(state, request))
-                found.append(replace(pending, signed=any(known.values())))
+        for identity in self._waiting.identities():
+            request, known = self._waiting.read(identity), self._waiting.known(identity)
+            signed = {role: signed_with(request, role, known) for role in request.proposed}
+            missing, stale = signatures_missing(request, signed), is_stale(state, request)
+            pending = self._waiting.pending(identity, request, missing, stale=stale)
+            found.append(replace(pending, signed=any(known.values())))
         return tuple(sorted(found, key=lambda pending: pending.since))
 
     def discard(self, pending: Pending) -> None:
         """Take a request away that waits."""
         with self.store.lock():
-            self._forget(pending.id)
+            self._waiting.forget(pending.id)
 
     def contents(self) -> tuple[State, Settings, tuple[Content, ...]]:
         """Return what is in force, the settings, and what each tier offers."""
@@ -468,63 +449,24 @@ class Publisher:
     ) -> Pending:
         """Write a request, once it holds together for whoever gets it; take those away that are out of date."""
         self.store.sweep()
-        for name in self.store.names(WAITING):
-            identity = name.removesuffix(_REQUEST)
-            if name.endswith(_REQUEST) and _stale(state, self._waiting(identity)):
-                self._forget(identity)
+        for identity in self._waiting.identities():
+            if is_stale(state, self._waiting.read(identity)):
+                self._waiting.forget(identity)
         current = {TARGETS: state.files[TARGETS]} if state else {}
         if state is not None:
             current |= {role: state.files[role] for role in proposed if role in state.delegated}
         unsigned = {role: found.to_bytes() for role, found in proposed.items()}
         request = Request(unsigned, state.roots if state else (), current, files)
         requests.review(request)
-        data = requests.request_encode(request)
-        identity = hashlib.sha256(data).hexdigest()[:16]
-        self.store.write(f"{WAITING}/{identity}{_REQUEST}", data)
-        return self._pending(identity, request, _missing(request, {role: request.role(role) for role in proposed}))
-
-    def _pending(self, identity: str, request: Request, missing: Mapping[str, int], *, stale: bool = False) -> Pending:
-        path = self.store.root / WAITING / f"{identity}{_REQUEST}"
-        since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        return Pending(identity, path, requests.review(request), missing, since, stale)
-
-    def _waiting(self, digest: str) -> Request:
-        name = f"{WAITING}/{digest[:16]}{_REQUEST}"
-        if not self.store.exists(name):
-            raise refused("request-unknown", "no such request is waiting: it was published, or made elsewhere", digest)
-        data = self.store.read(name, requests.REQUEST_BYTES_MAX)
-        if not hashlib.sha256(data).hexdigest().startswith(digest):
-            raise refused("request-unknown", "the request that is waiting is another", digest)
-        return requests.request_decode(data)
-
-    def _known(self, identity: str) -> dict[str, tuple[SignatureShape, ...]]:
-        name = f"{WAITING}/{identity}{_SIGNATURES}"
-        if not self.store.exists(name):
-            return {}
-        return requests.signatures_decode(self.store.read(name, requests.SIGNATURES_BYTES_MAX), name).signatures
-
-    def _merge(self, identity: str, request: Request, signatures: Signatures) -> dict[str, tuple[SignatureShape, ...]]:
-        """Return all signatures there are, each checked, and keep them."""
-        known = self._known(identity)
-        for role, shapes in signatures.signatures.items():
-            if role not in request.proposed:
-                raise refused("signature-not-good", f"the request proposes nothing for {role}", role)
-            keys = requests.keys_of(request, role)
-            for shape in shapes:
-                if not requests.is_good(request.role(role), keys, shape):
-                    sentence = f"a signature of {role} is not good, or by a key that may not sign for it"
-                    raise refused("signature-not-good", sentence, shape.keyid)
-            merged = {shape.keyid: shape for shape in (*known.get(role, ()), *shapes)}
-            known[role] = tuple(merged.values())
-        everything = Signatures(1, signatures.request, known)
-        self.store.write(f"{WAITING}/{identity}{_SIGNATURES}", requests.signatures_encode(everything))
-        return known
+        identity = self._waiting.write(request)
+        missing = signatures_missing(request, {role: request.role(role) for role in proposed})
+        return self._waiting.pending(identity, request, missing)
 
     def _publish_request(
         self, state: State | None, settings: Settings, request: Request, signed: Mapping[str, Metadata[Targets]]
     ) -> None:
-        roles = {r: found for r, found in signed.items() if r != ROOT and not (state and _has(state, request, r))}
-        root = _signed_root(request, signed) if ROOT in signed else None
+        roles = {r: found for r, found in signed.items() if r != ROOT and not (state and has(state, request, r))}
+        root = signed_root(request, signed) if ROOT in signed else None
         if state is not None and state.torn:
             root = None
         files = {path: data for path, data in request.files.items() if not path.startswith("before/")}
@@ -540,10 +482,6 @@ class Publisher:
             if useful != settings.signers:
                 settings_write(self.store, msgspec.structs.replace(settings, signers=useful))
 
-    def _forget(self, identity: str) -> None:
-        self.store.remove(f"{WAITING}/{identity}{_REQUEST}")
-        self.store.remove(f"{WAITING}/{identity}{_SIGNATURES}")
-
 
 def _find(content: Content, identity: str) -> AnyRelease:
     release = content.releases.get(identity)
@@ -558,54 +496,3 @@ def _without(key_set: KeySet, prefixes: tuple[str, ...]) -> tuple[Key, ...]:
         if sum(keyid.startswith(prefix) for keyid in key_set.ids) != 1:
             raise UsageError(f"{prefix!r} does not begin the id of exactly one key", "hotmend channel keys lists them")
     return tuple(key for key in key_set.keys if not key.keyid.startswith(prefixes)) if prefixes else key_set.keys
-
-
-def _in_force(state: State | None, request: Request) -> bool:
-    """Return whether a publisher died after publishing the request, before taking it away."""
-    if state is None or state.torn:
-        return False
-    return all(_has(state, request, role) for role in request.proposed)
-
-
-def _stale(state: State | None, request: Request) -> bool:
-    """Return whether the repository has moved on since the request was made."""
-    roots = state.roots if state else ()
-    if roots != request.roots:
-        # A publication that was interrupted has the proposed root already; it may be completed.
-        last = metadata.parse(roots[-1], Root, ROOT) if roots else None
-        proposed = request.root
-        same = last is not None and proposed is not None and last.signed == proposed.signed
-        if roots[:-1] != request.roots or not same:
-            return True
-    if state is None:
-        return bool(request.current)
-    # What a publisher that died has put in force already is no news either.
-    return any(state.files.get(r) != data and not _has(state, request, r) for r, data in request.current.items())
-
-
-def _has(state: State, request: Request, role: str) -> bool:
-    """Return whether what the request proposes for a role is in force."""
-    known = {ROOT, TARGETS, *state.delegated}
-    return role in known and role in request.proposed and state.role(role).signed == request.role(role).signed
-
-
-def _signed(request: Request, role: str, known: Mapping[str, tuple[SignatureShape, ...]]) -> Metadata[Targets]:
-    proposed: Metadata[Targets] = request.role(role)
-    return metadata.merged(proposed, requests.as_signatures(known.get(role, ())))
-
-
-def _signed_root(request: Request, signed: Mapping[str, Metadata[Targets]]) -> Metadata[Root]:
-    return metadata.merged(metadata.parse(request.proposed[ROOT], Root, ROOT), signed[ROOT].signatures.values())
-
-
-def _missing(request: Request, signed: Mapping[str, Metadata[Root] | Metadata[Targets]]) -> dict[str, int]:
-    """Return for each role how many signatures are still needed; of a root, by the old keys and by the new."""
-    missing: dict[str, int] = {}
-    for role, found in signed.items():
-        count = metadata.standing(request.delegator(role), role, found).missing
-        if role == ROOT and request.roots:
-            before = metadata.parse(request.roots[-1], Root, ROOT)
-            count = max(count, metadata.standing(before, ROOT, found).missing)
-        if count:
-            missing[role] = count
-    return missing

@@ -12,8 +12,9 @@ from hotmend.publisher.release.mirror import Mirror
 from hotmend.publisher.release.plan import Plan
 from hotmend.publisher.survey.nursery import Pool
 from hotmend.repository.layout import Tier
-from hotmend.repository.publish import Pending, Publisher
+from hotmend.repository.publish import Publisher
 from hotmend.repository.tiers import Content
+from hotmend.repository.waiting import Pending
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""

@@ -10,8 +10,8 @@ from hotmend.publisher.release.mirror import Current
 from hotmend.publisher.release.session import Session
 from hotmend.repository import layout, metadata, requests
 from hotmend.repository.layout import Tier
-from hotmend.repository.publish import Pending
 from hotmend.repository.releases import Baseline, HotpatchRelease
+from hotmend.repository.waiting import Pending
 
 
 def ask_again(session: Session) -> None:
