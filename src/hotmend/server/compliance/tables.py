@@ -69,5 +69,5 @@ concerns = sa.Table(
     sa.Column("facts_at", Moment, nullable=False),
     sa.Index("ix_concerns_issue", "issue"),
 )
-"""How a known issue concerns a machine, by the rules, on a day and by the facts of a moment; `proven` of `steps` of the
-workaround that has come furthest."""
+"""How a known issue concerns a machine, on a day: by the rules and the facts of a moment, or, where `issue` is
+RELEASE/NUMBER of a channel, by the report of a moment; `proven` of `steps` of the workaround that has come furthest."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.compliance.tables import concerns
-from hotmend.server.machines.tables import IS_OPEN, actions, facts, machines
+from hotmend.server.machines.tables import IS_OPEN, actions, facts, machines, reports
 from hotmend.servicing.known_issues import Concern
+from hotmend.wire.report import Issue
+
+_OF_RELEASE: Final = concerns.c.issue.contains("/")
+"""Issues of a channel's releases are called RELEASE/NUMBER, and those of the rules have no slash in theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,7 @@ class Totals:
 def put_concerns(
     connection: Connection, identity: str, found: Iterable[Concern], day: date, facts_at: datetime
 ) -> None:
-    """Keep how issues concern a machine, in place of what was kept before."""
-    connection.execute(sa.delete(concerns).where(concerns.c.machine_id == identity))
+    """Keep how issues of the rules concern a machine by its facts, in place of what was kept of such before."""
     rows = [
         {
             "machine_id": identity,
@@ -42,22 +47,53 @@ def put_concerns(
             "affected": each.affected,
             "done": each.done,
             "overdue": each.overdue,
-            "proven": proven,
-            "steps": steps,
+            **_furthest(option.proven for option in each.options),
             "day": day,
             "facts_at": facts_at,
         }
         for each in found
-        for proven, steps in [_furthest(each)]
     ]
+    _put(connection, identity, ~_OF_RELEASE, rows)
+
+
+def put_reported(connection: Connection, identity: str, found: Iterable[Issue], at: datetime) -> None:
+    """Keep how issues of releases concern a machine by its own report, in place of what it reported of such before.
+
+    An issue that does not concern it, or that it names twice, is kept not at all, or once.
+    """
+    rows = {
+        each.id: {
+            "machine_id": identity,
+            "issue": each.id,
+            "affected": each.affected,
+            "done": each.done,
+            "overdue": each.overdue,
+            **_furthest([step.proven for step in option.steps] for option in each.options),
+            "day": at.date(),
+            "facts_at": at,
+        }
+        for each in found
+        if each.affected is not False
+    }
+    _put(connection, identity, _OF_RELEASE, list(rows.values()))
+
+
+def has_reported(identity: sa.ColumnElement[str]) -> sa.Exists:
+    """Return the condition that an issue of a release is kept of a machine."""
+    return sa.exists().where(concerns.c.machine_id == identity, _OF_RELEASE)
+
+
+def _put(connection: Connection, identity: str, which: sa.ColumnElement[bool], rows: list[dict[str, Any]]) -> None:
+    connection.execute(sa.delete(concerns).where(concerns.c.machine_id == identity, which))
     if rows:
         connection.execute(sa.insert(concerns), rows)
 
 
-def _furthest(concern: Concern) -> tuple[int, int]:
+def _furthest(options: Iterable[Sequence[bool | None]]) -> dict[str, int]:
     """Return how many steps of how many are proven, of the workaround that has come furthest."""
-    each = [(sum(step is True for step in one.proven), len(one.proven)) for one in concern.options]
-    return max(each, key=lambda pair: (pair[0] / pair[1] if pair[1] else 0, pair[0]), default=(0, 0))
+    each = [(sum(step is True for step in one), len(one)) for one in options]
+    proven, steps = max(each, key=lambda pair: (pair[0] / pair[1] if pair[1] else 0, pair[0]), default=(0, 0))
+    return {"proven": proven, "steps": steps}
 
 
 def totals(connection: Connection) -> dict[str, Totals]:
@@ -134,3 +170,22 @@ def judged(connection: Connection) -> int:
         .where(machines.c.state != "left")
     )
     return int(connection.execute(query).scalar_one())
+
+
+class _Reported(msgspec.Struct, frozen=True):
+    issues: tuple[Issue, ...] = ()
+
+
+def as_reported(connection: Connection, issue: str) -> Issue | None:
+    """Return an issue of a release in the words of one of the machines that report it; None: none does any more."""
+    query = (
+        sa.select(reports.c.body)
+        .join(concerns, concerns.c.machine_id == reports.c.machine_id)
+        .join(machines, machines.c.id == reports.c.machine_id)
+        .where(concerns.c.issue == issue, machines.c.state != "left")
+        .order_by(reports.c.machine_id)
+        .limit(1)
+    )
+    body = connection.execute(query).scalar_one_or_none()
+    found = msgspec.json.decode(body, type=_Reported).issues if body is not None else ()
+    return next((each for each in found if each.id == issue), None)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from hotmend.server.compliance.following import follow
 from hotmend.server.compliance.rules import OLD
+from hotmend.server.issues.store import has_reported, put_reported
 from hotmend.server.machines.tables import alerts, contacts, events, findings, machines, reports
 from hotmend.wire.report import DUE, OF_SERVER, Finding, Fixed, Report, report_hash
 
@@ -36,6 +37,7 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
             reports.c.enrollment,
             reports.c.zone,
             reports.c.alerts,
+            has_reported(reports.c.machine_id).label("issues"),
         ).where(reports.c.machine_id == identity)
     ).one_or_none()
     hashed = report_hash(report)
@@ -69,6 +71,8 @@ def put_report(connection: Connection, identity: str, report: Report, now: datet
         connection.execute(sa.update(machines).where(machines.c.id == identity).values(clock=values["zone"]))
     if values["alerts"] or (before is not None and before.alerts):
         put_alerts(connection, identity, {alert.code for alert in report.alerts} - DUE - OF_SERVER)
+    if report.issues or (before is not None and before.issues):
+        put_reported(connection, identity, report.issues, now)
     _put_findings(connection, identity, report.findings, now)
     follow(connection, identity, report.findings, now)
     new = (values["level"], values["line"], values["enrollment"])
