@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import pytest
 
 from hotmend.server.compliance import daily
 from hotmend.server.identity.access import COOKIE
 from hotmend.server.limits import Limiter
-from hotmend.wire.report import Finding, Fixed, Notice, Prerequisite, Quarantine
+from hotmend.server.releases import store as releases
+from hotmend.wire.catalogue import Offered
+from hotmend.wire.report import Finding, Fixed, Issue, IssueOption, IssueStep, Notice, Prerequisite, Quarantine
 from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Reply, Running, running
 
@@ -24,6 +28,12 @@ NIGHTS = {
     "windows": [{"name": "nights", "rule": "FREQ=DAILY", "start": "2026-01-01T22:00:00", "minutes": 240}],
     "freezes": {"Advent": {"first": "2026-12-20", "last": "2026-12-26", "yearly": True}},
 }
+RELEASE = "2026.10-openssl"
+STEPS = (
+    ("Keep session tickets in one file", ("nginx -t", "systemctl reload nginx"), False),
+    ("Reboot", ("systemctl reboot",), True),
+)
+"""Title, commands and whether it is a reboot, of each step of the workaround of the issue RELEASE/0."""
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -96,7 +106,53 @@ def fleet_in(file: Path, templates: dict[str, str], ahead: timedelta = timedelta
         server.clock.ahead = ahead
         server.set_up()
         server.app.state.sign_ins = Limiter(10_000)  # tests sign in more often than people
-        yield filled(server)
+        fleet = filled(server)
+        publish(server, [published(server.clock().date() + timedelta(days=30))])
+        yield fleet
+
+
+def published(deadline: date, **changed: Any) -> dict[str, Any]:
+    """Return a known issue as the document of a release has it."""
+    proof = {"fact": "linux.hotpatches", "equals": [True]}
+    steps = [
+        {"title": title, "commands": list(commands), "reboot": reboot, "proof": proof}
+        for title, commands, reboot in STEPS
+    ]
+    return {
+        "title": "Session tickets are forgotten <twice>",
+        "since": "2026-10-20T08:00:00Z",
+        "workaround": "",
+        "resolved_by": "",
+        "options": [{"id": "tickets", "title": "Tickets that outlive a reload", "steps": steps, "remedy": ""}],
+        "deadline": deadline.isoformat(),
+        "cost": "Clients shake hands anew after each reload.",
+        "affected": {"line": ["on"]},
+    } | changed
+
+
+def publish(server: Running, issues: list[dict[str, Any]], tier: str = "stable") -> None:
+    """Have the server follow a channel with one release that has these known issues."""
+    now = server.clock()
+    offered = Offered(RELEASE, "hotpatch", "openssl", now, "security", "high", "2026-10", [], [], issues, None)
+    with server.database.write() as connection:
+        releases.put_channel(connection, "debian-13", tier, {"source": "a mirror", "looked_at": now, "good_at": now})
+        releases.put_releases(connection, "debian-13", tier, [msgspec.structs.asdict(offered)])
+
+
+def concern(deadline: date | None, *proven: bool | None, **changed: Any) -> Issue:
+    """Return what a machine reports of that issue; `proven`: its steps, in order."""
+    steps = tuple(
+        IssueStep(title, done, commands, reboot) for (title, commands, reboot), done in zip(STEPS, proven, strict=True)
+    )
+    given: dict[str, Any] = {
+        "id": f"{RELEASE}/0",
+        "title": "Session tickets are forgotten <twice>",
+        "affected": True,
+        "cost": "Clients shake hands anew after each reload.",
+        "deadline": deadline,
+        "options": (IssueOption("Tickets that outlive a reload", steps),),
+    }
+    return Issue(**(given | changed))
 
 
 def filled(server: Running) -> Fleet:
@@ -123,6 +179,7 @@ def filled(server: Running) -> Fleet:
             alerts=(Notice("hotpatch-missing", "nothing comes for <libssl3>"),),
             quarantined=(Quarantine("x=1", "it crashed"),),
             held="held until 1 December by root",
+            issues=(concern(server.clock().date() + timedelta(days=30), True, None),),
         )
     )
     waits = Simple(server, "new-1", host("new-1"))

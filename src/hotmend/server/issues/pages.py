@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Final
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy.engine import RowMapping
+from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.figures.kept import read
-from hotmend.server.issues import store
+from hotmend.server.issues import store, view
 from hotmend.server.issues.figures import ISSUES
 from hotmend.server.machines.judging import program
 from hotmend.server.portal.visit import PageRoute, Visit, seeing
@@ -22,18 +23,6 @@ router = APIRouter(prefix="/issues", route_class=PageRoute, include_in_schema=Fa
 ROWS: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class OfRelease:
-    """A known issue of a channel's release, and how many machines are at that release."""
-
-    release: RowMapping
-    title: str
-    since: datetime
-    workaround: str
-    resolved_by: str
-    machines: int
-
-
 @router.get("")
 def issues_page(
     visit: Annotated[Visit, Depends(seeing("viewer"))],
@@ -41,43 +30,46 @@ def issues_page(
     after: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
     """Show all known issues: how many machines each concerns, and the first of them; or of one issue all, in pages."""
-    every = program().issues
+    today = visit.now.date()
     totals, judged = read(visit.context, ISSUES).value
     with visit.context.database.survey() as connection:
-        shown = [each for each in every if not issue or each.id == issue]
-        found = {each.id: store.concerned(connection, each.id, after if issue else "", ROWS) for each in shown}
-        at = releases.machines_at(connection)
-        of_releases = [
-            OfRelease(
-                row,
-                str(one["title"]),
-                datetime.fromisoformat(str(one["since"])),
-                str(one.get("workaround", "")),
-                str(one.get("resolved_by", "")),
-                at.get(row["id"], 0),
-            )
-            for row in releases.all_releases(connection)
-            for one in _each(row["issues"])
+        every = [
+            *sorted(map(view.of_rules, program().issues), key=lambda each: each.since or today),
+            *view.of_releases(releases.all_releases(connection)),
         ]
-    nobody = store.Totals()
-    issues = sorted(shown, key=lambda each: (not found[each.id], each.since))
+        if unknown := totals.keys() - {each.id for each in every}:
+            every += _reported(connection, sorted(unknown)[:ROWS])
+        shown = [each for each in every if not issue or each.id == issue]
+        found = {
+            each.id: store.concerned(connection, each.id, after if issue else "", ROWS)
+            for each in shown
+            if issue or each.id in totals
+        }
+        at = releases.machines_at(connection)
     following = ""
     if issue and len(found.get(issue, ())) == ROWS:
         following = str((int(after) if after.isascii() and after.isdigit() else 0) + ROWS)
     return visit.page(
         "issues.html.j2",
-        issues=issues,
+        issues=sorted(shown, key=lambda each: not found.get(each.id)),
         found=found,
-        totals={each.id: totals.get(each.id, nobody) for each in shown},
+        totals={each.id: _today(each, totals.get(each.id, store.Totals()), today) for each in shown},
         judged=judged,
-        of_releases=of_releases if not issue else [],
+        at=at,
         rows=ROWS,
         issue=issue,
         next=following,
-        today=visit.now.date(),
+        today=today,
         after=after,
     )
 
 
-def _each(given: Any) -> list[dict[str, Any]]:
-    return list(given)
+def _reported(connection: Connection, ids: Iterable[str]) -> list[view.Shown]:
+    """Return issues of releases that no channel offers which the server follows, as the machines know them."""
+    found = (store.as_reported(connection, each) for each in ids)
+    return [view.of_report(each) for each in found if each is not None]
+
+
+def _today(issue: view.Shown, totals: store.Totals, today: date) -> store.Totals:
+    """Count machines that were silent when the deadline came as what they are: too late, as far as is known."""
+    return replace(totals, overdue=totals.affected + totals.perhaps) if issue.late(today) else totals

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
+from hotmend.server.issues.view import of_machine
 from hotmend.server.machines import fleet, planning, service, store, view
 from hotmend.server.machines.figures import choices
 from hotmend.server.machines.tables import STATES
@@ -148,6 +149,10 @@ def _tab(connection: Connection, visit: Visit, details: view.Details, tab: str, 
             return {"entries": entries[first : first + ROWS], "next": following, "total": len(entries)}
         case "compliance":
             return {"places": code_bars(Counter(each["fixed"] for each in details.found), visit.words)}
+        case "issues":
+            by_facts = details.answers.concerns if details.answers is not None else ()
+            by_report = details.report.issues if details.report is not None else ()
+            return {"concerns": of_machine(by_facts, by_report, visit.now.date())}
         case "":
             waits = view.offered(details, Policy(), visit.now)
             running = [row for row in store.actions_of(connection, identity, 20) if not State(row["state"]).final]

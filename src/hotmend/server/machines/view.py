@@ -50,6 +50,12 @@ class Details:
         return self.row["public_key"] is not None
 
     @property
+    def in_channel(self) -> bool:
+        """Whether its report shows that it follows a channel, and so may know of issues of releases."""
+        report = self.report
+        return report is not None and bool(report.level or report.issues or report.line != "unknown")
+
+    @property
     def assessed_at(self) -> datetime | None:
         """When it looked for updates last, as far as is known."""
         at: datetime | None = self.row["looked_at"] or self.row["reported_at"]
