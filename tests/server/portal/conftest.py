@@ -113,7 +113,7 @@ def fleet_in(file: Path, templates: dict[str, str], ahead: timedelta = timedelta
 
 def published(deadline: date, **changed: Any) -> dict[str, Any]:
     """Return a known issue as the document of a release has it."""
-    proof = {"fact": "linux.hotpatches", "equals": [True]}
+    proof = {"linux": {"file": "/etc/nginx/tickets", "line": "kept"}}
     steps = [
         {"title": title, "commands": list(commands), "reboot": reboot, "proof": proof}
         for title, commands, reboot in STEPS
@@ -126,14 +126,20 @@ def published(deadline: date, **changed: Any) -> dict[str, Any]:
         "options": [{"id": "tickets", "title": "Tickets that outlive a reload", "steps": steps, "remedy": ""}],
         "deadline": deadline.isoformat(),
         "cost": "Clients shake hands anew after each reload.",
-        "affected": {"line": ["on"]},
+        "affected": {"linux": {"runs": ["/usr/sbin/nginx"]}},
     } | changed
 
 
-def publish(server: Running, issues: list[dict[str, Any]], tier: str = "stable") -> None:
+def publish(
+    server: Running,
+    issues: list[dict[str, Any]],
+    tier: str = "stable",
+    kind: str = "hotpatch",
+    withdrawn: str | None = None,
+) -> None:
     """Have the server follow a channel with one release that has these known issues."""
     now = server.clock()
-    offered = Offered(RELEASE, "hotpatch", "openssl", now, "security", "high", "2026-10", [], [], issues, None)
+    offered = Offered(RELEASE, kind, "openssl", now, "security", "high", "2026-10", [], [], issues, withdrawn)
     with server.database.write() as connection:
         releases.put_channel(connection, "debian-13", tier, {"source": "a mirror", "looked_at": now, "good_at": now})
         releases.put_releases(connection, "debian-13", tier, [msgspec.structs.asdict(offered)])

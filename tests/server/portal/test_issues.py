@@ -142,17 +142,28 @@ def test_an_issue_of_a_channel_that_is_not_followed_is_told_by_machines(server: 
 
 def test_an_issue_that_two_tiers_offer_comes_once(server: Running, deadline: date) -> None:
     for tier in ("canary", "stable"):
-        publish(server, [published(deadline)], tier)
+        publish(server, [published(deadline)], tier=tier)
     assert "(debian-13, canary; debian-13, stable)" in text(section(check(viewer(server).get("/issues").body)))
 
 
-def test_an_issue_in_words_says_what_it_said_before(server: Running) -> None:
-    """It has no rule, so nobody was asked whom it concerns: no machine is counted, and none is said not to be."""
+@pytest.mark.parametrize(
+    ("kind", "ruled", "withdrawn", "asked"),
+    [
+        ("hotpatch", False, None, True),
+        ("hotpatch", True, "it breaks the server", False),
+        ("baseline", False, None, False),
+        ("unplanned_baseline", True, None, True),
+    ],
+)
+def test_no_machine_is_said_to_be_unconcerned_where_none_is_asked(
+    server: Running, deadline: date, kind: str, ruled: bool, withdrawn: str | None, asked: bool
+) -> None:
     words = {"title": "A page is cut off.", "since": "2026-10-20T08:00:00Z", "workaround": "", "resolved_by": ""}
-    publish(server, [words])
+    publish(server, [published(deadline) if ruled else words], kind=kind, withdrawn=withdrawn)
     found = section(check(viewer(server).get("/issues").body))
-    assert tiles(found) == []
-    assert "No machine is concerned." not in text(found)
+    assert tiles(found) == ([0, 0, 0, 0] if asked else [])
+    assert ("No machine reports that it is concerned." in text(found)) == asked
+    assert (" withdrawn " in text(found)) == (withdrawn is not None)
     assert "Ended by nothing yet" in text(found)
 
 

@@ -53,7 +53,9 @@ class OfRelease:
         since: when the issue became known; None: only machines speak of it.
         workaround: in words; "" for none.
         resolved_by: release that ends it; "": none does yet.
-        ruled: a rule says which machines it concerns, and so they say whether it does.
+        withdrawn: no tier lets it stand.
+        judged: machines that follow the channel say whether it concerns them. They judge what stands: all issues of
+            hotpatches, and of what else there is those with a rule.
     """
 
     id: str
@@ -61,7 +63,8 @@ class OfRelease:
     since: datetime | None = None
     workaround: str = ""
     resolved_by: str = ""
-    ruled: bool = True
+    withdrawn: bool = False
+    judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +126,33 @@ def of_releases(rows: Iterable[RowMapping]) -> list[Shown]:
     """Return the issues of releases, in the order of the rows; one that several tiers offer comes once.
 
     Args:
-        rows: `id`, `channel`, `tier` and `issues` of each release.
+        rows: of the table of releases.
     """
     found: dict[str, Shown] = {}
     for row in rows:
-        at = (row["channel"], row["tier"])
+        at, stands = (row["channel"], row["tier"]), row["withdrawn"] is None
         for number, given in enumerate(row["issues"]):
             identity = f"{row['id']}/{number}"
-            if (before := found.get(identity)) is not None and before.release is not None:
-                release = replace(before.release, tiers=tuple(sorted({*before.release.tiers, at})))
-                found[identity] = replace(before, release=release)
-                continue
             one = msgspec.convert(given, Published)
-            ruled = one.affected is not None
-            release = OfRelease(row["id"], (at,), one.since, one.workaround, one.resolved_by, ruled)
-            found[identity] = Shown(identity, one.title, one.cost, one.deadline, one.options, release=release)
+            release = OfRelease(
+                row["id"],
+                (at,),
+                one.since,
+                one.workaround,
+                one.resolved_by,
+                not stands,
+                stands and (row["kind"] == "hotpatch" or one.affected is not None),
+            )
+            if (before := found.get(identity)) is not None and before.release is not None:
+                found[identity] = replace(before, release=_both(before.release, release))
+            else:
+                found[identity] = Shown(identity, one.title, one.cost, one.deadline, one.options, release=release)
     return list(found.values())
+
+
+def _both(one: OfRelease, other: OfRelease) -> OfRelease:
+    tiers = tuple(sorted({*one.tiers, *other.tiers}))
+    return replace(one, tiers=tiers, withdrawn=one.withdrawn and other.withdrawn, judged=one.judged or other.judged)
 
 
 def of_report(issue: Issue) -> Shown:
