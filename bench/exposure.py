@@ -58,7 +58,7 @@ def apt_exposure(machine: Machine) -> Iterator[Figure]:
     installed = next(e for e in events if e["event"] == "disk-ended" and not e["error"])
     note = f"redis; apt offers it, a turn begins at once; load {os.getloadavg()[0]:.1f}"
     yield Figure("Agent", "exposure: offered to fixed in memory", in_memory - began, "s", note=note)
-    note = "health_seconds = 10 of it; a process begun meanwhile from the old file waits for the next turn in a window"
+    note = "health_seconds = 10 of it"
     on_disk = datetime.fromisoformat(installed["at"]).timestamp()
     yield Figure("Agent", "fixed in memory to the new file on the disk", on_disk - in_memory, "s", note=note)
 
