@@ -256,10 +256,21 @@ def _known_issue(machine: Reporting, folder: Path) -> Iterator[Row]:
     machine.member.machine.run(second["commands"][0])
     machine.turn()
     yield Row("S49", "Linux: all of one option is done; the other is not needed", SHOWN, _issue(machine))
+    yield Row("S47-S50", "Linux: the same issue over the whole fleet", "/issues", _on_page(machine, "good/0"))
     machine.releases.add_issue("good", "A page is late.", "", "deadline = 2026-01-01")
     machine.turn()
     alerts = ", ".join(each["code"] for each in machine.shown()["report"]["alerts"])
     yield Row("S50", "Linux: the deadline of another one is over", SHOWN, f"{_issue(machine, 1)}; alerts: {alerts}")
+
+
+def _on_page(machine: Reporting, issue: str) -> str:
+    """Return how many machines an issue concerns, and the proof and the deadline of the first."""
+    person = Person(machine.server)
+    person.sign_in("operator")
+    (section,) = check(person.get("/issues").body).findall(f".//section[@aria-labelledby='{issue}']")
+    tiles = [" ".join(" ".join(tile.itertext()).split()) for tile in section.findall("ul/li")]
+    cells = [" ".join(" ".join(cell.itertext()).split()) for cell in section.find("table/tbody/tr") or ()]
+    return f"{', '.join(tiles)}; {', '.join((cells[1], cells[3], cells[4]))}"
 
 
 def _issue(machine: Reporting, number: int = 0) -> str:

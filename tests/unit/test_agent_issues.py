@@ -22,7 +22,7 @@ from hotmend.agent.issues import ISSUES_MAX, Here, issues_here
 from hotmend.repository.releases import AnyRelease, HotpatchRelease, KnownIssue
 from hotmend.servicing.known_issues import Condition, Option, Step
 from hotmend.servicing.on_linux import OnLinux
-from hotmend.wire.report import IssueStep
+from hotmend.wire.report import RELEASE_LETTERS_MAX, Issue, IssueStep
 from tests.repository.kit import baseline, hotpatch
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -159,3 +159,11 @@ def test_of_a_baseline_only_what_says_whom_it_concerns_is_judged() -> None:
 def test_there_are_not_more_than_a_report_takes() -> None:
     release = _release("r1", *(KnownIssue(f"Issue {number}", NOW) for number in range(ISSUES_MAX + 1)))
     assert len(issues_here([release], _found(release), TODAY)) == ISSUES_MAX
+
+
+@pytest.mark.parametrize(("letters", "told"), [(RELEASE_LETTERS_MAX, 1), (RELEASE_LETTERS_MAX + 1, 0)])
+def test_what_a_report_has_no_room_for_is_left_out(letters: int, told: int) -> None:
+    release = _release("r" * letters, KnownIssue("It is slow.", NOW))
+    found = issues_here([release], _found(release), TODAY)
+    assert len(found) == told
+    assert msgspec.json.decode(msgspec.json.encode(found), type=tuple[Issue, ...]) == found

@@ -19,7 +19,7 @@ from hotmend.repository.releases import AnyRelease, HotpatchRelease
 from hotmend.repository.releases import KnownIssue as Published
 from hotmend.servicing.known_issues import Concern, Condition, KnownIssue, LinuxSubject, concerns
 from hotmend.servicing.on_linux import OnLinux
-from hotmend.wire.report import Issue, IssueOption, IssueStep
+from hotmend.wire.report import RELEASE_LETTERS_MAX, Issue, IssueOption, IssueStep
 
 ISSUES_MAX: Final = 100
 _FILE_BYTES_MAX: Final = 1 << 20
@@ -150,8 +150,13 @@ def issues_here(releases: Iterable[AnyRelease], found: Assessment, today: date) 
 
 
 def _as_rule(release: AnyRelease, number: int, issue: Published) -> Iterator[KnownIssue]:
-    """Yield the issue as the rules judge it; of a release that is no hotpatch only those that say whom they concern."""
+    """Yield the issue as the rules judge it; of a release that is no hotpatch only those that say whom they concern.
+
+    A report has no room for the id of one with a longer name.
+    """
     conditions = [issue.affected] if issue.affected is not None else []
+    if len(release.id) > RELEASE_LETTERS_MAX:
+        return
     if isinstance(release, HotpatchRelease):
         conditions.append(Condition(linux=OnLinux(hotpatched=(release.id,))))
     if conditions:

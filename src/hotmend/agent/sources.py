@@ -43,6 +43,7 @@ from hotmend.repository.releases import (
     UnplannedBaseline,
 )
 from hotmend.servicing.releases import Line
+from hotmend.wire.report import RELEASE_LETTERS_MAX
 
 BASELINES_MAX = 2
 """So many are looked at: a machine that is on an older one has to take the newest first."""
@@ -319,8 +320,10 @@ class ChannelUpdates:
                 release = self._channel.release(entry.id)
                 if isinstance(release, Reason):
                     unread.append(f"Whether {entry.id} has known issues cannot be told: {release.sentence}")
-                else:
-                    releases.append(release)
+                    continue
+                releases.append(release)
+                if release.known_issues and len(release.id) > RELEASE_LETTERS_MAX:
+                    unread.append(f"The known issues of {release.id} are not judged: its name is too long.")
         return tuple(releases), tuple(unread)
 
     @functools.cached_property

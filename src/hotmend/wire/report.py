@@ -12,6 +12,8 @@ from msgspec import Meta
 
 REPORT_BYTES_MAX: Final = 1 << 20
 FACTS_BYTES_MAX: Final = 512 << 10
+RELEASE_LETTERS_MAX: Final = 90
+"""Of a release's name, where a known issue of it is reported."""
 
 Text = Annotated[str, Meta(max_length=500)]
 Texts = Annotated[tuple[Text, ...], Meta(max_length=2000)]
@@ -130,7 +132,7 @@ class Issue(msgspec.Struct, frozen=True):
         options: workarounds.
     """
 
-    id: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9.-]{0,89}/[0-9]{1,9}\Z")]
+    id: Annotated[str, Meta(pattern=rf"\A[a-z0-9][a-z0-9.-]{{0,{RELEASE_LETTERS_MAX - 1}}}/[0-9]{{1,9}}\Z")]
     title: Text
     affected: bool | None
     cost: Text = ""
