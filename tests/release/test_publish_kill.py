@@ -102,9 +102,9 @@ def test_what_a_killed_worker_had_is_built_elsewhere_and_the_release_names_both(
     for number, package in enumerate(PACKAGES):
         vendor.archive.put(SECURITY, package, "1.0-2", factor=5 + number)
     vendor.archive.publish()
-    worker_plan = vendor.archive.plan(tmp_path, CHANNEL, PACKAGES, f"state = {str(tmp_path / 'w')!r}\nbuilders = 3")
+    worker_plan = vendor.archive.plan(tmp_path, CHANNEL, PACKAGES, f"state = {str(tmp_path / 'w')!r}\nbuilders = 2")
     worker_plan = worker_plan.rename(tmp_path / "worker.toml")
-    vendor.plan("builders = 3")
+    vendor.plan("builders = 1")  # so that the worker has done one, and does another, before all are done
     with postgresql() as database:
         option = ("--database", database)
         words = _command(vendor, "worker", *option, "--wait", "60")
