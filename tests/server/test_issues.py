@@ -161,3 +161,14 @@ def test_the_api_and_the_command_say_what_was_reported(server: Running, typed: T
         ("step 1", None),
     ]
     assert server.get(f"/api/v1/machines/{machine.id}")["report"]["issues"] == [shown]
+    told = typed("machine", machine.id).splitlines()
+    begin = told.index("Known issues")
+    assert told[begin + 1 : begin + 8] == [
+        "  A page is cut off. [2026.11-server/0]: affected, before 2027-01-15",
+        "    if nothing is done: Nobody reads to the end.",
+        "    restart it:",
+        "      1. step 0: done",
+        "      2. step 1: not known",
+        "    live without it:",
+        "      1. stop it: to do",
+    ]

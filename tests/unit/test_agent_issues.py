@@ -19,10 +19,11 @@ from hotmend.agent.census.code_state import Patch, RunningImage
 from hotmend.agent.census.kernel import Boot
 from hotmend.agent.census.owners import Owner, OwnerKind
 from hotmend.agent.issues import ISSUES_MAX, Here, issues_here
+from hotmend.cli.issue_text import issue_rows
 from hotmend.repository.releases import AnyRelease, HotpatchRelease, KnownIssue
 from hotmend.servicing.known_issues import Condition, Option, Step
 from hotmend.servicing.on_linux import OnLinux
-from hotmend.wire.report import RELEASE_LETTERS_MAX, Issue, IssueStep
+from hotmend.wire.report import RELEASE_LETTERS_MAX, Issue, IssueOption, IssueStep
 from tests.repository.kit import baseline, hotpatch
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -167,3 +168,22 @@ def test_what_a_report_has_no_room_for_is_left_out(letters: int, told: int) -> N
     found = issues_here([release], _found(release), TODAY)
     assert len(found) == told
     assert msgspec.json.decode(msgspec.json.encode(found), type=tuple[Issue, ...]) == found
+
+
+def test_nothing_is_done_where_there_is_nothing_to_do() -> None:
+    assert not Issue("r1/0", "It is slow.", True, options=(IssueOption("Nothing"),)).done
+
+
+def test_an_issue_in_lines() -> None:
+    steps = (IssueStep("Say so", True, ("echo yes",)), IssueStep("Boot", None, reboot=True))
+    issue = Issue("r1/0", "It is slow.", None, "It stays slow.", TODAY, True, (IssueOption("Larger", steps),))
+    assert list(issue_rows(issue)) == [
+        "It is slow. [r1/0]: may be affected, before 2026-11-30 (late)",
+        "  if nothing is done: It stays slow.",
+        "  Larger:",
+        "    1. Say so: done",
+        "       echo yes",
+        "    2. Boot (a reboot): not known",
+    ]
+    done = msgspec.structs.replace(issue, options=(IssueOption("Larger", steps[:1]),), overdue=False)
+    assert next(issue_rows(done)) == "It is slow. [r1/0]: workaround complete, before 2026-11-30"

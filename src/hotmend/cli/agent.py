@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from hotmend.cli.agent_shapes import (
     TrustedShape,
 )
 from hotmend.cli.audit_option import audit_option
+from hotmend.cli.issue_text import issue_rows
 from hotmend.cli.output import ExitCode, print_error, print_json, print_note, print_table
 from hotmend.model.errors import HotmendError, UsageError
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hotmend.agent.machine import Machine
     from hotmend.agent.paths import Places
     from hotmend.agent.run import Ended
-    from hotmend.wire.report import Issue
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 
@@ -256,27 +255,12 @@ def assess_command(audit: Path, as_json: bool) -> int:
         ("Restarts due", shape.restarts),
         ("Reboot due", shape.reboot),
         ("Alerts", tuple(f"{sentence} [{code}]" for code, sentence in shape.alerts)),
-        ("Known issues", tuple(row for issue in shape.issues for row in _issue_rows(issue))),
+        ("Known issues", tuple(row for issue in shape.issues for row in issue_rows(issue))),
     ):
         click.echo(f"{heading}: {'none' if not rows else ''}".rstrip())
         for row in rows:
             click.echo(f"  {row}")
     return ExitCode.DONE
-
-
-def _issue_rows(issue: Issue) -> Iterator[str]:
-    """Yield lines of text about a known issue: whom and what, and each step of its workarounds."""
-    state = "workaround complete" if issue.done else "affected" if issue.affected else "may be affected"
-    until = f", before {issue.deadline}{' (late)' if issue.overdue else ''}" if issue.deadline else ""
-    yield f"{issue.title} [{issue.id}]: {state}{until}"
-    if issue.cost and not issue.done:
-        yield f"  if nothing is done: {issue.cost}"
-    for option in issue.options:
-        yield f"  {option.title}:"
-        for number, step in enumerate(option.steps, 1):
-            proven = {True: "done", False: "to do", None: "not known"}[step.proven]
-            yield f"    {number}. {step.title}{' (a reboot)' if step.reboot else ''}: {proven}"
-            yield from (f"       {command}" for command in step.commands)
 
 
 @agent_command.command("install")

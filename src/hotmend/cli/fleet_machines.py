@@ -10,8 +10,10 @@ import msgspec
 
 from hotmend.cli.fleet_output import as_json, print_rows, tags_of, when
 from hotmend.cli.fleet_query import query_of, query_options
+from hotmend.cli.issue_text import issue_rows
 from hotmend.cli.output import ExitCode, print_note, print_table
 from hotmend.fleet.machines import Machines
+from hotmend.wire.report import Issue
 
 if TYPE_CHECKING:
     from hotmend.wire.api import Forecast
@@ -63,6 +65,11 @@ def machine_command(ctx: click.Context, identity: str) -> int:
         columns = ("cve", "fixed", "#pid", "process", "unit", "image", "brings")
         names = ("cve", "fixed", "pid", "comm", "unit", "image", "brings")
         print_table("Fixes", columns, [tuple(each[name] for name in names) for each in found.findings])
+    issues = msgspec.convert((found.report or {}).get("issues", ()), tuple[Issue, ...])
+    if issues:
+        click.echo("Known issues")
+        for row in (row for issue in issues for row in issue_rows(issue)):
+            click.echo(f"  {row}")
     print_table("Events", ("at", "kind", "detail"), [(when(e.at), e.kind, e.detail) for e in events])
     return ExitCode.DONE
 

@@ -115,8 +115,8 @@ class IssueOption(msgspec.Struct, frozen=True):
 
     @property
     def done(self) -> bool:
-        """Every step is proven."""
-        return all(step.proven is True for step in self.steps)
+        """Every step is proven, and there is one."""
+        return bool(self.steps) and all(step.proven is True for step in self.steps)
 
 
 class Issue(msgspec.Struct, frozen=True):
