@@ -61,6 +61,7 @@ def test_the_command_publishes_what_the_docs_show(world: World, capfd: pytest.Ca
         ('cost = "\\u001b[31m"', "cost"),
         ('title = "Another"', "`title` has no place here"),
         ("unknown = 1", "unknown"),
+        (f"affected = {'{ not = ' * 10}{{ linux = {{ package = 'x' }} }}{' }' * 10}", "nested more than 10 deep"),
         ('[[options]]\nid = "o"\ntitle = "O"\nsteps = []', "options"),
     ],
 )

@@ -18,7 +18,7 @@ from hotmend.agent.census.assessment import Assessment, RunningProcess, take_ass
 from hotmend.agent.census.code_state import Patch, RunningImage
 from hotmend.agent.census.kernel import Boot
 from hotmend.agent.census.owners import Owner, OwnerKind
-from hotmend.agent.issues import ISSUES_MAX, Here, issues_here
+from hotmend.agent.issues import ISSUES_BYTES_MAX, ISSUES_MAX, Here, issues_here
 from hotmend.cli.issue_text import issue_rows
 from hotmend.repository.releases import AnyRelease, HotpatchRelease, KnownIssue
 from hotmend.servicing.known_issues import Condition, Option, Step
@@ -168,6 +168,17 @@ def test_what_a_report_has_no_room_for_is_left_out(letters: int, told: int) -> N
     found = issues_here([release], _found(release), TODAY)
     assert len(found) == told
     assert msgspec.json.decode(msgspec.json.encode(found), type=tuple[Issue, ...]) == found
+
+
+def test_long_ones_do_not_make_a_report_too_long() -> None:
+    """The newest come first, and what no longer fits is left out whole."""
+    step = Step("Do it", Condition(linux=OnLinux(package="dpkg")), ("x" * 400,) * 50)
+    long = [KnownIssue(f"Issue {n}", NOW, options=(Option("o", "O", (step,)),)) for n in range(10)]
+    release = _release("r1", *long)
+    found = issues_here([release], _found(release), TODAY)
+    assert [issue.id for issue in found] == [f"r1/{n}" for n in range(len(found))]
+    assert 0 < len(found) < len(long)
+    assert len(msgspec.json.encode(found)) < ISSUES_BYTES_MAX + 1000
 
 
 def test_nothing_is_done_where_there_is_nothing_to_do() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import stat
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.census.assessment import Assessment, plain_name
@@ -22,6 +25,8 @@ from hotmend.servicing.on_linux import OnLinux
 from hotmend.wire.report import RELEASE_LETTERS_MAX, Issue, IssueOption, IssueStep
 
 ISSUES_MAX: Final = 100
+ISSUES_BYTES_MAX: Final = 128 << 10
+"""Of all of them: a report has more to say, and is refused as a whole where it is too long."""
 _FILE_BYTES_MAX: Final = 1 << 20
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -41,6 +46,7 @@ class Here:
             for release in releases
             if isinstance(release, HotpatchRelease)
         }
+        self._lines: dict[str, tuple[str, ...] | None] = {}
         self._booted = datetime.now(UTC) - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def hotpatched(self, release: str) -> bool | None:
@@ -70,16 +76,9 @@ class Here:
         Raises:
             FileNotFoundError: there is none.
         """
-        try:
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return None
-                content = file.read(_FILE_BYTES_MAX + 1)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            return None
-        return None if len(content) > _FILE_BYTES_MAX else tuple(content.decode(errors="replace").splitlines())
+        if path not in self._lines:
+            self._lines[path] = _read_lines(path)
+        return self._lines[path]
 
     def changed_at(self, path: str) -> datetime | None:
         """Return when it was last written or put there; its own time of modification may be an older file's."""
@@ -129,6 +128,19 @@ class Here:
         return {row[0].partition(":")[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
 
 
+def _read_lines(path: str) -> tuple[str, ...] | None:
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            content = file.read(_FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None
+    return None if len(content) > _FILE_BYTES_MAX else tuple(content.decode(errors="replace").splitlines())
+
+
 def issues_here(releases: Iterable[AnyRelease], found: Assessment, today: date) -> tuple[Issue, ...]:
     """Return the known issues that concern this machine, or that may, those of the newest release first.
 
@@ -146,7 +158,9 @@ def issues_here(releases: Iterable[AnyRelease], found: Assessment, today: date) 
         for number, issue in enumerate(release.known_issues):
             for concern in concerns(_as_rule(release, number, issue), subject, today):
                 told.setdefault((issue.title, issue.since), _told(concern))
-    return tuple(told.values())[:ISSUES_MAX]
+    sizes = itertools.accumulate(len(msgspec.json.encode(issue)) for issue in told.values())
+    fitting = sum(size <= ISSUES_BYTES_MAX for size in sizes)
+    return tuple(told.values())[: min(fitting, ISSUES_MAX)]
 
 
 def _as_rule(release: AnyRelease, number: int, issue: Published) -> Iterator[KnownIssue]:

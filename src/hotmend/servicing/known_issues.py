@@ -24,6 +24,8 @@ from hotmend.servicing.products import Product
 from hotmend.servicing.releases import Calendar
 
 ISSUES_BYTES_MAX: Final = 1 << 20
+DEPTH_MAX: Final = 10
+"""Conditions within conditions."""
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename={"not_": "not"}):
@@ -41,8 +43,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         linux: what a Linux machine is asked.
     """
 
-    all_of: tuple[Condition, ...] = ()
-    any_of: tuple[Condition, ...] = ()
+    all_of: Annotated[tuple[Condition, ...], Meta(max_length=50)] = ()
+    any_of: Annotated[tuple[Condition, ...], Meta(max_length=50)] = ()
     not_: Condition | None = None
     product: tuple[Line, ...] = ()
     line: tuple[Line, ...] = ()
@@ -292,8 +294,10 @@ def check(conditions: Iterable[Condition], options: Iterable[Option]) -> None:
         _check(condition)
 
 
-def _check(condition: Condition) -> None:
+def _check(condition: Condition, depth: int = 1) -> None:
     """Raise ValueError for a condition that says nothing, or names a fact that does not exist."""
+    if depth > DEPTH_MAX:
+        raise ValueError(f"conditions are nested more than {DEPTH_MAX} deep")
     if condition == Condition():
         raise ValueError("a condition says nothing")
     if bool(condition.fact) != bool(condition.equals):
@@ -303,7 +307,7 @@ def _check(condition: Condition) -> None:
     if condition.linux is not None:
         on_linux.check(condition.linux)
     for each in (*condition.all_of, *condition.any_of, *filter(None, [condition.not_])):
-        _check(each)
+        _check(each, depth + 1)
 
 
 def _declared(name: str) -> None:

@@ -31,8 +31,8 @@ class OnLinux(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         booted_since: the last boot is later than this file's last change.
     """
 
-    hotpatched: tuple[Line, ...] = ()
-    runs: tuple[_Place, ...] = ()
+    hotpatched: Annotated[tuple[Line, ...], Meta(max_length=50)] = ()
+    runs: Annotated[tuple[_Place, ...], Meta(max_length=50)] = ()
     package: Line = ""
     at_least: Line = ""
     file: _Place = ""
