@@ -257,10 +257,13 @@ def _known_issue(machine: Reporting, folder: Path) -> Iterator[Row]:
     machine.turn()
     yield Row("S49", "Linux: all of one option is done; the other is not needed", SHOWN, _issue(machine))
     yield Row("S47-S50", "Linux: the same issue over the whole fleet", "/issues", _on_page(machine, "good/0"))
-    machine.releases.add_issue("good", "A page is late.", "", "deadline = 2026-01-01")
+    machine.releases.add_issue(
+        "good", "A page is late.", "", _ISSUE.replace("2099", "2025").replace("pages", "no pages")
+    )
     machine.turn()
-    alerts = ", ".join(each["code"] for each in machine.shown()["report"]["alerts"])
-    yield Row("S50", "Linux: the deadline of another one is over", SHOWN, f"{_issue(machine, 1)}; alerts: {alerts}")
+    yield Row("S50", "Linux: the deadline of another one is over", SHOWN, _issue(machine, 1))
+    alerts = ", ".join(code for code, _ in machine.hotmend("agent", "assess", "--json")[1][0]["alerts"])
+    yield Row("S50", "... as the machine's monitoring has it", "hotmend agent assess --json", f"alerts: {alerts}")
 
 
 def _on_page(machine: Reporting, issue: str) -> str:

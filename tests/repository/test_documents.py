@@ -63,16 +63,20 @@ _options = st.builds(
         tuple
     ),
 )
-_issues = st.builds(
-    KnownIssue,
-    _lines,
-    _moments,
-    _lines,
-    affected=st.none() | _conditions,
-    options=st.lists(_options, max_size=2).map(tuple),
-    deadline=st.none() | st.dates(),
-    cost=_lines,
-)
+
+
+@st.composite
+def _issues(draw: st.DrawFn) -> KnownIssue:
+    options = tuple(draw(st.lists(_options, max_size=2)))
+    return KnownIssue(
+        draw(_lines),
+        draw(_moments),
+        draw(_lines),
+        affected=draw(st.none() | _conditions),
+        options=options,
+        deadline=draw(st.none() | st.dates()) if options else None,
+        cost=draw(_lines),
+    )
 
 
 @st.composite
@@ -94,7 +98,7 @@ def _releases(draw: st.DrawFn) -> AnyRelease:
         title=draw(_lines),
         notes=draw(_lines) + "\n" + draw(_lines),
         cves=tuple(draw(st.lists(st.from_regex(r"CVE-[0-9]{4}-[0-9]{4,12}", fullmatch=True), max_size=3))),
-        known_issues=tuple(draw(st.lists(_issues, max_size=2))),
+        known_issues=tuple(draw(st.lists(_issues(), max_size=2))),
         withdrawn=draw(st.none() | st.builds(Withdrawal, _moments, _lines)),
     )
     return changed

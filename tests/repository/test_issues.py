@@ -14,7 +14,7 @@ from hotmend.repository.documents import release_decode, release_encode
 from hotmend.repository.issues import known_issue
 from hotmend.repository.layout import Tier
 from hotmend.repository.releases import AnyRelease
-from tests.repository.kit import CHANNEL, HOTPATCH, World, hotpatch
+from tests.repository.kit import CHANNEL, HOTPATCH, World, bundle, hotpatch
 
 DOCUMENT = Path(__file__).parents[2] / "docs/releases.md"
 
@@ -25,9 +25,9 @@ def _details() -> str:
     return str(found)
 
 
-def _release(world: World, tier: Tier) -> AnyRelease:
+def _release(world: World, tier: Tier, identity: str = HOTPATCH) -> AnyRelease:
     channel = world.client(tier).channel()
-    found = channel.release(HOTPATCH)
+    found = channel.release(identity)
     assert not hasattr(found, "sentence"), found
     return found
 
@@ -49,6 +49,14 @@ def test_the_command_publishes_what_the_docs_show(world: World, capfd: pytest.Ca
         assert issue.affected is not None
 
 
+_COMMANDS = ", ".join([f"'{'x' * 400}'"] * 50)
+_LONG = "".join(
+    f"[[options]]\nid = '{n}'\ntitle = 'O'\n[[options.steps]]\ntitle = 'S'\ncommands = [{_COMMANDS}]\n"
+    "proof = { linux = { package = 'x' } }\n"
+    for n in range(2)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -61,6 +69,9 @@ def test_the_command_publishes_what_the_docs_show(world: World, capfd: pytest.Ca
         ('cost = "\\u001b[31m"', "cost"),
         ('title = "Another"', "`title` has no place here"),
         ("unknown = 1", "unknown"),
+        ("deadline = 2026-12-09", "a deadline needs a workaround with steps"),
+        (f"affected = {'{ not = ' * 3000}1{' }' * 3000}", "recursion"),
+        (_LONG, "longer than 32768 bytes"),
         (f"affected = {'{ not = ' * 10}{{ linux = {{ package = 'x' }} }}{' }' * 10}", "nested more than 10 deep"),
         ('[[options]]\nid = "o"\ntitle = "O"\nsteps = []', "options"),
     ],
@@ -76,6 +87,39 @@ def test_what_is_no_known_issue_is_refused(
     assert run(command) != 0
     assert why in " ".join(capfd.readouterr().err.split())
     assert world.publisher().pending() == ()
+
+
+def test_one_takes_the_place_of_another_wherever_it_was_taken_over(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its rule was wrong, or a release has resolved it: later releases have taken it over."""
+    wrong = known_issue("It is slow.", world.now, "wait", "", "")
+    assert world.sign(world.publisher().add_issue(CHANNEL, HOTPATCH, wrong), "stable1", "stable2") is None
+    world.later(days=1)
+    bundle_ = bundle()
+    later = hotpatch(world.now, "2026.12-later", known_issues=(wrong,))
+    world.publisher().add(later, {later.files[0].name: bundle_})
+    command = ["channel", "issue", str(world.repository), CHANNEL, HOTPATCH, "--title", "It is slow at times."]
+    assert run([*command, "--replaces", "1"]) != 0
+    assert "has 1 known issues" in capfd.readouterr().err
+    file = world.folder / "issue.toml"
+    file.write_text(_details())
+    assert run([*command, "--replaces", "0", "--resolved-by", "2026.12-later", "--details", str(file)]) == 0
+    (pending,) = world.publisher().pending()
+    change = pending.changes[0]
+    assert (
+        "known issue: It is slow at times., resolved by 2026.12-later, to be done before 2026-12-09" in change.sentence
+    )
+    assert "systemctl reload nginx" in change.sentence
+    assert world.sign(pending, "stable1", "stable2") is None
+    for tier, names in ((Tier.STABLE, (HOTPATCH,)), (Tier.CANARY, (HOTPATCH, "2026.12-later"))):
+        for name in names:
+            (issue,) = _release(world, tier, name).known_issues
+            assert (issue.title, issue.since, issue.resolved_by) == (
+                "It is slow at times.",
+                wrong.since,
+                "2026.12-later",
+            )
 
 
 def test_a_file_that_is_no_text_is_refused(world: World) -> None:

@@ -28,6 +28,7 @@ from hotmend.package.bundle import decompress, pack
 from hotmend.package.delta import delta_encode
 from hotmend.repository.bundles import Came
 from hotmend.repository.deltas import Delta
+from hotmend.repository.issues import known_issue
 from hotmend.repository.layout import Tier
 from hotmend.repository.making import About, hotpatch_release
 from tests.hotpatches import sample
@@ -161,6 +162,34 @@ def test_what_was_withdrawn_is_told_through_the_copy(world: World, parts: tuple[
     ):
         file.unlink()
     assert updates.withdrawn([f"{RELEASE}/{NAME}"]) == {f"{RELEASE}/{NAME}": "wrong answers"}
+
+
+def test_known_issues_of_a_superseded_release_are_told_through_the_copy(
+    world: World, parts: tuple[ChannelSource, Places]
+) -> None:
+    """They may concern who has not taken the newer one yet; a copy without them does not stop a turn."""
+    channel, places = parts
+    later = hotpatch_release((_bundle(),), About(CHANNEL, BASELINE, "2026.12-later", supersedes=(RELEASE,)), world.now)
+    world.publisher().add(later, {later.files[0].name: _bundle()})
+    copy_channel(channel, places)
+    world.publisher().add_issue(CHANNEL, RELEASE, known_issue("It is slow.", world.now, "", "", ""))
+
+    def told() -> tuple[list[str], tuple[str, ...]]:
+        updates = ChannelUpdates(channel, places, datetime.now(UTC), disk=False)
+        updates.offers(processes_mapping())
+        releases, unread = updates.standing_releases()
+        return [each.id for each in releases if each.known_issues], unread
+
+    assert told() == ([], ())
+    copy_channel(channel, places)
+    assert told() == ([RELEASE], ())
+    for file in places.mirror_copy.rglob(f"*{RELEASE}.release.json"):
+        file.unlink()
+    for file in places.channel.rglob(f"*{RELEASE}.release.json"):
+        file.unlink()
+    releases, (why,) = told()
+    assert releases == []
+    assert why.startswith(f"Whether {RELEASE} has known issues cannot be told: ")
 
 
 def test_a_delta_that_the_mirror_spoils_is_replaced_by_the_bundle(

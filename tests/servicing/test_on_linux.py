@@ -132,6 +132,10 @@ def test_a_line_is_found_however_it_is_spaced(words: list[str], spaces: list[str
         (OnLinux(unit="nginx"), "`unit` needs `since`"),
         (OnLinux(since="/etc/x"), "`since` needs `unit`"),
         (OnLinux(package="x", some=True), "`some` needs `unit`"),
+        (OnLinux(file="/etc/x", line="  "), "`line` is empty"),
+        (OnLinux(file="/tmp/x"), "another folder"),
+        (OnLinux(booted_since="/proc/kmsg"), "another folder"),
+        (OnLinux(unit="x", since="/dev/null"), "another folder"),
     ],
 )
 def test_half_a_question_is_refused(question: OnLinux, why: str) -> None:

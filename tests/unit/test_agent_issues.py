@@ -18,7 +18,7 @@ from hotmend.agent.census.assessment import Assessment, RunningProcess, take_ass
 from hotmend.agent.census.code_state import Patch, RunningImage
 from hotmend.agent.census.kernel import Boot
 from hotmend.agent.census.owners import Owner, OwnerKind
-from hotmend.agent.issues import ISSUES_BYTES_MAX, ISSUES_MAX, Here, issues_here
+from hotmend.agent.issues import ISSUES_BYTES_MAX, ISSUES_MAX, Here, fitting, issues_here
 from hotmend.cli.issue_text import issue_rows
 from hotmend.repository.releases import AnyRelease, HotpatchRelease, KnownIssue
 from hotmend.servicing.known_issues import Condition, Option, Step
@@ -71,7 +71,10 @@ def test_what_is_no_small_file_has_no_lines(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert [here.lines(str(tmp_path / name)) for name in ("big", "pipe", "loop", "")] == [None] * 4
-    assert here.lines("/dev/zero") is None
+    for path in ("/dev/zero", "/proc/kmsg", "/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"):
+        assert here.lines(path) is None
+    (tmp_path / "log").symlink_to("/proc/kmsg")
+    assert here.lines(str(tmp_path / "log")) is None
     with pytest.raises(FileNotFoundError):
         here.lines(str(tmp_path / "none"))
 
@@ -87,7 +90,54 @@ def test_when_the_processes_of_a_unit_began(seen: tuple[Assessment, int]) -> Non
     (began,) = here.began_at("x") or ()
     assert here.began_at("x.service") == (began,)
     assert abs(datetime.now(UTC) - began) < timedelta(minutes=10)
-    assert here.began_at("y") == ()
+    assert here.began_at("y") is None  # another name of it, or one that does not run
+
+
+def test_a_unit_may_have_dots_in_its_name(seen: tuple[Assessment, int]) -> None:
+    found, pid = seen
+    (process,) = [process for process in found.processes if process.pid == pid]
+    one = dataclasses.replace(process, owner=Owner(OwnerKind.SERVICE, "php8.2-fpm.service"))
+    here = Here(dataclasses.replace(found, processes=(one,)), ())
+    assert here.began_at("php8.2-fpm") == here.began_at("php8.2-fpm.service") != None  # noqa: E711
+
+
+def test_what_runs_is_told_by_its_whole_path_and_not_in_containers(seen: tuple[Assessment, int]) -> None:
+    found, _ = seen
+    image = RunningImage("/lib/x86_64-linux-gnu/libx.so.1.2", "ab", False, "", None)
+    process = RunningProcess(1, "x", 1, Owner(OwnerKind.SERVICE, "x.service"), (image,))
+    here = Here(dataclasses.replace(found, processes=(process,)), ())
+    wanted = ("/usr/lib/x86_64-linux-gnu/libx.so.1.2", "/lib/x86_64-linux-gnu/libx.so.1.2")
+    assert [here.runs(path) for path in wanted] == [True, True]
+    others = ("/opt/lib/x86_64-linux-gnu/libx.so.1.2", "/lib/x86_64-linux-gnu/libx.so.1.3")
+    assert [here.runs(path) for path in others] == [False, False]
+    inside = dataclasses.replace(process, owner=Owner(OwnerKind.CONTAINER, "docker x"))
+    assert Here(dataclasses.replace(found, processes=(inside,)), ()).runs(wanted[0]) is False
+
+
+def test_a_link_counts_from_when_it_was_made(tmp_path: Path) -> None:
+    here = Here(_found(), ())
+    (tmp_path / "available").write_text("x")
+    before = here.changed_at(str(tmp_path / "available"))
+    time.sleep(0.05)
+    (tmp_path / "enabled").symlink_to("available")
+    after = here.changed_at(str(tmp_path / "enabled"))
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
+@pytest.mark.parametrize(
+    ("state", "answer"),
+    [("installed", True), ("triggers-pending", None), ("half-configured", None), ("config-files", False)],
+)
+def test_what_is_half_installed_nobody_can_tell(
+    state: str, answer: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "dpkg-query"
+    script.write_text(f"#!/bin/sh\necho server {state} 1.2\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert Here(_found(), ()).installed("server", "") is answer
 
 
 def _release(identity: str, *issues: KnownIssue) -> HotpatchRelease:
@@ -157,9 +207,20 @@ def test_of_a_baseline_only_what_says_whom_it_concerns_is_judged() -> None:
     assert [each.id for each in issues_here([release], _found(), TODAY)] == [f"{release.id}/1"]
 
 
+def test_who_has_the_release_that_resolved_it_is_not_concerned() -> None:
+    issue = KnownIssue("It is slow.", NOW, resolved_by="r2")
+    first, second = _release("r1", issue), _release("r2")
+    (image,) = second.files[0].images
+    newer = msgspec.structs.replace(image, new_build_id="ef" * 20)
+    second = msgspec.structs.replace(second, files=(msgspec.structs.replace(second.files[0], images=(newer,)),))
+    assert [each.id for each in issues_here([first, second], _found(first), TODAY)] == ["r1/0"]
+    assert issues_here([first, second], _found(first, second), TODAY) == ()
+
+
 def test_there_are_not_more_than_a_report_takes() -> None:
     release = _release("r1", *(KnownIssue(f"Issue {number}", NOW) for number in range(ISSUES_MAX + 1)))
-    assert len(issues_here([release], _found(release), TODAY)) == ISSUES_MAX
+    shown, left = fitting(issues_here([release], _found(release), TODAY))
+    assert (len(shown), left) == (ISSUES_MAX, 1)
 
 
 @pytest.mark.parametrize(("letters", "told"), [(RELEASE_LETTERS_MAX, 1), (RELEASE_LETTERS_MAX + 1, 0)])
@@ -171,14 +232,22 @@ def test_what_a_report_has_no_room_for_is_left_out(letters: int, told: int) -> N
 
 
 def test_long_ones_do_not_make_a_report_too_long() -> None:
-    """The newest come first, and what no longer fits is left out whole."""
-    step = Step("Do it", Condition(linux=OnLinux(package="dpkg")), ("x" * 400,) * 50)
+    """What is late comes first; one that does not fit takes none of the others with it."""
+    step = Step("Do it", Condition(linux=OnLinux(file="/nowhere")), ("x" * 400,) * 50)
     long = [KnownIssue(f"Issue {n}", NOW, options=(Option("o", "O", (step,)),)) for n in range(10)]
-    release = _release("r1", *long)
-    found = issues_here([release], _found(release), TODAY)
-    assert [issue.id for issue in found] == [f"r1/{n}" for n in range(len(found))]
-    assert 0 < len(found) < len(long)
-    assert len(msgspec.json.encode(found)) < ISSUES_BYTES_MAX + 1000
+    late = KnownIssue("Late", NOW, options=(_PAGE,), deadline=TODAY)
+    release = _release("r1", *long, late)
+    shown, left = fitting(issues_here([release], _found(release), TODAY))
+    assert shown[0].title == "Late"
+    assert len(shown) + left == len(long) + 1
+    assert 0 < left < len(long)
+    assert len(msgspec.json.encode(shown)) < ISSUES_BYTES_MAX + 1000
+    huge = msgspec.structs.replace(late, options=(Option("o", "O", (step,) * 10),))
+    shown, left = fitting(issues_here([_release("r1", huge, late, long[0])], _found(release), TODAY))
+    assert ([issue.title for issue in shown], left) == (
+        ["Issue 0"],
+        1,
+    )  # `late` has the same title and moment as `huge`
 
 
 def test_nothing_is_done_where_there_is_nothing_to_do() -> None:
@@ -198,3 +267,8 @@ def test_an_issue_in_lines() -> None:
     ]
     done = msgspec.structs.replace(issue, options=(IssueOption("Larger", steps[:1]),), overdue=False)
     assert next(issue_rows(done)) == "It is slow. [r1/0]: workaround complete, before 2026-11-30"
+
+
+def test_what_a_machine_says_does_not_move_the_cursor() -> None:
+    issue = Issue("r1/0", "\x1b]0;x\x07\x1b[2J", True, options=(IssueOption("a\rb", (IssueStep("c\nd"),)),))
+    assert list(issue_rows(issue)) == ["?]0;x??[2J [r1/0]: affected", "  a?b:", "    1. c?d: not known"]

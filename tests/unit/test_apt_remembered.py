@@ -119,6 +119,22 @@ def test_its_configuration_counts_wherever_it_comes_from(
     assert apt.waiting() == {}
 
 
+def test_what_is_behind_a_link_or_elsewhere_counts_too(apt: Apt, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (apt.folder / "etc/preferences.d").rename(other)
+    (apt.folder / "etc/preferences.d").symlink_to(other)
+    apt.waiting()
+    pin(apt, "Package: two\nPin: version *\nPin-Priority: -1\n")
+    assert apt.waiting() == {"one": "2"}
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    with (tmp_path / "apt.conf").open("a") as file:
+        file.write(f'Dir::Etc::preferencesparts "{parts}";')
+    assert apt.waiting() == {"one": "2", "two": "2"}
+    (parts / "pin").write_text("Package: one\nPin: version *\nPin-Priority: -1\n")
+    assert apt.waiting() == {"two": "2"}
+
+
 def test_an_answer_is_not_kept_for_ever(tmp_path: Path) -> None:
     asked: list[int] = []
 

@@ -10,7 +10,7 @@ from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.old_images import OldBuilds, delta_will_do, read_old_builds
 from hotmend.agent.paths import Places
-from hotmend.agent.sources import newest_baselines, newest_withdrawn
+from hotmend.agent.sources import newest_baselines, newest_standing, newest_withdrawn
 from hotmend.model.errors import HotmendError
 from hotmend.model.verdict import Reason
 from hotmend.repository.bundles import Arrival
@@ -64,6 +64,9 @@ def copy_channel(channel: ChannelSource, places: Places) -> tuple[Arrival, ...]:
                 _copy_bundle(opened, file, told)
     for identity in (*newest_baselines(opened.index), *(entry.id for entry in newest_withdrawn(opened.index))):
         unless_refused(opened.release(identity))
+    for identity in newest_standing(opened.index):
+        with contextlib.suppress(HotmendError):  # for their known issues alone
+            opened.release(identity)
     opened.kept()
     return opened.arrivals
 

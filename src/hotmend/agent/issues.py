@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import stat
 import time
@@ -15,7 +14,8 @@ from typing import Final
 import msgspec
 
 from hotmend.agent.apt.installed import dpkg_query
-from hotmend.agent.census.assessment import Assessment, plain_name
+from hotmend.agent.census.assessment import Assessment
+from hotmend.agent.census.owners import OwnerKind
 from hotmend.image.deb import version_order
 from hotmend.model.errors import InputError
 from hotmend.repository.releases import AnyRelease, HotpatchRelease
@@ -28,6 +28,11 @@ ISSUES_MAX: Final = 100
 ISSUES_BYTES_MAX: Final = 128 << 10
 """Of all of them: a report has more to say, and is refused as a whole where it is too long."""
 _FILE_BYTES_MAX: Final = 1 << 20
+_NO_DISK: Final = ("/proc/", "/sys/", "/dev/")
+_MERGED: Final = ("/bin/", "/lib/", "/lib64/", "/sbin/")
+_UNITS: Final = (".service", ".scope", ".slice", ".socket", ".mount", ".swap", ".timer", ".path", ".target")
+_INSTALLED, _ABSENT = "installed", ("not-installed", "config-files")
+"""States of dpkg's; in all others it is neither."""
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,16 +60,18 @@ class Here:
         return None if pairs is None else self._if_seen(not pairs.isdisjoint(self._in_memory))
 
     def runs(self, path: str) -> bool | None:
-        """Return whether a process has a file of that name mapped, old or new."""
-        return self._if_seen(plain_name(path) in self._mapped)
+        """Return whether a process of this machine, and not of a container, has the program or library mapped."""
+        return self._if_seen(_merged(path) in self._mapped)
 
     def installed(self, package: str, at_least: str) -> bool | None:
-        """Return whether it is installed, as dpkg says."""
+        """Return whether it is installed, as dpkg says; of one that is half installed nobody can tell."""
         if self._packages is None:
             return None
-        version = self._packages.get(package)
-        if version is None or not at_least:
-            return version is not None
+        status, version = self._packages.get(package, (_ABSENT[0], ""))
+        if status != _INSTALLED:
+            return False if status in _ABSENT else None
+        if not at_least:
+            return True
         try:
             return version_order(version, at_least) >= 0
         except InputError:
@@ -81,21 +88,25 @@ class Here:
         return self._lines[path]
 
     def changed_at(self, path: str) -> datetime | None:
-        """Return when it was last written or put there; its own time of modification may be an older file's."""
+        """Return when it was last written or put there; its own time of modification may be an older file's.
+
+        Of a link, when the link or its target was, whichever is later.
+        """
         try:
-            return datetime.fromtimestamp(Path(path).stat().st_ctime, UTC)
+            place = Path(path)
+            return datetime.fromtimestamp(max(place.lstat().st_ctime, place.stat().st_ctime), UTC)
         except OSError:
             return None
 
     def began_at(self, unit: str) -> tuple[datetime, ...] | None:
-        """Return when each process of a unit began."""
-        name = unit if "." in unit else f"{unit}.service"
+        """Return when each process of a unit began; None where none is found, as by another name of it."""
+        name = unit if unit.endswith(_UNITS) else f"{unit}.service"
         began = tuple(
             self._booted + timedelta(seconds=process.start_time_ticks / _TICKS)
             for process in self._found.processes
             if process.owner.unit == name
         )
-        return None if self._found.unseen else began
+        return None if self._found.unseen or not began else began
 
     def booted_at(self) -> datetime | None:
         """Return when the machine booted."""
@@ -116,29 +127,48 @@ class Here:
 
     @functools.cached_property
     def _mapped(self) -> frozenset[str]:
-        return frozenset(plain_name(image.path) for process in self._found.processes for image in process.images)
+        return frozenset(
+            _merged(image.path)
+            for process in self._found.processes
+            if process.owner.kind is not OwnerKind.CONTAINER
+            for image in process.images
+        )
 
     @functools.cached_property
-    def _packages(self) -> dict[str, str] | None:
+    def _packages(self) -> dict[str, tuple[str, str]] | None:
+        """Return state and version of each package that dpkg knows."""
         try:
-            listed = dpkg_query("--show", "--showformat=${binary:Package} ${db:Status-Status} ${Version}\\n")
+            listed = dpkg_query("--show", "--showformat=${Package} ${db:Status-Status} ${Version}\\n")
         except InputError:
             return None
         rows = (line.split(" ") for line in listed.splitlines())
-        return {row[0].partition(":")[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
+        return {row[0]: (row[1], row[2]) for row in rows if len(row) == len(("name", "state", "version"))}
 
 
 def _read_lines(path: str) -> tuple[str, ...] | None:
+    """Return the lines of a file of a disk. Nothing else is opened: to open a device or to read a log has effects."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            content = file.read(_FILE_BYTES_MAX + 1)
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError:
         return None
+    try:
+        here = f"/proc/self/fd/{place}"
+        if not stat.S_ISREG(os.fstat(place).st_mode) or str(Path(here).readlink()).startswith(_NO_DISK):
+            return None
+        with Path(here).open("rb") as file:
+            content = file.read(_FILE_BYTES_MAX + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(place)
     return None if len(content) > _FILE_BYTES_MAX else tuple(content.decode(errors="replace").splitlines())
+
+
+def _merged(path: str) -> str:
+    """Return a path as it is where /bin, /lib and /sbin are links into /usr."""
+    return f"/usr{path}" if path.startswith(_MERGED) else path
 
 
 def issues_here(releases: Iterable[AnyRelease], found: Assessment, today: date) -> tuple[Issue, ...]:
@@ -158,22 +188,37 @@ def issues_here(releases: Iterable[AnyRelease], found: Assessment, today: date) 
         for number, issue in enumerate(release.known_issues):
             for concern in concerns(_as_rule(release, number, issue), subject, today):
                 told.setdefault((issue.title, issue.since), _told(concern))
-    sizes = itertools.accumulate(len(msgspec.json.encode(issue)) for issue in told.values())
-    fitting = sum(size <= ISSUES_BYTES_MAX for size in sizes)
-    return tuple(told.values())[: min(fitting, ISSUES_MAX)]
+    return tuple(told.values())
+
+
+def fitting(issues: Iterable[Issue]) -> tuple[tuple[Issue, ...], int]:
+    """Return the issues that a report has room for, those first that are late or certain, and how many are left out."""
+    ordered = sorted(issues, key=lambda issue: (not issue.overdue, not issue.affected, issue.done))
+    kept: list[Issue] = []
+    left, size = 0, 0
+    for issue in ordered:
+        length = len(msgspec.json.encode(issue))
+        if len(kept) < ISSUES_MAX and size + length <= ISSUES_BYTES_MAX:
+            kept.append(issue)
+            size += length
+        else:
+            left += 1
+    return tuple(kept), left
 
 
 def _as_rule(release: AnyRelease, number: int, issue: Published) -> Iterator[KnownIssue]:
-    """Yield the issue as the rules judge it; of a release that is no hotpatch only those that say whom they concern.
+    """Yield the issue as the rules judge it: of a hotpatch, for those that have it; else for those that it names.
 
-    A report has no room for the id of one with a longer name.
+    Who has the release that resolved it is not concerned any more. A report has no room for the id of a longer name.
     """
     conditions = [issue.affected] if issue.affected is not None else []
     if len(release.id) > RELEASE_LETTERS_MAX:
         return
     if isinstance(release, HotpatchRelease):
         conditions.append(Condition(linux=OnLinux(hotpatched=(release.id,))))
-    if conditions:
+    if issue.resolved_by:
+        conditions.append(Condition(not_=Condition(linux=OnLinux(hotpatched=(issue.resolved_by,)))))
+    if isinstance(release, HotpatchRelease) or issue.affected is not None:
         yield KnownIssue(
             id=f"{release.id}/{number}",
             title=issue.title,

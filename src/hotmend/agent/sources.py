@@ -311,19 +311,19 @@ class ChannelUpdates:
         """
         if self._channel is None:
             return (), ("The channel was not opened.",)
-        baselines = newest_baselines(self._channel.index)
-        standing = [e for e in self._channel.index.releases if e.withdrawn is None and e.kind != "baseline"]
-        wanted = frozenset(baselines) | {entry.id for entry in standing[-STANDING_MAX:]}
         releases, unread = list[AnyRelease](), list[str]()
-        for entry in self._channel.index.releases:
-            if entry.id in wanted:
-                release = self._channel.release(entry.id)
-                if isinstance(release, Reason):
-                    unread.append(f"Whether {entry.id} has known issues cannot be told: {release.sentence}")
-                    continue
-                releases.append(release)
-                if release.known_issues and len(release.id) > RELEASE_LETTERS_MAX:
-                    unread.append(f"The known issues of {release.id} are not judged: its name is too long.")
+        for identity in newest_standing(self._channel.index):
+            try:
+                release = self._channel.release(identity)
+            except HotmendError as error:  # one that is no longer in force may be missing from a copy
+                unread.append(f"Whether {identity} has known issues cannot be told: {error}")
+                continue
+            if isinstance(release, Reason):
+                unread.append(f"Whether {identity} has known issues cannot be told: {release.sentence}")
+                continue
+            releases.append(release)
+            if release.known_issues and len(release.id) > RELEASE_LETTERS_MAX:
+                unread.append(f"The known issues of {release.id} are not judged: its name is too long.")
         return tuple(releases), tuple(unread)
 
     @functools.cached_property
@@ -442,6 +442,14 @@ class ChannelUpdates:
 def newest_baselines(index: Index) -> tuple[str, ...]:
     """Return the baselines that a machine can be on: those newest that stand, oldest first."""
     return tuple(e.id for e in index.releases if e.kind == "baseline" and e.withdrawn is None)[-BASELINES_MAX:]
+
+
+def newest_standing(index: Index) -> tuple[str, ...]:
+    """Return the releases whose known issues may concern a machine, superseded ones among them, oldest first."""
+    baselines = newest_baselines(index)
+    others = [e.id for e in index.releases if e.withdrawn is None and e.kind != "baseline"][-STANDING_MAX:]
+    wanted = frozenset(baselines).union(others)
+    return tuple(entry.id for entry in index.releases if entry.id in wanted)
 
 
 def newest_withdrawn(index: Index) -> tuple[IndexEntry, ...]:

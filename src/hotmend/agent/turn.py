@@ -17,7 +17,7 @@ from hotmend.agent.census.look import Look, look
 from hotmend.agent.crashed import note_crashes, take_back_crashed
 from hotmend.agent.finishing import Finished, finish
 from hotmend.agent.health.probes import failing
-from hotmend.agent.issues import issues_here
+from hotmend.agent.issues import fitting, issues_here
 from hotmend.agent.machine import Machine, alone, window
 from hotmend.agent.record.history import AgentBegan, Assessed, History, Lost, Waiting, Withdrawn, unless_the_same
 from hotmend.agent.record.hold import read_hold
@@ -86,19 +86,20 @@ def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offe
     line = msgspec.structs.replace(line, log_us=log_us)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
-        releases, unread = source.standing_releases()
-        issues = issues_here(releases, found, now.date())
-        late = [AlertCode.ISSUE.value] * any(issue.overdue for issue in issues)
-        line = msgspec.structs.replace(
-            line,
-            line=stands.line.value,
-            level=stands.level,
-            why=(*stands.why, *unread),
-            alerts=(*line.alerts, *late),
-            issues=issues,
-        )
+        line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)
+        line = _with_issues(line, source, found, now)
     machine.record(unless_the_same(line, events))
     return offers, line, found
+
+
+def _with_issues(line: Assessed, source: ChannelUpdates, found: Assessment, now: datetime) -> Assessed:
+    """Return the line with the known issues that concern this machine."""
+    releases, unread = source.standing_releases()
+    issues = issues_here(releases, found, now.date())
+    shown, left = fitting(issues)
+    late = [AlertCode.ISSUE.value] * any(issue.overdue for issue in issues)
+    told = [f"Known issues that concern this machine and are not shown: {left}."] * bool(left)
+    return msgspec.structs.replace(line, alerts=(*line.alerts, *late), issues=shown, why=(*line.why, *unread, *told))
 
 
 def assessed(

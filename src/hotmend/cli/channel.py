@@ -253,6 +253,8 @@ def withdraw_command(
 @click.option(
     "--details", type=_FILE, metavar="FILE", help="TOML: whom it concerns, steps with their proofs, deadline, cost."
 )
+@click.option("--replaces", type=int, metavar="NUMBER", help="The release's issue that it takes the place of, from 0.")
+@click.option("--resolved-by", default="", metavar="RELEASE", help="The release that ends it.")
 @secret_option
 @json_option
 @refusable
@@ -263,13 +265,19 @@ def issue_command(
     title: str,
     workaround: str,
     details: Path | None,
+    replaces: int | None,
+    resolved_by: str,
     secret_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Add a known issue to a release; published as a withdrawal is."""
+    """Add a known issue to a release, or put one in the place of another; published as a withdrawal is."""
     text = _text(_read(details, ISSUES_BYTES_MAX), details) if details is not None else ""
-    issue = known_issue(title, datetime.now(UTC).replace(microsecond=0), workaround, text, str(details))
-    pending = publisher_open(repository, secret_file).add_issue(channel, release, issue)
+    issue = known_issue(title, datetime.now(UTC).replace(microsecond=0), workaround, text, str(details), resolved_by)
+    publisher = publisher_open(repository, secret_file)
+    if replaces is None:
+        pending = publisher.add_issue(channel, release, issue)
+    else:
+        pending = publisher.replace_issue(channel, release, replaces, issue)
     published_print((release,), pending, as_json=as_json)
     return ExitCode.DONE
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from hotmend.wire.report import Issue
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 def issue_rows(issue: Issue) -> Iterator[str]:
-    """Yield lines of text about a known issue: whom and what, and each step of its workarounds."""
+    """Return lines of text about a known issue: whom and what, and each step of its workarounds.
+
+    A machine may have reported whatever it likes: nothing of it is to move the cursor of who reads it.
+    """
+    return (_CONTROL.sub("?", row) for row in _rows(issue))
+
+
+def _rows(issue: Issue) -> Iterator[str]:
     state = "workaround complete" if issue.done else "affected" if issue.affected else "may be affected"
     until = f", before {issue.deadline}{' (late)' if issue.overdue else ''}" if issue.deadline else ""
     yield f"{issue.title} [{issue.id}]: {state}{until}"

@@ -183,6 +183,31 @@ class Publisher:
         """Add a known issue (`amend`)."""
         return self.amend(channel, (identity,), lambda release: tiers.with_issue(release, issue))
 
+    def replace_issue(self, channel: str, identity: str, number: int, issue: KnownIssue) -> Pending | None:
+        """Put a known issue in the place of a release's, there and in each release that has it as well (`amend`).
+
+        Args:
+            channel: of the releases.
+            identity: a release that has the issue.
+            number: its place among the release's issues, from 0.
+            issue: what it says from now on; it is known since the same moment.
+
+        Raises:
+            Refusal: there is no such release.
+            InputError: it has no such issue.
+        """
+        state, _ = self._sound(channel)
+        content = self._content(state, channel, Tier.CANARY)
+        issues = _find(content, identity).known_issues
+        if not 0 <= number < len(issues):
+            raise InputError(f"{identity} has {len(issues)} known issues: their numbers begin with 0")
+        before = issues[number]
+        issue = msgspec.structs.replace(issue, since=before.since)
+        same = [
+            i for i, release in content.releases.items() if tiers.with_issue_replaced(release, before, issue) != release
+        ]
+        return self.amend(channel, tuple(same), lambda release: tiers.with_issue_replaced(release, before, issue))
+
     def unasked(self, channel: str) -> tuple[str, ...]:
         """Return releases that were amended, for which the stable tier still says otherwise and no request waits.
 

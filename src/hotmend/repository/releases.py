@@ -70,6 +70,8 @@ class KnownIssue(_Value, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         """Raise ValueError where a condition says nothing, or asks for what does not exist."""
         check([self.affected] if self.affected is not None else [], self.options)
+        if self.deadline is not None and not self.options:
+            raise ValueError("a deadline needs a workaround with steps: nobody could keep it")
 
 
 class Withdrawal(_Value, frozen=True):

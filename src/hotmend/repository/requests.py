@@ -23,7 +23,7 @@ from hotmend.repository import layout, metadata
 from hotmend.repository.archive import archive_bytes, archive_read
 from hotmend.repository.documents import release_decode
 from hotmend.repository.layout import ROOT, TARGETS
-from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease
+from hotmend.repository.releases import AnyRelease, Baseline, HotpatchRelease, KnownIssue
 from hotmend.repository.state import check_roots
 from hotmend.repository.tiers import check_proposed
 
@@ -290,16 +290,27 @@ def _key_changes(
 def release_sentence(release: AnyRelease, request: Request, where: tuple[layout.Tier, str]) -> str:
     """Return what happens to a release, for the person who signs."""
     path = layout.document_path(where[1], where[0], release.id)
-    old = request.files.get(f"before/{path}")
-    verb = "changes" if old is not None and release_decode(old).id == release.id else "adds"
+    data = request.files.get(f"before/{path}")
+    old = release_decode(data) if data is not None else None
+    verb = "changes" if old is not None and old.id == release.id else "adds"
     if release.withdrawn is not None:
         return f"withdraws {release.id}: {release.withdrawn.reason}"
+    said = "".join(_issue_sentence(i) for i in release.known_issues if old is None or i not in old.known_issues)
     if isinstance(release, Baseline):
-        return (
-            f"{verb} the baseline {release.id}: {len(release.manifest.packages)} packages of {release.manifest.suite}"
-        )
+        count, suite = len(release.manifest.packages), release.manifest.suite
+        return f"{verb} the baseline {release.id}: {count} packages of {suite}{said}"
     packages = ", ".join(f"{p.name} {p.old_version} -> {p.new_version}" for p in release.packages)
     cves = f"; fixes {', '.join(release.cves)}" if release.cves else ""
     if isinstance(release, HotpatchRelease):
-        return f"{verb} the hotpatch {release.id}: {packages}, {len(release.applies_to)} images{cves}"
-    return f"{verb} the unplanned baseline {release.id}: {packages}{cves}"
+        return f"{verb} the hotpatch {release.id}: {packages}, {len(release.applies_to)} images{cves}{said}"
+    return f"{verb} the unplanned baseline {release.id}: {packages}{cves}{said}"
+
+
+def _issue_sentence(issue: KnownIssue) -> str:
+    """Return what a known issue says, with what it has people do: a person signs it."""
+    commands = [command for option in issue.options for step in option.steps for command in step.commands]
+    parts = [f"known issue: {issue.title}"]
+    parts += [f"resolved by {issue.resolved_by}"] * bool(issue.resolved_by)
+    parts += [f"to be done before {issue.deadline}"] * (issue.deadline is not None)
+    parts += [f"commands: {'; '.join(commands)}"] * bool(commands)
+    return f"; {', '.join(parts)}"

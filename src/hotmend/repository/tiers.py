@@ -111,6 +111,13 @@ def withdrawn(release: AnyRelease, reason: str, at: datetime) -> AnyRelease:
     return msgspec.structs.replace(release, withdrawn=Withdrawal(at, reason))
 
 
+def with_issue_replaced(release: AnyRelease, before: KnownIssue, issue: KnownIssue) -> AnyRelease:
+    """Return the release with a known issue in the place of another, which it may have got from an earlier release."""
+    same = (before.title, before.since)
+    issues = (issue if (each.title, each.since) == same else each for each in release.known_issues)
+    return msgspec.structs.replace(release, known_issues=tuple(issues))
+
+
 def with_issue(release: AnyRelease, issue: KnownIssue) -> AnyRelease:
     """Return the release with one more known issue."""
     return msgspec.structs.replace(release, known_issues=(*release.known_issues, issue))

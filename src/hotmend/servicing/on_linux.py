@@ -18,12 +18,15 @@ _Place = Annotated[str, Meta(pattern=r"\A(/[^\x00-\x1f\x7f-\x9f]+)?\Z", max_leng
 """An absolute path, or "" for none."""
 
 
+_ELSEWHERE = ("/tmp/", "/var/tmp/", "/proc/", "/sys/", "/dev/")  # noqa: S108 - to refuse them
+
+
 class OnLinux(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What must hold on a Linux machine. Of several questions all must.
 
     Attributes:
         hotpatched: a hotpatch of one of these releases is in the memory of a process.
-        runs: a process has one of these files mapped.
+        runs: a process has one of these programs or libraries mapped.
         package: it is installed; `at_least`: in this version or a later one.
         file: it is there; `line`: one of its lines is this, however much space is between the words.
         unit: it runs, and each of its processes has begun since the file `since` last changed. With `some`, one of them
@@ -66,7 +69,7 @@ class Seen(Protocol):
         """Return when a file last changed, UTC."""
 
     def began_at(self, unit: str) -> tuple[datetime, ...] | None:
-        """Return when each process of a unit began, UTC; none where it does not run."""
+        """Return when each process of a unit began, UTC."""
 
     def booted_at(self) -> datetime | None:
         """Return when the machine booted, UTC."""
@@ -81,6 +84,11 @@ def check(condition: OnLinux) -> None:
             raise ValueError(f"`{part}` needs `{whole}`")
     if condition.some and not condition.unit:
         raise ValueError("`some` needs `unit`")
+    for place in filter(None, (condition.file, condition.since, condition.booted_since)):
+        if place.startswith(_ELSEWHERE):
+            raise ValueError(f"{place}: the agent sees another folder there than other services, or no file of a disk")
+    if condition.line and not condition.line.strip():
+        raise ValueError("`line` is empty")
 
 
 def answers(condition: OnLinux, machine: Seen) -> Iterator[bool | None]:

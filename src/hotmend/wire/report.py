@@ -20,9 +20,7 @@ Texts = Annotated[tuple[Text, ...], Meta(max_length=2000)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
-DUE: Final = frozenset(
-    {"update-waiting", "restart-due", "reboot-due", "fixed-in-memory-old-on-disk", "known-issue-overdue"}
-)
+DUE: Final = frozenset({"update-waiting", "restart-due", "reboot-due", "fixed-in-memory-old-on-disk"})
 """Codes of notices that say what is due. They are no sign that a machine is ill: what came into memory alone is due on
 the disk, and what waits may have been published meanwhile.
 """

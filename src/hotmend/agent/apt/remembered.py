@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,7 +22,11 @@ AGE_MAX: Final = timedelta(hours=24)
 """Then apt is asked all the same, should it read what is not known here."""
 _BYTES_MAX: Final = 16 << 20
 _SECONDS_MAX: Final = 60
-_PLACES: Final = ("Dir::Etc/d", "Dir::State::lists/d", "Dir::State::status/f", "Dir::State::extended_states/f")
+_PLACES: Final = (
+    *("Dir::Etc/d", "Dir::Etc::main/f", "Dir::Etc::parts/d", "Dir::Etc::sourcelist/f", "Dir::Etc::sourceparts/d"),
+    *("Dir::Etc::preferences/f", "Dir::Etc::preferencesparts/d"),
+    *("Dir::State::lists/d", "Dir::State::status/f", "Dir::State::extended_states/f"),
+)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -62,11 +66,19 @@ def _inputs() -> str:
         digest = hashlib.sha256(_apt_config("dump").encode(errors="surrogateescape"))
         for line in _apt_config("shell", *pairs).splitlines():
             place = Path(line.partition("=")[2].strip("'"))
-            for path in (place, *sorted(place.rglob("*"))):
+            for path in _all(place):
                 digest.update(_row(path).encode(errors="surrogateescape"))
     except (OSError, subprocess.SubprocessError):
         return ""
     return digest.hexdigest()
+
+
+def _all(place: Path) -> Iterator[Path]:
+    """Yield a place and what is below it, and below the folders that it has links to."""
+    for path in (place, *sorted(place.rglob("*"))):
+        yield path
+        if path.is_symlink() and path.is_dir():
+            yield from sorted(path.resolve().rglob("*"))
 
 
 def _row(path: Path) -> str:

@@ -129,7 +129,8 @@ def record_alerts(record: Record, now: datetime) -> Iterator[Alert]:
     if looks and looks[-1].ill:
         yield Alert(AlertCode.PROBE_FAILED, "; ".join(looks[-1].ill), looks[-1].ill)
     if late := [issue for issue in record.issues if issue.overdue]:
-        subjects = tuple(f"{issue.id} (before {issue.deadline}): {issue.title}" for issue in late)
+        may = {True: "", None: ", may concern this machine"}
+        subjects = tuple(f"{i.id} (before {i.deadline}{may[i.affected or None]}): {i.title}" for i in late)
         yield Alert(AlertCode.ISSUE, "the workaround of a known issue is late", subjects)
     if record.quarantine:
         yield Alert(AlertCode.QUARANTINED, "updates are not taken here any more", record.quarantine)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hotmend import __version__
+from hotmend.agent.census.alerts import AlertCode
 from hotmend.agent.census.assessment import RunningProcess, owner_text
 from hotmend.agent.census.code_state import CodeState, RunningImage
 from hotmend.agent.census.look import Look
@@ -58,7 +59,12 @@ def report_of(machine: Machine, look: Look) -> Report:
         restarts=_texts(owner_text(due.owner, due.processes) for due in look.assessment.restarts),
         reboot=_texts(look.assessment.reboot),
         restarts_avoided=restarts_avoided(events),
-        alerts=tuple(Notice(alert.code.value, _text(alert.sentence)) for alert in look.alerts)[:100],
+        alerts=tuple(
+            Notice(alert.code.value, _text(alert.sentence))
+            for alert in look.alerts
+            if alert.code
+            is not AlertCode.ISSUE  # a server of the version before would take it for ill; `issues` has it
+        )[:100],
         quarantined=tuple(
             Quarantine(_text(entry.update), _text(entry.reason)) for entry in read_quarantine(machine.places.quarantine)
         )[:TEXTS_MAX],
