@@ -257,9 +257,8 @@ def _known_issue(machine: Reporting, folder: Path) -> Iterator[Row]:
     machine.turn()
     yield Row("S49", "Linux: all of one option is done; the other is not needed", SHOWN, _issue(machine))
     yield Row("S47-S50", "Linux: the same issue over the whole fleet", "/issues", _on_page(machine, "good/0"))
-    machine.releases.add_issue(
-        "good", "A page is late.", "", _ISSUE.replace("2099", "2025").replace("pages", "no pages")
-    )
+    late = _ISSUE.replace("2099", "2025").replace("pages whole", "pages soon")
+    machine.releases.add_issue("good", "A page is late.", "", late)
     machine.turn()
     yield Row("S50", "Linux: the deadline of another one is over", SHOWN, _issue(machine, 1))
     alerts = ", ".join(code for code, _ in machine.hotmend("agent", "assess", "--json")[1][0]["alerts"])
