@@ -201,7 +201,6 @@ def test_the_tab_of_a_machine_says_each_step(server: Running, deadline: date) ->
     assert "this one has sent none" in text(check(person.get(f"/machines/{quiet.id}?tab=issues").body))
 
 
-def test_a_workaround_without_steps_is_done(server: Running, deadline: date) -> None:
-    """As the rules have it: every step of none is proven."""
+def test_a_workaround_without_steps_is_never_done(server: Running, deadline: date) -> None:
     simple(server).check_in(report=report(issues=(concern(deadline, True, True, options=(IssueOption("wait"),)),)))
-    assert tiles(section(check(viewer(server).get("/issues").body))) == [0, 0, 1, 0]
+    assert tiles(section(check(viewer(server).get("/issues").body))) == [1, 0, 0, 0]
