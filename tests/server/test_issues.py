@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import sqlalchemy as sa
 
 from hotmend.server.compliance import daily
 from hotmend.server.compliance.tables import concerns
+from hotmend.server.database import Database, migrate
 from hotmend.server.issues import store
 from hotmend.server.machines.judging import take_facts
 from hotmend.server.machines.reporting import put_report
+from hotmend.server.machines.tables import contacts, reports
 from hotmend.wire.messages import CHECK_IN_PATH, CheckIn, decode_answer, encode
-from hotmend.wire.report import Issue, IssueOption, IssueStep, Report
+from hotmend.wire.report import Issue, IssueOption, IssueStep, Report, report_hash
 from tests.server.fleet import Fleet
 from tests.server.machine import Simple, report, simple
-from tests.server.running import Running
+from tests.server.running import Running, running
+from tests.server.test_upgrade import copied
 from tests.server.typed import Typed
 
 DEADLINE = date(2027, 1, 15)
@@ -35,8 +39,8 @@ def issue(number: int, *proven: bool | None, **fields: Any) -> Issue:
     """Return an issue with a workaround whose steps are proven, or not; and with another one, none of it done."""
     steps = tuple(IssueStep(f"step {n}", done) for n, done in enumerate(proven))
     options = (IssueOption("restart it", steps), IssueOption("live without it", (IssueStep("stop it", False),)))
-    given: dict[str, Any] = {"affected": True, "options": options}
-    return Issue(f"2026.11-server/{number}", "A page is cut off.", **(given | fields))
+    given: dict[str, Any] = {"title": "A page is cut off.", "affected": True, "options": options}
+    return Issue(f"2026.11-server/{number}", **(given | fields))
 
 
 def kept(server: Running, machine: str) -> dict[str, tuple[Any, ...]]:
@@ -172,3 +176,54 @@ def test_the_api_and_the_command_say_what_was_reported(server: Running, typed: T
         "    live without it:",
         "      1. stop it: to do",
     ]
+
+
+def test_after_an_upgrade_a_machine_is_asked_once_for_the_issues_that_it_reported_before(
+    sqlite_url: str, new_database: Callable[[], str]
+) -> None:
+    with running(sqlite_url) as server:
+        server.set_up()
+        _upgraded(server, new_database())
+
+
+def _upgraded(server: Running, url: str) -> None:
+    machine = simple(server)
+    now = report(issues=(issue(0, True, False),))
+    looked = {"report_hash": report_hash(now), "looked_at": server.clock(), "look_minutes": 60}
+    # The server of before left out what it did not know, and kept the hash by which the agent knows its report.
+    machine.check_in(report=report(), **looked)
+    assert not machine.check_in(**looked).want_report
+    old = Database(url)
+    migrate(old, "0021_seeds")
+    copied(server, old)
+    looks = sa.select(contacts.c.looked_at, contacts.c.look_by)
+    with old.read() as connection:
+        before = connection.execute(looks).one()
+    old.close()
+    with running(old.url) as upgraded:
+        upgraded.tokens = server.tokens
+        moved = Simple(upgraded, "one", machine.host, machine.key, machine.counter, machine.id)
+        assert moved.check_in(**looked).want_report
+        with upgraded.database.read() as connection:
+            assert connection.execute(looks).one() == before  # nobody is overdue for it
+            assert connection.scalar(sa.select(reports.c.level)) == now.level
+        assert not moved.check_in(report=now, **looked).want_report
+        assert kept(upgraded, machine.id) == {"2026.11-server/0": (True, False, False, 1, 2)}
+        assert not moved.check_in(**looked).want_report
+
+
+def test_issues_are_told_by_one_machine_that_is_there(server: Running) -> None:
+    machines = sorted((simple(server, name) for name in "abc"), key=lambda each: each.id)
+    for number, machine in enumerate(machines):
+        says(machine, issue(0, False, title=f"Page {number} is cut off."), issue(number + 1, False))
+    asked_for = ["2026.11-server/3", "2026.11-server/0", "2026.11-server/9", "october-2025-licence"]
+
+    def told() -> list[tuple[str, str, str]]:
+        with server.database.read() as connection:
+            found = store.told(connection, asked_for)
+        return [(each["issue"][-1], each["title"], each["name"]) for each in found]
+
+    third = ("3", "A page is cut off.", machines[2].name)
+    assert told() == [third, ("0", "Page 0 is cut off.", machines[0].name)]
+    machines[0].leave()
+    assert told() == [third, ("0", "Page 1 is cut off.", machines[1].name)]

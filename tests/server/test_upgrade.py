@@ -26,7 +26,7 @@ def _filled(server: Running) -> tuple[Simple, str]:
     return machine, str(done["id"])
 
 
-def _copied(server: Running, old: Database) -> dict[str, int]:
+def copied(server: Running, old: Database) -> dict[str, int]:
     """Put what a server has into a database of an older version, as far as that has tables and columns for it."""
     there = sa.MetaData()
     there.reflect(old.engine)
@@ -49,7 +49,7 @@ def test_a_fleet_goes_on_after_an_upgrade(server: Running, new_database: Callabl
     machine, action = _filled(server)
     old = Database(new_database())
     migrate(old, step)
-    counts = _copied(server, old)
+    counts = copied(server, old)
     assert sum(counts.values()) > 15
     old.close()
     with running(old.url) as upgraded:

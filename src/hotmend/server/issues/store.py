@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from hotmend.server.compliance.tables import concerns
-from hotmend.server.machines.tables import IS_OPEN, actions, facts, machines, reports
+from hotmend.server.machines.tables import IS_OPEN, actions, facts, machines
 from hotmend.servicing.known_issues import Concern
 from hotmend.wire.report import Issue
 
@@ -34,6 +33,11 @@ class Totals:
     perhaps: int = 0
     done: int = 0
     overdue: int = 0
+
+    @property
+    def machines(self) -> int:
+        """How many it concerns in any way."""
+        return self.affected + self.perhaps + self.done
 
 
 def put_concerns(
@@ -71,6 +75,7 @@ def put_reported(connection: Connection, identity: str, found: Iterable[Issue], 
             **_furthest([step.proven for step in option.steps] for option in each.options),
             "day": at.date(),
             "facts_at": at,
+            "title": each.title,
         }
         for each in found
         if each.affected is not False
@@ -172,20 +177,27 @@ def judged(connection: Connection) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-class _Reported(msgspec.Struct, frozen=True):
-    issues: tuple[Issue, ...] = ()
+def told(connection: Connection, issues: Sequence[str]) -> list[RowMapping]:
+    """Return who tells of issues of releases: `issue`, `title`, `id` and `name` of one machine, always the same one.
 
-
-def as_reported(connection: Connection, issue: str) -> Issue | None:
-    """Return an issue of a release in the words of one of the machines that report it; None: none does any more."""
-    query = (
-        sa.select(reports.c.body)
-        .join(concerns, concerns.c.machine_id == reports.c.machine_id)
-        .join(machines, machines.c.id == reports.c.machine_id)
-        .where(concerns.c.issue == issue, machines.c.state != "left")
-        .order_by(reports.c.machine_id)
-        .limit(1)
+    The order is that of the issues. One that no machine reports any more is left out.
+    """
+    first = (
+        sa.select(concerns.c.issue, sa.func.min(concerns.c.machine_id).label("machine_id"))
+        .join(machines, machines.c.id == concerns.c.machine_id)
+        .where(concerns.c.issue.in_(issues), _OF_RELEASE, machines.c.state != "left")
+        .group_by(concerns.c.issue)
+        .subquery()
     )
-    body = connection.execute(query).scalar_one_or_none()
-    found = msgspec.json.decode(body, type=_Reported).issues if body is not None else ()
-    return next((each for each in found if each.id == issue), None)
+    query = (
+        sa.select(concerns.c.issue, concerns.c.title, machines.c.id, machines.c.name)
+        .join(first, (first.c.issue == concerns.c.issue) & (first.c.machine_id == concerns.c.machine_id))
+        .join(machines, machines.c.id == concerns.c.machine_id)
+    )
+    found = {row["issue"]: row for row in connection.execute(query).mappings()}
+    return [found[each] for each in issues if each in found]
+
+
+def is_of_release(issue: str) -> bool:
+    """Return whether an id is one of a release's issue."""
+    return "/" in issue

@@ -68,6 +68,14 @@ class OfRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class Teller:
+    """The machine in whose words something is said: id and name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """A known issue.
 
@@ -78,6 +86,7 @@ class Shown:
         options: workarounds.
         since, until: days between which one of the rules exists.
         release: whose issue it is; its texts are English, as published.
+        teller: who says so, where the server follows no channel that has it; nobody else vouches for the title.
     """
 
     id: str
@@ -88,6 +97,7 @@ class Shown:
     since: date | None = None
     until: date | None = None
     release: OfRelease | None = None
+    teller: Teller | None = None
 
     @property
     def english(self) -> bool:
@@ -163,6 +173,20 @@ def of_report(issue: Issue) -> Shown:
     )
     release = OfRelease(issue.id.partition("/")[0])
     return Shown(issue.id, issue.title, issue.cost, issue.deadline, options, release=release)
+
+
+def of_teller(told: RowMapping) -> Shown:
+    """Return an issue of a release that no channel has which the server follows: its title alone, and who tells it.
+
+    What to do, until when and at what cost is left to the page of each machine that says so: one machine must not tell
+    all who look at the fleet what to type.
+
+    Args:
+        told: of `store.told`.
+    """
+    identity, teller = told["issue"], Teller(told["id"], told["name"])
+    release = OfRelease(identity.partition("/")[0])
+    return Shown(identity, told["title"] or identity, "", None, (), release=release, teller=teller)
 
 
 def of_machine(concerns: Iterable[Concern], reported: Iterable[Issue], today: date) -> list[OfMachine]:
