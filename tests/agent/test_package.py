@@ -81,7 +81,7 @@ def test_twice_the_same_bytes(package: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(package.read_bytes()).digest()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.archive
 def test_lintian_has_nothing_to_say(package: Path) -> None:
     done = subprocess.run(

@@ -15,7 +15,7 @@ from tests.servers.packages import pair_find
 pytestmark = [pytest.mark.servers, pytest.mark.archive]
 
 
-@pytest.mark.parametrize("package", ["libssl3", "nginx"])
+@pytest.mark.parametrize("package", [pytest.param("libssl3", marks=pytest.mark.long), "nginx"])
 def test_two_builders_write_the_same_bytes(package: str, tmp_path: Path) -> None:
     pair = pair_find(package)
     written = []
