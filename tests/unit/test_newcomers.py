@@ -30,7 +30,7 @@ def program(tmp_path: Path) -> Path:
 def running(program: Path) -> Iterator[int]:
     with subprocess.Popen([str(program), "60"]) as process:
         try:
-            while Path(f"/proc/{process.pid}/exe").resolve() != program:
+            while str(program) not in Path(f"/proc/{process.pid}/maps").read_text():  # it is `exe` before it is mapped
                 time.sleep(0.001)
             yield process.pid
         finally:
