@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,9 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
+
+from hotmend.model.errors import HotmendError
+from hotmend.package.files import write_file
 
 AGE_MAX: Final = timedelta(hours=24)
 """Then apt is asked all the same, should it read what is not known here."""
@@ -54,8 +56,9 @@ def remembered(file: Path, ask: Callable[[], str], now: datetime | None = None) 
     if kept is not None and inputs and kept.inputs == inputs and timedelta(0) <= now - kept.at < AGE_MAX:
         return kept.text
     text = ask()
-    with contextlib.suppress(OSError):  # apt is asked again then
-        _write(file, _Answer(inputs, now, text))
+    with contextlib.suppress(OSError, HotmendError):  # apt is asked again then
+        file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        write_file(file, msgspec.json.encode(_Answer(inputs, now, text)))
     return text
 
 
@@ -107,10 +110,3 @@ def _read(file: Path) -> _Answer | None:
             return msgspec.json.decode(stream.read(_BYTES_MAX), type=_Answer)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def _write(file: Path, answer: _Answer) -> None:
-    file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    new.write_bytes(msgspec.json.encode(answer))
-    new.replace(file)
