@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from xdist.scheduler import LoadScopeScheduling
 
 _TOGETHER = {"live": "processes", "servers": "processes"}
-_WHOLE = {"agent", "arc", "pairs", "release", "repository", "server", "survey", "windows"}
+_WHOLE = {"agent", "arc", "pairs", "release", "repository", "scenarios", "server", "survey", "windows"}
 
 
 _FIRST = ("agent", "windows")

@@ -21,6 +21,7 @@ from hotmend.live.registry import process_status
 from hotmend.package.encode import encode
 from tests.live.conftest import OWN_BUILD_ID
 from tests.live.handmade import compile_target, make_hotpatch
+from tests.live.mounts import mounts_but_of_tests
 from tests.servers.process import children_list, port_free, port_open, wait_until
 
 pytestmark = pytest.mark.live
@@ -208,7 +209,7 @@ def test_nothing_stays_when_hotmend_is_killed(serve: Serve, compiled: Path, tmp_
         "--pid",
         str(server.pids[0]),
     ]
-    mounts, files = Path("/proc/self/mountinfo").read_text(), sorted(os.listdir(tmp_path))
+    mounts, files = mounts_but_of_tests(tmp_path), sorted(os.listdir(tmp_path))
 
     def stand_ins() -> list[int]:
         return [p.pid for p in processes_mapping({hotpatch.old_build_id}) if p.pid not in server.pids]
@@ -227,7 +228,7 @@ def test_nothing_stays_when_hotmend_is_killed(serve: Serve, compiled: Path, tmp_
         hotmend.send_signal(signal.SIGKILL)
         hotmend.wait()
     wait_until(lambda: not stand_ins() and not inmates(cell), "everything of the stand-in is gone", 20)
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert mounts_but_of_tests(tmp_path) == mounts
     assert sorted(os.listdir(tmp_path)) == files
     assert server.untouched()
 
