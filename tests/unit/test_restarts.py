@@ -78,6 +78,42 @@ def test_a_process_that_is_never_touched_keeps_its_unit_from_being_restarted() -
     assert need.how is How.REBOOT
 
 
+def test_a_process_that_is_never_touched_keeps_its_unit_also_where_it_runs_new_code() -> None:
+    shim = RunningProcess(8, "containerd-shim", 1, service("mine"), (image(),))
+    (need,) = planned(old(7, service("mine")), shim).others
+    assert need.how is How.REBOOT
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("database.service", "it is on the list of what is never touched"),
+        ("user@1000.service", "its restart ends sessions"),
+        ("NetworkManager.service", "its restart may cut the connection that you are on"),
+        ("me.service", "hotmend runs in it"),
+        ("helper.service", "it is on the list of what is never touched"),
+    ],
+)
+def test_a_unit_is_not_restarted_with_which_goes_what_must_not(name: str, why: str) -> None:
+    """redis takes a target along, and that another unit; a process of `helper` is never touched."""
+    units = [
+        replace(unit("redis.service"), along=frozenset({"cache.target", "idle.service"})),
+        replace(unit("cache.target"), along=frozenset({name, "redis.service"})),
+        replace(unit("idle.service"), active="inactive", along=frozenset({"unknown.service"})),
+        unit(name),
+    ]
+    helper = RunningProcess(8, "qemu-system-x86", 1, service("helper"), (image(),))
+    (need,) = planned(old(7, service("redis")), helper, units=units, own="me.service").others
+    assert (need.how, need.reason) == (How.HAND, f"{name} goes with it: {why}")
+    units[3] = replace(unit(name), active="inactive")
+    assert [n.name for n in planned(old(7, service("redis")), helper, units=units, own="me.service").restarts]
+
+
+def test_a_unit_is_not_restarted_where_nobody_says_what_goes_with_it() -> None:
+    (need,) = planned(old(7, service("a")), units=[replace(unit("a.service"), along=frozenset({"b.service"}))]).others
+    assert (need.how, need.reason) == (How.HAND, "the service manager does not say what would be restarted with it")
+
+
 def test_a_restart_that_would_bring_old_code_back_is_not_made() -> None:
     """One library is old in memory, another is fixed in memory alone."""
     worse = old(7, service("nginx"), image(patch=PATCH, path="/usr/lib/libssl.so.3"))

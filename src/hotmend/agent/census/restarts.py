@@ -18,7 +18,7 @@ from hotmend.agent.census.assessment import Assessment, Due, OldCode, RunningPro
 from hotmend.agent.census.code_state import CodeState
 from hotmend.agent.census.never import Never
 from hotmend.agent.census.owners import OwnerKind
-from hotmend.agent.census.systemd import UnitFacts, active_state, restart_unit, unit_facts
+from hotmend.agent.census.systemd import UnitFacts, active_state, facts_with_along, restart_unit
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.record.history import History, Restarted
 from hotmend.model.errors import HotmendError
@@ -86,12 +86,15 @@ def plan_restarts(
     Args:
         processes: all of the machine.
         due: owners whose processes run old code.
-        units: what the service manager says of the units among them; one that is missing is not restarted.
+        units: what the service manager says of the units among them, and of those that go where they go; one that
+            is missing is not restarted.
         never: what must not be touched.
         own_unit: the unit that this process runs in.
     """
     worse = {p.owner.unit for p in processes if any(i.state is CodeState.DISK_OLD for i in p.images)}
-    needs = [_need(each, units, never, own_unit, worse) for each in due]
+    spared = {p.owner.unit for p in processes if p.owner.unit and never.names(p.pid, p.comm, p.owner.unit)}
+    ground = _Ground(units, never, own_unit, frozenset(worse), frozenset(spared))
+    needs = [_need(each, ground) for each in due]
     restarts = {need.name: need for need in needs if need.how is How.RESTART}
     order, circle = _order(list(restarts), units)
     others = [need for need in needs if need.how is not How.RESTART]
@@ -103,14 +106,60 @@ def _instead(need: Need, reason: str) -> Need:
     return Need(need.name, How.HAND, reason, need.processes)
 
 
-def _need(due: Due, units: Mapping[str, UnitFacts], never: Never, own_unit: str, worse: set[str]) -> Need:
-    how, reason = _how(due, units, never, own_unit, worse)
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What stands against restarts.
+
+    Attributes:
+        units: what the service manager says.
+        never: what must not be touched.
+        own: the unit that this process runs in.
+        worse: units of which a restart would bring old code back.
+        spared: units with a process that is never touched, whatever code it runs.
+    """
+
+    units: Mapping[str, UnitFacts]
+    never: Never
+    own: str
+    worse: frozenset[str]
+    spared: frozenset[str]
+
+    def of(self, unit: str) -> tuple[How, str] | None:
+        """Return what a restart of a unit takes instead, and why; None where nothing of its own stands against it."""
+        if unit in self.spared or self.never.names(0, "", unit):
+            return How.REBOOT, "it is on the list of what is never touched"
+        if _matches(SESSIONS, unit):
+            return How.REBOOT, "its restart ends sessions"
+        if unit in self.worse:
+            return How.HAND, "a restart would bring old code back: bring the disk up to date first"
+        if unit == self.own:
+            return How.HAND, "hotmend runs in it"
+        if _matches(CONNECTIONS, unit):
+            return How.HAND, "its restart may cut the connection that you are on"
+        return None
+
+    def along(self, unit: str) -> tuple[str, ...] | None:
+        """Return the units that are up and go where a unit goes, however far; None where nobody can say."""
+        found: dict[str, None] = {}
+        left = [unit]
+        while left:
+            for name in sorted(self.units[left.pop()].along - found.keys() - {unit}):
+                if name not in self.units:
+                    return None
+                if self.units[name].up:
+                    found[name] = None
+                    left.append(name)
+        return tuple(found)
+
+
+def _need(due: Due, ground: _Ground) -> Need:
+    how, reason = _how(due, ground)
     return Need(owner_text(due.owner, due.processes), how, reason, due.processes)
 
 
-def _how(due: Due, units: Mapping[str, UnitFacts], never: Never, own_unit: str, worse: set[str]) -> tuple[How, str]:
+def _how(due: Due, ground: _Ground) -> tuple[How, str]:
     unit = due.owner.unit
-    if any(never.names(old.pid, old.comm, unit) for old in due.processes):
+    if any(ground.never.names(old.pid, old.comm, unit) for old in due.processes):
         return How.REBOOT, "it is on the list of what is never touched"
     match due.owner.kind:
         case OwnerKind.SESSION:
@@ -121,20 +170,19 @@ def _how(due: Due, units: Mapping[str, UnitFacts], never: Never, own_unit: str, 
             return How.HAND, "it is a container: renew its image and start it anew"
         case OwnerKind.NONE:
             return How.HAND, "no service manager keeps it"
-    if _matches(SESSIONS, unit):
-        return How.REBOOT, "its restart ends sessions"
-    if unit in worse:
-        return How.HAND, "a restart would bring old code back: bring the disk up to date first"
-    facts = units.get(unit)
+    facts = ground.units.get(unit)
+    against = ground.of(unit)
+    if against is not None:
+        return against
     if due.owner.kind is OwnerKind.SCOPE or facts is None or not facts.loaded:
         return How.HAND, "the service manager cannot start it again"
     if facts.refuses:
         return How.REBOOT, "its unit refuses to be restarted by hand"
-    if unit == own_unit:
-        return How.HAND, "hotmend runs in it"
-    if _matches(CONNECTIONS, unit):
-        return How.HAND, "its restart may cut the connection that you are on"
-    return How.RESTART, ""
+    along = ground.along(unit)
+    if along is None:
+        return How.HAND, "the service manager does not say what would be restarted with it"
+    others = ((name, other) for name in along if (other := ground.of(name)) is not None)
+    return next(((How.HAND, f"{name} goes with it: {why}") for name, (_, why) in others), (How.RESTART, ""))
 
 
 def _matches(masks: Iterable[str], name: str) -> bool:
@@ -236,7 +284,7 @@ def _judged(unit: str, means: Means) -> Ended:
 def plan_of(assessment: Assessment, never: Never) -> Plan:
     """Return what has to be done on this machine, asking its service manager."""
     due = assessment.restarts
-    units = unit_facts(each.owner.unit for each in due if each.owner.kind is OwnerKind.SERVICE)
+    units = facts_with_along(each.owner.unit for each in due if each.owner.kind is OwnerKind.SERVICE)
     return plan_restarts(assessment.processes, due, units, never, unit_of(os.getpid()))
 
 

@@ -16,7 +16,11 @@ _REBOOT_SECONDS_MAX: Final = 30
 """To hand it over. What the shutdown then waits for, the units say; the agent's own: 300 s at most."""
 
 _BEHIND: Final = ("After", "Requires", "Requisite", "BindsTo", "PartOf", "Wants")
-_PROPERTIES: Final = ("Id", "LoadState", "ActiveState", "RefuseManualStart", "RefuseManualStop", "CanStart", *_BEHIND)
+_ALONG: Final = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+_PROPERTIES: Final = (
+    "Id", "LoadState", "ActiveState", "RefuseManualStart", "RefuseManualStop", "CanStart", *_BEHIND, *_ALONG
+)  # fmt: skip
+_DOWN: Final = ("inactive", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class UnitFacts:
         active: as `systemctl is-active` says: `active`, `failed`, ...
         refuses: it must not be started or stopped by hand.
         behind: units that it is started after, or needs.
+        along: units that are stopped or restarted where it is, if they are up.
     """
 
     name: str
@@ -36,6 +41,12 @@ class UnitFacts:
     active: str
     refuses: bool
     behind: frozenset[str]
+    along: frozenset[str] = frozenset()
+
+    @property
+    def up(self) -> bool:
+        """Whether there is something of it to be stopped."""
+        return self.active not in _DOWN
 
 
 def parse_units(text: str) -> dict[str, UnitFacts]:
@@ -51,6 +62,7 @@ def parse_units(text: str) -> dict[str, UnitFacts]:
                 fields.get("ActiveState", "unknown"),
                 refuses,
                 frozenset(unit for key in _BEHIND for unit in fields.get(key, "").split()),
+                frozenset(unit for key in _ALONG for unit in fields.get(key, "").split()),
             )
     return units
 
@@ -67,6 +79,16 @@ def unit_facts(names: Iterable[str]) -> dict[str, UnitFacts]:
         return parse_units(systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *wanted))
     except (RemoteError, InputError):
         return {}
+
+
+def facts_with_along(names: Iterable[str]) -> dict[str, UnitFacts]:
+    """Return what the service manager says of units, and of all that goes where they go."""
+    found: dict[str, UnitFacts] = {}
+    wanted = set(names)
+    while wanted:
+        found |= unit_facts(sorted(wanted))
+        wanted = {unit for name in wanted if name in found for unit in found[name].along} - found.keys()
+    return found
 
 
 def restart_unit(name: str) -> None:
