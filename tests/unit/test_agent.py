@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hotmend.agent.apt import disk
-from hotmend.agent.apt.held import Held, Holder, held_restarts, hold_restarts, release_restarts, restarts_held
+from hotmend.agent.apt.held import Held, Holder, held_restarts, hold_restarts, release_restarts
 from hotmend.agent.apt.installed import InstalledFile, parse_md5sums
 from hotmend.agent.apt.pending import Pending, parse_simulation
 from hotmend.agent.census.units import unit_in
@@ -77,6 +79,15 @@ def policy(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@contextmanager
+def restarts_held(services: Sequence[str], policy: Path) -> Iterator[None]:
+    """For the time of this process."""
+    holder = Holder.of(os.getpid())
+    hold_restarts(services, holder, policy)
+    yield
+    release_restarts(holder, policy)
+
+
 def asked(policy: Path, service: str, action: str) -> int:
     return subprocess.run([policy, service, action], check=False).returncode
 
@@ -105,12 +116,11 @@ def test_nothing_is_held_back_where_there_is_nothing(policy: Path) -> None:
 def test_a_killed_one_holds_nothing_back(policy: Path) -> None:
     own = policy.read_text() if policy.exists() else None
     code = f"""
-import pathlib, time
-from hotmend.agent.apt import disk
-from hotmend.agent.apt.held import restarts_held
-with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
-    print("held", flush=True)
-    time.sleep(60)
+import os, pathlib, time
+from hotmend.agent.apt.held import Holder, hold_restarts
+hold_restarts(["nginx"], Holder.of(os.getpid()), pathlib.Path({str(policy)!r}))
+print("held", flush=True)
+time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -123,9 +133,24 @@ with restarts_held(["nginx"], pathlib.Path({str(policy)!r})):
     left = held_restarts(policy)
     assert left is not None
     assert (left.services, left.holder.pid, left.holder.lives) == (("nginx",), process.pid, False)
-    release_restarts(policy)
+    release_restarts(policy=policy)
     assert (policy.read_text() if policy.exists() else None) == own
     assert [path.name for path in policy.parent.iterdir()] == ([] if own is None else [policy.name])
+
+
+PENDING = Pending("x", "amd64", "1", "2", ())
+
+
+@pytest.mark.parametrize(
+    ("old", "fixed"),
+    [([], True), ([(1, False)], True), ([(1, False), (7, False)], False), ([(1, True)], False)],
+)
+def test_who_is_never_touched_is_no_reason_to_restart_others(old: list[tuple[int, bool]], fixed: bool) -> None:
+    """Process 1 maps the library too; process 7 may be touched, and a part is not all of it."""
+    still_old = tuple(StillOld(pid, "x", "", (), part=part) for pid, part in old)
+    changed = Changed((), still_old, Memory.PARTLY if old else Memory.FIXED)
+    assert disk.all_fixed(changed, {1}.__contains__) is fixed
+    assert not disk.all_fixed(Changed((), still_old, Memory.OLD), {1}.__contains__)
 
 
 @pytest.mark.parametrize("booted", [True, False])
@@ -143,6 +168,22 @@ def test_what_is_never_touched_is_not_restarted_by_its_package_either(
     ]
     found = disk.never_services(results, {7, 8, 10}.__contains__)
     assert found == tuple(sorted(["docker", "postgresql", "postgresql@15-main", *([] if booted else ["a-init"])]))
+
+
+def test_who_has_ended_is_put_back_and_whose_time_goes_on_is_not(policy: Path) -> None:
+    """A turn that ends a run that was killed, and an apt of somebody's that holds restarts back meanwhile."""
+    own = policy.read_text() if policy.exists() else None
+    with subprocess.Popen(["sleep", "60"]) as apt:
+        holder = Holder.of(apt.pid)
+        hold_restarts(["nginx"], holder, policy)
+        release_restarts(policy=policy)
+        release_restarts(Holder.of(os.getpid()), policy)
+        assert held_restarts(policy) == Held(("nginx",), holder)
+        assert asked(policy, "nginx", "restart") == 101
+        assert asked(policy, "redis", "restart") == (0 if own is None else 104)  # what stood there is asked still
+        release_restarts(holder, policy)
+        assert (policy.read_text() if policy.exists() else None) == own
+        apt.kill()
 
 
 def test_a_name_that_would_be_code_is_refused(policy: Path) -> None:
@@ -163,5 +204,5 @@ def test_what_is_held_is_for_one_process_and_is_replaced_as_a_whole(policy: Path
         assert denied == {"nginx": False, "redis-server": True, "a\\x2db.service": True}
         other.kill()
     assert asked(policy, "redis-server", "restart") == (0 if own is None else 104)
-    release_restarts(policy)
+    release_restarts(policy=policy)
     assert (policy.read_text() if policy.exists() else None) == own

@@ -16,6 +16,7 @@ from hotmend.agent.record.history import Rebooting
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.uplink.asking import slot_of
 from hotmend.agent.uplink.slot import NO_SLOT, Slot
+from hotmend.linux.apt import at_work
 from hotmend.model.errors import HotmendError
 
 
@@ -68,7 +69,13 @@ def _forbidden(machine: Machine) -> str:
     if hold := read_hold(machine.places.hold, now):
         return str(hold)
     decision = baseline_window(machine.configuration, now)
-    return "" if decision.allowed else str(decision.cause.message)
+    return _busy() if decision.allowed else str(decision.cause.message)
+
+
+def _busy() -> str:
+    """Return why nobody may restart or reboot anything whatever the window says, or ""."""
+    busy = at_work()
+    return "" if busy is None else f"apt or dpkg is at work, process {busy}"
 
 
 def _restart(machine: Machine, unit: str, restart: Callable[[str], None]) -> None:
@@ -82,4 +89,5 @@ def _obstacles(machine: Machine, assessment: Assessment) -> tuple[str, ...]:
     hold = read_hold(machine.places.hold, machine.clock())
     old = {i.disk_path for p in assessment.processes for i in p.images if i.state is CodeState.DISK_OLD}
     on_disk = [f"it would bring old code back: {', '.join(sorted(old))}"] if old else []
-    return (*([str(hold)] if hold else []), *on_disk)
+    busy = [why] if (why := _busy()) else []
+    return (*([str(hold)] if hold else []), *on_disk, *busy)

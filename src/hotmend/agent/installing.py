@@ -5,17 +5,17 @@ What would restart a service where nobody may, or bring an update in quarantine,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hotmend.agent.apt.disk import held_services, install, never_services, without_forbidden
+from hotmend.agent.apt.disk import all_fixed, held_services, install, never_services, without_forbidden
 from hotmend.agent.apt.installed import elf_files
 from hotmend.agent.apt.later import needed_text
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.machine import Machine, baseline_window
-from hotmend.agent.memory import Changed, Memory, grouped
+from hotmend.agent.memory import Changed, Memory, Spared, grouped
 from hotmend.agent.record.history import AnyEvent, DiskBegan, DiskEnded, DiskLeft
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.sources import Offer
@@ -57,24 +57,22 @@ class Installing:
             return why
         configuration = self.machine.configuration
         restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
-        wanted = [(o, c) for o, c in done if restart or _needs_no_restart(c)]
-        left = {o.package: c.needed_later for o, c in done if all(o is not other for other, _ in wanted)}
-        told = [f"{name} ({needed_text(later)})" if later else name for name, later in left.items()]
-        warning = f"not installed, because it takes a restart: {', '.join(told)}" if left else ""
-        pending = [offer.pending for offer, _ in wanted if offer.pending is not None]
+        due = {} if restart else self._due(done)
+        pending = [o.pending for o, _ in done if o.pending is not None and str(o.pending) not in due]
         poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
         if poison:
             pending = self._without(pending, poison)
-        if left:
-            restarting = {str(offer.pending) for offer, _ in done if offer.package in left}
-            pending = list(without_forbidden(pending, restarting))
-        if pending and not restart and (unproven := self._unproven(pending)):
-            along = f"not installed, because what comes with it runs and was not changed: {', '.join(sorted(unproven))}"
-            warning = "; ".join(text for text in (warning, along) if text)
+        may = {*map(str, pending), *due}
+        if due:
+            pending = list(without_forbidden(pending, due))
+        unproven = self._unproven(pending) if pending and not restart else frozenset[str]()
+        if unproven:
             pending = list(without_forbidden(pending, unproven))
+        left = [offer for offer, _ in done if str(offer.pending) in may and offer.pending not in pending]
+        warning = self._left_for_restarts(left, due, unproven)
         if not pending:
             return warning
-        chosen = [(offer, changed) for offer, changed in wanted if offer.pending in pending]
+        chosen = [(offer, changed) for offer, changed in done if offer.pending in pending]
         if why := self._put_off(chosen):
             return "; ".join(text for text in (warning, why) if text)
         error = self._install(pending, chosen)
@@ -86,12 +84,28 @@ class Installing:
         """Have apt install, with the restarts held back that nobody needs; return why it failed, or ""."""
         results = [(offer.package, changed) for offer, changed in chosen]
         never = never_services(results, self.machine.manner().spared)
-        held = tuple(sorted({*held_services(results), *never}))
+        held = tuple(sorted({*held_services(results, self.machine.manner().spared), *never}))
         updates = tuple(offer.key for offer, _ in chosen)
         self.record(DiskBegan(updates=updates, held=held))
         error = install(pending, held, self.folder)
         self.record(DiskEnded(updates=updates, error=error))
         return error
+
+    def _due(self, done: Iterable[tuple[Offer, Changed]]) -> dict[str, str]:
+        """Return the updates that take a restart, as PACKAGE=VERSION, and how people are told of each."""
+        spared = self.machine.manner().spared
+        takes = [(offer, changed.needed_later) for offer, changed in done if not _needs_no_restart(changed, spared)]
+        return {str(o.pending): f"{o.package} ({needed_text(later)})" if later else o.package for o, later in takes}
+
+    def _left_for_restarts(self, left: Sequence[Offer], due: Mapping[str, str], unproven: Iterable[str]) -> str:
+        """Note what is left because it takes restarts that are not wanted now; return why, or ""."""
+        if not left:
+            return ""
+        whys = [f"it takes a restart: {', '.join(due.values())}"] if due else []
+        if names := ", ".join(sorted(unproven)):
+            whys.append(f"what comes with it runs and was not changed: {names}")
+        self.record(DiskLeft(updates=tuple(o.key for o in left), because=(), why="; ".join(whys), restart=True))
+        return "; ".join(f"not installed, because {why}" for why in whys)
 
     def _put_off(self, done: Iterable[tuple[Offer, Changed]]) -> str:
         """Leave the disk for another time where nothing may be begun any more; return why, or ""."""
@@ -122,6 +136,7 @@ class Installing:
         return frozenset(str(one) for one in along if grouped(running, elf_files(one.installed_name)))
 
 
-def _needs_no_restart(changed: Changed) -> bool:
+def _needs_no_restart(changed: Changed, spared: Spared) -> bool:
     """Return whether a package may be installed and none of its services restarted."""
-    return changed.memory in (Memory.FIXED, Memory.SAME_CODE, Memory.NOT_RUNNING) and not changed.needed_later
+    nothing_old = changed.memory in (Memory.SAME_CODE, Memory.NOT_RUNNING) or all_fixed(changed, spared)
+    return nothing_old and not changed.needed_later

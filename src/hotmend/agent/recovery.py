@@ -43,6 +43,7 @@ from hotmend.agent.run import Ended, Order, run, unit_probes, worst
 from hotmend.agent.sources import Source
 from hotmend.agent.undo import processes_with, taken_back
 from hotmend.linux import procfs
+from hotmend.linux.apt import at_work
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import repair
 from hotmend.live.registry import process_status
@@ -53,13 +54,17 @@ from hotmend.servicing.actions import State
 _CUT_OFF: Final = "the run was cut off"
 
 
-def recover(machine: Machine) -> RunBegan | None:
+def recover(machine: Machine, *, in_apt: bool = False) -> RunBegan | None:
     """End the runs that were killed; return the last, or None where there is none. The caller holds `alone`.
 
     While a hold is in force nothing is: to end a run is to change processes.
 
+    Args:
+        machine: whose.
+        in_apt: this is a hook of the apt that is at work.
+
     Raises:
-        HotmendError: the history cannot be read or written.
+        HotmendError: the history cannot be read or written, or apt is still at work for a run that was killed.
     """
     if read_hold(machine.places.hold, machine.clock()) is not None:
         return None
@@ -70,6 +75,10 @@ def recover(machine: Machine) -> RunBegan | None:
     begun = unfinished(events)
     if begun is None:
         return None
+    if not in_apt and _began_disk(of_run(events, begun.run)) and (busy := at_work()) is not None:
+        raise HotmendError(
+            f"a run was cut off while apt was at work, and process {busy} is at work still", "it is waited for"
+        )
     release_restarts()
     repair(None, machine.manner().apply)
     actions = last_actions(events, begun.run)
@@ -191,17 +200,23 @@ def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProce
 
 def _disk_ended(machine: Machine, begun: RunBegan, events: Iterable[AnyEvent]) -> str:
     """Say what became of the disk where the package manager had been started; return what is wrong."""
+    began = _began_disk(events)
+    if began is None:
+        return ""
+    error = _interrupted()
+    machine.record(DiskEnded(run=begun.run, updates=began.updates, error=error or _CUT_OFF))
+    return f"the disk: {error}" if error else ""
+
+
+def _began_disk(events: Iterable[AnyEvent]) -> DiskBegan | None:
+    """Return the line by which apt was started, where none tells of its end."""
     began: DiskBegan | None = None
     for event in events:
         if isinstance(event, DiskBegan):
             began = event
         elif isinstance(event, DiskEnded):
             began = None
-    if began is None:
-        return ""
-    error = _interrupted()
-    machine.record(DiskEnded(run=begun.run, updates=began.updates, error=error or _CUT_OFF))
-    return f"the disk: {error}" if error else ""
+    return began
 
 
 def _interrupted() -> str:

@@ -6,7 +6,6 @@ by the next one (`recovery`).
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from hotmend.agent.again import without_it, would_be_the_same
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
@@ -25,7 +25,7 @@ from hotmend.agent.health.events import run_hooks
 from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
 from hotmend.agent.installing import Installing
 from hotmend.agent.machine import Machine, window
-from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined, mapping_of
+from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined
 from hotmend.agent.record.history import (
     Action,
     AnyEvent,
@@ -43,9 +43,7 @@ from hotmend.agent.undo import taken_back
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import ProcessResult
 from hotmend.live.gate import hotpatch_id
-from hotmend.live.registry import process_status
-from hotmend.model.addresses import BuildId
-from hotmend.model.errors import HotmendError, ProcessGoneError
+from hotmend.model.errors import HotmendError
 from hotmend.model.hotpatch import Outcome
 from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Reason
@@ -144,6 +142,8 @@ def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) 
     of_file: dict[str, Action] = {}
     left: dict[str, tuple[str, ...]] = {}
     by_hand: set[str] = set()
+    for_restarts: dict[str, str] = {}
+    spared = machine.manner().spared
     for event in machine.history.read().events:
         if isinstance(event, RunBegan) and event.trigger not in {each.value for each in Trigger}:
             by_hand.add(event.run)
@@ -152,14 +152,36 @@ def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) 
             of_file[event.file] = event
         elif isinstance(event, DiskLeft) and event.because:
             left.update(dict.fromkeys(event.updates, event.because))
+        elif isinstance(event, DiskLeft) and event.restart:
+            for_restarts.update(dict.fromkeys(event.updates, event.run))
     for offer in offers:
         # A channel's releases hold what those before them held: what came by one of them is here, whichever offers it.
         before = (of_file.get(offer.file) if offer.file else None) or last.get(offer.key)
-        settled = not _disk_waits(machine, offer) or (offer.key in left and brought.issuperset(left[offer.key]))
-        if before and before.state.good and settled and verified(before):
+        disk_waits = _disk_waits(machine, offer)
+        settled = not disk_waits or (offer.key in left and brought.issuperset(left[offer.key]))
+        without = without_it(before, spared) if before and before.state.good else frozenset[int]()
+        if before and before.state.good and settled and not without:
             continue
         names = offer.names | ({before.update, before.release, *before.hotpatches} if before else set())
-        tried = before and since and before.at >= since and before.state in _TRIED and before.run not in by_hand
+        tried = (
+            before
+            and since
+            and before.at >= since
+            and before.run not in by_hand
+            and (
+                before.state in _TRIED
+                or (
+                    before.state.good
+                    and would_be_the_same(
+                        machine,
+                        before,
+                        without,
+                        disk_waits=disk_waits and not settled,
+                        left=for_restarts.get(offer.key) == before.run,
+                    )
+                )
+            )
+        )
         chosen = _is_chosen(offer, machine.configuration.maintenance)
         yield offer, not (tried or quarantined.intersection(names) or not chosen)
 
@@ -175,16 +197,6 @@ def _is_chosen(offer: Offer, policy: Policy) -> bool:
 
 def _disk_waits(machine: Machine, offer: Offer) -> bool:
     return machine.configuration.disk and offer.pending is not None
-
-
-def verified(action: Action) -> bool:
-    """Return whether memory shows that every process with an old build of the action's runs its new code."""
-    for process in mapping_of(processes_mapping(), {BuildId(build) for build in action.old_builds}):
-        with contextlib.suppress(ProcessGoneError):
-            active = {h.old_build_id for h in process_status(process.pid) if h.active and h.id in action.hotpatches}
-            if {image.build_id for image in process.images} - active:
-                return False
-    return True
 
 
 @dataclass

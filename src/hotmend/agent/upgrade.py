@@ -112,7 +112,7 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
             return Upgrade(tuple(results), (), Disk.LEFT, "", reboot)
         progress("the disk", 0, 1)
         named = [(result.pending.package, result) for result in results]
-        held = tuple(sorted({*held_services(named), *never_services(named, wish.memory.spared)}))
+        held = tuple(sorted({*held_services(named, wish.memory.spared), *never_services(named, wish.memory.spared)}))
         journal.disk(pending, held)
         error = install(pending, held, Path(folder))
         journal.disk_done(pending, error)

@@ -66,12 +66,12 @@ def on_command(deadline: int, as_json: bool) -> int:
 @json_option
 def off_command(as_json: bool) -> int:
     """Have apt and needrestart work as if hotmend were not there."""
-    from hotmend.agent.apt.held import release_restarts
+    from hotmend.agent.apt.held import put_back
     from hotmend.agent.apt.hook import switch_off
 
     _check_root()
     was_on = switch_off()
-    release_restarts()
+    put_back()
     code = _report(as_json=as_json)
     return code if was_on else ExitCode.NOTHING_TO_DO
 
@@ -222,7 +222,7 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     machine = Machine(places, read_configuration(places.configuration), History(places.history), audit=audit)
     manner = replace(machine.manner(), until=until)
     with alone(places):
-        recover(machine)
+        recover(machine, in_apt=True)
         forbidden = {entry.update for entry in read_quarantine(places.quarantine)}
         for one in upgrades:
             if str(one.pending) in forbidden:

@@ -6,18 +6,21 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from hotmend.agent.apt.held import restarts_held
+from hotmend.agent.apt.held import Holder, hold_restarts, release_restarts
 from hotmend.agent.apt.installed import service_names
 from hotmend.agent.apt.kept import take_kept
-from hotmend.agent.apt.pending import Pending, brought_by, run_apt
+from hotmend.agent.apt.pending import Pending, brought_by, change_packages, run_apt
 from hotmend.agent.census.units import is_booted, unit_of
 from hotmend.agent.memory import Changed, Memory, PackageResult, Spared
+from hotmend.linux.apt import at_work
 from hotmend.linux.process import processes_mapping
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.publisher import feed
 
 _QUIET: Final = {"NEEDRESTART_SUSPEND": "1", "HOTMEND_APT_HOOK": "off"}
 """For this one call of apt: memory is changed already, and what is due is named here."""
+_OWN_FILES: Final = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+"""Nobody is there to be asked: a configuration file that was changed here stays, and the new one lies beside it."""
 
 
 def fetch(pending: Sequence[Pending], place: Path) -> dict[str, Path]:
@@ -50,21 +53,30 @@ def download_only(pending: Sequence[Pending]) -> None:
         run_apt("--download-only", "install", *map(str, pending))
 
 
-def held_services(results: Iterable[tuple[str, PackageResult | Changed]]) -> tuple[str, ...]:
+def all_fixed(result: PackageResult | Changed, spared: Spared) -> bool:
+    """Return whether all processes run the new code that may be touched; where nobody may, it is not so."""
+    if result.memory is Memory.PARTLY:
+        return all(spared(old.pid) and not old.part for old in result.still_old)
+    return result.memory is Memory.FIXED
+
+
+def held_services(results: Iterable[tuple[str, PackageResult | Changed]], spared: Spared) -> tuple[str, ...]:
     """Return the services that need no restart: those of packages whose processes all run the new code.
 
-    A unit that also runs old code, of whatever package, is none of them, and neither is one that could not load the
-    new files of its package later. The name of a template is one where no unit made from it runs old code: packages
-    ask by it (`postgresql` for `postgresql@15-main`).
+    Processes that are never touched are no reason to restart others. A unit that also runs old code, of whatever
+    package, is none of them, and neither is one that could not load the new files of its package later. The name of a
+    template is one where no unit made from it runs old code: packages ask by it (`postgresql` for
+    `postgresql@15-main`).
 
     Args:
         results: a package's name and what became of its processes, for each.
+        spared: which processes are never touched.
     """
     results = tuple(results)
     names: set[str] = set()
     due = _names(old.unit for _, result in results for old in result.still_old)
     for package, result in results:
-        if result.memory is not Memory.FIXED:
+        if not all_fixed(result, spared):
             continue
         services = _names(unit_of(done.pid) for done in result.results)
         if not is_booted():  # init scripts leave no trace in their processes
@@ -108,11 +120,25 @@ def without_forbidden(pending: Sequence[Pending], forbidden: Container[str]) -> 
 
 
 def install(pending: Sequence[Pending], held: Sequence[str], place: Path) -> str:
-    """Have apt install packages, those that are in `place` from there; return why it failed, or ""."""
+    """Have apt install packages, those that are in `place` from there; return why it failed, or "".
+
+    It takes as long as it takes, and restarts are held back for as long as apt itself lives.
+    """
+    holder: Holder | None = None
+
+    def hold(pid: int) -> None:
+        nonlocal holder
+        holder = Holder.of(pid)
+        hold_restarts(held, holder)
+
     try:
-        with restarts_held(held):
-            given = ("-o", f"Dir::Cache::archives={place}", "-o", "APT::Sandbox::User=root")
-            run_apt(*given, "install", *map(str, pending), environment=_QUIET)
+        if (busy := at_work()) is not None:
+            return f"apt or dpkg is at work already, process {busy}"
+        given = ("-o", f"Dir::Cache::archives={place}", "-o", "APT::Sandbox::User=root", *_OWN_FILES)
+        change_packages(*given, "install", *map(str, pending), before=hold, environment=_QUIET)
     except (HotmendError, OSError) as error:
         return str(error)
+    finally:
+        if holder is not None:
+            release_restarts(holder)
     return ""

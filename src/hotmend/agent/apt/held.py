@@ -7,10 +7,9 @@ It holds for as long as the process that it was made for lives: what a killed on
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,16 +54,6 @@ class Held:
     holder: Holder
 
 
-@contextlib.contextmanager
-def restarts_held(services: Iterable[str], policy: Path = POLICY) -> Iterator[None]:
-    """Have maintainer scripts leave `services` alone for the block; raises as `hold_restarts` does."""
-    hold_restarts(services, Holder.of(os.getpid()), policy)
-    try:
-        yield
-    finally:
-        release_restarts(policy)
-
-
 def hold_restarts(services: Iterable[str], holder: Holder, policy: Path = POLICY) -> None:
     """Have maintainer scripts leave `services` (names without suffix) alone, instead of what was held before.
 
@@ -75,7 +64,7 @@ def hold_restarts(services: Iterable[str], holder: Holder, policy: Path = POLICY
     names = sorted(set(services))
     if strange := [name for name in names if not _NAME.fullmatch(name)]:
         raise InputError(f"not the name of a service: {', '.join(strange)}")
-    release_restarts(policy)
+    put_back(policy)
     if not names:
         return
     kept = policy.with_name(policy.name + _KEPT_SUFFIX)
@@ -90,8 +79,20 @@ def hold_restarts(services: Iterable[str], holder: Holder, policy: Path = POLICY
         new.unlink(missing_ok=True)
 
 
-def release_restarts(policy: Path = POLICY) -> None:
-    """Put back what stood there before; also what a killed process left."""
+def release_restarts(holder: Holder | None = None, policy: Path = POLICY) -> None:
+    """Put back what stood there before, where it is a holder's, or of one that has ended; another one's time goes on.
+
+    Args:
+        holder: whose; None: only of those that have ended.
+        policy: the script.
+    """
+    held = held_restarts(policy)
+    if held is None or held.holder == holder or not held.holder.lives:
+        put_back(policy)
+
+
+def put_back(policy: Path = POLICY) -> None:
+    """Put back what stood there before, whoever holds."""
     kept = policy.with_name(policy.name + _KEPT_SUFFIX)
     if held_restarts(policy) is not None:
         if kept.exists():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.apt.remembered import remembered
-from hotmend.linux.apt import call_apt, complaints_of
+from hotmend.linux.apt import call_apt, call_apt_to_its_end, complaints_of
 from hotmend.model.errors import FetchError
 
 KERNEL = re.compile(r"linux-image-(\d.*|[a-z0-9-]+)")
+_APT: Final = ("apt-get", "-q", "-y")
+_VARIABLES: Final = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 _SECURITY_SUITE = "-security"
 _ROW = re.compile(
     r"Inst (?P<package>[a-z0-9][a-z0-9+.-]+)(?::[a-z0-9]+)? (?:\[(?P<old>[^\]\s]+)\] )?"
@@ -102,17 +106,31 @@ def brought_by(*updates: Pending) -> tuple[Pending, ...]:
     return parse_simulation(run_apt("--simulate", "-o", "Debug::NoLocking=1", "install", *map(str, updates)))
 
 
-def run_apt(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run apt-get and return what it printed.
+def run_apt(*arguments: str) -> str:
+    """Run apt-get, which changes nothing but what it keeps, and return what it printed.
 
     Raises:
         FetchError: it is missing, did not end, or failed; with its own first complaint.
     """
-    variables = {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | (environment or {})
-    done = call_apt(
-        ["apt-get", "-q", "-y", *arguments], variables, hint="this works on Debian and what is made from it"
-    )
+    return _judged(call_apt([*_APT, *arguments], _VARIABLES, hint="this works on Debian and what is made from it"))
+
+
+def change_packages(*arguments: str, before: Callable[[int], None], environment: Mapping[str, str]) -> None:
+    """Run apt-get, which changes the machine: it is waited for as long as it takes.
+
+    Args:
+        arguments: of it.
+        before: called with its pid before it begins; where that raises, it does not.
+        environment: variables beside the usual ones.
+
+    Raises:
+        FetchError: it is missing, or failed; with its own first complaint.
+    """
+    _judged(call_apt_to_its_end([*_APT, *arguments], {**_VARIABLES, **environment}, before))
+
+
+def _judged(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode:
-        told = complaints_of(done.stderr) or [done.stderr.strip()[-200:]]
+        told = complaints_of(done.stderr) or [done.stderr.strip()[-200:] or f"exit code {done.returncode}"]
         raise FetchError(f"apt-get failed: {told[0]}")
     return done.stdout

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hotmend.agent.apt.disk import held_services
-from hotmend.agent.apt.held import Holder, hold_restarts, release_restarts
+from hotmend.agent.apt.held import Holder, hold_restarts, put_back, release_restarts
 from hotmend.agent.apt.protocol import Unpacked
 from hotmend.agent.apt.same_code import keep_same_code, read_same_code
 from hotmend.agent.census.assessment import Due, RunningProcess, restarts_due, take_assessment
@@ -73,7 +73,7 @@ def before_dpkg(
         journal: told before each change.
         forbidden: updates that no process gets, as PACKAGE=VERSION.
     """
-    release_restarts()
+    put_back()  # apt has the lock: what is held was held for an earlier run of dpkg
     ours = _ours(holder)
     running = [process for process in processes_mapping() if process.pid not in ours]
     nobody = replace(manner, spared=lambda pid: True)  # noqa: ARG005 - whichever it is
@@ -85,7 +85,7 @@ def before_dpkg(
         journal.done(results[-1])
     journal.end()
     touched = tuple(result for result in results if result.memory is not Memory.NOT_RUNNING)
-    held = held_services((result.pending.package, result) for result in touched)
+    held = held_services(((result.pending.package, result) for result in touched), manner.spared)
     not_held = _hold(held, holder)
     keep_same_code(places.same_code, [o for r in touched if r.update is not None for o in r.update.outcomes])
     return Before(touched, () if not_held else held, not_held)
@@ -123,7 +123,7 @@ def after_dpkg(holder: Holder | None, places: Places) -> tuple[Due, ...]:
         holder: the process of apt, which ends with this run, as those of the hook do.
         places: of files.
     """
-    release_restarts()
+    release_restarts(holder)
     ours = _ours(holder)
     return restarts_due(process for process in _processes(places) if process.pid not in ours)
 

@@ -234,12 +234,14 @@ class DiskLeft(Event, frozen=True, tag="disk-left"):
     Attributes:
         updates: which.
         because: apt would bring these, which are in quarantine, as PACKAGE=VERSION; empty where it is for the moment.
-        why: a hold, or the end of the window; "" where it is for `because`.
+        why: a hold, the end of the window, or a restart; "" where it is for `because`.
+        restart: to install them takes restarts that are not wanted now.
     """
 
     updates: tuple[str, ...]
     because: tuple[str, ...]
     why: str = ""
+    restart: bool = False
 
 
 class DiskEnded(Event, frozen=True, tag="disk-ended"):
