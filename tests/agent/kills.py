@@ -26,8 +26,8 @@ newest, oldest = functools.cache(redis.newest), functools.cache(redis.oldest)
 
 HISTORY = "/var/lib/hotmend/agent/history.jsonl"
 _EVENTS = "/run/events"
-_ONCE = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
-_KILLED = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={{}} -o /dev/null {_ONCE}"
+ONCE = shlex.join([sys.executable, "-m", "hotmend", "agent", "run", "--once"])
+_KILLED = f"strace -qq -e trace=fdatasync -e inject=fdatasync:signal=KILL:when={{}} -o /dev/null {ONCE}"
 _KILLED_CODE = 128 + signal.SIGKILL
 _NO_RESTARTS = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d"
 _MAINTENANCE = f"""
@@ -159,10 +159,10 @@ def kill_at(machine: Machine, scenario: Scenario, number: int) -> tuple[str, lis
     truth, cut = active(machine), history(machine)[-1]
     next_turn(machine)
     lines = history(machine)
-    return at, [*_untrue(lines, cut["run"], truth), *_hooks_wrong(machine, lines), *scenario.wrong(machine, pids)]
+    return at, [*untrue(lines, cut["run"], truth), *_hooks_wrong(machine, lines), *scenario.wrong(machine, pids)]
 
 
-def _untrue(lines: list[Any], cut: str, truth: list[int]) -> Iterator[str]:
+def untrue(lines: list[Any], cut: str, truth: list[int]) -> Iterator[str]:
     """Yield what the record says of the run that was cut off, and is not so."""
     begun = {line["run"] for line in lines if line["event"] == "run-began"}
     ended = [line["run"] for line in lines if line["event"] == "run-ended"]

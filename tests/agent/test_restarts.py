@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.agent.machine import Machine
+from tests.agent.redis import configure
 
 HAPROXY_OLD, HAPROXY_NEW = "2.6.12-1+deb12u3", "2.6.12-1+deb12u4"
 REDIS_OLD, REDIS_NEW = "5:7.0.15-1~deb12u7", "5:7.0.15-1~deb12u10"
@@ -80,6 +81,19 @@ def test_only_what_is_old_in_memory_is_due_and_the_order_is_kept(machine: Machin
     # taken back, redis is due as well, and first
     machine.hotmend("revert", "--all")
     assert [need["name"] for need in restarts(machine)[1]["restarts"]] == ["redis-server.service", "haproxy.service"]
+
+    # with redis goes haproxy, which is never to be touched: then neither is
+    requires = "/etc/systemd/system/haproxy.service.d/requires.conf"
+    machine.run(f"printf '[Unit]\\nRequires=redis-server.service\\n' > {requires}; systemctl daemon-reload")
+    configure(machine, 'never_units = ["haproxy.service"]')
+    answer = restarts(machine)[1]
+    never = "it is on the list of what is never touched"
+    assert {need["name"]: (need["how"], need["reason"]) for need in answer["others"]} == {
+        "redis-server.service": ("by hand", f"haproxy.service goes with it: {never}"),
+        "haproxy.service": ("reboot", never),
+    }
+    assert answer["restarts"] == []
+    machine.run(f"rm {requires} /etc/hotmend/agent.toml; systemctl daemon-reload")
 
     # on hold nothing is restarted
     before = {name: machine.pids(name) for name in ("redis-server", "haproxy")}

@@ -84,7 +84,7 @@ def recover(machine: Machine, *, in_apt: bool = False) -> RunBegan | None:
     actions = last_actions(events, begun.run)
     lines = tuple(of_run(events, begun.run))
     ended = [_ended(machine, begun, actions.get(update), update, lines) for update in _updates(begun, actions)]
-    warning = _disk_ended(machine, begun, lines)
+    warning = _disk_ended(machine, begun, lines, actions)
     if _needs_post_event(events, begun):
         machine.record(RunState(run=begun.run, state=State.POST_EVENT))
         about = {"HOTMEND_RUN": begun.run, "HOTMEND_UPDATES": " ".join(begun.updates)}
@@ -198,14 +198,16 @@ def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProce
     return tuple(new), tuple(old)
 
 
-def _disk_ended(machine: Machine, begun: RunBegan, events: Iterable[AnyEvent]) -> str:
+def _disk_ended(machine: Machine, begun: RunBegan, events: Iterable[AnyEvent], actions: Mapping[str, Action]) -> str:
     """Say what became of the disk where the package manager had been started; return what is wrong."""
     began = _began_disk(events)
     if began is None:
         return ""
-    error = _interrupted()
-    machine.record(DiskEnded(run=begun.run, updates=began.updates, error=error or _CUT_OFF))
-    return f"the disk: {error}" if error else ""
+    wanted = {(actions[update].brings if update in actions else "") or update for update in began.updates}
+    half, there = _dpkg_state()
+    error = half or ("" if wanted <= there else _CUT_OFF)
+    machine.record(DiskEnded(run=begun.run, updates=began.updates, error=error))
+    return f"the disk: {half}" if half else ""
 
 
 def _began_disk(events: Iterable[AnyEvent]) -> DiskBegan | None:
@@ -219,11 +221,13 @@ def _began_disk(events: Iterable[AnyEvent]) -> DiskBegan | None:
     return began
 
 
-def _interrupted() -> str:
-    """Return what dpkg has not finished."""
+def _dpkg_state() -> tuple[str, frozenset[str]]:
+    """Return what dpkg has not finished, "" for nothing, and all that is installed, as PACKAGE=VERSION."""
     try:
-        listed = dpkg_query("--show", "--showformat=${db:Status-Abbrev} ${Package}\\n")
+        listed = dpkg_query("--show", "--showformat=${db:Status-Abbrev}\t${Package}=${Version}\n")
     except HotmendError as error:
-        return str(error)
-    half = [line.split()[1] for line in listed.splitlines() if line[:2].strip() in ("iU", "iF", "iH", "iW")]
-    return f"dpkg was interrupted in {', '.join(half)}: dpkg --configure -a" if half else ""
+        return str(error), frozenset()
+    rows = [(state.strip(), name) for state, _, name in (line.partition("\t") for line in listed.splitlines())]
+    half = [name.partition("=")[0] for state, name in rows if state in ("iU", "iF", "iH", "iW")]
+    told = f"dpkg was interrupted in {', '.join(half)}: dpkg --configure -a" if half else ""
+    return told, frozenset(name for state, name in rows if state == "ii")
