@@ -16,12 +16,12 @@ import zstandard
 from tests.agent.machine import Machine
 from tests.agent.test_restarts import NO_RESTARTS, REDIS_NEW, REDIS_OLD
 
-PLANTED = ("s3cr3tpass9", "t0k3n-of-env", "wh1sper-probe", "db7.secret.example", "db7", "10.9.8.7", "alice", "Liddell")
+PLANTED = ("s3cr3tpass9", "t0k3n-of-env", "wh1sper-probe", "mars7.secret.example", "mars7", "10.9.8.7", "alice", "Liddell")
 SETTINGS = """
 [[probe]]
 kind = "http"
 name = "shop"
-url = "http://robot:wh1sper-probe@db7.secret.example/health"
+url = "http://robot:wh1sper-probe@mars7.secret.example/health"
 """
 
 
@@ -102,15 +102,15 @@ def after_a_restart(machine: Machine, cve: str) -> None:
 
 def test_what_is_planted_is_not_in_the_bundle(machine: Machine) -> None:
     machine.run("useradd --create-home --comment 'Alice Liddell' alice")
-    machine.run("echo db7 > /etc/hostname; echo '10.9.8.7 db7.secret.example db7' >> /etc/hosts")
+    machine.run("echo mars7 > /etc/hostname; echo '10.9.8.7 mars7.secret.example mars7' >> /etc/hosts")
     machine.run(f"mkdir -p /etc/hotmend && cat > /etc/hotmend/agent.toml <<'END'\n{SETTINGS}END")
     given = "--port 18965 --requirepass s3cr3tpass9 --set-proc-title no --save '' --daemonize yes --dir /home/alice"
     machine.run(f"TOKEN=t0k3n-of-env redis-server {given}")
     machine.settle("redis-server", 2)
     machine.hotmend("upgrade", "--memory-only", "redis-server", "redis-tools")
-    machine.hotmend("hold", "--reason", "db7 at 10.9.8.7, ask alice: s3cr3tpass9, wh1sper-probe")
+    machine.hotmend("hold", "--reason", "mars7 at 10.9.8.7, ask alice: s3cr3tpass9, wh1sper-probe")
     text = machine.run("cat /var/lib/hotmend/agent/history.jsonl").stdout
-    assert all(word in text for word in ("db7", "10.9.8.7", "alice", "s3cr3tpass9", "wh1sper-probe"))
+    assert all(word in text for word in ("mars7", "10.9.8.7", "alice", "s3cr3tpass9", "wh1sper-probe"))
 
     done = machine.hotmend("support", "-o", "/root/bundle.tar.zst")
     assert done.returncode == 0, done.stderr
