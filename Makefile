@@ -1,6 +1,6 @@
 # make setup   the environment in .venv and the system packages it needs
 # make test    lint, types and all tests (root: they change running processes)
-# make long    the tests that take minutes each: a month of a channel, twenty machines, six servers, the role, lintian (root)
+# make long    the tests that take minutes each: a month of a channel, twenty machines, six servers, the role, lintian, scenarios at -O3 (root)
 # make demo    a stock nginx and its security update, under load
 # make quarter a channel of Debian 12 over three months, from its suites to machines that fetch
 # make fleet   a server with its portal, and two machines that it has bring in a security update (root)

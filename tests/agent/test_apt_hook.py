@@ -163,6 +163,7 @@ def test_apt_goes_on_without_hotmend(machine: Machine) -> None:
     assert machine.version("haproxy") == NEW
 
 
+@pytest.mark.long
 def test_what_an_apt_that_ended_too_early_leaves_holds_nothing_back(machine: Machine) -> None:
     """Another hook stops apt after ours; apt is killed after ours. The next run finds memory fixed, and goes on."""
     asked = f"{POLICY} haproxy restart; echo $?"

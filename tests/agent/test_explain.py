@@ -16,7 +16,16 @@ import zstandard
 from tests.agent.machine import Machine
 from tests.agent.test_restarts import NO_RESTARTS, REDIS_NEW, REDIS_OLD
 
-PLANTED = ("s3cr3tpass9", "t0k3n-of-env", "wh1sper-probe", "mars7.secret.example", "mars7", "10.9.8.7", "alice", "Liddell")
+PLANTED = (
+    "s3cr3tpass9",
+    "t0k3n-of-env",
+    "wh1sper-probe",
+    "mars7.secret.example",
+    "mars7",
+    "10.9.8.7",
+    "alice",
+    "Liddell",
+)
 SETTINGS = """
 [[probe]]
 kind = "http"

@@ -133,6 +133,7 @@ def test_a_file_that_is_not_the_packages_is_refused(haproxy: Machine) -> None:
     assert sorted(old["pid"] for old in package["still_old"]) == before
 
 
+@pytest.mark.long
 def test_a_part_is_named_and_not_held_back(machine: Machine) -> None:
     """nginx goes in as a part: its processes are changed, and named with the restart they still need."""
     machine.install(f"nginx={NGINX_OLD}", f"nginx-common={NGINX_OLD}")

@@ -21,7 +21,7 @@ from hotmend.live.registry import process_status
 from hotmend.live.repair import gate_groups
 from hotmend.live.transaction import Transaction
 
-KILLS, DELAYS = 12, 4
+KILLS, DELAYS = 6, 2
 LAST_CALLS = 250
 """So many at the end of a run take in the last stop."""
 
@@ -49,7 +49,7 @@ def test_killed_at_a_system_call(both_images: Program, deed: str, tmp_path: Path
     sweep = Sweep(both_images, 16, audit=tmp_path / "audit.jsonl")
     tally = sweep.run(deed, sampled(least_calls(sweep, deed), KILLS), lambda _: None)
     assert tally.clean, tally
-    assert tally.kills >= KILLS - 3
+    assert tally.kills >= KILLS // 2
 
 
 @pytest.mark.parametrize("deed", DEEDS)
@@ -60,7 +60,7 @@ def test_killed_where_all_is_done_in_one_stop(both_images: Program, deed: str, m
     calls = least_calls(sweep, deed)
     tally = sweep.run(deed, sampled(calls, KILLS, first=calls - LAST_CALLS), lambda _: None)
     assert tally.clean, tally
-    assert tally.kills >= KILLS - 3
+    assert tally.kills >= KILLS // 2
 
 
 @pytest.mark.parametrize("deed", ["apply", "revert", "re-apply"])
@@ -69,7 +69,7 @@ def test_killed_while_exceptions_pass(tmp_path: Path, deed: str) -> None:
     sweep = Sweep(throwing_make(tmp_path), 16)
     tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS // 2), lambda _: None)
     assert tally.clean, tally
-    assert tally.kills >= KILLS // 2 - 3
+    assert tally.kills >= 1
 
 
 @pytest.mark.parametrize("deed", ["apply", "revert", "replace"])
@@ -150,7 +150,7 @@ def test_killed_while_old_code_goes_on(tmp_path: Path, deed: str) -> None:
     sweep = Sweep(lazy_make(tmp_path), 4)
     tally = sweep.run(deed, sampled(sweep.calls(deed), KILLS // 2), lambda _: None)
     assert tally.clean, tally
-    assert tally.kills >= KILLS // 2 - 3
+    assert tally.kills >= 1
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

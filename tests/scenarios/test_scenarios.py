@@ -1,4 +1,4 @@
-"""Every scenario, compiled by gcc and clang at -O0, -O2 and -O3, patched while it runs.
+"""Every scenario, compiled by gcc and clang at -O0 and -O2, by `make long` at -O3 too, patched while it runs.
 
 A scenario is a folder with the two builds' sources and `scenario.toml` (its keys: `catalog.Scenario`): the old
 answer -> apply -> the new answer, never the old one again -> revert -> the old answer, all in one process that in
@@ -20,8 +20,15 @@ from .play import check_native, gap_marks, play
 pytestmark = pytest.mark.scenario
 
 CASES = all_cases()
-BY_LABEL = [pytest.param(case, id=case.label) for case in CASES]
-PLAYED = [pytest.param(case, id=case.label, marks=gap_marks(case)) for case in CASES]
+
+
+def _length_marks(case: Case) -> list[pytest.MarkDecorator]:
+    """To compile and play all of one level takes minutes, and -O3 shows least that the others do not."""
+    return [pytest.mark.long] if case.configuration.level == "-O3" else []
+
+
+BY_LABEL = [pytest.param(case, id=case.label, marks=_length_marks(case)) for case in CASES]
+PLAYED = [pytest.param(case, id=case.label, marks=[*gap_marks(case), *_length_marks(case)]) for case in CASES]
 
 
 @pytest.mark.parametrize("case", BY_LABEL)
