@@ -13,20 +13,23 @@ from pathlib import Path
 import pytest
 
 from hotmend.agent.census.alerts import AlertCode, Record, record_alerts
-from hotmend.agent.configuration import Configuration, FleetLimits
+from hotmend.agent.configuration import Configuration, FleetLimits, parse_configuration
 from hotmend.agent.machine import Machine
 from hotmend.agent.paths import Places
-from hotmend.agent.record.history import History, OrderEnded, RunBegan
+from hotmend.agent.record.history import History, OrderEnded, Reverted, RunBegan
+from hotmend.agent.record.hold import begin_hold
 from hotmend.agent.uplink.carrying import check_in, enrol
 from hotmend.agent.uplink.directing import with_directions
 from hotmend.agent.uplink.doing import perform
 from hotmend.agent.uplink.standing import standing
 from hotmend.server.machines import policies, store
 from hotmend.servicing.actions import State
+from hotmend.wire.messages import Kind, Order
 from tests.server.fleet import ALWAYS
 from tests.server.machine import host, registration_key
 from tests.server.running import Running
 
+PACKAGED = Path(__file__).parents[2] / "packaging/debian/agent.toml"
 EVERYTHING = {**ALWAYS, "mode": "automatic", "zone": "UTC", "restart": True, "reboot": "always", "slots": False}
 LEAST = FleetLimits(install=False, windows="own", restart=False, reboot="never", revert=False)
 
@@ -105,6 +108,36 @@ def test_a_thief_takes_no_fix_back_and_installs_nothing_where_he_may_not(victim:
     assert "by order of the server" in told
     victim.server.clock.ahead = timedelta(days=8)
     assert AlertCode.REVERTED not in victim.alerts()
+
+
+def test_a_thief_changes_nothing_where_the_machine_is_to_be_left_alone(victim: Victim) -> None:
+    """As the package has it; in its first days, where no policy says more; and on hold."""
+
+    def asked(kind: str, **fields: object) -> tuple[State, str]:
+        victim.plan(kind, updates=["nginx=2"], **fields)
+        victim.obey()
+        return victim.ends()[-1]
+
+    packaged = parse_configuration(PACKAGED.read_text("utf-8"), "packaged")
+    victim.machine = dataclasses.replace(victim.machine, configuration=packaged)
+    for order in (("install", {"anytime": True}), ("revert", {"emergency": True}), ("undo", {"undoes": "a" * 32})):
+        state, why = asked(order[0], **order[1])
+        assert (state, "the mode observe" in why) == (State.BLOCKED, True)
+    days = dataclasses.replace(victim.machine, configuration=Configuration(mode="automatic", zone="UTC"))
+    ended = perform(days, Order("b" * 32, Kind.INSTALL, updates=("nginx=2",), anytime=True))
+    assert ended is not None
+    observed = "this machine is only observed for its first 7 days: observe_days"
+    assert (ended.state, ended.detail) == (State.BLOCKED, observed)
+    victim.limited(FleetLimits())
+    begin_hold(victim.machine.places.hold, None, "Christmas sale")
+    for kind in ("install", "revert", "undo", "quarantine", "lift"):
+        held = "on hold until it is released: Christmas sale"
+        assert asked(kind, emergency=True, anytime=True) == (State.BLOCKED, held)
+    assert asked("assess")[0] is State.SUCCEEDED
+    assert not any(isinstance(event, RunBegan | Reverted) for event in victim.machine.history.read().events)
+    assert not victim.machine.places.quarantine.exists()
+    victim.machine.places.hold.unlink()
+    assert asked("quarantine")[0] is State.SUCCEEDED
 
 
 def test_a_thief_that_withholds_is_noticed_before_the_policy_ends(victim: Victim) -> None:

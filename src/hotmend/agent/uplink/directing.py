@@ -39,11 +39,14 @@ def directions(machine: Machine) -> Opened | None:
 def directed(configuration: Configuration, wanted: Opened) -> Configuration:
     """Return the configuration with what the policy says; without one this machine only says what waits.
 
-    `observe` in the machine's own file wins: who administers it wants it left alone. So do its limits (`FleetLimits`).
-    What is never touched, probes and commands around a run are the machine's own in any case.
+    `observe` in the machine's own file wins: who administers it wants it left alone, and the limits are then that
+    nothing is installed or taken back. So do its limits (`FleetLimits`) in any mode. Days of observing are over once a
+    policy says what the mode is. What is never touched, probes and commands around a run are the machine's own in any
+    case.
     """
     if configuration.mode == "observe":
-        return configuration
+        alone = msgspec.structs.replace(configuration.fleet, install=False, revert=False)
+        return msgspec.structs.replace(configuration, fleet=alone)
     policy = wanted.policy
     if policy is None or wanted.halted or wanted.closed:
         return msgspec.structs.replace(configuration, mode="notify")

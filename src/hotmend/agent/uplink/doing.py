@@ -16,12 +16,13 @@ from hotmend.agent.configuration import FleetLimits
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
 from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
+from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended, Trigger
 from hotmend.agent.run import Order as RunOrder
 from hotmend.agent.sources import Offer, Ready, Source
-from hotmend.agent.turn import note_start, source_of
+from hotmend.agent.turn import first_start, note_start, source_of
 from hotmend.agent.uplink.undoing import refusals, undone
 from hotmend.linux.process import ProcessImages
 from hotmend.live.driver import revert
@@ -60,6 +61,8 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
     limits = machine.configuration.fleet
     if why := _beyond(limits, order.kind):
         return State.BLOCKED, f"this machine's own configuration does not let its server {why}"
+    if why := _left_alone(machine, order.kind):
+        return State.BLOCKED, why
     match order.kind:
         case Kind.ASSESS:
             return State.SUCCEEDED, ""  # the turn that follows looks, as every turn does
@@ -84,10 +87,22 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
 def _beyond(limits: FleetLimits, kind: Kind) -> str:
     """Return what it is that a server asks for and may not; "": it may."""
     if kind is Kind.INSTALL and not limits.install:
-        return "install anything: [fleet] install"
+        return "install anything: [fleet] install, or the mode observe"
     if kind.value in TAKES_BACK and not limits.revert:
-        return "take anything back: [fleet] revert"
+        return "take anything back: [fleet] revert, or the mode observe"
     return ""
+
+
+def _left_alone(machine: Machine, kind: Kind) -> str:
+    """Return why nothing may be changed here, whatever a server asks for, emergencies too; "": it may."""
+    configuration, now = machine.configuration, machine.clock()
+    if kind is not Kind.ASSESS and (hold := read_hold(machine.places.hold, now)) is not None:
+        return str(hold)
+    if kind is not Kind.INSTALL or configuration.mode == "observe":  # then a policy's, which is its server's matter
+        return ""
+    if configuration.effective_mode(first_start(machine.history), now) != "observe":
+        return ""
+    return f"this machine is only observed for its first {configuration.observe_days} days: observe_days"
 
 
 def _of_run(ended: Ended) -> tuple[State, str]:
