@@ -158,6 +158,20 @@ def test_whatever_stands_in_the_file_it_holds_or_says_until_when(content: bytes)
     assert found is not None or b"until" in content
 
 
+def test_a_link_that_leads_nowhere_holds(tmp_path: Path) -> None:
+    """As to a share that is not mounted yet, or to what a configuration's tool has taken away."""
+    file = tmp_path / "hold"
+    file.symlink_to(tmp_path / "share/hold")
+    assert read_hold(file, NOW) == Hold(None, f"{file} is a link that leads nowhere")
+    (tmp_path / "share").mkdir()
+    assert read_hold(file, NOW) is not None
+    begin_hold(tmp_path / "share/hold", NOW, "sale")
+    assert read_hold(file, NOW - timedelta(seconds=1)) == Hold(NOW, "sale")
+    assert read_hold(file, NOW) is None
+    file.unlink()
+    assert read_hold(file, NOW) is None
+
+
 def test_a_file_that_cannot_be_read_holds(tmp_path: Path) -> None:
     (tmp_path / "hold").mkdir()
     found = read_hold(tmp_path / "hold", NOW)

@@ -52,7 +52,7 @@ def read_hold(file: Path, now: datetime) -> Hold | None:
             raise ValueError("too long")
         content = msgspec.convert(tomllib.loads(text.decode()), _Content)
     except FileNotFoundError:
-        return None
+        return Hold(None, f"{file} is a link that leads nowhere") if file.is_symlink() else None
     except (OSError, ValueError, msgspec.ValidationError) as error:
         return Hold(None, f"{file} is there and cannot be read ({error})")
     if content.until is not None and content.until <= now:
