@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Final
 
 from hotmend.agent.apt.installed import dpkg_query
 from hotmend.agent.configuration import ChannelSource
 from hotmend.agent.old_images import OldBuilds, delta_will_do, read_old_builds
+from hotmend.agent.owner import as_owner
 from hotmend.agent.paths import Places
 from hotmend.agent.sources import newest_baselines, newest_standing, newest_withdrawn
 from hotmend.model.errors import HotmendError
@@ -31,11 +31,9 @@ def trust_root(places: Places, root: bytes) -> None:
         OSError: a folder cannot be written.
     """
     trust(places.channel, root)
-    state = places.mirror / _STATE
-    trust(state, root)
-    owner = places.mirror.stat()
-    for path in (state, *state.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)  # whoever the folder was given to writes there
+    places.mirror.mkdir(parents=True, exist_ok=True)
+    with as_owner(places.mirror):  # whoever the folder was given to writes there
+        trust(places.mirror / _STATE, root)
 
 
 def copy_channel(channel: ChannelSource, places: Places) -> tuple[Arrival, ...]:

@@ -60,6 +60,7 @@ def enroll_command(
 
     What it installs is verified by the channel's or the archive's signatures as before: a server signs none of it.
     """
+    from hotmend.agent.owner import as_owner
     from hotmend.agent.uplink.carrying import check_in, enrol, leave, own_name
 
     places, machine_host, platform, boot = _this_machine()
@@ -84,7 +85,8 @@ def enroll_command(
         ca=authorities,
         platform=platform,
     )
-    check_in(places, boot=boot)
+    with as_owner(places.uplink):  # the folder is theirs from now on, and what comes over the network is theirs to read
+        check_in(places, boot=boot)
     shape = EnrolledShape(made.machine, made.approved, made.server_key, made.why)
     if as_json:
         print_json(shape)

@@ -13,6 +13,7 @@ from hotmend.model.errors import InputError
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+_FILE_BYTES_MAX = 1000
 
 
 class SigningKey:
@@ -87,7 +88,9 @@ def read_key(file: Path) -> SigningKey:
         OSError: it cannot be read.
     """
     try:
-        seed = bytes.fromhex(file.read_text("ascii").strip())
-        return SigningKey(seed)
+        safe = 0 if sys.platform == "win32" else os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(file, os.O_RDONLY | safe), "rb") as stream:
+            text = stream.read(_FILE_BYTES_MAX).decode("ascii")
+        return SigningKey(bytes.fromhex(text.strip()))
     except (ValueError, UnicodeDecodeError):
         raise InputError(f"{file} is not a key") from None

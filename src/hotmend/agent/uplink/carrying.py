@@ -330,7 +330,7 @@ def _keep(places: Places, key: SigningKey, counter: int) -> None:
     write(places.carried, Carried(counter))
     if sys.platform != "win32" and places.mirror.exists():
         owner = places.mirror.stat()
-        for path in (places.uplink, *places.uplink.iterdir()):
-            os.chown(path, owner.st_uid, owner.st_gid)
+        for path in (*places.uplink.iterdir(), places.uplink):  # what is in it first: it is root's until then
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
         os.chown(places.outbox.parent, 0, owner.st_gid)
         places.outbox.parent.chmod(0o2750)  # files in it get the group; the part that acts may not give it away

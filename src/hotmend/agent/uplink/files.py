@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from hotmend.agent.paths import Places
+from hotmend.agent.uplink.news import SAFE, opened_new
 from hotmend.model.errors import InputError
 from hotmend.wire.keys import PublicKey
 from hotmend.wire.messages import Answer, Hex64, Identity, Moment, Reached, SignedPolicy, decode_answer
@@ -19,10 +20,6 @@ from hotmend.wire.report import Report
 from hotmend.wire.signing import answer_verified, parse
 
 FILE_BYTES_MAX: Final = 8 << 20
-if sys.platform == "win32":
-    _SAFE: Final = os.O_BINARY | os.O_NOINHERIT
-else:
-    _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 T = TypeVar("T")
 
@@ -153,7 +150,7 @@ def read(file: Path, kind: type[T]) -> T | None:
         InputError: it holds something else.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | _SAFE)
+        descriptor = os.open(file, os.O_RDONLY | SAFE)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -177,15 +174,11 @@ def write(file: Path, value: msgspec.Struct, mode: int = 0o640) -> None:
         OSError: it cannot be written.
     """
     new = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _SAFE, mode)
+    descriptor = opened_new(new, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(msgspec.json.encode(value))
         stream.flush()
         if sys.platform != "win32":  # there a folder's own rights hold for what is in it
             os.fchmod(descriptor, mode)
-            if os.geteuid() == 0:  # it belongs to whom its folder belongs: root may do the other part's work by hand
-                owner, own = file.parent.stat(), os.fstat(descriptor)
-                if (owner.st_uid, owner.st_gid) != (own.st_uid, own.st_gid):
-                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.fsync(descriptor)
     new.replace(file)
