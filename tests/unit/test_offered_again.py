@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from hotmend.agent.apt.pending import Pending
 from hotmend.agent.configuration import Configuration
+from hotmend.agent.installing import Installing
 from hotmend.agent.machine import Machine
+from hotmend.agent.memory import QuarantinedError
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, DiskLeft, History
-from hotmend.agent.record.quarantine import Entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, packages_meant, write_quarantine
 from hotmend.agent.run import sorted_out, wanted_now
 from hotmend.agent.sources import Offer
+from hotmend.agent.upgrade import unless_kept_away
 from hotmend.servicing.actions import State
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -55,6 +60,40 @@ def test_an_update_of_a_channel_is_in_quarantine_by_each_of_its_names(tmp_path: 
         assert wanted_now(machine, [offer], None) == (), name
     write_quarantine(places.quarantine, (Entry("october", NOW, "ill"),))
     assert wanted_now(machine, [offer], None) == (offer,)
+
+
+def test_what_was_taken_back_is_kept_away_whichever_way_it_comes(tmp_path: Path) -> None:
+    """A person knows the id of a hotpatch, an agent its file in a channel; apt, and a sister of it, PACKAGE=VERSION."""
+    places = Places(tmp_path)
+    machine = Machine(places, Configuration(), History(places.history), clock=lambda: NOW)
+    key = "november/november.0.hotmend"
+    machine.record(Action(update=key, state=State.VERIFYING, release="november"))
+    ended = Action(
+        update=key, state=State.SUCCEEDED, release="november", brings=OFFER.key, hotpatches=("ab12",), file="f"
+    )
+    machine.record(ended)
+    later = Offer("redis-server=3", "redis-server", "3", "", frozenset(), None)
+    other = Offer("vim=2", "vim", "2", "", frozenset(), None)
+    for entry in (
+        Entry("ab12", NOW, "by hand"),
+        Entry(key, NOW, "ill", OFFER.key),
+        Entry("november", NOW, "by its server"),
+        Entry(OFFER.key, NOW, "by its server"),
+    ):
+        write_quarantine(places.quarantine, (entry,))
+        assert wanted_now(machine, [OFFER, later, other], None) == (later, other), entry
+        meant = packages_meant((entry,), machine.history.read().events)
+        assert meant[OFFER.key] == (entry,)
+        assert set(meant) <= {entry.update, key, OFFER.key}
+        installing = Installing(machine, tmp_path, (), lambda: None, machine.record)
+        assert installing._poison() == {OFFER.key}
+        with pytest.raises(QuarantinedError, match=f"{OFFER.key} is in quarantine: {entry.reason}") as raised:
+            unless_kept_away(machine, [SISTER], disk=False)
+        assert raised.value.hint.endswith(f"hotmend agent quarantine --lift {entry.update}")
+        assert unless_kept_away(machine, [Pending("vim", "amd64", "1", "2", SECURITY)], disk=False) == {entry.update}
+    write_quarantine(places.quarantine, ())
+    assert wanted_now(machine, [OFFER, later, other], None) == (OFFER, later, other)
+    assert unless_kept_away(machine, [SISTER], disk=False) == frozenset()
 
 
 def test_what_is_missing_and_kept_out_is_told_apart_from_what_is_here(tmp_path: Path) -> None:

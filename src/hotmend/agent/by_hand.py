@@ -1,37 +1,109 @@
-"""What a person took back by hand stays taken back: the agent does not bring it again until it is told to."""
+"""What a person took back by hand stays taken back: the agent does not bring it again until it is told to.
+
+It is kept away before memory is changed, so that a command that is killed on its way has not half of it come back.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import ChangedProcess, History, Quarantined, Reverted
-from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, without, write_quarantine
 from hotmend.live.driver import ProcessResult
+from hotmend.live.registry import AppliedHotpatch, patched_processes, process_status
+from hotmend.model.errors import HotmendError
 
 _REASON = "taken back by hand"
 
+Holders = Mapping[str, Collection[int]]
+"""Ids of hotpatches, and the pids of the processes that had them."""
 
-def note_reverted(places: Places, results: Iterable[ProcessResult], reason: str = _REASON) -> None:
-    """Put what was taken back into quarantine, by the ids of its hotpatches, where an agent keeps this machine.
+
+def keep_away(
+    places: Places, ids: Collection[str] | None, pids: Collection[int] | None, reason: str = _REASON, *, below: bool
+) -> Holders:
+    """Put what is about to be taken back into quarantine, where an agent keeps this machine; return what is new there.
+
+    Args:
+        places: of files.
+        ids: of any hotpatch of each update; None: all that is active.
+        pids: processes; None: all.
+        reason: for people.
+        below: what an update took over from is taken back too.
 
     Raises:
         OSError: it cannot be written.
         InputError: the quarantine cannot be read.
     """
+    if not _has_agent(places):
+        return {}
+    holders: dict[str, set[int]] = {}
+    for pid in patched_processes() if pids is None else pids:
+        with contextlib.suppress(HotmendError):  # one that cannot be looked at cannot be changed either
+            for identity in _chosen(process_status(pid), ids, below=below):
+                holders.setdefault(identity, set()).add(pid)
+    with changing(places.quarantine):
+        known = {entry.update for entry in read_quarantine(places.quarantine)}
+        new = {identity: held for identity, held in holders.items() if identity not in known}
+        _note(places, new, (), reason)
+    return new
+
+
+def note_reverted(
+    places: Places, results: Iterable[ProcessResult], reason: str = _REASON, kept: Holders | None = None
+) -> None:
+    """Write down what was taken back, and keep it away, by the ids of its hotpatches.
+
+    Args:
+        places: of files.
+        results: of taking back.
+        reason: for people.
+        kept: what `keep_away` put into quarantine for it: what no process let go of comes out again.
+
+    Raises:
+        OSError: it cannot be written.
+        InputError: the quarantine cannot be read.
+    """
+    results = tuple(results)
     done = [result for result in results if result.state == "reverted"]
-    if not done or not places.state.is_dir() or os.geteuid() != 0:
+    if not (done or kept) or not _has_agent(places):
         return
     ids = tuple(dict.fromkeys(shadow.hotpatch_id for result in done for shadow in result.shadows))
-    history = History(places.history)
-    processes = tuple(ChangedProcess(r.pid, r.start_time_ticks, r.comm, unit_of(r.pid)) for r in done)
-    history.append(Reverted(hotpatches=ids, processes=processes, reason=reason))
-    entries = read_quarantine(places.quarantine)
-    for identity in ids:
+    if done:
+        processes = tuple(ChangedProcess(r.pid, r.start_time_ticks, r.comm, unit_of(r.pid)) for r in done)
+        History(places.history).append(Reverted(hotpatches=ids, processes=processes, reason=reason))
+    refused = {result.pid for result in results if result.state == "refused"}
+    lifted = [identity for identity, pids in (kept or {}).items() if refused.issuperset(pids) and identity not in ids]
+    with changing(places.quarantine):
+        _note(places, ids, lifted, reason)
+
+
+def _has_agent(places: Places) -> bool:
+    return places.state.is_dir() and os.geteuid() == 0
+
+
+def _chosen(status: Iterable[AppliedHotpatch], ids: Collection[str] | None, *, below: bool) -> set[str]:
+    """Return what of a process's hotpatches is to be taken back."""
+    here = tuple(status)
+    chosen = {h.id for h in here if h.active and (ids is None or {h.id, *h.update}.intersection(ids))}
+    return chosen | {h.id for h in here if h.replaced_by and (ids is None or (below and h.replaced_by in chosen))}
+
+
+def _note(places: Places, new: Iterable[str], lifted: Iterable[str], reason: str) -> None:
+    """Put hotpatches into quarantine, and others out of it."""
+    history, entries = History(places.history), read_quarantine(places.quarantine)
+    before = entries
+    for identity in new:
         if all(entry.update != identity for entry in entries):
             history.append(Quarantined(update=identity, reason=reason))
             entries = with_entry(entries, Entry(identity, datetime.now(UTC), reason))
-    write_quarantine(places.quarantine, entries)
+    for identity in lifted:
+        history.append(Quarantined(update=identity, reason="not taken back", lifted=True))
+        entries = without(entries, identity)
+    if entries != before:
+        write_quarantine(places.quarantine, entries)

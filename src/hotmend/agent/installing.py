@@ -17,7 +17,7 @@ from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.machine import Machine, baseline_window
 from hotmend.agent.memory import Changed, Memory, Spared, grouped
 from hotmend.agent.record.history import AnyEvent, DiskBegan, DiskEnded, DiskLeft
-from hotmend.agent.record.quarantine import read_quarantine
+from hotmend.agent.record.quarantine import packages_meant, read_quarantine
 from hotmend.agent.sources import Offer
 from hotmend.linux.process import processes_mapping
 from hotmend.model.hotpatch import Outcome
@@ -59,7 +59,7 @@ class Installing:
         restart = configuration.restart and baseline_window(configuration, self.machine.clock()).allowed
         due = {} if restart else self._due(done)
         pending = [o.pending for o, _ in done if o.pending is not None and str(o.pending) not in due]
-        poison = {entry.brings for entry in read_quarantine(self.machine.places.quarantine)}
+        poison = self._poison()
         if poison:
             pending = self._without(pending, poison)
         may = {*map(str, pending), *due}
@@ -115,6 +115,12 @@ class Installing:
         self.put_off, why = forbidden
         self.record(DiskLeft(updates=tuple(offer.key for offer, _ in done), because=(), why=why))
         return f"not installed: {why}"
+
+    def _poison(self) -> set[str]:
+        """Return what must not come onto the disk, as PACKAGE=VERSION."""
+        entries = read_quarantine(self.machine.places.quarantine)
+        events = self.machine.history.read().events if entries else ()
+        return {name for name in packages_meant(entries, events) if "=" in name}
 
     def _without(self, pending: list[Pending], poison: set[str]) -> list[Pending]:
         """Leave out what would bring an update in quarantine, and note it: it is looked at again when that changes."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from hotmend.agent.apt.earlier import Earlier, find_earlier, read_earlier
 from hotmend.agent.apt.installed import InstalledFile, elf_files, read_installed
@@ -22,6 +23,7 @@ from hotmend.image.deb import read_deb
 from hotmend.linux.process import ProcessImages, file_build_id
 from hotmend.live.driver import Options as ApplyOptions
 from hotmend.live.driver import ProcessResult, apply
+from hotmend.live.gate import hotpatch_id
 from hotmend.model.addresses import BuildId
 from hotmend.model.errors import HotmendError, InputError
 from hotmend.model.hotpatch import Hotpatch
@@ -30,6 +32,7 @@ from hotmend.model.verdict import Verdict
 from hotmend.publisher.build import Progress, build_packages
 from hotmend.publisher.update import Update
 
+LIFT: Final = "hotmend agent quarantine shows why, and --lift takes it again"
 Spared = Callable[[int], bool]
 """Whether a process must not be touched, by its pid."""
 
@@ -131,12 +134,14 @@ class Manner:
         build: what is accepted and asked for in comparisons.
         apply: how each process is changed; with `dry_run` nothing is written.
         spared: processes that must not be touched; their old code is reported like any other.
+        kept_away: ids of hotpatches that are in quarantine: no process gets them.
         until: when to begin with nothing more, in seconds of the monotonic clock.
     """
 
     build: BuildOptions
     apply: ApplyOptions
     spared: Spared = lambda pid: False  # noqa: ARG005 - nobody is spared unless somebody says so
+    kept_away: frozenset[str] = frozenset()
     until: float = math.inf
 
     def step(self, step: str, done: int, total: int) -> None:  # noqa: ARG002 - as the comparison calls it
@@ -153,6 +158,10 @@ class Manner:
 
 class TimeLimitError(HotmendError):
     """The time for all of it is over."""
+
+
+class QuarantinedError(HotmendError):
+    """A hotpatch is kept away from this machine."""
 
 
 class Coverage(StrEnum):
@@ -282,6 +291,8 @@ def _one_group(
     one, mapping = want.pending, want.group.mapping
     try:
         update, ready = making(want, manner)
+        if kept := manner.kept_away & {hotpatch_id(hotpatch) for hotpatch in ready.hotpatches}:
+            raise QuarantinedError(f"in quarantine: {', '.join(sorted(kept))}", LIFT)
     except HotmendError as error:
         return PackageResult(one, None, _told(error), (), all_old(mapping), Memory.OLD)
     announce(one, update, ready)

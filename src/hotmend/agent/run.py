@@ -37,7 +37,7 @@ from hotmend.agent.record.history import (
     RunState,
 )
 from hotmend.agent.record.hold import read_hold
-from hotmend.agent.record.quarantine import read_quarantine
+from hotmend.agent.record.quarantine import packages_meant, read_quarantine
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.undo import taken_back
 from hotmend.linux.process import processes_mapping
@@ -135,30 +135,29 @@ def sorted_out(machine: Machine, offers: Sequence[Offer]) -> tuple[tuple[Offer, 
 
 def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> Iterator[tuple[Offer, bool]]:
     """Yield what memory and disk do not have already, and whether it is wanted now."""
-    entries = read_quarantine(machine.places.quarantine)
-    quarantined = {entry.update for entry in entries}
-    brought = {entry.brings for entry in entries}
+    events = machine.history.read().events
+    quarantined = packages_meant(read_quarantine(machine.places.quarantine), events).keys()
     last: dict[str, Action] = {}
     of_file: dict[str, Action] = {}
-    left: dict[str, tuple[str, ...]] = {}
+    left: dict[str, frozenset[str]] = {}
     by_hand: set[str] = set()
     for_restarts: dict[str, str] = {}
     spared = machine.manner().spared
-    for event in machine.history.read().events:
+    for event in events:
         if isinstance(event, RunBegan) and event.trigger not in {each.value for each in Trigger}:
             by_hand.add(event.run)
         elif isinstance(event, Action) and event.state.final:
             last[event.update] = event
             of_file[event.file] = event
         elif isinstance(event, DiskLeft) and event.because:
-            left.update(dict.fromkeys(event.updates, event.because))
+            left.update(dict.fromkeys(event.updates, frozenset(event.because) - {""}))
         elif isinstance(event, DiskLeft) and event.restart:
             for_restarts.update(dict.fromkeys(event.updates, event.run))
     for offer in offers:
         # A channel's releases hold what those before them held: what came by one of them is here, whichever offers it.
         before = (of_file.get(offer.file) if offer.file else None) or last.get(offer.key)
         disk_waits = _disk_waits(machine, offer)
-        settled = not disk_waits or (offer.key in left and brought.issuperset(left[offer.key]))
+        settled = not disk_waits or (offer.key in left and quarantined >= left[offer.key])
         without = without_it(before, spared) if before and before.state.good else frozenset[int]()
         if before and before.state.good and settled and not without:
             continue
@@ -183,7 +182,7 @@ def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) 
             )
         )
         chosen = _is_chosen(offer, machine.configuration.maintenance)
-        yield offer, not (tried or quarantined.intersection(names) or not chosen)
+        yield offer, not (tried or quarantined & names or not chosen)
 
 
 def _is_chosen(offer: Offer, policy: Policy) -> bool:

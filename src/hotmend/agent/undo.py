@@ -9,7 +9,7 @@ import msgspec
 
 from hotmend.agent.machine import Machine
 from hotmend.agent.record.history import Action, AnyEvent, Quarantined
-from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import revert
 from hotmend.live.registry import process_status
@@ -45,11 +45,12 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
 def _into_quarantine(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> str:
     """Put an update in quarantine; return why that cannot be written, or ""."""
     try:
-        entries = read_quarantine(machine.places.quarantine)
-        if all(entry.update != about.update for entry in entries):
-            record(Quarantined(update=about.update, reason=why))
-            entry = Entry(about.update, machine.clock(), why, about.brings)
-            write_quarantine(machine.places.quarantine, with_entry(entries, entry))
+        with changing(machine.places.quarantine):
+            entries = read_quarantine(machine.places.quarantine)
+            if all(entry.update != about.update for entry in entries):
+                record(Quarantined(update=about.update, reason=why))
+                entry = Entry(about.update, machine.clock(), why, about.brings)
+                write_quarantine(machine.places.quarantine, with_entry(entries, entry))
     except (HotmendError, OSError) as error:
         return str(error)
     return ""

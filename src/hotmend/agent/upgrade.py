@@ -19,8 +19,10 @@ from hotmend.agent.apt.disk import fetch, held_services, install, never_services
 from hotmend.agent.apt.pending import Pending, brought_by
 from hotmend.agent.apt.same_code import keep_same_code
 from hotmend.agent.journal import Journal
-from hotmend.agent.memory import Making, Manner, PackageResult, StillOld, in_memory, made_here
+from hotmend.agent.machine import Machine
+from hotmend.agent.memory import Making, Manner, PackageResult, QuarantinedError, StillOld, in_memory, made_here
 from hotmend.agent.paths import Places
+from hotmend.agent.record.quarantine import packages_meant, read_quarantine
 from hotmend.linux.process import ProcessImages, processes_mapping
 from hotmend.publisher import feed
 from hotmend.publisher.build import Progress
@@ -120,6 +122,33 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
     running = processes_mapping()
     results = [_looked_again(result, running) for result in results]
     return Upgrade(tuple(results), held, Disk.FAILED if error else Disk.UPDATED, error, reboot)
+
+
+def unless_kept_away(machine: Machine, pending: Sequence[Pending], *, disk: bool) -> frozenset[str]:
+    """Return the ids of hotpatches that are in quarantine; whoever asks for a package that is there is told why.
+
+    Args:
+        machine: whose quarantine.
+        pending: packages.
+        disk: what apt brings along counts, too.
+
+    Raises:
+        QuarantinedError: one of them is in quarantine.
+        InputError: the quarantine cannot be read.
+        OSError: the history cannot.
+        FetchError: apt cannot say what it brings along.
+    """
+    entries = read_quarantine(machine.places.quarantine)
+    if not entries:
+        return frozenset()
+    meant = packages_meant(entries, machine.history.read().events)
+    kept = [name for name in map(str, with_company(pending) if disk else pending) if name in meant]
+    if kept:
+        by = dict.fromkeys(entry for name in kept for entry in meant[name])
+        told = [f"{name} is in quarantine: {', '.join({e.reason: None for e in meant[name]})}" for name in kept]
+        lift = " && ".join(f"hotmend agent quarantine --lift {entry.update}" for entry in by)
+        raise QuarantinedError("; ".join(told), f"name other packages, or take it again: {lift}")
+    return frozenset(entry.update for entry in entries)
 
 
 def with_company(pending: Sequence[Pending]) -> tuple[Pending, ...]:

@@ -209,7 +209,7 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
     from hotmend.agent.paths import Places
     from hotmend.agent.record.history import History
     from hotmend.agent.record.hold import read_hold
-    from hotmend.agent.record.quarantine import read_quarantine
+    from hotmend.agent.record.quarantine import packages_meant, read_quarantine
     from hotmend.agent.recovery import recover
 
     places = Places()
@@ -220,10 +220,11 @@ def _before(said: str, holder: Holder | None, until: float, audit: Path) -> None
         _say(f"{hold}; packages restart their services as ever")
         return
     machine = Machine(places, read_configuration(places.configuration), History(places.history), audit=audit)
-    manner = replace(machine.manner(), until=until)
     with alone(places):
         recover(machine, in_apt=True)
-        forbidden = {entry.update for entry in read_quarantine(places.quarantine)}
+        entries = read_quarantine(places.quarantine)
+        forbidden = packages_meant(entries, machine.history.read().events if entries else ())
+        manner = replace(machine.manner(), until=until, kept_away=frozenset(entry.update for entry in entries))
         for one in upgrades:
             if str(one.pending) in forbidden:
                 _say(f"{one.pending} is in quarantine: no process gets it")

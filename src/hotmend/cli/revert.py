@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from hotmend.live.driver import Options, ProcessResult, revert
 from hotmend.live.gate import hotpatch_id
 from hotmend.model.errors import HotmendError, UsageError
 from hotmend.package.bundle import load
+
+if TYPE_CHECKING:
+    from hotmend.agent.by_hand import Holders
 
 
 @click.command("revert")
@@ -39,28 +43,40 @@ def revert_command(
     if (file is None) != everything:
         raise UsageError("say what to take back: either FILE or --all")
     ids = None if file is None else [hotpatch_id(hotpatch) for hotpatch in load(file)]
+    asked = list(dict.fromkeys(pids)) or None
+    kept = {} if dry_run else _keep_away(ids, asked, below=baseline)
     with Steps(threaded=False) as steps:
         results = revert(
             ids,
-            list(dict.fromkeys(pids)) or None,
+            asked,
             Options(deadline, max_pause, dry_run, str(audit), baseline),
             lambda done, total: steps("reverting", done, total),
         )
     # Without --pid every process that has any hotpatch was asked; those without this one are of no interest.
     shown = [result for result in results if pids or result.state != "unchanged"]
     if not dry_run:
-        _keep_away(results)
+        _note(results, kept)
     if not shown:
         print_nothing("It is not applied in any process: there is nothing to do.")
     return report(shown, dry_run=dry_run, as_json=as_json)
 
 
-def _keep_away(results: list[ProcessResult]) -> None:
+def _keep_away(ids: list[str] | None, pids: list[int] | None, *, below: bool) -> Holders:
     """Tell the agent of this machine, if there is one, not to bring it again. Taking back does not depend on it."""
+    from hotmend.agent.by_hand import keep_away
+    from hotmend.agent.paths import Places
+
+    try:
+        return keep_away(Places(), ids, pids, below=below)
+    except (OSError, HotmendError):
+        return {}  # it is tried again, and told, afterwards: code that has to go does not wait for room on the disk
+
+
+def _note(results: list[ProcessResult], kept: Holders) -> None:
     from hotmend.agent.by_hand import note_reverted
     from hotmend.agent.paths import Places
 
     try:
-        note_reverted(Places(), results)
+        note_reverted(Places(), results, kept=kept)
     except (OSError, HotmendError) as error:
         print_note(f"the agent was not told ({error}); keep it from applying it again: hotmend hold")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -75,11 +76,11 @@ def upgrade_command(
     from hotmend.agent.census.restarts import plan_of
     from hotmend.agent.journal import Journal
     from hotmend.agent.machine import alone
-    from hotmend.agent.memory import Manner, made_here
+    from hotmend.agent.memory import Manner, QuarantinedError, made_here
     from hotmend.agent.ready_made import ready_made
     from hotmend.agent.record.hold import read_hold
     from hotmend.agent.recovery import recover
-    from hotmend.agent.upgrade import Wish, upgrade
+    from hotmend.agent.upgrade import Wish, unless_kept_away, upgrade
     from hotmend.diff.options import Options as BuildOptions
     from hotmend.live.driver import Options as ApplyOptions
 
@@ -101,6 +102,11 @@ def upgrade_command(
         if not dry_run:
             stack.enter_context(alone(machine.places))
             recover(machine)
+            try:
+                manner = replace(manner, kept_away=unless_kept_away(machine, pending, disk=not memory_only))
+            except QuarantinedError as error:
+                print_error(str(error), error.hint, as_json=as_json)
+                return ExitCode.REFUSED
         steps = stack.enter_context(Steps(threaded=False))
         making = made_here if source is None else ready_made(machine, source, only=channel_only)
         journal = Journal(None if dry_run else machine, "upgrade")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,13 +13,21 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from hotmend.agent.record.history import Action, AnyEvent
 from hotmend.model.errors import InputError
 
 _BYTES_MAX: Final = 16 << 20
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One update: as the history names it, since when and why, and the PACKAGE=VERSION that it brings."""
+    """One update that is kept away.
+
+    Attributes:
+        update: as the history names it, or as whoever keeps it away does: PACKAGE=VERSION, a release, its file, or
+            the id of a hotpatch.
+        at, reason: since when, and why.
+        brings: PACKAGE=VERSION; "" where who wrote it did not know (`packages_meant`).
+    """
 
     update: str
     at: Annotated[datetime, Meta(tz=True)]
@@ -39,8 +50,49 @@ def read_quarantine(file: Path) -> tuple[Entry, ...]:
         raise InputError(f"{file}: {error}", "put it right; removing it takes every update out of quarantine") from None
 
 
+def packages_meant(entries: Iterable[Entry], events: Iterable[AnyEvent]) -> dict[str, tuple[Entry, ...]]:
+    """Return every update that is kept away, and by which entries: by all its names, PACKAGE=VERSION among them.
+
+    Who takes something back knows the ids of hotpatches, a server the name of a release; apt knows neither. What they
+    were parts of is in the history.
+
+    Args:
+        entries: of the quarantine.
+        events: of the history.
+    """
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for name in {entry.update, entry.brings} - {""}:
+            found.setdefault(name, []).append(entry)
+    named = {entry.update: entry for entry in entries}
+    for event in events if named else ():
+        if isinstance(event, Action):
+            for name in {event.update, event.brings, event.release, *event.hotpatches} & named.keys():
+                for other in {event.update, event.brings} - {""}:
+                    if named[name] not in (by := found.setdefault(other, [])):
+                        by.append(named[name])
+    return {name: tuple(by) for name, by in found.items()}
+
+
+@contextlib.contextmanager
+def changing(file: Path) -> Iterator[None]:
+    """Keep others from changing it between reading and writing: who takes back by hand waits for no run.
+
+    Raises:
+        OSError: its folder cannot be written.
+    """
+    file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was made meanwhile has it open, too
+        os.close(descriptor)
+
+
 def write_quarantine(file: Path, entries: tuple[Entry, ...]) -> None:
-    """Put the file there, on the disk, whole or not at all."""
+    """Put the file there, on the disk, whole or not at all; within `changing`."""
     file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     new = file.with_name(f"{file.name}.{os.getpid()}")
     with new.open("wb") as stream:

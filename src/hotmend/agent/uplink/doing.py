@@ -6,18 +6,19 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from hotmend import __version__
-from hotmend.agent.by_hand import note_reverted
+from hotmend.agent.by_hand import keep_away, note_reverted
 from hotmend.agent.census.alerts import TAKES_BACK
 from hotmend.agent.configuration import FleetLimits
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
 from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
 from hotmend.agent.record.hold import read_hold
-from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended, Trigger
 from hotmend.agent.run import Order as RunOrder
@@ -29,6 +30,8 @@ from hotmend.live.driver import revert
 from hotmend.model.errors import HotmendError
 from hotmend.servicing.actions import State
 from hotmend.wire.messages import Kind, Order
+
+_REASON: Final = "by its server"
 
 
 def perform(machine: Machine, order: Order) -> OrderEnded | None:
@@ -71,7 +74,7 @@ def _done(machine: Machine, order: Order) -> tuple[State, str]:
             anytime = order.anytime and limits.windows == "server"
             return _of_run(run_to_its_end(machine, source, RunOrder(Trigger.ORDER, anytime, order.disk)))
         case Kind.REVERT | Kind.UNDO if order.undoes is not None:
-            return undone(machine, order.undoes, order.reason or "by its server")
+            return undone(machine, order.undoes, order.reason or _REASON)
         case Kind.REVERT:
             return _reverted(machine, order)
         case Kind.UNDO:
@@ -116,10 +119,12 @@ def _reverted(machine: Machine, order: Order) -> tuple[State, str]:
     ids = _hotpatches(machine, order.updates) if order.updates else None
     if order.updates and not ids:
         return State.NOT_APPLICABLE, "none of these is in memory"
-    results = revert(ids, None, machine.manner().apply)
-    note_reverted(machine.places, results)
+    reason = order.reason or _REASON
     if order.updates:
         _quarantined(machine, order)
+    keep_away(machine.places, ids, None, reason, below=False)
+    results = revert(ids, None, machine.manner().apply)
+    note_reverted(machine.places, results, reason)
     done = [result for result in results if result.state == "reverted"]
     if why := refusals(results):
         return State.FAILED, why
@@ -141,25 +146,27 @@ def _hotpatches(machine: Machine, updates: Sequence[str]) -> list[str]:
 
 
 def _quarantined(machine: Machine, order: Order) -> tuple[State, str]:
-    entries = read_quarantine(machine.places.quarantine)
-    reason = order.reason or "by its server"
-    new = [update for update in order.updates if all(entry.update != update for entry in entries)]
-    for update in new:
-        machine.record(Quarantined(update=update, reason=reason))
-        entries = with_entry(entries, Entry(update, machine.clock(), reason))
-    write_quarantine(machine.places.quarantine, entries)
+    reason = order.reason or _REASON
+    with changing(machine.places.quarantine):
+        entries = read_quarantine(machine.places.quarantine)
+        new = [update for update in order.updates if all(entry.update != update for entry in entries)]
+        for update in new:
+            machine.record(Quarantined(update=update, reason=reason))
+            entries = with_entry(entries, Entry(update, machine.clock(), reason))
+        write_quarantine(machine.places.quarantine, entries)
     return (State.SUCCEEDED, "") if new else (State.ALREADY_INSTALLED, "in quarantine already")
 
 
 def _lifted(machine: Machine, order: Order) -> tuple[State, str]:
-    entries = read_quarantine(machine.places.quarantine)
     # What was taken back is in quarantine by its hotpatches, too.
     wanted = dict.fromkeys((*order.updates, *_hotpatches(machine, order.updates)))
-    found = [update for update in wanted if any(entry.update == update for entry in entries)]
-    for update in found:
-        machine.record(Quarantined(update=update, reason=order.reason or "by its server", lifted=True))
-        entries = without(entries, update)
-    write_quarantine(machine.places.quarantine, entries)
+    with changing(machine.places.quarantine):
+        entries = read_quarantine(machine.places.quarantine)
+        found = [update for update in wanted if any(entry.update == update for entry in entries)]
+        for update in found:
+            machine.record(Quarantined(update=update, reason=order.reason or _REASON, lifted=True))
+            entries = without(entries, update)
+        write_quarantine(machine.places.quarantine, entries)
     return (State.SUCCEEDED, "") if found else (State.NOT_APPLICABLE, "none of these is in quarantine")
 
 

@@ -23,7 +23,7 @@ from hotmend.agent.record.history import (
     Reverted,
     RunBegan,
 )
-from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
 from hotmend.agent.run import Trigger
 from hotmend.agent.undo import processes_with
 from hotmend.live.driver import ProcessResult, revert
@@ -134,12 +134,13 @@ def refusals(results: Sequence[ProcessResult]) -> str:
 
 
 def _keep_away(machine: Machine, updates: Sequence[Action], reason: str) -> None:
-    entries = read_quarantine(machine.places.quarantine)
-    for each in updates:
-        if all(entry.update != each.update for entry in entries):
-            machine.record(Quarantined(update=each.update, reason=reason))
-            entries = with_entry(entries, Entry(each.update, machine.clock(), reason, each.brings))
-    write_quarantine(machine.places.quarantine, entries)
+    with changing(machine.places.quarantine):
+        entries = read_quarantine(machine.places.quarantine)
+        for each in updates:
+            if all(entry.update != each.update for entry in entries):
+                machine.record(Quarantined(update=each.update, reason=reason))
+                entries = with_entry(entries, Entry(each.update, machine.clock(), reason, each.brings))
+        write_quarantine(machine.places.quarantine, entries)
 
 
 def _listed(names: Iterable[str]) -> str:
