@@ -39,8 +39,9 @@ from hotmend.agent.record.history import (
 from hotmend.agent.record.hold import begin_hold, end_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
-from hotmend.agent.run import Order, Trigger, run, wanted_now
+from hotmend.agent.run import Order, run
 from hotmend.agent.sources import Offer, Ready
+from hotmend.agent.wanted import Trigger, wanted_now
 from hotmend.linux.process import ProcessImages
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.model.hotpatch import Hotpatch

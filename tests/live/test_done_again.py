@@ -15,8 +15,9 @@ from hotmend.agent.apt.pending import Pending
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Group
 from hotmend.agent.record.history import DiskLeft
-from hotmend.agent.run import Order, Trigger, run, wanted_now
+from hotmend.agent.run import Order, run
 from hotmend.agent.sources import Offer, Ready
+from hotmend.agent.wanted import Trigger, wanted_now
 from hotmend.linux.process import ProcessImages
 from hotmend.model.errors import HotmendError
 from hotmend.servicing.actions import State

@@ -15,9 +15,9 @@ from hotmend.agent.memory import QuarantinedError
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import Action, DiskLeft, History
 from hotmend.agent.record.quarantine import Entry, packages_meant, write_quarantine
-from hotmend.agent.run import sorted_out, wanted_now
 from hotmend.agent.sources import Offer
 from hotmend.agent.upgrade import unless_kept_away
+from hotmend.agent.wanted import sorted_out, wanted_now
 from hotmend.servicing.actions import State
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -72,6 +72,7 @@ def test_what_was_taken_back_is_kept_away_whichever_way_it_comes(tmp_path: Path)
         update=key, state=State.SUCCEEDED, release="november", brings=OFFER.key, hotpatches=("ab12",), file="f"
     )
     machine.record(ended)
+    corrected = Offer("december/december.0.hotmend", "redis-server", "2", "december", frozenset(), None, file="g")
     later = Offer("redis-server=3", "redis-server", "3", "", frozenset(), None)
     other = Offer("vim=2", "vim", "2", "", frozenset(), None)
     for entry in (
@@ -82,6 +83,8 @@ def test_what_was_taken_back_is_kept_away_whichever_way_it_comes(tmp_path: Path)
     ):
         write_quarantine(places.quarantine, (entry,))
         assert wanted_now(machine, [OFFER, later, other], None) == (later, other), entry
+        # Its publisher has made another hotpatch of it, which is not the one that was ill.
+        assert wanted_now(machine, [corrected], None) == (() if entry.update == OFFER.key else (corrected,)), entry
         meant = packages_meant((entry,), machine.history.read().events)
         assert meant[OFFER.key] == (entry,)
         assert set(meant) <= {entry.update, key, OFFER.key}

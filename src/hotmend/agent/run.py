@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from hotmend.agent.again import without_it, would_be_the_same
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
@@ -30,16 +28,16 @@ from hotmend.agent.record.history import (
     Action,
     AnyEvent,
     ChangedProcess,
-    DiskLeft,
     OldProcess,
     RunBegan,
     RunEnded,
     RunState,
 )
 from hotmend.agent.record.hold import read_hold
-from hotmend.agent.record.quarantine import packages_meant, read_quarantine
+from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.undo import taken_back
+from hotmend.agent.wanted import Trigger, wanted_now
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import ProcessResult
 from hotmend.live.gate import hotpatch_id
@@ -48,24 +46,11 @@ from hotmend.model.hotpatch import Outcome
 from hotmend.model.process_states import NEW_CODE
 from hotmend.model.verdict import Reason
 from hotmend.servicing.actions import State
-from hotmend.servicing.facts import Offer as ServicingOffer
-from hotmend.servicing.maintenance import Policy
-from hotmend.servicing.selection import Deed, choose
 
 _WATCH_PAUSE_SECONDS: Final = 0.5
 _SYSTEMD: Final = Path("/run/systemd/system")
 
-_TRIED: Final = (State.FAILED, State.ROLLED_BACK, State.TIMED_OUT, State.NOT_APPLICABLE)
-"""Ends after which trying again in the same window would bring the same; somebody else's try says nothing of that."""
 E = TypeVar("E", bound=AnyEvent)
-
-
-class Trigger(StrEnum):
-    """What a run was begun by."""
-
-    SCHEDULE = "schedule"
-    COMMAND = "command"
-    ORDER = "order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,83 +104,6 @@ def run(machine: Machine, source: Source, order: Order) -> Ended:
     if not wanted:
         return Ended(State.NOT_APPLICABLE, "nothing is offered that is not here, in quarantine or tried already")
     return _Run(machine, source, order, until).do(wanted)
-
-
-def wanted_now(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> tuple[Offer, ...]:
-    """Leave out what is in quarantine, what memory and disk have already, and what was tried since a moment."""
-    return tuple(offer for offer, wanted in _missing(machine, offers, since) if wanted)
-
-
-def sorted_out(machine: Machine, offers: Sequence[Offer]) -> tuple[tuple[Offer, ...], tuple[Offer, ...]]:
-    """Return what is wanted of what is offered, and what is missing here and kept out by policy or quarantine."""
-    missing = list(_missing(machine, offers, None))
-    wanted, left_out = (tuple(o for o, is_wanted in missing if is_wanted is which) for which in (True, False))
-    return wanted, left_out
-
-
-def _missing(machine: Machine, offers: Sequence[Offer], since: datetime | None) -> Iterator[tuple[Offer, bool]]:
-    """Yield what memory and disk do not have already, and whether it is wanted now."""
-    events = machine.history.read().events
-    quarantined = packages_meant(read_quarantine(machine.places.quarantine), events).keys()
-    last: dict[str, Action] = {}
-    of_file: dict[str, Action] = {}
-    left: dict[str, frozenset[str]] = {}
-    by_hand: set[str] = set()
-    for_restarts: dict[str, str] = {}
-    spared = machine.manner().spared
-    for event in events:
-        if isinstance(event, RunBegan) and event.trigger not in {each.value for each in Trigger}:
-            by_hand.add(event.run)
-        elif isinstance(event, Action) and event.state.final:
-            last[event.update] = event
-            of_file[event.file] = event
-        elif isinstance(event, DiskLeft) and event.because:
-            left.update(dict.fromkeys(event.updates, frozenset(event.because) - {""}))
-        elif isinstance(event, DiskLeft) and event.restart:
-            for_restarts.update(dict.fromkeys(event.updates, event.run))
-    for offer in offers:
-        # A channel's releases hold what those before them held: what came by one of them is here, whichever offers it.
-        before = (of_file.get(offer.file) if offer.file else None) or last.get(offer.key)
-        disk_waits = _disk_waits(machine, offer)
-        settled = not disk_waits or (offer.key in left and quarantined >= left[offer.key])
-        without = without_it(before, spared) if before and before.state.good else frozenset[int]()
-        if before and before.state.good and settled and not without:
-            continue
-        names = offer.names | ({before.update, before.release, *before.hotpatches} if before else set())
-        tried = (
-            before
-            and since
-            and before.at >= since
-            and before.run not in by_hand
-            and (
-                before.state in _TRIED
-                or (
-                    before.state.good
-                    and would_be_the_same(
-                        machine,
-                        before,
-                        without,
-                        disk_waits=disk_waits and not settled,
-                        left=for_restarts.get(offer.key) == before.run,
-                    )
-                )
-            )
-        )
-        chosen = _is_chosen(offer, machine.configuration.maintenance)
-        yield offer, not (tried or quarantined & names or not chosen)
-
-
-def _is_chosen(offer: Offer, policy: Policy) -> bool:
-    """Return whether the policy takes it, by the rules that hold for all machines."""
-    security = offer.pending is None or offer.pending.security
-    reboot = offer.pending is not None and offer.pending.is_kernel
-    classification = "Security" if security else "Other"
-    asked = ServicingOffer(offer.package, offer.key, classification, needs_reboot=reboot)
-    return choose(asked, policy).deed is Deed.INSTALL
-
-
-def _disk_waits(machine: Machine, offer: Offer) -> bool:
-    return machine.configuration.disk and offer.pending is not None
 
 
 @dataclass

@@ -25,8 +25,9 @@ from hotmend.agent.record.lost import lost_now
 from hotmend.agent.record.unfinished import leave_unfinished, unfinished
 from hotmend.agent.record.withdrawn import sentences, taken, withdrawn_now
 from hotmend.agent.recovery import recover, run_to_its_end
-from hotmend.agent.run import Ended, Order, Trigger, sorted_out
+from hotmend.agent.run import Ended, Order
 from hotmend.agent.sources import AptSource, ChannelUpdates, Offer, Source
+from hotmend.agent.wanted import Trigger, sorted_out
 from hotmend.linux.process import processes_mapping
 
 

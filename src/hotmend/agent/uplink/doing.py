@@ -20,11 +20,12 @@ from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantine
 from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, without, write_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
-from hotmend.agent.run import Ended, Trigger
+from hotmend.agent.run import Ended
 from hotmend.agent.run import Order as RunOrder
 from hotmend.agent.sources import Offer, Ready, Source
 from hotmend.agent.turn import first_start, note_start, source_of
 from hotmend.agent.uplink.undoing import refusals, undone
+from hotmend.agent.wanted import Trigger
 from hotmend.linux.process import ProcessImages
 from hotmend.live.driver import revert
 from hotmend.model.errors import HotmendError

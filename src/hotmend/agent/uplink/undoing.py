@@ -24,8 +24,8 @@ from hotmend.agent.record.history import (
     RunBegan,
 )
 from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
-from hotmend.agent.run import Trigger
 from hotmend.agent.undo import processes_with
+from hotmend.agent.wanted import Trigger
 from hotmend.live.driver import ProcessResult, revert
 from hotmend.servicing.actions import State
 
