@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from hotmend.server.database import open_database, sqlalchemy_url
-from tests.server.listener import Listener
+from tests.server.listener import Dripper, Listener
 from tests.server.running import Running, running
 from tests.server.typed import Typed
 from tests.survey.cluster import postgresql
@@ -105,5 +105,13 @@ def typed(server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 def listener() -> Iterator[Listener]:
     """Who takes what webhooks are told."""
     made = Listener()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dripper() -> Iterator[Dripper]:
+    """Who never gets to the end of an answer."""
+    made = Dripper()
     yield made
     made.close()

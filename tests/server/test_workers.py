@@ -1,18 +1,24 @@
-"""What a server does beside answering goes on after any error, and `/healthz` says what is not done."""
+"""What a server does beside answering goes on after any error, `/healthz` says what is not done, and it ends."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Connection
 
 from hotmend.server.rollouts import store
 from hotmend.server.rollouts.workflow import Director
-from hotmend.server.worker import Worker
+from hotmend.server.worker import UNFINISHED, Leaving, Worker, end_together
+from tests.repository.kit import CHANNEL, World
 from tests.server.fleet import Fleet, begun
+from tests.server.listener import Dripper
 from tests.server.running import Running
 
 _SECONDS = 60.0
@@ -82,3 +88,57 @@ def test_rollouts_are_steered_after_any_error(server: Running, monkeypatch: pyte
         _until(lambda: not director.trouble)
     finally:
         director.stop()
+
+
+class _Stands(Worker):
+    """Stands in its round until every worker of the process was told to end."""
+
+    def __init__(self, together: threading.Barrier) -> None:
+        super().__init__("stands", 0.05)
+        self.together = together
+
+    def _round(self) -> None:
+        while True:
+            try:
+                self._go_on()
+            except Leaving:
+                self.together.wait()
+                raise
+
+
+def test_all_tasks_are_told_to_end_before_one_is_waited_for() -> None:
+    both = threading.Barrier(2, timeout=_SECONDS)
+    workers = [_Stands(both), _Stands(both)]
+    for each in workers:
+        each.start()
+    end_together(workers)
+    assert not any(each.runs for each in workers)
+    assert not both.broken
+
+
+_SHORTLY = """
+import sys
+from hotmend.server import worker
+worker.LEAVE_SECONDS = 1.0
+from hotmend.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_server_ends_though_a_task_is_held(sqlite_url: str, dripper: Dripper, tmp_path: Path) -> None:
+    """The channel that it follows drips: the task that looks at it does not come back."""
+    root, log = tmp_path / "root.json", tmp_path / "log"
+    root.write_bytes(World(tmp_path / "world").make_keys().found().first_root)
+    place = ["--database", sqlite_url, "--state", str(tmp_path / "state"), "--listen", "127.0.0.1:0"]
+    channel = ["--channel", CHANNEL, "--channel-source", dripper.url, "--channel-root", str(root)]
+    with log.open("wb") as stream:
+        command = [sys.executable, "-c", _SHORTLY, "server", *place, *channel]
+        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+    try:
+        assert dripper.asked.acquire(timeout=_SECONDS), log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_SECONDS) == UNFINISHED, log.read_text()
+        assert "without waiting for: channel" in log.read_text()
+    finally:
+        process.kill()
+        process.wait()

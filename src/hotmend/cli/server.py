@@ -158,7 +158,7 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
     from hotmend.server.releases.following import Follower
     from hotmend.server.rollouts.workflow import Director
     from hotmend.server.webhooks.sending import Messenger
-    from hotmend.server.worker import Worker
+    from hotmend.server.worker import Worker, end_all
 
     database = open_database(settings.database)
     try:
@@ -169,8 +169,8 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
         workers += [] if followed is None else [Follower(context, followed)]
         for worker in workers:
             app.state.at_start.append(worker.start)
-            app.state.at_end.append(worker.stop)
             app.state.workers.append(worker)
+        app.state.at_end.append(lambda: end_all(workers))
         if token := begin_setup(database, system_clock()):
             print_note(
                 f"first administrator, within 24 hours: hotmend fleet setup {settings.public_url} --token {token}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +16,8 @@ from hotmend.server.audit.tables import audit, audit_checks, audit_head
 
 FIRST: Final = "0" * 64
 """What stands for the hash before the first row."""
+_ROWS: Final = 1000
+"""Read together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,21 @@ def append(
     connection.execute(sa.update(audit_head).values(number=row["number"], hash=row["hash"]))
 
 
-def verify(connection: Connection, since: Verdict | None = None) -> Verdict:
+def verify(connection: Connection, since: Verdict | None = None, go_on: Callable[[], None] = lambda: None) -> Verdict:
     """Read rows and say whether each follows from the one before, and the last is the last that was written.
 
     Args:
         connection: to read with; rows that are appended meanwhile are not wrong.
         since: what an earlier reading gave: only what follows is read. None: all.
+        go_on: is called again and again; what it raises ends the reading.
     """
     number, previous = (0, FIRST) if since is None else (since.rows, since.head)
     before, at_head = _head(connection), previous
     query = sa.select(audit).where(audit.c.number > number).order_by(audit.c.number)
-    with connection.execute(query, execution_options={"yield_per": 1000}) as rows:
+    with connection.execute(query, execution_options={"yield_per": _ROWS}) as rows:
         for row in rows.mappings():
+            if number % _ROWS == 0:
+                go_on()
             number += 1
             if row["number"] != number:
                 return Verdict(number - 1, previous, f"row {number} is missing")

@@ -42,7 +42,7 @@ class Auditor(Worker):
         now = self._context.clock()
         whole = self._whole_at is None or now - self._whole_at >= WHOLE_EACH
         with self._context.database.read() as connection:
-            found = store.verify(connection, None if whole else self._seen)
+            found = store.verify(connection, None if whole else self._seen, self._go_on)
             kept = store.kept(connection)
             before = [each for each in (self._seen, kept) if each is not None]
             wrong = next(filter(None, (_rewritten(connection, each) for each in before)), found.wrong)

@@ -6,6 +6,7 @@ A day on which no server ran has no row: nothing is made up for it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
@@ -32,14 +33,18 @@ _OLD: Final = sorted(OLD)
 _LOG: Final = logging.getLogger("hotmend.server.compliance")
 
 
-def take(context: Context) -> bool:
+def take(context: Context, go_on: Callable[[], None] = lambda: None) -> bool:
     """Write the day down where no server has done so yet, and judge what is not judged today; False: one has written.
 
     The two do not rest on each other: what a server that was killed has not judged, the next look judges.
+
+    Args:
+        context: of the process.
+        go_on: is called between two transactions; what it raises ends the look.
     """
     now = context.clock()
     written = _take(context, now)
-    _judge(context, now.date())
+    _judge(context, now.date(), go_on)
     return written
 
 
@@ -83,10 +88,11 @@ def _write(connection: Connection, context: Context, today: date, now: datetime)
         connection.execute(sa.insert(counts), each)
 
 
-def _judge(context: Context, today: date) -> None:
+def _judge(context: Context, today: date, go_on: Callable[[], None]) -> None:
     """Judge how known issues concern each machine that was not judged today; they go by days, not by hours."""
     noon, after = datetime.combine(today, time(12), UTC), ""
     while True:
+        go_on()
         with context.database.read() as connection:
             rows = facts_after(connection, after, today, _MACHINES)
         if not rows:
@@ -111,4 +117,4 @@ class Chronicler(Worker):
         self._context = context
 
     def _round(self) -> None:
-        take(self._context)
+        take(self._context, self._go_on)

@@ -32,12 +32,10 @@ _TAKE_OVER_SECONDS: Final = 10.0
 _LOG: Final = logging.getLogger("hotmend.server.rollouts")
 
 
-class Leaving(BaseException):
-    """This process ends. It is no error of the workflow, which stays as it is for the next process."""
-
-
 class Director(Worker):
     """Gives each rollout its workflow, takes over from processes that have died, and has assignments followed.
+
+    Who leaves lets go of all workflows: they are taken up by another process, or by this one's next start.
 
     Args:
         context: of the server process.
@@ -61,10 +59,6 @@ class Director(Worker):
         if self._error is not None:
             self._leaving.set()
             raise self._error
-
-    def stop(self) -> None:
-        """Let go of all workflows; they are taken up by another process, or by this one's next start."""
-        super().stop()
 
     def _round(self) -> None:
         """Steer until this process ends, or the database of the workflows fails: then it is opened again."""
@@ -125,8 +119,7 @@ class Director(Worker):
         """Take steps for a minute, or until the rollout has ended."""
         until, joined = time.monotonic() + _MINUTE, float("-inf")
         while True:
-            if self._leaving.is_set():
-                raise Leaving
+            self._go_on()
             join = time.monotonic() - joined >= _JOIN_SECONDS
             pause = _RESTING_SECONDS
             try:
