@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 
-from hotmend.server.webhooks.sending import signature, tell
+from hotmend.server.webhooks import posting, sending
+from hotmend.server.webhooks.sending import AT_ONCE, Messenger, signature, tell
 from hotmend.server.webhooks.store import DELIVERIES
 from hotmend.server.webhooks.tables import notices
 from tests.server.fleet import Fleet, begun
-from tests.server.listener import Listener
+from tests.server.listener import Dripper, Listener
 from tests.server.running import Running
+
+_SECONDS = 60.0
 
 
 def test_what_happens_is_told_signed_and_again_until_it_is_taken(either_server: Running, listener: Listener) -> None:
@@ -100,3 +108,84 @@ def test_a_url_that_nobody_answers_is_tried_later_and_later(server: Running) -> 
         server.clock.ahead += timedelta(seconds=1)
         tried += tell(context)
     assert tried == 4  # after 0, 2, 4 and 8 seconds
+
+
+def _until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + _SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+HELD = {
+    "a byte of its header now and then": ("http", b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"),
+    "100 Continue for ever": ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "nothing": ("http", b"", b""),
+    "nothing where TLS is begun": ("https", b"", b""),
+}
+
+
+@pytest.fixture(params=HELD)
+def held(request: pytest.FixtureRequest) -> Iterator[tuple[str, Dripper]]:
+    scheme, begin, again = HELD[request.param]
+    made = Dripper(begin, again)
+    yield made.url.replace("http", scheme, 1), made
+    made.close()
+
+
+def test_a_request_ends_in_its_time_whatever_comes_back(held: tuple[str, Dripper]) -> None:
+    url, dripper = held
+    assert posting.post(url, {}, b"{}", 0.5).startswith("TimeoutError: ")
+    assert dripper.asked.acquire(blocking=False)
+
+
+def test_a_request_ends_in_its_time_where_no_name_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def never(*_: object, **__: object) -> None:
+        answered.wait(_SECONDS)
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    assert posting.post("http://hook.example/", {}, b"{}", 0.5).startswith("TimeoutError: ")
+    answered.set()
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", ""),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "status 302"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", ""),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "RemoteProtocolError: "),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000, "RemoteProtocolError: "),
+    ],
+)
+def test_what_a_receiver_may_answer(begin: bytes, said: str) -> None:
+    dripper = Dripper(begin)
+    try:
+        found = posting.post(dripper.url, {}, b"{}", _SECONDS)
+    finally:
+        dripper.close()
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_receivers_that_drip_hold_up_nobody_else(
+    server: Running, listener: Listener, dripper: Dripper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "_SECONDS", 1.0)
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    bad = [server.post("/api/v1/webhooks", {"url": dripper.url})["id"] for _ in range(AT_ONCE + 1)]
+    server.post("/api/v1/webhooks", {"url": listener.url})
+    begun(server)
+    messenger = Messenger(server.app.state.context)
+    messenger.start()
+    try:
+        _until(lambda: listener.taken)
+        _until(lambda: all(server.get(f"/api/v1/webhooks/{each}/deliveries") for each in bad))
+    finally:
+        messenger.stop()
+    shown = {each["id"]: each["last"] for each in server.get("/api/v1/webhooks")["items"]}
+    assert {shown[each] for each in bad} == {"TimeoutError: no answer within 1 seconds"}

@@ -66,7 +66,8 @@ _ONE_GATEWAY = {
     "cryptography": {"repository/keys.py", "wire/evidence.py", "wire/keys.py"},
     "nacl": {"server/machines/quick_key.py"},
     "urllib3": {"repository/fetchers.py", "agent/health/probes.py", "agent/uplink/carrying.py", "fleet/client.py"}
-    | {"server/webhooks/sending.py"},
+    | {"server/webhooks/posting.py"},
+    "h11": {"server/webhooks/posting.py"},
     "tuf": {
         f"repository/{name}.py"
         for name in (

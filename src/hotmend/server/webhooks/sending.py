@@ -1,5 +1,7 @@
 """Telling webhooks what waits for them: at least once, oldest first, tried again with longer and longer pauses.
 
+Several are told at once, so that one that does not answer holds up nobody but itself.
+
 The body is signed: `Hotmend-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY` with the webhook's secret.
 """
 
@@ -9,21 +11,26 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-import urllib3
 from sqlalchemy.engine import RowMapping
 
 from hotmend import __version__
 from hotmend.server.context import Context
 from hotmend.server.webhooks import store
+from hotmend.server.webhooks.posting import post
 from hotmend.server.worker import Worker
 
 EVENTS_MAX: Final = 100
 """In one request."""
+AT_ONCE: Final = 8
+"""Requests of a server process."""
 _SECONDS: Final = 10.0
+"""For a request, from looking the name up to the answer."""
 _CLAIM: Final = timedelta(seconds=60)
 """Longer than a request takes."""
 _PAUSE_SECONDS_MAX: Final = 3600
@@ -31,29 +38,67 @@ _LOOK_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger("hotmend.server.webhooks")
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A webhook that nobody else tells anything for a while, and what it is told.
+
+    Attributes:
+        hook: its row.
+        at: when it was claimed.
+        told: events, oldest first.
+        taken: rows of the events of rollouts, by their ids in `told`.
+        noticed: rows of notices, in the same way.
+    """
+
+    hook: RowMapping
+    at: datetime
+    told: list[dict[str, Any]]
+    taken: Mapping[object, int]
+    noticed: Mapping[object, int]
+
+
 def tell(context: Context) -> bool:
     """Tell one webhook what waits for it; False: nothing was to be told."""
+    claimed = claim(context)
+    if claimed is not None:
+        deliver(context, claimed)
+    return claimed is not None
+
+
+def claim(context: Context) -> Claimed | None:
+    """Return the webhook that has waited longest; None: nothing is to be told."""
     now = context.clock()
     with context.database.write() as connection:
         hook = store.claim(connection, now, now + _CLAIM)
-        found = [] if hook is None else store.waiting(connection, hook["id"], EVENTS_MAX)
-        others = [] if hook is None else store.notices_waiting(connection, hook["id"], EVENTS_MAX)
-    if hook is None:
-        return False
+        if hook is None:
+            return None
+        found = store.waiting(connection, hook["id"], EVENTS_MAX)
+        others = store.notices_waiting(connection, hook["id"], EVENTS_MAX)
     told = sorted([_of_rollout(row) for row in found] + [_of_notice(row) for row in others], key=_at)[:EVENTS_MAX]
-    body = msgspec.json.encode({"server": context.settings.public_url, "events": told})
-    trouble = _send(hook, body, int(now.timestamp()))
-    ids = set() if trouble else {each["id"] for each in told}
-    taken = [row["id"] for row in found if row["id"] in ids]
-    noticed = [row["id"] for row in others if _notice_id(row) in ids]
+    ids = {each["id"] for each in told}
+    taken = {row["id"]: row["id"] for row in found if row["id"] in ids}
+    return Claimed(hook, now, told, taken, {_notice_id(row): row["id"] for row in others if _notice_id(row) in ids})
+
+
+def deliver(context: Context, claimed: Claimed) -> None:
+    """Send what a webhook is told, and keep how that went."""
+    hook = claimed.hook
+    body = msgspec.json.encode({"server": context.settings.public_url, "events": claimed.told})
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"hotmend/{__version__}",
+        "Hotmend-Signature": signature(hook["secret"], int(claimed.at.timestamp()), body),
+    }
+    trouble = post(hook["url"], headers, body, _SECONDS)
     failures = hook["failures"] + 1 if trouble else 0
     pause = min(2 ** min(failures, 20), _PAUSE_SECONDS_MAX) if trouble else 0
-    values = {"failures": failures, "last": (trouble or "taken")[:500], "next_at": now + timedelta(seconds=pause)}
-    delivery = {"at": now, "events": len(told), "taken": not trouble, "outcome": values["last"]}
+    again = context.clock() + timedelta(seconds=pause)
+    values = {"failures": failures, "last": (trouble or "taken")[:500], "next_at": again}
+    delivery = {"at": claimed.at, "events": len(claimed.told), "taken": not trouble, "outcome": values["last"]}
+    taken, noticed = ([], []) if trouble else (list(claimed.taken.values()), list(claimed.noticed.values()))
     with context.database.write() as connection:
         if store.settle(connection, hook["id"], taken, noticed, values):
             store.insert_delivery(connection, hook["id"], delivery)
-    return True
 
 
 def _at(event: Mapping[str, Any]) -> datetime:
@@ -89,33 +134,8 @@ def signature(secret: str, seconds: int, body: bytes) -> str:
     return f"t={seconds},v1={made}"
 
 
-def _send(hook: RowMapping, body: bytes, seconds: int) -> str:
-    """Send a body; return what went wrong, "" for nothing."""
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": f"hotmend/{__version__}",
-        "Hotmend-Signature": signature(hook["secret"], seconds, body),
-    }
-    try:
-        with urllib3.PoolManager(1) as pool:
-            answer = pool.request(
-                "POST",
-                hook["url"],
-                body=body,
-                headers=headers,
-                timeout=urllib3.Timeout(total=_SECONDS),
-                retries=False,
-                redirect=False,
-                preload_content=False,  # what it answers is not read: nobody knows how long it is
-            )
-            answer.close()
-    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "" if 200 <= answer.status < 300 else f"status {answer.status}"
-
-
 class Messenger(Worker):
-    """Tells webhooks, in a thread of a server process.
+    """Tells webhooks, in threads of a server process.
 
     Args:
         context: of the process.
@@ -126,5 +146,17 @@ class Messenger(Worker):
         self._context = context
 
     def _round(self) -> None:
-        while not self._leaving.is_set() and tell(self._context):
-            pass
+        """Claim what waits while others are told, and end when nobody is."""
+        with ThreadPoolExecutor(AT_ONCE, "webhooks") as pool:
+            busy: set[Future[None]] = set()
+            while not self._leaving.is_set():
+                claimed = claim(self._context) if len(busy) < AT_ONCE else None
+                if claimed is not None:
+                    busy.add(pool.submit(deliver, self._context, claimed))
+                    continue
+                if not busy:
+                    return
+                done, busy = wait(busy, _LOOK_SECONDS, FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+                    self._trouble = ""
