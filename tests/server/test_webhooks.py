@@ -7,18 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
+from hotmend.server.backup import backup, restore
+from hotmend.server.database import Database, migrate, open_database
 from hotmend.server.webhooks import posting, sending
 from hotmend.server.webhooks.sending import AT_ONCE, Messenger, signature, tell
 from hotmend.server.webhooks.store import DELIVERIES
 from hotmend.server.webhooks.tables import notices
 from tests.server.fleet import Fleet, begun
 from tests.server.listener import Dripper, Listener
-from tests.server.running import Running
+from tests.server.running import Running, running
+from tests.server.test_upgrade import copied
 
 _SECONDS = 60.0
 
@@ -108,6 +112,59 @@ def test_a_url_that_nobody_answers_is_tried_later_and_later(server: Running) -> 
         server.clock.ahead += timedelta(seconds=1)
         tried += tell(context)
     assert tried == 4  # after 0, 2, 4 and 8 seconds
+
+
+def _ids(listener: Listener) -> list[str]:
+    return [each["id"] for _, body in listener.taken for each in msgspec.json.decode(body)["events"]]
+
+
+def test_no_two_events_have_one_id(server: Running, listener: Listener) -> None:
+    """SQLite gives out the number of a notice again when all have taken it."""
+    hook = server.post("/api/v1/webhooks", {"url": listener.url})
+    for _ in range(3):
+        server.post(f"/api/v1/webhooks/{hook['id']}/test", status=202)
+        assert tell(server.app.state.context)
+    assert len(set(_ids(listener))) == 3
+
+
+def test_after_a_restore_other_events_have_other_ids(
+    server: Running, new_database: Callable[[], str], listener: Listener, tmp_path: Path
+) -> None:
+    server.post("/api/v1/webhooks", {"url": listener.url})
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    backup(server.database, tmp_path / "backup")
+    begun(server)
+    assert tell(server.app.state.context)
+    other = open_database(new_database())
+    restore(other, tmp_path / "backup")
+    other.close()
+    with running(other.url) as restored:
+        restored.tokens = server.tokens
+        begun(restored)
+        assert tell(restored.app.state.context)
+    assert len(listener.taken) == 2
+    assert len(set(_ids(listener))) == len(_ids(listener)) == 10
+
+
+def test_what_waits_when_a_server_is_upgraded_has_ids(
+    server: Running, new_database: Callable[[], str], listener: Listener
+) -> None:
+    hook = server.post("/api/v1/webhooks", {"url": listener.url})
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    begun(server)
+    server.post(f"/api/v1/webhooks/{hook['id']}/test", status=202)
+    old = Database(new_database())
+    migrate(old, "0022_issues")
+    assert copied(server, old)["webhook_outbox"] == 5
+    old.close()
+    with running(old.url) as upgraded:
+        assert tell(upgraded.app.state.context)
+    assert len(set(_ids(listener))) == 6
+    assert all(len(each) == 32 for each in _ids(listener))
 
 
 def _until(condition: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from hotmend.server.database import Id, Json, Moment, metadata
+from hotmend.server.database import Id, Json, Moment, metadata, new_id
 from hotmend.servicing.lanes import Lane
 from hotmend.servicing.rollouts import GroupState, State
 
@@ -115,6 +115,7 @@ events = sa.Table(
     sa.Column("what", sa.String(40), nullable=False),
     sa.Column("group_number", sa.Integer),
     sa.Column("why", Json, nullable=False),
+    sa.Column("told_as", Id, nullable=False, server_default="", default=new_id),
     sa.Index("ix_rollout_events_rollout_id_id", "rollout_id", "id"),
 )
-"""What happened to a rollout, in order."""
+"""What happened to a rollout, in order. `told_as`: its id for webhooks; after a restore `id` is one that was before."""

@@ -46,15 +46,15 @@ class Claimed:
         hook: its row.
         at: when it was claimed.
         told: events, oldest first.
-        taken: rows of the events of rollouts, by their ids in `told`.
-        noticed: rows of notices, in the same way.
+        taken: rows of the events of rollouts among them.
+        noticed: rows of the notices among them.
     """
 
     hook: RowMapping
     at: datetime
     told: list[dict[str, Any]]
-    taken: Mapping[object, int]
-    noticed: Mapping[object, int]
+    taken: list[int]
+    noticed: list[int]
 
 
 def tell(context: Context) -> bool:
@@ -76,8 +76,8 @@ def claim(context: Context) -> Claimed | None:
         others = store.notices_waiting(connection, hook["id"], EVENTS_MAX)
     told = sorted([_of_rollout(row) for row in found] + [_of_notice(row) for row in others], key=_at)[:EVENTS_MAX]
     ids = {each["id"] for each in told}
-    taken = {row["id"]: row["id"] for row in found if row["id"] in ids}
-    return Claimed(hook, now, told, taken, {_notice_id(row): row["id"] for row in others if _notice_id(row) in ids})
+    taken, noticed = ([row["id"] for row in rows if row["told_as"] in ids] for rows in (found, others))
+    return Claimed(hook, now, told, taken, noticed)
 
 
 def deliver(context: Context, claimed: Claimed) -> None:
@@ -95,7 +95,7 @@ def deliver(context: Context, claimed: Claimed) -> None:
     again = context.clock() + timedelta(seconds=pause)
     values = {"failures": failures, "last": (trouble or "taken")[:500], "next_at": again}
     delivery = {"at": claimed.at, "events": len(claimed.told), "taken": not trouble, "outcome": values["last"]}
-    taken, noticed = ([], []) if trouble else (list(claimed.taken.values()), list(claimed.noticed.values()))
+    taken, noticed = ([], []) if trouble else (claimed.taken, claimed.noticed)
     with context.database.write() as connection:
         if store.settle(connection, hook["id"], taken, noticed, values):
             store.insert_delivery(connection, hook["id"], delivery)
@@ -109,7 +109,8 @@ def _at(event: Mapping[str, Any]) -> datetime:
 
 def _of_rollout(row: RowMapping) -> dict[str, Any]:
     return {
-        "id": row["id"],
+        "id": row["told_as"],
+        "number": row["id"],
         "at": row["at"],
         "what": row["what"],
         "who": row["who"],
@@ -120,12 +121,7 @@ def _of_rollout(row: RowMapping) -> dict[str, Any]:
 
 
 def _of_notice(row: RowMapping) -> dict[str, Any]:
-    return {"id": _notice_id(row), "at": row["at"], "what": row["what"], **row["content"]}
-
-
-def _notice_id(row: RowMapping) -> str:
-    """Return an id that no event of a rollout has: theirs are numbers."""
-    return f"notice-{row['id']}"
+    return {"id": row["told_as"], "at": row["at"], "what": row["what"], **row["content"]}
 
 
 def signature(secret: str, seconds: int, body: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from hotmend.server.database import Id, Json, Moment, metadata
+from hotmend.server.database import Id, Json, Moment, metadata, new_id
 
 _Number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -48,8 +48,12 @@ notices = sa.Table(
     sa.Column("at", Moment, nullable=False),
     sa.Column("what", sa.String(40), nullable=False),
     sa.Column("content", Json, nullable=False),
+    sa.Column("told_as", Id, nullable=False, server_default="", default=new_id),
 )
-"""What is told and is no event of a rollout; it is gone when all have taken it."""
+"""What is told and is no event of a rollout; it is gone when all have taken it, and then SQLite gives `id` out again.
+
+`told_as`: its id for webhooks.
+"""
 
 notice_outbox = sa.Table(
     "notice_outbox",
