@@ -713,3 +713,13 @@ def test_a_machine_without_an_agent_is_in_no_rollout(one: Fleet) -> None:
     assert one.server.call("POST", "/api/v1/rollouts", given).json()["code"] == "nobody-selected"
     one.add(3)
     assert one.server.post("/api/v1/rollouts/preview", given, status=200)["machines"] == 3
+
+
+def test_what_no_server_has_begun_can_be_stopped(one: Fleet) -> None:
+    one.add(1, canary="1")
+    one.add(1)
+    identity = begun(one.server, lane="zero-day")
+    assert _rollout(one, identity)["state"] == "STARTING"
+    one.server.post(f"/api/v1/rollouts/{identity}/stop", {"reason": "withdrawn"}, role="operator", status=200)
+    assert one.step(identity) == "STOPPED"
+    assert one.due() == {}

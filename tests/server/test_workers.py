@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotmend.server.rollouts import store
+from hotmend.server.rollouts.tables import rollouts
 from hotmend.server.rollouts.workflow import Director
 from hotmend.server.worker import UNFINISHED, Leaving, Worker, end_together
 from tests.repository.kit import CHANNEL, World
-from tests.server.fleet import Fleet, begun
+from tests.server.fleet import Fleet, begun, wanted
 from tests.server.listener import Dripper
 from tests.server.running import Running
 
@@ -86,6 +88,23 @@ def test_rollouts_are_steered_after_any_error(server: Running, monkeypatch: pyte
         _until(lambda: server.get(f"/api/v1/rollouts/{identity}")["state"] == "RUNNING")
         assert asked > 1
         _until(lambda: not director.trouble)
+    finally:
+        director.stop()
+
+
+def test_rollouts_that_rest_keep_no_other_from_being_steered(server: Running) -> None:
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    paused = [server.post("/api/v1/rollouts", wanted(name=f"rests {number}"))["id"] for number in range(60)]
+    with server.database.write() as connection:
+        rest = sa.update(rollouts).where(rollouts.c.id.in_(paused))
+        connection.execute(rest.values(state="PAUSED"))
+    identity = begun(server)
+    director = Director(server.app.state.context)
+    director.start()
+    try:
+        _until(lambda: server.get(f"/api/v1/rollouts/{identity}")["state"] == "RUNNING")
     finally:
         director.stop()
 

@@ -25,6 +25,8 @@ from hotmend.durable.liveness import Liveness
 from hotmend.model.errors import HotmendError, InputError
 
 SQLITE_EXECUTOR: Final = "local"
+UNLIMITED: Final = 0
+"""As `workers`: a process works on all there are, each in a thread of its own."""
 _POLL_SECONDS = 0.1
 _TAKE_OVER_SECONDS = 5.0
 _OPEN = ["ENQUEUED", "PENDING", "DELAYED"]
@@ -162,8 +164,8 @@ def open_queue(
     Args:
         database: an SQLAlchemy URL of SQLite or PostgreSQL.
         kind: what is on it.
-        workers: how many workflows a process works on at once, for all processes of this queue; None leaves what
-            the queue says.
+        workers: how many workflows a process works on at once, for all processes of this queue (`UNLIMITED`: all); None
+            leaves what the queue says.
         poll_seconds: how often a process looks for work.
 
     Raises:
@@ -193,7 +195,7 @@ def open_queue(
             DBOS.register_queue(
                 kind.queue,
                 # One more than there are children, so that none waits while the next package is chosen.
-                worker_concurrency=(workers or 1) + 1,
+                worker_concurrency=None if workers == UNLIMITED else (workers or 1) + 1,
                 polling_interval_sec=poll_seconds,
                 on_conflict="always_update",
             )

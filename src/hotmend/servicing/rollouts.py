@@ -4,9 +4,9 @@ A rollout takes a release to many machines, group after group. The diagrams in d
 `TRANSITIONS` and `GROUP_TRANSITIONS`.
 
 Three decisions that the tables make: a rollout that was paused may be taken back without running again first, because
-the brake pauses it; one that has not begun may be stopped, so that nothing waits for an approval for ever; and so may
-one that is being taken back, which a machine that never returns would keep open for ever. A group that went wrong stays
-so: its rollout is stopped or taken back, and a new one is made.
+the brake pauses it; one that has not begun may be stopped, so that nothing waits for an approval, or for a server that
+begins it, for ever; and so may one that is being taken back, which a machine that never returns would keep open for
+ever. A group that went wrong stays so: its rollout is stopped or taken back, and a new one is made.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.READY, Event.STARTED): State.STARTING,
     (State.READY, Event.STOPPED): State.STOPPING,
     (State.STARTING, Event.BEGAN): State.RUNNING,
+    (State.STARTING, Event.STOPPED): State.STOPPING,
     (State.RUNNING, Event.PAUSED): State.PAUSED,
     (State.RUNNING, Event.STOPPED): State.STOPPING,
     (State.RUNNING, Event.COMPLETED): State.FINISHED,

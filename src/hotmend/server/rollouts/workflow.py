@@ -21,7 +21,6 @@ from hotmend.servicing.rollouts import State
 
 KIND_VERSION: Final = "rollouts-1"
 """Of the workflow's steps. It stays when a server is upgraded: rollouts go on."""
-_AT_ONCE: Final = 50
 _MINUTE: Final = 60.0
 _MOVED_SECONDS: Final = 0.2
 _STILL_SECONDS: Final = 1.0
@@ -65,7 +64,7 @@ class Director(Worker):
         kind = Kind("hotmend-rollouts", KIND_VERSION, "rollout", self._register)
         url = self._context.settings.database
         try:
-            with durable.open_queue(url, kind, workers=_AT_ONCE, poll_seconds=_LOOK_SECONDS) as queue:
+            with durable.open_queue(url, kind, workers=durable.UNLIMITED, poll_seconds=_LOOK_SECONDS) as queue:
                 self._opened.set()
                 self._look(queue)
         except Exception as error:
