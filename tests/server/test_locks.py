@@ -14,10 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hotmend.server.database import sqlalchemy_url
+from hotmend.server.identity import service, store
+from hotmend.server.identity.access import Principal
+from hotmend.server.identity.tables import users
 from hotmend.server.machines.tables import actions
+from hotmend.server.problem import Problem
 from hotmend.server.rollouts import candidates, steering
 from hotmend.servicing.actions import State
 from hotmend.servicing.rings import Member
+from hotmend.wire.api import UserChange
 from hotmend.wire.messages import Reached
 from tests.server.fleet import Fleet, begun
 from tests.server.machine import registration_key, report, simple
@@ -66,6 +71,36 @@ def test_two_rollouts_never_begin_both_machines_of_a_pair(server: Running, monke
     _all_at_once(*(lambda each=each: fleet.step(each) for each in ids))
     with server.database.read() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(actions)) == 1
+
+
+def test_two_administrators_never_lower_each_other(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = server.app.state.context
+    server.post("/api/v1/users", {"name": "second", "role": "admin"})
+    ids = {each["name"]: each["id"] for each in server.get("/api/v1/users")["items"] if each["role"] == "admin"}
+    both = threading.Barrier(2)
+    other_admins = store.other_admins
+
+    def count_and_wait(connection: Connection, identity: str) -> int:
+        """Count the other administrators, and wait until the other one has counted too, or cannot."""
+        found = other_admins(connection, identity)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1.0)
+        return found
+
+    monkeypatch.setattr(store, "other_admins", count_and_wait)
+    refused: list[str] = []
+
+    def lower(who: str, whom: str) -> None:
+        try:
+            service.change_user(context, Principal(ids[who], who, "admin"), ids[whom], UserChange(role="viewer"))
+        except Problem as problem:
+            refused.append(problem.code)
+
+    _all_at_once(lambda: lower("root", "second"), lambda: lower("second", "root"))
+    assert refused == ["last-admin"]
+    with server.database.read() as connection:
+        left = sa.select(sa.func.count()).select_from(users).where(users.c.role == "admin")
+        assert connection.scalar(left) == 1
 
 
 def test_what_another_step_began_while_this_one_waited_counts(server: Running) -> None:

@@ -110,6 +110,7 @@ def change_user(context: Context, caller: Principal, identity: str, change: User
     """
     now = context.clock()
     with context.database.write() as connection:
+        store.lock_admins(connection)  # before who is one is read
         found = store.user(connection, identity)
         if found is None:
             raise not_found("user")

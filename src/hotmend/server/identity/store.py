@@ -45,6 +45,16 @@ def update_user(connection: Connection, identity: str, values: dict[str, Any]) -
     connection.execute(sa.update(users).where(users.c.id == identity).values(values))
 
 
+def lock_admins(connection: Connection) -> None:
+    """Keep every other from lowering or disabling an administrator until this transaction ends.
+
+    Two administrators that lower each other would both find the other one there. On SQLite a transaction that writes is
+    alone already.
+    """
+    query = sa.select(users.c.id).where(users.c.role == "admin", users.c.disabled_at.is_(None)).order_by(users.c.id)
+    connection.execute(query.with_for_update())
+
+
 def other_admins(connection: Connection, identity: str) -> int:
     """Return how many other administrators are not disabled."""
     query = sa.select(sa.func.count()).select_from(users)
