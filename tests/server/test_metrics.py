@@ -6,10 +6,12 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hotmend.servicing.actions import State
 from tests.server.fleet import Fleet, begun
+from tests.server.portal.conftest import Person
 from tests.server.running import Running
 
 RULES = Path(__file__).parents[2] / "packaging/prometheus/hotmend-server.rules.yml"
@@ -53,3 +55,30 @@ def test_what_is_told(either_server: Running) -> None:
     server.post("/api/v1/halt", {}, role="operator", status=200)
     told = _told(server)
     assert (told["rollouts_braked",], told["halted",], told["events_waiting",]) == (1, 1, 0)
+
+
+def test_a_machine_without_an_agent_is_not_silent(server: Running) -> None:
+    facts = (Path(__file__).parents[1] / "data/facts/cases/october-2-right.json").read_bytes()
+    assert server.call("PUT", "/api/v1/facts/w1", facts, role="operator").status == 200
+    server.clock.ahead += timedelta(days=1)
+    told = _told(server)
+    assert (told["machines", "active"], told["machines_silent",]) == (1, 0)
+
+
+@pytest.mark.parametrize("verb", ["stop", "roll-back"])
+def test_an_event_of_a_rollout_that_does_not_go_on_waits_for_nobody(server: Running, verb: str) -> None:
+    fleet = Fleet(server)
+    fleet.add(1, canary="1")
+    fleet.add(1)
+    identity = begun(server, pre_event_minutes=60)
+    fleet.step(identity, 3)
+    path = f"/api/v1/rollouts/{identity}"
+    person = Person(server)
+    person.sign_in("operator")
+    assert 'id="gates"' in person.get(f"/rollouts/{identity}?answer=yes").body.decode()
+    assert _told(server)["events_waiting",] == 1
+    server.post(f"{path}/{verb}", {"reason": "x"}, role="operator", status=200)
+    assert _told(server)["events_waiting",] == 0
+    assert 'id="gates"' not in person.get(f"/rollouts/{identity}?answer=yes").body.decode()
+    reply = server.call("POST", f"{path}/groups/0/events/pre", {"allow": True}, role="operator")
+    assert (reply.status, reply.json()["code"]) == (409, "not-asked")

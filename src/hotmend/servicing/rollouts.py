@@ -73,6 +73,8 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 """The machine of a rollout. What is not here does not happen."""
 
 FINAL: Final = frozenset(State) - {state for state, _ in TRANSITIONS}
+ASKING: Final = frozenset({State.RUNNING, State.PAUSED})
+"""What was asked before or after a group still counts; in a state behind these nobody waits for the answer."""
 
 
 class GroupState(StrEnum):

@@ -7,11 +7,11 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hotmend.server.machines.fleet import blind
-from hotmend.server.machines.tables import IS_OPEN, actions, brake, contacts, machines
+from hotmend.server.machines.fleet import blind, unseen
+from hotmend.server.machines.tables import IS_OPEN, actions, brake, machines
 from hotmend.server.rollouts.tables import gates, rollouts
+from hotmend.servicing.rollouts import ASKING, State
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
-from hotmend.servicing.rollouts import State
 
 _NOT_STEERED = [state.value for state in (State.CREATING, State.WAITING_FOR_APPROVAL, State.READY, *ROLLOUT_FINAL)]
 
@@ -23,11 +23,8 @@ def machines_by_state(connection: Connection) -> dict[str, int]:
 
 
 def machines_silent(connection: Connection, seen_after: datetime) -> int:
-    """Return how many active machines were not heard of since a moment."""
-    joined = machines.join(contacts, contacts.c.machine_id == machines.c.id)
-    silent = contacts.c.seen_at.is_(None) | (contacts.c.seen_at < seen_after)
-    found = sa.select(sa.func.count()).select_from(joined).where(machines.c.state == "active", silent)
-    return int(connection.scalar(found) or 0)
+    """Return how many active machines that have an agent were not heard of since a moment."""
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(machines).where(unseen(seen_after))) or 0)
 
 
 def machines_blind(connection: Connection, seen_after: datetime, now: datetime) -> int:
@@ -63,9 +60,10 @@ def open_actions(connection: Connection) -> dict[tuple[str, str], int]:
 
 
 def events_waiting(connection: Connection) -> int:
-    """Return how many events before or after a ring nobody has answered yet."""
-    found = sa.select(sa.func.count()).select_from(gates).where(gates.c.state == "waiting")
-    return int(connection.scalar(found) or 0)
+    """Return how many events before or after a ring wait for an answer: of rollouts that go on by it."""
+    joined = gates.join(rollouts, rollouts.c.id == gates.c.rollout_id)
+    asked = (gates.c.state == "waiting") & rollouts.c.state.in_(sorted(ASKING))
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(joined).where(asked)) or 0)
 
 
 def halted(connection: Connection) -> bool:

@@ -16,7 +16,7 @@ from hotmend.server.rollouts import progress, service, store
 from hotmend.server.rollouts.preview import PLANNED
 from hotmend.servicing.actions import State as ActionState
 from hotmend.servicing.message import N_, Message
-from hotmend.servicing.rollouts import Event, State, advance
+from hotmend.servicing.rollouts import ASKING, Event, State, advance
 
 router = APIRouter(prefix="/rollouts", route_class=PageRoute, include_in_schema=False)
 
@@ -65,6 +65,7 @@ def rollout_page(
         row = store.rollout(connection, identity)
         if row is None:
             raise not_found("rollout")
+        state = State(row["state"])
         states = progress.states_of_groups(connection, identity)
         groups = [
             {
@@ -73,7 +74,8 @@ def rollout_page(
                 "asked": [
                     gate
                     for kind in ("pre", "post")
-                    if (gate := store.gate(connection, identity, group["number"], kind)) is not None
+                    if state in ASKING
+                    and (gate := store.gate(connection, identity, group["number"], kind)) is not None
                     and gate["state"] == "waiting"
                 ],
             }
@@ -82,7 +84,6 @@ def rollout_page(
         approvals = [each.person for each in store.approvals_of(connection, identity) if each.plan == row["plan"]]
         members = progress.member_page(connection, identity, None, after, ROWS)
         events = store.event_rows(connection, identity, 0, EVENTS_MAX)
-    state = State(row["state"])
     buttons = [
         (name, text)
         for name, text, event, role in BUTTONS

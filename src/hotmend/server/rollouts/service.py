@@ -20,7 +20,7 @@ from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
 from hotmend.servicing import rings
 from hotmend.servicing.lanes import Lane, approved
 from hotmend.servicing.message import Cause, cause
-from hotmend.servicing.rollouts import TRANSITIONS, Event, GroupState, State, advance
+from hotmend.servicing.rollouts import ASKING, TRANSITIONS, Event, GroupState, State, advance
 from hotmend.wire.rollouts import Halt
 
 START_AHEAD_MAX: Final = timedelta(days=366)
@@ -217,12 +217,12 @@ def answer_event(
     """Say whether a group may begin, or may count as passed.
 
     Raises:
-        Problem: nobody was asked, or it was said already.
+        Problem: nobody was asked, it was said already, or the rollout does not go on.
     """
     with context.database.write() as connection:
         found = _load(connection, context, identity)
         values = {"state": "allowed" if allow else "denied", "by": caller.name, "reason": reason[:500]}
-        if not store.answer(connection, identity, number, kind, values):
+        if found.state not in ASKING or not store.answer(connection, identity, number, kind, values):
             raise conflict("not-asked", "nobody waits for an answer to that")
         why = cause("by-hand", "{who}: {reason}", who=caller.name, reason=reason) if reason else None
         found.happened(f"{kind}-event {values['state']}", why, number, who=caller.name)
