@@ -21,6 +21,7 @@ from hotmend.agent.uplink.carrying import check_in, enrol
 from hotmend.agent.uplink.directing import directions, with_directions
 from hotmend.agent.uplink.files import Wish, wish_file, write
 from hotmend.agent.uplink.slot import Slot
+from hotmend.server.rollouts.workflow import take_back_slots
 from hotmend.servicing.actions import State
 from hotmend.servicing.maintenance import REBOOTS, reboot_within
 from hotmend.wire.messages import Kind, Order, Reached
@@ -63,8 +64,10 @@ def test_no_more_machines_restart_than_there_are_slots(either_server: Running) -
     assert server.call("DELETE", f"/api/v1/maintenance/slots/{machines[0].id}", role="operator").status == 404
 
 
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_machine_that_does_not_come_back_from_its_restart_has_failed(either_server: Running, ended: bool) -> None:
+@pytest.mark.parametrize(("ended", "asked"), [(False, True), (True, True), (True, False)])
+def test_a_machine_that_does_not_come_back_from_its_restart_has_failed(
+    either_server: Running, ended: bool, asked: bool
+) -> None:
     server = either_server
     assert _configure(server, slots=1, slot_minutes=20).status == 200
     canary = simple(server, "a", registration_key(server, tags={"canary": "1"}))
@@ -81,8 +84,18 @@ def test_a_machine_that_does_not_come_back_from_its_restart_has_failed(either_se
     path = f"/api/v1/rollouts/{rollout}"
     assert server.get(path)["brake"] is None
     server.clock.ahead += timedelta(minutes=20)
-    assert other.check_in(slot=True).slot_until
+    context = server.app.state.context
+    assert take_back_slots(context) == 0  # it may be there again, and has not said so yet
+    if asked:
+        assert other.check_in(slot=True).slot_until
+    else:
+        server.clock.ahead += timedelta(seconds=2 * context.settings.check_in_seconds)
+        assert take_back_slots(context) == 1
+        assert server.get("/api/v1/maintenance/slots")["items"] == []
+    assert take_back_slots(context) == 0
     assert server.get(path)["brake"] is not None
+    events = server.get(f"/api/v1/machines/{canary.id}/events")["items"]
+    assert events[0]["detail"] == "its restart slot was not given back in time"
     assert server.get(f"/api/v1/actions/{order.id}")["state"] == (State.SUCCEEDED if ended else State.TIMED_OUT)
     why = [each["why"].get("code") for each in server.get(f"{path}/events")["items"] if each["what"] == "brake"]
     assert why == ["slot-not-returned"]

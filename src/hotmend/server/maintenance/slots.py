@@ -1,6 +1,7 @@
 """Restart slots, handed out at check-ins: so many machines with one configuration restart at a time.
 
-Whose slot is not given back in its time has not come back: the slot is free for others, and the machine has an event.
+Whose slot is not given back in its time has not come back: the slot is free for others, and the machine has an event;
+at once where another machine asks, and else when the server looks by itself (`take_back`).
 Slots of a configuration are handed out under a lock of its row, so that two servers never give more than there are.
 """
 
@@ -64,6 +65,33 @@ def hand_out(
     return given
 
 
+def take_back(connection: Connection, now: datetime, until: datetime, lost: Callable[[str], None]) -> int:
+    """Take back the slots whose time was over at a moment, whether or not anybody asks for them; return how many.
+
+    Args:
+        connection: of a transaction that may write.
+        now: UTC.
+        until: before `now` by what a machine that has come back takes to say so.
+        lost: told of each machine that did not come back.
+    """
+    over = slots.c.expires_at <= until
+    pools = sorted(connection.scalars(sa.select(slots.c.pool).where(over).distinct()))  # in the order of `hand_out`
+    number = 0
+    for pool in pools:
+        store.configuration(connection, pool, lock=True)
+        mine = sa.select(slots.c.machine_id).where(over, slots.c.pool == pool).order_by(slots.c.machine_id)
+        for machine in list(connection.scalars(mine)):
+            _lose(connection, now, machine, lost)
+            number += 1
+    return number
+
+
+def _lose(connection: Connection, now: datetime, machine: str, lost: Callable[[str], None]) -> None:
+    connection.execute(sa.delete(slots).where(slots.c.machine_id == machine))
+    add_event(connection, machine, now, "slot", "its restart slot was not given back in time")
+    lost(machine)
+
+
 def _of_pool(
     connection: Connection, now: datetime, pool: str, asking: list[str], lost: Callable[[str], None]
 ) -> dict[str, Given]:
@@ -74,9 +102,7 @@ def _of_pool(
     length = timedelta(minutes=wanted.slot_minutes)
     taken = [Slot(each["machine_id"], each["expires_at"]) for each in rows(connection, pool)]
     for machine in expired(taken, now):
-        connection.execute(sa.delete(slots).where(slots.c.machine_id == machine))
-        add_event(connection, machine, now, "slot", "its restart slot was not given back in time")
-        lost(machine)
+        _lose(connection, now, machine, lost)
     held = tuple(slot for slot in taken if slot.expires_at > now)
     given: dict[str, Given] = {}
     for machine in asking:

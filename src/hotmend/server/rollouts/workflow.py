@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import hotmend.durable.queue as durable
 from hotmend.durable.queue import Fields, Kind, Queue, Workflow
 from hotmend.server.context import Context
+from hotmend.server.maintenance import slots
 from hotmend.server.maintenance.service import assign_all
 from hotmend.server.rollouts import steering, store
 from hotmend.server.worker import Worker
@@ -28,11 +31,21 @@ _RESTING_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
 _TAKE_OVER_SECONDS: Final = 10.0
+_HEARD: Final = 2
+"""Check-ins after the end of a slot: a machine that is there again has said so."""
 _LOG: Final = logging.getLogger("hotmend.server.rollouts")
 
 
+def take_back_slots(context: Context) -> int:
+    """Take restart slots back whose machines have not come back, and count these as failed; return how many."""
+    now = context.clock()
+    until = now - _HEARD * timedelta(seconds=context.settings.check_in_seconds)
+    with context.database.write() as connection:
+        return slots.take_back(connection, now, until, partial(steering.not_returned, connection, context))
+
+
 class Director(Worker):
-    """Gives each rollout its workflow, takes over from processes that have died, and has assignments followed.
+    """Gives each rollout its workflow, takes over from processes that have died, has assignments and slots followed.
 
     Who leaves lets go of all workflows: they are taken up by another process, or by this one's next start.
 
@@ -88,6 +101,7 @@ class Director(Worker):
                     known -= self._lost(queue, unended)
                     with self._context.database.write() as connection:
                         assign_all(connection)
+                    take_back_slots(self._context)
                     looked = time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever it is, those that are steered go on
                 self._failed(error)
