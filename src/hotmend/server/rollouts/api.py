@@ -171,7 +171,10 @@ def list_rollout_events(
     cursor: str = "",
     limit: _Limit = 100,
 ) -> EventPage:
-    """Return what happened to a rollout, oldest first; the cursor goes on where this ended."""
+    """Return what happened to a rollout, oldest first; the cursor goes on where this ended, and more may come then.
+
+    It is never "": who asks with it again later has what happened meanwhile.
+    """
     after = cursor_number(cursor) or 0
     with context_of(request).database.read() as connection:
         if store.rollout(connection, identity) is None:
