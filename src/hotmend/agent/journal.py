@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from hotmend.agent.apt.pending import Pending
 from hotmend.agent.machine import Machine, system_clock
 from hotmend.agent.memory import Memory, PackageResult, Prepared
@@ -19,6 +21,7 @@ from hotmend.agent.record.history import (
 )
 from hotmend.agent.run import changed_process, worst
 from hotmend.live.gate import hotpatch_id
+from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.process_states import NEW_CODE
 from hotmend.publisher.update import Update
 from hotmend.servicing.actions import State
@@ -35,6 +38,7 @@ class Journal:
         self._trigger = trigger
         self._run = f"{system_clock():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self._states: list[State] = []
+        self._applying: dict[str, Action] = {}
 
     def begin(self, pending: Iterable[Pending]) -> None:
         """Say what the run is about."""
@@ -42,22 +46,23 @@ class Journal:
         self._record(RunBegan(run=self._run, trigger=self._trigger, source="apt", updates=updates, until=None))
 
     def applying(self, one: Pending, update: Update, ready: Prepared) -> None:
-        """Say that processes are about to be changed."""
-        self._record(
-            Action(
-                run=self._run,
-                update=ready.origin.key or str(one),
-                state=State.APPLYING,
-                cves=update.cves,
-                release=ready.origin.release,
-                hotpatches=tuple(hotpatch_id(hotpatch) for hotpatch in ready.hotpatches),
-                old_builds=tuple(str(hotpatch.old_build_id) for hotpatch in ready.hotpatches),
-                brings=str(one),
-                images=tuple(hotpatch.path for hotpatch in ready.hotpatches),
-                new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in ready.hotpatches),
-                file=ready.origin.file,
-            )
+        """Say that processes are about to be changed.
+
+        One package may have several groups of processes, each with hotpatches of its own: the last line has those of
+        the groups before too, so that all of them are looked for after a crash.
+        """
+        key = ready.origin.key or str(one)
+        about = Action(
+            run=self._run,
+            update=key,
+            state=State.APPLYING,
+            cves=update.cves,
+            release=ready.origin.release,
+            brings=str(one),
+            file=ready.origin.file,
         )
+        self._applying[key] = _with_hotpatches(self._applying.get(key, about), update.cves, ready.hotpatches)
+        self._record(self._applying[key])
 
     def done(self, result: PackageResult) -> None:
         """Say what became of one package in memory."""
@@ -67,25 +72,20 @@ class Journal:
 
     def _done(self, key: str, result: PackageResult) -> None:
         state = _state_of(result)
-        hotpatches = result.update.hotpatches if result.update is not None else ()
-        self._record(
-            Action(
-                run=self._run,
-                update=key,
-                state=state,
-                detail=result.error or (result.memory.value if not state.good else ""),
-                cves=result.update.cves if result.update is not None else (),
-                hotpatches=tuple(hotpatch_id(hotpatch) for hotpatch in hotpatches),
-                old_builds=tuple(str(hotpatch.old_build_id) for hotpatch in hotpatches),
-                release=result.origin.release,
-                brings=str(result.pending),
-                images=tuple(hotpatch.path for hotpatch in hotpatches),
-                new_builds=tuple(str(hotpatch.new_build_id) for hotpatch in hotpatches),
-                changed=tuple(changed_process(r) for r in result.results if r.state in NEW_CODE),
-                old=tuple(OldProcess(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
-                file=result.origin.file,
-            )
+        line = Action(
+            run=self._run,
+            update=key,
+            state=state,
+            detail=result.error or (result.memory.value if not state.good else ""),
+            release=result.origin.release,
+            brings=str(result.pending),
+            changed=tuple(changed_process(r) for r in result.results if r.state in NEW_CODE),
+            old=tuple(OldProcess(o.pid, o.comm, o.unit, o.images, o.part) for o in result.still_old),
+            file=result.origin.file,
         )
+        for update in result.updates:
+            line = _with_hotpatches(line, update.cves, update.hotpatches)
+        self._record(line)
 
     def disk(self, pending: Sequence[Pending], held: tuple[str, ...]) -> None:
         """Say that packages are about to be installed."""
@@ -105,6 +105,18 @@ class Journal:
     def _record(self, event: AnyEvent) -> None:
         if self._machine is not None:
             self._machine.record(event)
+
+
+def _with_hotpatches(line: Action, cves: Iterable[str], hotpatches: Sequence[Hotpatch]) -> Action:
+    """Return a line that has these hotpatches, too."""
+    return msgspec.structs.replace(
+        line,
+        cves=tuple(dict.fromkeys((*line.cves, *cves))),
+        hotpatches=tuple(dict.fromkeys((*line.hotpatches, *map(hotpatch_id, hotpatches)))),
+        old_builds=tuple(dict.fromkeys((*line.old_builds, *(str(h.old_build_id) for h in hotpatches)))),
+        images=tuple(dict.fromkeys((*line.images, *(h.path for h in hotpatches)))),
+        new_builds=tuple(dict.fromkeys((*line.new_builds, *(str(h.new_build_id) for h in hotpatches)))),
+    )
 
 
 def _state_of(result: PackageResult) -> State:

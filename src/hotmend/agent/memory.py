@@ -92,7 +92,7 @@ class PackageResult:
 
     Attributes:
         pending: what was waiting.
-        update: the comparison; None where nothing of it runs, or it could not be made.
+        update: the comparison, the first where there are several; None where nothing of it runs, or none could be made.
         error: why it could not be made; "" where it could.
         results: one for each process that maps an image with a hotpatch.
         still_old: processes that run old code now.
@@ -116,6 +116,11 @@ class PackageResult:
     def origins(self) -> tuple[Origin, ...]:
         """Where its hotpatches came from."""
         return tuple(dict.fromkeys(part.origin for part in self.parts or (self,)))
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The comparison of each group of processes for which one could be made."""
+        return tuple(part.update for part in self.parts or (self,) if part.update is not None)
 
     @property
     def by_key(self) -> dict[str, PackageResult]:

@@ -106,7 +106,7 @@ def upgrade(pending: Sequence[Pending], wish: Wish, progress: Progress, journal:
             results.append(in_memory(one, files.get(one.package), running, wish.memory, journal.applying, wish.making))
             journal.done(results[-1])
         if not wish.memory.apply.dry_run:
-            outcomes = [o for result in results if result.update is not None for o in result.update.outcomes]
+            outcomes = [o for result in results for update in result.updates for o in update.outcomes]
             keep_same_code(Places().same_code, outcomes)
         reboot = tuple(one.package for one in pending if one.is_kernel)
         if not wish.disk or wish.memory.apply.dry_run:
