@@ -20,7 +20,8 @@ from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import run_hooks
-from hotmend.agent.health.probes import AnyProbe, UnhealthyError, UnitProbe, Watched, begin, unhealthy
+from hotmend.agent.health.probes import Probe, UnhealthyError, Watched, begin, unhealthy
+from hotmend.agent.health.services import ServiceProbe, is_watched
 from hotmend.agent.installing import Installing
 from hotmend.agent.machine import Machine, window
 from hotmend.agent.memory import Changed, Group, Memory, StillOld, all_old, change, combined
@@ -338,10 +339,10 @@ def changed_process(result: ProcessResult) -> ChangedProcess:
     return ChangedProcess(result.pid, result.start_time_ticks, result.comm, unit_of(result.pid), shadows)
 
 
-def unit_probes(units: Iterable[str]) -> tuple[AnyProbe, ...]:
-    """Return a probe for each service whose processes are changed: it must stay active, with its main process."""
-    services = sorted({unit for unit in units if unit.endswith(".service")})
-    return tuple(UnitProbe(name=f"unit {unit}", unit=unit) for unit in services) if _SYSTEMD.is_dir() else ()
+def unit_probes(units: Iterable[str]) -> tuple[Probe, ...]:
+    """Return a probe for each service whose processes are changed: it must go on, or end as it may."""
+    services = sorted({unit for unit in units if is_watched(unit)})
+    return tuple(ServiceProbe(name=f"unit {unit}", unit=unit) for unit in services) if _SYSTEMD.is_dir() else ()
 
 
 def _judged(reasons: Iterable[Reason], changed: Changed) -> tuple[State, str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from hotmend.agent.health.services import may_have_ended
 from hotmend.agent.record.history import ChangedProcess
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
@@ -19,6 +20,8 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 def ended_together(changed: Iterable[ChangedProcess], seconds: float, *, services: bool) -> str:
     """Return which service lost more than half of its changed processes, of those that are no short-lived ones; or "".
+
+    A service that has ended as it may has lost none.
 
     Args:
         changed: processes that run new code.
@@ -32,7 +35,7 @@ def ended_together(changed: Iterable[ChangedProcess], seconds: float, *, service
         if old_enough and (key := process.unit if services else process.comm):
             groups.setdefault(key, []).append(_lives(process))
     for key, lives in groups.items():
-        if 2 * sum(lives) < len(lives):
+        if 2 * sum(lives) < len(lives) and not (services and may_have_ended(key)):
             return f"{len(lives) - sum(lives)} of {len(lives)} changed processes of {key} ended while they were watched"
     return ""
 

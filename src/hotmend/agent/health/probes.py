@@ -205,7 +205,7 @@ class Watched:
     known: dict[str, Seen]
 
 
-def begin(probes: Sequence[AnyProbe]) -> Watched:
+def begin(probes: Sequence[Probe]) -> Watched:
     """Ask all probes before a change.
 
     Raises:
@@ -215,7 +215,7 @@ def begin(probes: Sequence[AnyProbe]) -> Watched:
     return Watched({name: seen for name, seen in found.items() if seen is not None})
 
 
-def unhealthy(probes: Iterable[AnyProbe], watched: Watched | None) -> str:
+def unhealthy(probes: Iterable[Probe], watched: Watched | None) -> str:
     """Ask all probes after a change; return what is wrong, or "".
 
     Args:
@@ -234,12 +234,12 @@ def unhealthy(probes: Iterable[AnyProbe], watched: Watched | None) -> str:
     return ""
 
 
-def failing(probes: Iterable[AnyProbe]) -> tuple[str, ...]:
+def failing(probes: Iterable[Probe]) -> tuple[str, ...]:
     """Ask all probes that need nothing of an earlier moment; return what those say that say no."""
     return tuple(why for probe in probes if (why := unhealthy((probe,), None)))
 
 
-def _asked(probe: AnyProbe, ask: Callable[[], Seen | None]) -> Seen | None:
+def _asked(probe: Probe, ask: Callable[[], Seen | None]) -> Seen | None:
     for left in reversed(range(probe.tries if probe.repeats else 1)):
         try:
             return ask()
