@@ -106,6 +106,16 @@ static void *confined(void *u) {
     while (read(nobody_writes[0], &c, 1) == 1) {}
     return u;
 }
+/* a thread with a name of its own, which calls first or faults when it is told to */
+static atomic_int named_does;
+static void *named(void *u) {
+    prctl(PR_SET_NAME, "named 1");
+    named_does = 1;
+    while (named_does == 1) usleep(1000);
+    if (named_does == 3) *(volatile int *)8 = 1;
+    named_does = first();
+    return u;
+}
 static void *idle(void *u) { (void)u; while (!stopping) pause(); return NULL; }
 
 int main(int argc, char **argv) {
@@ -132,6 +142,9 @@ int main(int argc, char **argv) {
         if (c == 'F') { pthread_create(&t, NULL, forking, NULL); pthread_join(t, NULL); }
         if (c == 'q') { printf("%s\n", confine()); }
         if (c == 'Q') { if (pipe(nobody_writes)) return 1; pthread_create(&t, NULL, confined, NULL); while (!is_confined) usleep(1000); }
+        if (c == 'n') { pthread_create(&t, NULL, named, NULL); while (!named_does) usleep(1000); printf("named\n"); }
+        if (c == 'N') named_does = 2;
+        if (c == 'X') named_does = 3;
         if (c == 'f') { fflush(stdout); if (fork() == 0) { printf("%d %d\n", first(), second()); fflush(stdout); _exit(0); } wait(NULL); }
         fflush(stdout);
     }

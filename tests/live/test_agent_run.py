@@ -18,7 +18,6 @@ from hotmend.agent.apt.pending import Pending
 from hotmend.agent.boot import boot_id
 from hotmend.agent.configuration import parse_configuration
 from hotmend.agent.crashed import note_crashes, take_back_crashed
-from hotmend.agent.health.crashes import now_us
 from hotmend.agent.machine import Machine
 from hotmend.agent.memory import Coverage, Group, Prepared, mapping_of
 from hotmend.agent.paths import Places
@@ -255,7 +254,7 @@ def test_what_cannot_be_written_after_memory_was_changed_is_never_called_unchang
         assert (target.ask("a"), (tmp_path / "back").exists()) == ("1 1 1", True)
 
 
-@pytest.mark.parametrize("how", ["ended", "crashed", "log-gone"])
+@pytest.mark.parametrize("how", ["ended", "crashed", "thread crashed", "log-gone"])
 def test_what_ends_or_crashes_while_it_is_watched_is_taken_back(
     tmp_path: Path,
     program: Path,
@@ -264,10 +263,17 @@ def test_what_ends_or_crashes_while_it_is_watched_is_taken_back(
     how: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Killed by SIGABRT, of which the kernel's log says nothing; the log says it crashed; the log cannot be read."""
+    """Killed by SIGABRT, of which the kernel's log says nothing; the log says it crashed; the log cannot be read.
+
+    What the log said before the run says nothing, and its clock, far behind here, decides nothing.
+    """
     monkeypatch.setattr("hotmend.agent.run._SYSTEMD", tmp_path / "none")
     target = start(program, "0")
-    (log := tmp_path / "kmsg").touch()
+    assert target.ask("n") == "named"
+    (thread,) = {int(each.name) for each in Path(f"/proc/{target.pid}/task").iterdir()} - {target.pid}
+    ended = 'audit: type=1701 audit(1:2): auid=4 pid={} comm={} exe="/t" sig=6 res=1'
+    before = "6,7,5,-;" + ended.format(target.pid, '"target"') + "\n"
+    (log := tmp_path / "kmsg").write_text(before)
 
     def told(event: AnyEvent) -> None:
         if state_of(event) != "HEALTH_CHECK":
@@ -276,8 +282,10 @@ def test_what_ends_or_crashes_while_it_is_watched_is_taken_back(
             target.process.send_signal(signal.SIGABRT)
             target.process.wait(10)
         elif how == "crashed":
-            ended = f'audit: type=1701 audit(1:2): auid=4 pid={target.pid} comm="target" exe="/t" sig=6 res=1'
-            log.write_text(f"6,1,{now_us()},-;{ended}\n")
+            log.write_text(f"{before}6,8,6,-;{ended.format(target.pid, b'named 1'.hex().upper())}\n")
+        elif how == "thread crashed":
+            at = "ip 000055d000001215 sp 0 error 4 in target[1215,55d000000000+2000]"
+            log.write_text(f"{before}6,8,6,-;named 1[{thread}]: segfault at 0 {at} likely on CPU 1\n")
         else:
             log.unlink()
 
@@ -285,7 +293,8 @@ def test_what_ends_or_crashes_while_it_is_watched_is_taken_back(
     (action,) = run(machine, source, NOW).actions
     why = {
         "ended": "1 of 1 changed processes of target ended while they were watched",
-        "crashed": f"target ({target.pid}) crashed while it was watched: signal 6",
+        "crashed": f"named 1 ({target.pid}) crashed while it was watched: signal 6",
+        "thread crashed": f"named 1 ({target.pid}) crashed while it was watched: segfault at 0x55d000001215",
         "log-gone": f"{log} cannot be read any more: No such file or directory",
     }[how]
     assert (action.state, action.detail) == (State.ROLLED_BACK, why)
@@ -401,16 +410,16 @@ def test_nothing_is_ended_while_a_hold_is_there(
     assert (target.ask("a"), actions(machine)[-1].state) == ("1 1 1", State.ROLLED_BACK)
 
 
-def crash_line(action: Action, at_us: int) -> str:
-    """Return what the kernel logs of a crash at the first byte of an action's new code."""
+def crash_line(action: Action, sequence: int) -> str:
+    """Return what the kernel logs of a crash of a thread at the first byte of an action's new code."""
     (process,) = action.changed
     start = process.shadows[0][0]
-    return f"6,1,{at_us},-;{process.comm}[99]: segfault at 0 ip {start:016x} sp 0 error 4 in x[0+1] on CPU 1\n"
+    return f"6,{sequence},5,-;named 1[99]: segfault at 0 ip {start:016x} sp 0 error 4 likely on CPU 1\n"
 
 
-def looked(machine: Machine, log_us: int) -> None:
+def looked(machine: Machine, log_from: int) -> None:
     """Write the line that a turn ends its look with."""
-    machine.record(Assessed(waiting=(), restarts=(), reboot=(), log_us=log_us))
+    machine.record(Assessed(waiting=(), restarts=(), reboot=(), log_from=log_from))
 
 
 def test_a_crash_long_after_a_run_is_taken_back(
@@ -418,16 +427,18 @@ def test_a_crash_long_after_a_run_is_taken_back(
 ) -> None:
     """Each crash is a line once, and is taken back once, by a turn that may."""
     target = start(program, "0")
-    (log := tmp_path / "kmsg").touch()
+    (log := tmp_path / "kmsg").write_text("6,7,9,-;before\n")
     machine = replace(machine_at(tmp_path / "machine"), kernel_log=log)
     machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
     (action,) = run(machine, source, NOW).actions
     looked(machine, note_crashes(machine))
     assert take_back_crashed(machine) == ()
-    log.write_text(crash_line(action, now_us() + 5_000_000))
-    looked(machine, until := note_crashes(machine))
-    assert until > 0
-    assert note_crashes(machine) >= until
+    log.write_text(crash_line(action, 7))
+    assert note_crashes(machine) == 8  # nothing new
+    assert not [event for event in machine.history.read().events if isinstance(event, Crashed)]
+    log.write_text(crash_line(action, 8))
+    looked(machine, note_crashes(machine))
+    assert note_crashes(machine) == 9
     (crash,) = [event for event in machine.history.read().events if isinstance(event, Crashed)]
     assert (crash.ours, crash.hotpatches, crash.what) == (True, action.hotpatches, "segfault")
     assert target.ask("a") == "2 1 2"
@@ -450,7 +461,7 @@ def test_a_turn_that_is_killed_while_it_takes_back_is_made_up_for(
     machine = replace(machine_at(tmp_path / "machine"), kernel_log=log)
     machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
     (action,) = run(machine, source, NOW).actions
-    log.write_text(crash_line(action, now_us()))
+    log.write_text(crash_line(action, 1))
     note_crashes(machine)
 
     def told() -> None:

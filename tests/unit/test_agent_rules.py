@@ -26,6 +26,7 @@ from hotmend.agent.health.crashes import (
     crash_text,
     in_new_code,
     parse_record,
+    read_traps,
 )
 from hotmend.agent.health.ended import ended_together
 from hotmend.agent.health.events import Hook, run_hooks
@@ -275,7 +276,7 @@ def test_what_probes_saw_comes_back_and_every_line_can_stand_in_a_set(tmp_path: 
 
 
 LOOKS = st.builds(
-    lambda waiting, log_us, lost: Assessed(waiting=waiting, restarts=(), reboot=(), log_us=log_us, lost=lost),
+    lambda waiting, log_from, lost: Assessed(waiting=waiting, restarts=(), reboot=(), log_from=log_from, lost=lost),
     st.sampled_from([(), ("a=1",), ("a=1", "b=2")]),
     st.integers(0, 1 << 40),
     st.sampled_from([(), (Lost("a=1", ("CVE-2026-1000",), ("redis (5)",)),)]),
@@ -304,7 +305,7 @@ def test_an_assessment_that_is_as_the_last_takes_a_hundred_bytes(tmp_path: Path)
     history.append(look)
     first = history.file.stat().st_size
     for number in range(1, 4):
-        history.append(unless_the_same(msgspec.structs.replace(look, log_us=number << 40), history.read().events))
+        history.append(unless_the_same(msgspec.structs.replace(look, log_from=number << 20), history.read().events))
     assert history.file.stat().st_size - first <= 3 * 110
     assert decode(history.file.read_bytes().splitlines()[1:]) == Read((), (1, 2, 3))  # of what, nobody knows
 
@@ -457,9 +458,14 @@ def test_what_the_kernel_says_of_crashes() -> None:
     segfault = (
         "redis-server[19346]: segfault at 0 ip 00007f12a4001215 sp 00007ffd1 error 4 in redis[55d0+1000] on CPU 1"
     )
-    assert parse_record(head + segfault) == Trap(23327873147, "redis-server", 19346, "segfault", 0x7F12A4001215)
+    trap = Trap(23327873147, "redis-server", 19346, "segfault", 0x7F12A4001215, "redis")
+    assert parse_record(head + segfault) == trap
+    assert parse_record(head + segfault.replace("[55d0+", "[1215,55d0+").replace("on CPU", "likely on CPU")) == trap
+    thread = "isc-net-0001[19347]: segfault at 0 ip 00007f12a4001215 sp 00007ffd1 error 4 likely on CPU 1 (core 1)"
+    assert parse_record(head + thread) == Trap(23327873147, "isc-net-0001", 19347, "segfault", 0x7F12A4001215)
     fault = "traps: nginx[77] general protection fault ip:55d000001000 sp:7ffd error:0 in nginx[55d0+1000]"
-    assert parse_record(head + fault) == Trap(23327873147, "nginx", 77, "general protection fault", 0x55D000001000)
+    trap = Trap(23327873147, "nginx", 77, "general protection fault", 0x55D000001000, "nginx")
+    assert parse_record(head + fault) == trap
     opcode = "traps: my server[78] trap invalid opcode ip:401000 sp:7ffd error:0"
     assert parse_record(head + opcode) == Trap(23327873147, "my server", 78, "trap invalid opcode", 0x401000)
     assert parse_record(head + "TCP: request_sock_TCP: Possible SYN flooding") is None
@@ -467,6 +473,18 @@ def test_what_the_kernel_says_of_crashes() -> None:
     ended = 'audit: type=1701 audit(1:2): auid=4 uid=0 gid=0 ses=4 subj=x pid=79 comm="nginx" exe="/n" sig={} res=1'
     assert parse_record(head + ended.format(6)) == Trap(23327873147, "nginx", 79, "signal 6", 0)
     assert parse_record(head + ended.format(11)) is None  # told with its address
+    blank = ended.format(6).replace('"nginx"', "72733A6D61696E20513A526567")
+    assert parse_record(head + blank) == Trap(23327873147, "rs:main Q:Reg", 79, "signal 6", 0)
+
+
+def test_where_the_log_is_read_on_is_told_by_its_numbers(tmp_path: Path) -> None:
+    (log := tmp_path / "log").write_text("")
+    assert read_traps(0, log) == ((), 0)
+    line = "6,{},{},-;a[7]: segfault at 0 ip 0000000000001000 sp 0 error 4\n"
+    log.write_text(line.format(3, 900) + " KEY=value\n" + line.format(4, 1) + "6,9,2,-;said\n")
+    traps, end = read_traps(4, log)
+    assert ([trap.at_us for trap in traps], end) == ([1], 10)
+    assert read_traps(end, log) == ((), 10)
 
 
 def test_whose_a_crash_was() -> None:
@@ -474,7 +492,8 @@ def test_whose_a_crash_was() -> None:
     trap = Trap(0, "redis-server", 19346, "segfault", 0x1800)
     assert in_new_code(trap, [ours]) == ours
     assert in_new_code(Trap(0, "redis-server", 19346, "segfault", 0x2000), [ours]) is None
-    assert in_new_code(Trap(0, "nginx", 19346, "segfault", 0x1800), [ours]) is None
+    assert in_new_code(Trap(0, "jemalloc_bg_thd", 19347, "segfault", 0x1800), [ours]) == ours
+    assert in_new_code(Trap(0, "redis-server", 19346, "segfault", 0x1800, "python3.11"), [ours]) is None
 
 
 def test_a_crash_of_what_was_changed_counts_wherever_it_was() -> None:
@@ -487,6 +506,11 @@ def test_a_crash_of_what_was_changed_counts_wherever_it_was() -> None:
     assert crash is not None
     assert (crash.ours, crash.unit, crash.at_us) == (False, "redis-server.service", 5)
     assert crash_text(crash) == "redis-server (7) crashed while it was watched: signal 6"
+    thread = Trap(5, "io_thd_1", 9, "segfault", 1)
+    assert crash_of_changed([thread], changed, {(9, "io_thd_1"): 8, (9, "io_thd_2"): 7}) is None
+    crash = crash_of_changed([thread], changed, {(9, "io_thd_1"): 7})
+    assert crash is not None
+    assert (crash.pid, crash.comm) == (7, "io_thd_1")
 
 
 @pytest.mark.parametrize(

@@ -197,11 +197,16 @@ def test_was_it_us(records: dict[str, tuple[object, ...]], ours: Ours | None, wo
 
 
 @pytest.mark.parametrize(
-    ("address", "comm", "ours"),
-    [(0x7123, "nginx", Ours.YES), (0x8000, "nginx", Ours.POSSIBLE), (0x7123, "other", Ours.POSSIBLE)],
+    ("address", "comm", "file", "ours"),
+    [
+        (0x7123, "nginx", "", Ours.YES),
+        (0x7123, "its-thread", "", Ours.YES),
+        (0x8000, "nginx", "", Ours.POSSIBLE),
+        (0x7123, "other", "python3.11", Ours.POSSIBLE),
+    ],
 )
-def test_a_process_that_crashed_is_judged_by_its_address(address: int, comm: str, ours: Ours) -> None:
-    crash = CrashEvent(ago(2), 5, comm, "segfault", address)
+def test_a_process_that_crashed_is_judged_by_its_address(address: int, comm: str, file: str, ours: Ours) -> None:
+    crash = CrashEvent(ago(2), 5, comm, "segfault", address, file)
     found = explain("5", known(history=(action(8, 5),), audit=(record(3, 8, 5),), crashes=(crash,)))
     assert found.ours is ours
     assert "it is gone: " in found.answer

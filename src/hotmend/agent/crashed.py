@@ -22,18 +22,17 @@ _TRIGGER: Final = "crash"
 
 
 def note_crashes(machine: Machine) -> int:
-    """Write crashes in new code since the last look into the history; return how far the kernel's log has been read.
+    """Write crashes in new code since the last look into the history; return where the kernel's log is read on.
 
     Raises:
         HotmendError: the history cannot be written.
     """
     events = machine.history.read().events
-    since_us = _read_until(events)
-    until_us = crashes.now_us()
+    log_from = _read_until(events)
     try:
-        traps = crashes.read_traps(since_us, machine.kernel_log)
+        traps, until = crashes.read_traps(log_from, machine.kernel_log)
     except OSError:
-        return since_us  # a later look begins there
+        return log_from  # a later look begins there
     known = {(event.at_us, event.address) for event in events if isinstance(event, Crashed)}
     for trap in traps:
         if (trap.at_us, trap.address) in known:
@@ -41,17 +40,17 @@ def note_crashes(machine: Machine) -> int:
         for action in _with_new_code(events):
             if crash := crashes.crash_in_new_code([trap], action.changed, action.hotpatches):
                 machine.record(crash)
-    return until_us
+    return until
 
 
 def _read_until(events: Iterable[AnyEvent]) -> int:
-    """Return how far the kernel's log of this boot was read; 0: not at all."""
+    """Return which record of this boot's log is the first that was not read; 0: none was."""
     found, here, boot = 0, False, boot_id()
     for event in events:
         if isinstance(event, AgentBegan):
             found, here = found if here else 0, event.boot == boot != ""
         elif isinstance(event, Assessed) and here:
-            found = event.log_us
+            found = event.log_from
     return found if here else 0
 
 
@@ -92,7 +91,7 @@ def _taken_back(machine: Machine, action: Action, crash: Crashed) -> Action:
     def record(event: AnyEvent) -> None:
         machine.record(msgspec.structs.replace(event, run=run))
 
-    record(RunBegan(trigger=_TRIGGER, source="kernel log", updates=(action.update,), until=None))
+    record(RunBegan(trigger=_TRIGGER, source="kernel log", updates=(action.update,), until=None, boot=boot_id()))
     why = crashes.crash_text(crash)
     ended = taken_back(machine, msgspec.structs.replace(action, run=run), why, record)
     record(ended)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from hotmend.agent.apt.pending import Pending
+from hotmend.agent.boot import boot_id
+from hotmend.agent.health.crashes import read_traps
 from hotmend.agent.machine import Machine, system_clock
 from hotmend.agent.memory import Memory, PackageResult, Prepared
 from hotmend.agent.record.history import (
@@ -42,8 +45,13 @@ class Journal:
 
     def begin(self, pending: Iterable[Pending]) -> None:
         """Say what the run is about."""
-        updates = tuple(map(str, pending))
-        self._record(RunBegan(run=self._run, trigger=self._trigger, source="apt", updates=updates, until=None))
+        if self._machine is None:
+            return
+        updates, log_from = tuple(map(str, pending)), 0
+        with contextlib.suppress(OSError):
+            log_from = read_traps(0, self._machine.kernel_log)[1]
+        began = RunBegan(run=self._run, trigger=self._trigger, source="apt", updates=updates, until=None)
+        self._record(msgspec.structs.replace(began, boot=boot_id(), log_from=log_from))
 
     def applying(self, one: Pending, update: Update, ready: Prepared) -> None:
         """Say that processes are about to be changed.

@@ -14,6 +14,7 @@ import msgspec
 
 from hotmend.agent.apt.held import release_restarts
 from hotmend.agent.apt.installed import dpkg_query
+from hotmend.agent.boot import boot_id
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.events import run_hooks
@@ -145,8 +146,8 @@ def _by_memory(machine: Machine, begun: RunBegan, last: Action, lines: Sequence[
     was, last = last.changed, msgspec.structs.replace(last, changed=new, old=old)
     if why := _given_up(machine, last, lines):
         return taken_back(machine, last, why, record)
-    since_us = crashes.now_us() - int((machine.clock() - begun.at).total_seconds() * 1_000_000)
-    traps = crashes.traps_since(max(0, since_us), machine.kernel_log)
+    rebooted = begun.boot not in ("", boot_id())
+    traps = () if rebooted else crashes.traps_since(begun.log_from, machine.kernel_log)
     if crash := crashes.crash_in_new_code(traps, (*was, *new), last.hotpatches):
         record(crash)
         return taken_back(machine, last, f"{_CUT_OFF}; {crashes.crash_text(crash)}", record)

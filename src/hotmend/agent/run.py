@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from hotmend.agent.boot import boot_id
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.health import crashes
 from hotmend.agent.health.ended import ended_together
@@ -120,7 +121,8 @@ class _Run:
     blind: str = ""
     put_off: State | None = None
     began_change: bool = False
-    began_us: int = field(default_factory=crashes.now_us)
+    log_from: int = 0
+    threads: crashes.Threads = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
     results: list[tuple[Offer, Changed]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -130,12 +132,13 @@ class _Run:
         now = self.machine.clock()
         self.identity = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         keys = tuple(offer.key for offer in offers)
-        self._record(RunBegan(trigger=self.order.trigger, source=self.source.name, updates=keys, until=self.until))
-        self._state(State.PRECHECK)
         try:
-            crashes.read_traps(self.began_us, self.machine.kernel_log)
+            self.log_from = crashes.read_traps(0, self.machine.kernel_log)[1]
         except OSError as error:
             self.blind = f"crashes are not seen: {self.machine.kernel_log}: {error.strerror or error}"
+        began = RunBegan(trigger=self.order.trigger, source=self.source.name, updates=keys, until=self.until)
+        self._record(_with(began, boot=boot_id(), log_from=self.log_from))
+        self._state(State.PRECHECK)
         try:
             self.watched = begin(self.machine.configuration.probe)
         except UnhealthyError as error:
@@ -232,6 +235,7 @@ class _Run:
         )
         self.began_change = True
         self._write(about)
+        crashes.note_threads(pids, self.threads)
         changed = combined([*refused, *(change(ready.prepared, group.mapping, manner) for group, ready in readies)])
         about = _with(about, changed=tuple(changed_process(r) for r in changed.results if r.state in NEW_CODE))
         about = _with(about, old=_old(changed.still_old))
@@ -258,13 +262,15 @@ class _Run:
         return ended_together(about.changed, seconds, services=_SYSTEMD.is_dir())
 
     def _crashed(self, about: Action) -> str:
+        if self.blind:
+            return ""
+        crashes.note_threads((process.pid for process in about.changed), self.threads)
         try:
-            traps = crashes.read_traps(self.began_us, self.machine.kernel_log)
+            traps, _ = crashes.read_traps(self.log_from, self.machine.kernel_log)
         except OSError as error:
-            told = f"{self.machine.kernel_log} cannot be read any more: {error.strerror or error}"
-            return "" if self.blind else told
+            return f"{self.machine.kernel_log} cannot be read any more: {error.strerror or error}"
         crash = crashes.crash_in_new_code(traps, about.changed, about.hotpatches)
-        crash = crash or crashes.crash_of_changed(traps, about.changed)
+        crash = crash or crashes.crash_of_changed(traps, about.changed, self.threads)
         if crash is None:
             return ""
         self._record(crash)

@@ -77,14 +77,14 @@ def note_start(machine: Machine) -> None:
 
 def _assess(machine: Machine, source: Source, now: datetime) -> tuple[tuple[Offer, ...], Assessed, Assessment]:
     """Ask what is offered, look at the machine, and write what was seen into the history; return all three."""
-    log_us = note_crashes(machine)
+    log_from = note_crashes(machine)
     offers, left_out = sorted_out(machine, source.offers(processes_mapping()))
     events = machine.history.read().events
     withdrawn = withdrawn_now(events, source.withdrawn(taken(events)))
     found = take_assessment(now=now, withdrawn=sentences(withdrawn))
     ill, lost = failing(machine.configuration.probe), lost_now(events, found.processes)
     line = assessed(found, offers, withdrawn, ill, lost, left_out)
-    line = msgspec.structs.replace(line, log_us=log_us)
+    line = msgspec.structs.replace(line, log_from=log_from)
     if isinstance(source, ChannelUpdates):
         stands = source.standing(found)
         line = msgspec.structs.replace(line, line=stands.line.value, level=stands.level, why=stands.why)

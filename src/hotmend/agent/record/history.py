@@ -124,7 +124,8 @@ class Assessed(Event, frozen=True, tag="assessed"):
         restarts: units that run old code.
         reboot: why a reboot is due; empty where none is.
         alerts: codes of what is not as it should be.
-        log_us: how far the kernel's log has been read for crashes, microseconds since the boot.
+        log_from: number of the first record of the kernel's log that has not been read for crashes; each boot counts
+            from 0.
         lost: fixes that were in memory and are not any more, as after a reboot onto an old disk.
         withdrawn: updates that were taken here and are withdrawn.
         known: of those that wait or are left out, what their publisher says of them.
@@ -138,7 +139,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
     restarts: tuple[str, ...]
     reboot: tuple[str, ...]
     alerts: tuple[str, ...] = ()
-    log_us: int = 0
+    log_from: int = 0
     lost: tuple[Lost, ...] = ()
     withdrawn: tuple[Withdrawn, ...] = ()
     known: tuple[Waiting, ...] = ()
@@ -153,7 +154,7 @@ class Assessed(Event, frozen=True, tag="assessed"):
 class AssessedAgain(Event, frozen=True, tag="assessed-again"):
     """An assessment that saw what the last one saw: a line of a hundred bytes an hour, for years. Read as that one."""
 
-    log_us: int = 0
+    log_from: int = 0
 
 
 class RunBegan(Event, frozen=True, tag="run-began"):
@@ -164,12 +165,16 @@ class RunBegan(Event, frozen=True, tag="run-began"):
         source: `apt`, or the channel.
         updates: what it is about, in order.
         until: end of the window it keeps to; None: it keeps to none.
+        boot: the kernel's id of the boot; "" where a version wrote the line that did not say.
+        log_from: number of the first record of the kernel's log that came after it had begun.
     """
 
     trigger: str
     source: str
     updates: tuple[str, ...]
     until: Moment | None
+    boot: str = ""
+    log_from: int = 0
 
 
 class RunState(Event, frozen=True, tag="run-state"):
@@ -304,7 +309,7 @@ class Crashed(Event, frozen=True, tag="crashed"):
         address: of the instruction.
         ours: in new code; `hotpatches` says whose.
         what: as the kernel calls it.
-        at_us: when, on the clock of the kernel's log, microseconds since the boot.
+        at_us: when, on the clock of the kernel's log, microseconds since the boot: not the one of any other clock.
     """
 
     pid: int
@@ -437,7 +442,7 @@ def decode(lines: Iterable[bytes]) -> Read:
                 if last is None:
                     unreadable.append(number)
                     continue
-                event = msgspec.structs.replace(last, at=event.at, run=event.run, log_us=event.log_us)
+                event = msgspec.structs.replace(last, at=event.at, run=event.run, log_from=event.log_from)
             last = event if isinstance(event, Assessed) else last
             events.append(event)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -449,9 +454,9 @@ def decode(lines: Iterable[bytes]) -> Read:
 def unless_the_same(line: Assessed, events: Sequence[AnyEvent]) -> Assessed | AssessedAgain:
     """Return how an assessment is written behind events: in short where it saw what the last one saw."""
     last = next((event for event in reversed(events) if isinstance(event, Assessed)), None)
-    if last is None or msgspec.structs.replace(line, at=last.at, run=last.run, log_us=last.log_us) != last:
+    if last is None or msgspec.structs.replace(line, at=last.at, run=last.run, log_from=last.log_from) != last:
         return line
-    return AssessedAgain(at=line.at, run=line.run, log_us=line.log_us)
+    return AssessedAgain(at=line.at, run=line.run, log_from=line.log_from)
 
 
 def unfinished(events: Iterable[AnyEvent]) -> RunBegan | None:

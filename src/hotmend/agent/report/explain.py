@@ -331,7 +331,7 @@ def _of_crash(crash: CrashEvent, known: Known) -> tuple[Ours, str]:
     """Tell whether a crash was in new code, by the ranges that were noted when it was placed."""
     for action in (event for event in known.history if isinstance(event, Action)):
         for changed in action.changed:
-            if changed.comm[:15] == crash.comm and _inside(crash.address, changed):
+            if not crash.file and _inside(crash.address, changed):
                 return Ours.YES, f"its address is inside new code of {', '.join(action.hotpatches)}"
     ours, why = was_it_us(crash.at, known, pid=crash.pid)
     return (Ours.NO if ours is Ours.UNKNOWN else ours), f"its address is in no new code on record; {why}"

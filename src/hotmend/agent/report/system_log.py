@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from hotmend.agent.health.crashes import now_us, traps_since
+from hotmend.agent.health.crashes import traps_since
 
 _SECONDS_MAX: Final = 60
 _LINES_MAX: Final = 20_000
@@ -56,13 +56,14 @@ class UnitEvent:
 
 @dataclass(frozen=True, slots=True)
 class CrashEvent:
-    """A process that the kernel ended, with the address of the instruction; `pid` is the kernel's number."""
+    """A process that the kernel ended; all but `at` as `health.crashes.Trap` has it."""
 
     at: datetime
     pid: int
     comm: str
     what: str
     address: int
+    file: str = ""
 
     def __str__(self) -> str:
         """Return it as a sentence."""
@@ -101,11 +102,11 @@ def unit_events(since: datetime) -> tuple[UnitEvent, ...]:
 
 
 def crash_events(since: datetime) -> tuple[CrashEvent, ...]:
-    """Return the crashes in the kernel's log since a moment, oldest first."""
-    here, monotonic = time.time(), now_us()
-    first = monotonic - int((here - since.timestamp()) * 1e6)
-    found = traps_since(max(first, 0))
-    moments = ((datetime.fromtimestamp(here - (monotonic - trap.at_us) / 1e6, UTC), trap) for trap in found)
+    """Return the crashes in the kernel's log since a moment, oldest first; weeks after a boot moments are a bit off."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    moments = [(datetime.fromtimestamp(booted + trap.at_us / 1e6, UTC), trap) for trap in traps_since(0)]
     return tuple(
-        CrashEvent(at, trap.pid, trap.comm, trap.what, trap.address) for at, trap in sorted(moments, key=lambda m: m[0])
+        CrashEvent(at, trap.pid, trap.comm, trap.what, trap.address, trap.file)
+        for at, trap in sorted(moments, key=lambda moment: moment[0])
+        if at >= since
     )
