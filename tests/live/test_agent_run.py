@@ -42,6 +42,8 @@ from hotmend.agent.run import Order, run
 from hotmend.agent.sources import Offer, Ready
 from hotmend.agent.wanted import Trigger, wanted_now
 from hotmend.linux.process import ProcessImages
+from hotmend.live.driver import Options, ProcessResult, revert
+from hotmend.live.registry import process_status
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.servicing.actions import State
@@ -450,6 +452,54 @@ def test_a_crash_long_after_a_run_is_taken_back(
     (begun,) = [event for event in events if isinstance(event, RunBegan) and event.trigger == "crash"]
     assert isinstance(events[-1], RunEnded)
     assert (events[-1].run, events[-1].outcome, ended.run) == (begun.run, State.ROLLED_BACK, begun.run)
+
+
+@pytest.mark.parametrize("caught", [True, False])
+def test_what_is_forked_while_an_update_is_taken_back(
+    tmp_path: Path,
+    program: Path,
+    start: Callable[..., Target],
+    source: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    caught: bool,
+) -> None:
+    """It is taken back too. What was never caught is named, and when it crashes later it is taken back again."""
+    target = start(program, "0")
+    (log := tmp_path / "kmsg").touch()
+
+    def told(event: AnyEvent) -> None:
+        if state_of(event) == "HEALTH_CHECK":
+            (tmp_path / "ill").touch()
+
+    machine = replace(machine_at(tmp_path / "machine", PROBE.format(tmp_path), told), kernel_log=log)
+    machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
+    children: list[int] = []
+
+    def reverting(hotpatches: Sequence[str], pids: Sequence[int], options: Options) -> list[ProcessResult]:
+        if not children:
+            children.append(int(target.ask("F")))
+        return revert(hotpatches, [pid for pid in pids if caught or pid == target.pid], options)
+
+    monkeypatch.setattr("hotmend.agent.undo.revert", reverting)
+    try:
+        (action,) = run(machine, source, NOW).actions
+        (child,) = children
+        active = [hotpatch.active for hotpatch in process_status(child)]
+        assert (target.ask("a"), active) == ("1 1 1", [not caught])
+        if caught:
+            assert (action.state, action.changed) == (State.ROLLED_BACK, ())
+            return
+        assert (action.state, [process.pid for process in action.changed]) == (State.FAILED, [child])
+        assert f"could not be taken back in {child} (target): restart them" in action.detail
+        monkeypatch.undo()
+        log.write_text(crash_line(action, 1))
+        note_crashes(machine)
+        (ended,) = take_back_crashed(machine)
+        assert (ended.state, [hotpatch.active for hotpatch in process_status(child)]) == (State.ROLLED_BACK, [False])
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("state", ["RunBegan", "Quarantined", "ROLLED_BACK"])

@@ -59,6 +59,7 @@ def _with(**fields: object) -> Action:
         ((FIXED, Reverted(hotpatches=("another",), processes=())), (LOST,)),
         ((FIXED, _with(state=State.CANCELED, hotpatches=())), (LOST,)),
         ((FIXED, _with(state=State.VERIFYING, hotpatches=())), (LOST,)),
+        ((FIXED, _with(state=State.BLOCKED)), (LOST,)),
         ((_with(cves=()),), ()),
         ((_with(state=State.SUCCEEDED_WITH_WARNINGS, old=(OldProcess(1, "nginx", "", (), part=False),)),), ()),
     ],

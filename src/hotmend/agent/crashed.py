@@ -55,9 +55,9 @@ def _read_until(events: Iterable[AnyEvent]) -> int:
 
 
 def _with_new_code(events: Iterable[AnyEvent]) -> tuple[Action, ...]:
-    """Return the last line of each update that placed hotpatches, where it ended well."""
-    last = {event.update: event for event in events if isinstance(event, Action) and event.hotpatches}
-    return tuple(action for action in last.values() if action.state.good)
+    """Return the last line of each update that placed hotpatches, where processes run them."""
+    last = {event.update: event for event in events if isinstance(event, Action) and event.says_of_memory}
+    return tuple(action for action in last.values() if action.runs)
 
 
 def take_back_crashed(machine: Machine) -> tuple[Action, ...]:
@@ -75,12 +75,12 @@ def crashed_since(events: Iterable[AnyEvent]) -> dict[str, tuple[Action, Crashed
     last: dict[str, Action] = {}
     found: dict[str, tuple[Action, Crashed]] = {}
     for event in events:
-        if isinstance(event, Action) and event.hotpatches:
+        if isinstance(event, Action) and event.says_of_memory:
             last[event.update] = event
             found.pop(event.update, None)
         elif isinstance(event, Crashed) and event.ours:
             for update, action in last.items():
-                if action.state.good and set(event.hotpatches) & set(action.hotpatches):
+                if action.runs and set(event.hotpatches) & set(action.hotpatches):
                     found.setdefault(update, (action, event))
     return found
 

@@ -42,14 +42,12 @@ from hotmend.agent.record.hold import read_hold
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.run import Ended, Order, run, unit_probes, worst
 from hotmend.agent.sources import Source
-from hotmend.agent.undo import processes_with, taken_back
-from hotmend.linux import procfs
+from hotmend.agent.undo import changed_with, processes_with, taken_back
 from hotmend.linux.apt import at_work
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import repair
-from hotmend.live.registry import process_status
 from hotmend.model.addresses import BuildId
-from hotmend.model.errors import HotmendError, ProcessGoneError
+from hotmend.model.errors import HotmendError
 from hotmend.servicing.actions import State
 
 _CUT_OFF: Final = "the run was cut off"
@@ -183,20 +181,13 @@ def _watched(lines: Iterable[AnyEvent]) -> dict[str, Seen]:
 def _processes(last: Action) -> tuple[tuple[ChangedProcess, ...], tuple[OldProcess, ...]]:
     """Return who runs the new code of an action, and who maps an old build without it."""
     with_new = processes_with(last.hotpatches)
-    new: list[ChangedProcess] = []
-    old: list[OldProcess] = []
-    for process in mapping_of(processes_mapping(), {BuildId(build) for build in last.old_builds}):
-        unit = unit_of(process.pid)
-        if process.pid not in with_new:
-            old.append(OldProcess(process.pid, process.comm, unit, tuple(i.path for i in process.images), part=False))
-            continue
-        with contextlib.suppress(ProcessGoneError):
-            shadows = tuple(
-                (h.header, h.header + h.bytes_mapped) for h in process_status(process.pid) if h.id in last.hotpatches
-            )
-            start = procfs.read_stat(process.pid).start_time_ticks
-            new.append(ChangedProcess(process.pid, start, process.comm, unit, shadows))
-    return tuple(new), tuple(old)
+    mapping = mapping_of(processes_mapping(), {BuildId(build) for build in last.old_builds})
+    old = tuple(
+        OldProcess(p.pid, p.comm, unit_of(p.pid), tuple(image.path for image in p.images), part=False)
+        for p in mapping
+        if p.pid not in with_new
+    )
+    return tuple(changed_with((p.pid for p in mapping if p.pid in with_new), last.hotpatches)), old
 
 
 def _disk_ended(machine: Machine, begun: RunBegan, events: Iterable[AnyEvent], actions: Mapping[str, Action]) -> str:

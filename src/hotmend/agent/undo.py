@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgspec
 
+from hotmend.agent.census.units import unit_of
 from hotmend.agent.machine import Machine
-from hotmend.agent.record.history import Action, AnyEvent, Quarantined
+from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Quarantined
 from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
+from hotmend.linux import procfs
 from hotmend.linux.process import processes_mapping
-from hotmend.live.driver import revert
+from hotmend.live.driver import ProcessResult, revert
 from hotmend.live.registry import process_status
 from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.servicing.actions import State
+
+_LOOKS_MAX: Final = 5
 
 
 def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> Action:
@@ -22,6 +27,8 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
 
     Quarantine comes first, so that a killed run is known for one that takes back. Where it cannot be written memory is
     taken back all the same: a machine that is ill must not have to wait for room on its disk.
+
+    Processes fork while they are taken back, so they are looked for until there are none.
 
     Args:
         machine: which.
@@ -31,14 +38,19 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
     """
     if unwritten := _into_quarantine(machine, about, why, record):
         why = f"{why}; not in quarantine: {unwritten}"
-    pids = sorted(processes_with(about.hotpatches))
-    results = revert(about.hotpatches, pids, machine.manner().apply) if pids else []
-    left = [result for result in results if result.state == "refused"]
+    refused: dict[int, ProcessResult] = {}
+    for _ in range(_LOOKS_MAX):
+        pids = sorted(processes_with(about.hotpatches).keys() - refused.keys())
+        if not pids:
+            break
+        results = revert(about.hotpatches, pids, machine.manner().apply)
+        refused |= {result.pid: result for result in results if result.state == "refused"}
+    left = tuple(changed_with(processes_with(about.hotpatches), about.hotpatches))
     if left:
-        codes = sorted({reason.code for result in left for reason in result.reasons})
-        told = ", ".join(f"{result.pid} ({result.comm})" for result in left)
-        detail = f"{why}; could not be taken back in {told} [{', '.join(codes)}]: restart them"
-        return msgspec.structs.replace(about, state=State.FAILED, detail=detail)
+        codes = sorted({reason.code for each in left if each.pid in refused for reason in refused[each.pid].reasons})
+        told = ", ".join(f"{each.pid} ({each.comm})" for each in left) + (f" [{', '.join(codes)}]" if codes else "")
+        detail = f"{why}; could not be taken back in {told}: restart them"
+        return msgspec.structs.replace(about, state=State.FAILED, detail=detail, changed=left)
     return msgspec.structs.replace(about, state=State.ROLLED_BACK, detail=why, changed=())
 
 
@@ -54,6 +66,16 @@ def _into_quarantine(machine: Machine, about: Action, why: str, record: Callable
     except (HotmendError, OSError) as error:
         return str(error)
     return ""
+
+
+def changed_with(pids: Iterable[int], hotpatches: Iterable[str]) -> Iterator[ChangedProcess]:
+    """Yield how the history names processes that have one of the hotpatches, without those that are gone."""
+    wanted = set(hotpatches)
+    for pid in pids:
+        with contextlib.suppress(ProcessGoneError):
+            stat = procfs.read_stat(pid)
+            shadows = tuple((h.header, h.header + h.bytes_mapped) for h in process_status(pid) if h.id in wanted)
+            yield ChangedProcess(pid, stat.start_time_ticks, stat.comm, unit_of(pid), shadows)
 
 
 def processes_with(hotpatches: Iterable[str]) -> dict[int, str]:

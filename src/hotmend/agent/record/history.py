@@ -225,6 +225,16 @@ class Action(Event, frozen=True, tag="action"):
     watched: tuple[tuple[str, Seen], ...] = ()
     file: str = ""
 
+    @property
+    def says_of_memory(self) -> bool:
+        """Whether it takes the place of what was said before of its new code; what was blocked has changed nothing."""
+        return bool(self.hotpatches) and self.state is not State.BLOCKED
+
+    @property
+    def runs(self) -> bool:
+        """Whether processes run its new code: it ended well, or could not be taken back from them."""
+        return self.state.good or bool(self.changed)
+
 
 class DiskBegan(Event, frozen=True, tag="disk-began"):
     """The package manager is about to install."""

@@ -68,7 +68,7 @@ def in_memory(events: Iterable[AnyEvent]) -> dict[str, Action]:
     """Return the last action of each update that is in memory, as the history has it."""
     found: dict[str, Action] = {}
     for event in events:
-        if isinstance(event, Action) and event.state.final and event.hotpatches:
+        if isinstance(event, Action) and event.state.final and event.says_of_memory:
             found.pop(event.update, None)
             if event.state.good:
                 found[event.update] = event
