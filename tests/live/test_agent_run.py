@@ -36,6 +36,7 @@ from hotmend.agent.record.history import (
     RunState,
 )
 from hotmend.agent.record.hold import begin_hold, end_hold
+from hotmend.agent.record.lost import in_memory
 from hotmend.agent.record.quarantine import read_quarantine
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Order, run
@@ -190,6 +191,48 @@ def test_what_a_log_said_while_nobody_watched_counts(
     last = actions(machine)[-1]
     assert (last.state, "1 lines match 'error'" in last.detail) == (State.ROLLED_BACK, True)
     assert target.ask("a") == "1 1 1"
+
+
+def test_what_was_cut_off_half_way_is_in_memory(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    """A crash in the part that was done counts, and the rest is offered again."""
+    target = start(program, "0")
+    (log := tmp_path / "kmsg").touch()
+    machine = replace(machine_at(tmp_path / "machine"), kernel_log=log)
+    machine.record(AgentBegan(version="1", mode="automatic", boot=boot_id()))
+    assert killed(machine, source, lambda lines: state_of(lines[-1]) == "HEALTH_CHECK")
+    other = start(program, "0")
+    recover(machine)
+    last = actions(machine)[-1]
+    assert (last.state, last.detail) == (
+        State.SUCCEEDED_WITH_WARNINGS,
+        "the run was cut off; some processes run old code",
+    )
+    assert [[each.pid for each in found] for found in (last.changed, last.old)] == [[target.pid], [other.pid]]
+    assert in_memory(machine.history.read().events) == {KEY: last}
+    for since in (None, datetime(2026, 1, 1, tzinfo=UTC)):
+        assert wanted_now(machine, source.offers(()), since) == source.offers(())
+    log.write_text(crash_line(last, 1))
+    note_crashes(machine)
+    (ended,) = take_back_crashed(machine)
+    assert (ended.state, target.ask("a")) == (State.ROLLED_BACK, "1 1 1")
+
+
+def test_a_reboot_while_a_run_was_cut_off_is_told(
+    tmp_path: Path, program: Path, start: Callable[..., Target], source: Made
+) -> None:
+    target = start(program, "0")
+    machine = machine_at(tmp_path / "machine")
+    assert killed(machine, source, lambda lines: state_of(lines[-1]) == "HEALTH_CHECK")
+    target.close()
+    lines = machine.places.history.read_text()
+    assert lines.count(f'"boot":"{boot_id()}"') == 1
+    machine.places.history.write_text(lines.replace(boot_id(), "another"))
+    recover(machine)
+    last = actions(machine)[-1]
+    told = "the run was cut off; the machine was rebooted, and no process has the new code"
+    assert (last.state, last.detail, last.changed) == (State.CANCELED, told, ())
 
 
 class Full(History):

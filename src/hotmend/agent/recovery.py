@@ -150,14 +150,15 @@ def _by_memory(machine: Machine, begun: RunBegan, last: Action, lines: Sequence[
         record(crash)
         return taken_back(machine, last, f"{_CUT_OFF}; {crashes.crash_text(crash)}", record)
     if not new:
-        return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; no process was changed")
+        reboot = "the machine was rebooted, and " if rebooted else ""
+        detail = f"{_CUT_OFF}; {reboot}no process has the new code"
+        return msgspec.structs.replace(last, state=State.CANCELED, detail=detail)
     probes = (*machine.configuration.probe, *unit_probes(process.unit for process in new))
     if why := unhealthy(probes, Watched({**_watched(lines), **dict(last.watched)})):
         return taken_back(machine, last, f"{_CUT_OFF}; {why}", record)
-    detail = f"{_CUT_OFF}; memory shows the new code"
-    if old:
-        return msgspec.structs.replace(last, state=State.CANCELED, detail=f"{_CUT_OFF}; some processes run old code")
-    return msgspec.structs.replace(last, state=State.SUCCEEDED_WITH_WARNINGS, detail=detail)
+    told = "some processes run old code" if old else "memory shows the new code"
+    ended = msgspec.structs.replace(last, state=State.SUCCEEDED_WITH_WARNINGS, detail=f"{_CUT_OFF}; {told}")
+    return msgspec.structs.replace(ended, cut_off=True)
 
 
 def _given_up(machine: Machine, last: Action, lines: Sequence[AnyEvent]) -> str:

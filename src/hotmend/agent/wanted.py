@@ -154,8 +154,9 @@ def would_be_the_same(
 ) -> bool:
     """Return whether doing again what ended well would change nothing, in memory or on the disk.
 
-    In memory: nobody runs old code who did not when it ended. On the disk: its package was left because it takes a
-    restart, restarts are not allowed now either, and all who ran old code are still there.
+    In memory: nobody runs old code who did not when it ended, and nobody was left out because its run was cut off. On
+    the disk: its package was left because it takes a restart, restarts are not allowed now either, and all who ran old
+    code are still there.
 
     Args:
         machine: which.
@@ -164,7 +165,7 @@ def would_be_the_same(
         disk_waits: its package is not installed, and is to be.
         left: that run left the package because it takes a restart.
     """
-    if not without <= {old.pid for old in before.old}:
+    if not without <= {old.pid for old in before.old} or (before.cut_off and without):
         return False
     if not disk_waits:
         return True

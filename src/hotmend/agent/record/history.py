@@ -208,6 +208,7 @@ class Action(Event, frozen=True, tag="action"):
         old: processes that run old code still, at the end.
         watched: from `APPLYING` on, what was seen of the units concerned before anything was changed.
         file: SHA-256 of the channel's bundle, by which a later release that holds it too is known; "" for none.
+        cut_off: its run was: what is old still was perhaps never tried.
     """
 
     update: str
@@ -224,6 +225,7 @@ class Action(Event, frozen=True, tag="action"):
     old: tuple[OldProcess, ...] = ()
     watched: tuple[tuple[str, Seen], ...] = ()
     file: str = ""
+    cut_off: bool = False
 
     @property
     def says_of_memory(self) -> bool:
