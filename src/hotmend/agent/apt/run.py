@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hotmend.agent.apt.disk import held_services
-from hotmend.agent.apt.held import Holder, hold_restarts, put_back, release_restarts
+from hotmend.agent.apt.held import Holder, hold_restarts, put_back
 from hotmend.agent.apt.protocol import Unpacked
 from hotmend.agent.apt.same_code import keep_same_code, read_same_code
 from hotmend.agent.census.assessment import Due, RunningProcess, restarts_due, take_assessment
@@ -123,7 +123,7 @@ def after_dpkg(holder: Holder | None, places: Places) -> tuple[Due, ...]:
         holder: the process of apt, which ends with this run, as those of the hook do.
         places: of files.
     """
-    release_restarts(holder)
+    put_back()  # apt has the lock still: nobody else's dpkg is at work, whichever process of this apt held
     ours = _ours(holder)
     return restarts_due(process for process in _processes(places) if process.pid not in ours)
 
