@@ -247,7 +247,7 @@ def _outcome(package: PackageResult) -> str:
     whole = len({r.pid for r in package.results} | {old.pid for old in package.still_old})
     text = f"{package.memory.value} in memory" if whole else package.memory.value
     text += f", {done} of {whole} processes" if whole else ""
-    refused = [o for o in package.update.outcomes if o.verdict is Verdict.BASELINE_REQUIRED] if package.update else []
+    refused = [o for update in package.updates for o in update.outcomes if o.verdict is Verdict.BASELINE_REQUIRED]
     reasons = {r.code: None for o in refused for r in o.reasons if r.severity is Severity.REFUSAL}
     reasons |= {r.code: None for result in package.results if result.state == "refused" for r in result.reasons}
     why = package.error or ", ".join(reasons)

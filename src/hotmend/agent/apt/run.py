@@ -87,7 +87,7 @@ def before_dpkg(
     touched = tuple(result for result in results if result.memory is not Memory.NOT_RUNNING)
     held = held_services(((result.pending.package, result) for result in touched), manner.spared)
     not_held = _hold(held, holder)
-    keep_same_code(places.same_code, [o for r in touched if r.update is not None for o in r.update.outcomes])
+    keep_same_code(places.same_code, [o for r in touched for update in r.updates for o in update.outcomes])
     return Before(touched, () if not_held else held, not_held)
 
 
