@@ -8,7 +8,7 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotmend.model.errors import InputError
@@ -21,6 +21,7 @@ from hotmend.servicing.maintenance import (
     intervals,
     localised,
     may_start,
+    policy_check,
     policy_parse,
     wall_starts,
 )
@@ -33,6 +34,7 @@ _DIFFERENT = {
 }.values()
 """One name of each zone: the others are links to it."""
 BERLIN = ZoneInfo("Europe/Berlin")
+WHEN, NOW = datetime(2026, 1, 1, 2), datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def _wall(text: str) -> datetime:
@@ -188,6 +190,86 @@ def test_a_window_that_goes_on_with_its_next_day_does_not_close_between_them() -
 def test_a_policy_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         policy_parse(text)
+
+
+def _kept(rule: str, start: datetime = WHEN) -> Policy:
+    """Return a policy as it is kept: nothing of its rule was checked."""
+    return Policy(window=(Window("w", rule, start, 60),))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=DAILY;INTERVAL=0",
+        "FREQ=DAILY;INTERVAL=-1",
+        "FREQ=MONTHLY;INTERVAL=-1",
+        "RRULE:FREQ=DAILY;INTERVAL=0",
+        "rrule:freq=daily;interval=0",
+        "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=DAILY;INTERVAL=7;BYDAY=MO",
+        "FREQ=DAILY;COUNT=0",
+        "FREQ=DAILY;UNTIL=20251231",
+        "FREQ=YEARLY;BYEASTER=0",
+        "FREQ=DAILY;COUNT=1;UNTIL=20270101",
+        "FREQ=DAILY;BYHOUR=1,2",
+        "FREQ=DAILY;BYSECOND=1,2",
+        "DTSTART:00010101T000000 RRULE:FREQ=DAILY",
+    ],
+)
+def test_a_rule_from_which_no_days_follow_is_refused_and_one_that_is_kept_never_opens(rule: str) -> None:
+    with pytest.raises(InputError):
+        policy_check(_kept(rule), "policy")
+    assert intervals(_kept(rule), BERLIN, NOW, NOW + timedelta(days=400)) == ()
+
+
+def test_a_first_day_of_long_ago_is_refused() -> None:
+    policy_check(_kept("FREQ=DAILY", WHEN.replace(year=1970)), "policy")
+    with pytest.raises(InputError, match="before 1970"):
+        policy_check(_kept("FREQ=DAILY", WHEN.replace(year=1969)), "policy")
+
+
+@pytest.mark.parametrize("start", ["1999-12-31T02:00", "2000-02-29T02:00", "2026-01-01T02:00", "9999-12-31T02:00"])
+@pytest.mark.parametrize("rule", ["FREQ=DAILY", "FREQ=YEARLY;UNTIL=99991231T235959", "FREQ=WEEKLY;COUNT=1"])
+def test_a_rule_that_occurs_is_taken_whenever_it_begins(rule: str, start: str) -> None:
+    policy_check(_kept(rule, _wall(start)), "policy")
+    policy_check(_kept("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SU", _wall("2026-01-01T02:00")), "policy")
+
+
+_NUMBERS = st.lists(st.integers(-400, 400), min_size=1, max_size=3).map(lambda found: ",".join(map(str, found)))
+_DAYS = st.lists(
+    st.tuples(st.sampled_from(["", "1", "2", "-1", "5", "60"]), st.sampled_from(["MO", "TU", "SU"])).map("".join),
+    min_size=1,
+    max_size=3,
+).map(",".join)
+_PARTS = st.fixed_dictionaries(
+    {"FREQ": st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY"])},
+    optional={
+        "INTERVAL": st.sampled_from([-7, -1, 0, 1, 2, 7, 1000, 10**9]).map(str),
+        "COUNT": st.integers(-1, 3).map(str),
+        "UNTIL": st.sampled_from(["20200101", "20270101T000000", "20270101T000000Z"]),
+        "BYDAY": _DAYS,
+        "BYMONTH": st.integers(-1, 13).map(str),
+        "BYHOUR": st.sampled_from(["2", "24", "1,2"]),
+        "WKST": st.sampled_from(["MO", "SU"]),
+        **dict.fromkeys(["BYMONTHDAY", "BYYEARDAY", "BYWEEKNO", "BYSETPOS"], _NUMBERS),
+    },
+)
+
+
+@given(_PARTS, st.datetimes(_wall("1969-01-01"), _wall("9999-12-31")))
+@settings(deadline=None, max_examples=60)
+def test_whatever_the_rule_it_is_refused_or_has_days_and_ends(parts: dict[str, str], start: datetime) -> None:
+    kept = _kept(";".join(f"{name}={value}" for name, value in parts.items()), start.replace(microsecond=0))
+    after, before = _wall("2026-11-30"), _wall("2028-01-31")
+    starts = list(wall_starts(kept.window[0], after, before))
+    assert len({each.date() for each in starts}) == len(starts), "one a day at most"
+    assert all(max(after, kept.window[0].start) <= each <= before for each in starts)
+    try:
+        policy_check(kept, "policy")
+    except InputError:
+        assert not starts
+        return
+    assert int(parts.get("INTERVAL", "1")) >= 1
 
 
 OFFER = Offer("KB5068966", "2025-11 Hotpatch", "Security Updates", needs_reboot=False)

@@ -17,7 +17,8 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -33,6 +34,12 @@ MINUTES_MAX: Final = 7 * 24 * 60
 _MARGIN: Final = timedelta(days=2)
 """More than any zone is away from UTC."""
 _TOO_OFTEN: Final = ("HOURLY", "MINUTELY", "SECONDLY")
+_TIMES: Final = ("BYHOUR", "BYMINUTE", "BYSECOND")
+"""Parts of a recurrence that have one value at most: each more is another one on the same day."""
+FIRST_YEAR: Final = 1970
+"""Days are counted from a window's first one each time: from here that is a tenth of a second."""
+_CYCLE_YEARS: Final = 400
+"""After so many years the days of the calendar are the same again, days of the week included."""
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -161,13 +168,19 @@ def _recurrence(window: Window, source: str = "policy") -> rrule:
     """Return the recurrence of a window.
 
     Raises:
-        InputError: it is none, or comes more than once a day.
+        InputError: it is none, comes more than once a day, or never.
     """
     if any(word in window.rule.upper() for word in _TOO_OFTEN):
         raise InputError("{source}: window '{name}': more than one a day", source=source, name=window.name)
     try:
+        parts = _parts(window.rule)
+        if any("," in parts.get(name, "") for name in _TIMES):
+            raise InputError("{source}: window '{name}': more than one a day", source=source, name=window.name)
         found = rrulestr(window.rule, dtstart=window.start)
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(found, rrule):
+            raise InputError("{source}: window '{name}': one recurrence, not a set", source=source, name=window.name)
+        occurs = _occurs(found, window.start)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise InputError(
             "{source}: window '{name}': '{rule}' is no recurrence: {why}",
             source=source,
@@ -175,15 +188,71 @@ def _recurrence(window: Window, source: str = "policy") -> rrule:
             rule=window.rule,
             why=str(error),
         ) from error
-    if not isinstance(found, rrule):
-        raise InputError("{source}: window '{name}': one recurrence, not a set", source=source, name=window.name)
+    if not occurs:
+        raise InputError(
+            "{source}: window '{name}': '{rule}' never occurs", source=source, name=window.name, rule=window.rule
+        )
     return found
 
 
+def _parts(rule: str) -> dict[str, str]:
+    """Return the parts of a recurrence by name.
+
+    Raises:
+        ValueError: it has what is not of RFC 5545, a start of its own, or an interval from which no day follows.
+    """
+    if len(rule.split()) != 1:
+        raise ValueError("one RRULE, without spaces or lines")
+    pairs = (each.partition("=") for each in rule.upper().removeprefix("RRULE:").split(";"))
+    parts = {name.strip(): value.strip() for name, _, value in pairs}
+    if "BYEASTER" in parts:
+        raise ValueError("BYEASTER is not of RFC 5545")
+    if {"COUNT", "UNTIL"} <= parts.keys():
+        raise ValueError("COUNT or UNTIL, not both")
+    if int(parts.get("INTERVAL", "1")) < 1:  # the library would give the same day for ever
+        raise ValueError("an interval is 1 or more")
+    return parts
+
+
+def _occurs(found: rrule, start: datetime) -> bool:
+    """Return whether there is an occurrence within 400 years, in which every day of the calendar comes.
+
+    The library looks for one to the end of all years: the recurrence is moved by whole cycles to where that is near.
+
+    Raises:
+        ValueError: it begins before `FIRST_YEAR`.
+    """
+    if start.year < FIRST_YEAR:
+        raise ValueError(f"it begins before {FIRST_YEAR}")
+    cycles = (MAXYEAR - start.year) // _CYCLE_YEARS - 1
+    moved = found.replace(dtstart=start.replace(year=start.year + max(0, cycles) * _CYCLE_YEARS), until=None)
+    try:
+        if next(iter(moved), None) is None:
+            return False
+    except (ValueError, OverflowError):  # it went beyond the last year
+        return False
+    return next(iter(found), None) is not None  # it may end before
+
+
+@lru_cache(maxsize=4096)
+def _usable(window: Window) -> rrule | None:
+    """Return the recurrence of a window; None where it is none: such a window never opens."""
+    try:
+        return _recurrence(window)
+    except InputError:
+        return None
+
+
 def wall_starts(window: Window, after: datetime, before: datetime) -> Iterator[datetime]:
-    """Yield the wall-clock starts of a window between two wall-clock times, both included."""
+    """Yield the wall-clock starts of a window between two wall-clock times, both included.
+
+    Of a recurrence that `policy_check` refuses there are none: a version that took it may have kept it.
+    """
+    recurrence = _usable(window)
+    if recurrence is None:
+        return
     shift = timedelta(days=window.days_after)
-    for start in _recurrence(window).between(after - shift, before - shift, inc=True):
+    for start in recurrence.between(after - shift, before - shift, inc=True):
         yield start + shift
 
 

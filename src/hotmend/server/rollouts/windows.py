@@ -46,10 +46,11 @@ class Windows:
             content = self.policies.get(name, {})  # one without a row is the default one
             policy = msgspec.convert(content.get("maintenance", {}), Policy)
             zone = ZoneInfo(content.get("zone") or zone_name)
+            of_day = _of_day(policy, zone, self.now.astimezone(UTC).date())
         except (KeyError, ValueError, msgspec.ValidationError, ZoneInfoNotFoundError, OSError):
             why = cause("time-zone-unknown", "The machine's time zone is not known, and windows are in it.")
             return Decision(False, None, None, why)
-        found = tuple(each for each in _of_day(policy, zone, self.now.astimezone(UTC).date()) if each.end > self.now)
+        found = tuple(each for each in of_day if each.end > self.now)
         if content.get("events"):
             is_open = [each for each in found if each.start <= self.now]
             found = tuple(each for each in found if each not in is_open or (name, each.start) in self.words)
