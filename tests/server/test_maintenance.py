@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from datetime import date, datetime
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from hotmend.wire.keys import PublicKey
 from hotmend.wire.maintenance import ConfigurationWanted, FreezeWanted, WindowWanted
 from hotmend.wire.policy import Policy, open_policy
 from tests.server.machine import Simple, registration_key, report, simple
-from tests.server.running import Running
+from tests.server.running import Running, running
 
 NIGHT = {"name": "night", "rule": "FREQ=DAILY", "start": "2026-01-01T01:00:00", "minutes": 120}
 PATH = "/api/v1/maintenance"
@@ -216,6 +218,43 @@ def test_an_operator_assigns_nothing_by_which_machines_may_do_more(server: Runni
     assert (reply.status, reply.json()["code"]) == (403, "widens")
     assert len(server.get(f"{PATH}/assignments")["items"]) == 1
     assert server.call("DELETE", f"{PATH}/assignments/{made['id']}", role="approver").status == 204
+
+
+def test_a_scope_that_is_assigned_stays(server: Running) -> None:
+    machine = simple(server, "one")
+    machine.check_in(report=report())
+    _put(server, "configurations/less", {"mode": "observe"})
+    server.post("/api/v1/scopes", {"name": "on line", "query": {"line": "on"}}, role="operator")
+    made = _assign(server, configuration="less", priority=1, scope="on line")
+    for role in ("operator", "approver"):
+        reply = server.call("DELETE", "/api/v1/scopes/on line", role=role)
+        assert (reply.status, reply.json()["code"]) == (409, "assigned")
+    assert server.get(f"{PATH}/machines/{machine.id}")["configuration"] == "less"
+    assert server.call("DELETE", f"{PATH}/assignments/{made}", role="approver").status == 204
+    assert server.call("DELETE", "/api/v1/scopes/on line", role="operator").status == 204
+    assert server.call("DELETE", "/api/v1/scopes/on line", role="operator").status == 404
+
+
+def test_a_scope_is_assigned_or_removed_and_never_both(ready_url: str) -> None:
+    with running(ready_url, requests_per_minute=1_000_000) as server:
+        server.set_up()
+        _put(server, "configurations/less", {"mode": "observe"})
+        for number in range(20):
+            name, start = f"scope-{number}", Barrier(2)
+            server.post("/api/v1/scopes", {"name": name, "query": {}})
+
+            def assign(name: str = name, start: Barrier = start, number: int = number) -> int:
+                body = {"configuration": "less", "priority": number, "scope": name}
+                start.wait()
+                return server.call("POST", f"{PATH}/assignments", body).status
+
+            def remove(name: str = name, start: Barrier = start) -> int:
+                start.wait()
+                return server.call("DELETE", f"/api/v1/scopes/{name}").status
+
+            with ThreadPoolExecutor(2) as pool:
+                given, removed = pool.submit(assign), pool.submit(remove)
+            assert (given.result(), removed.result()) in ((201, 409), (404, 204))
 
 
 @given(_wanted, _wanted, _wanted, st.sampled_from([each.name for each in fields(ConfigurationWanted)]))

@@ -24,7 +24,7 @@ from hotmend.servicing.gates import Thresholds, well
 from hotmend.wire.api import RoleName, TokenWanted
 from hotmend.wire.messages import Kind, Reached
 from hotmend.wire.report import report_hash
-from tests.server.fleet import ALWAYS, Fleet, begun, wanted
+from tests.server.fleet import ALWAYS, Fleet, begun, started, wanted
 from tests.server.machine import registration_key, report, simple
 from tests.server.running import Running
 
@@ -619,6 +619,14 @@ def test_a_rollout_is_planned_once_for_a_key_and_for_the_machines_of_a_scope(one
     assert (other.status, other.json()["code"]) == (422, "idempotency-key")
     gone = server.call("POST", "/api/v1/rollouts", wanted(selection={"scope": "none"}), role="operator")
     assert (gone.status, gone.json()["code"]) == (422, "nobody-selected")
+    kept = server.call("DELETE", "/api/v1/scopes/berlin", role="operator")  # one of this name would bring others
+    assert (kept.status, kept.json()["code"]) == (409, "selected")
+    started(server, made[0].json())
+    identity = made[0].json()["id"]
+    one.step(identity)
+    server.post(f"/api/v1/rollouts/{identity}/stop", {}, role="operator", status=200)
+    assert one.step(identity) == "STOPPED"
+    assert server.call("DELETE", "/api/v1/scopes/berlin", role="operator").status == 204
 
 
 def test_people_decide_by_their_roles_and_each_deed_is_recorded(one: Fleet) -> None:

@@ -15,6 +15,7 @@ from hotmend.server.maintenance import store as maintenance
 from hotmend.server.portal.forms import lines_of
 from hotmend.server.portal.visit import PageRoute, Visit, doing, redirect, seeing
 from hotmend.server.problem import Problem
+from hotmend.server.rollouts import store as rollouts
 from hotmend.wire.api import Query, ScopeWanted
 
 ROWS: Final = 50
@@ -69,14 +70,15 @@ def scopes_page(
     rows, following = scopes.some(visit.context, after, ROWS)
     tags, releases = choices(visit.context)
     with visit.context.database.survey() as connection:
-        used = maintenance.scopes_assigned(connection)
+        assigned, selected = maintenance.scopes_assigned(connection), rollouts.scopes_selected(connection)
         count = connection.execute(query.count(wanted)).scalar_one() if previewed else None
     code = visit.words.code
     return visit.page(
         "scopes.html.j2",
         rows=[(row, _said(row.query, visit)) for row in rows],
         next=following,
-        used=used,
+        assigned=assigned,
+        selected=selected,
         wanted=wanted,
         said=_said(wanted, visit),
         name=name.strip(),
@@ -124,9 +126,6 @@ def add(
 
 @router.post("/remove")
 def remove(visit: Doing, name: Annotated[str, Form(max_length=100)] = "") -> Response:
-    """Forget a scope that no assignment is for."""
-    with visit.context.database.read() as connection:
-        if name in maintenance.scopes_assigned(connection):
-            raise Problem(409, "assigned", "a configuration is assigned to it")
+    """Forget a scope that nothing rests on."""
     scopes.remove(visit.context, visit.who, name)
     return redirect("/scopes", done="scope-removed")

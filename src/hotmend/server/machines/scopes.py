@@ -18,8 +18,10 @@ from hotmend.server.identity.access import Principal
 from hotmend.server.machines import query
 from hotmend.server.machines.figures import SCOPES
 from hotmend.server.machines.tables import scopes
+from hotmend.server.maintenance import store as maintenance
 from hotmend.server.paging import page
 from hotmend.server.problem import Problem, conflict, not_found
+from hotmend.server.rollouts import store as rollouts
 from hotmend.wire.api import Query, Scope, ScopeWanted
 
 
@@ -54,14 +56,24 @@ def add(context: Context, caller: Principal, wanted: ScopeWanted) -> Scope:
 
 
 def remove(context: Context, caller: Principal, name: str) -> None:
-    """Forget a scope. Machines stay as they are.
+    """Forget a scope that nothing rests on. Machines stay as they are.
+
+    Without it its machines would have another configuration, and one of the same name with another query would bring
+    others into an assignment or a rollout that somebody has approved.
 
     Raises:
-        Problem: there is none of this name.
+        Problem: there is none of this name, a configuration is assigned to it, or a rollout that has not ended is of
+            its machines.
     """
     with context.database.write() as connection:
-        if not connection.execute(sa.delete(scopes).where(scopes.c.name == name)).rowcount:
+        # Locked: who assigns it or plans a rollout of it at the same moment has it, or finds it gone.
+        if maintenance.scope(connection, name, lock=True) is None:
             raise not_found("scope")
+        if name in maintenance.scopes_assigned(connection):
+            raise conflict("assigned", "a configuration is assigned to it", "remove its assignments first")
+        if name in rollouts.scopes_selected(connection):
+            raise conflict("selected", "a rollout that has not ended is of its machines", "end the rollout first")
+        connection.execute(sa.delete(scopes).where(scopes.c.name == name))
         append(connection, context.clock(), caller.name, "scope.remove", name, {})
 
 

@@ -139,7 +139,7 @@ def add_assignment(context: Context, caller: Principal, wanted: AssignmentWanted
                 _may_widen(caller, rules.widened(other, _wanted(given_to)))
             if wanted.machine is not None and machine(connection, wanted.machine) is None:
                 raise not_found("machine")
-            if wanted.scope is not None and store.scope(connection, wanted.scope) is None:
+            if wanted.scope is not None and store.scope(connection, wanted.scope, lock=True) is None:
                 raise not_found("scope")
             values = {
                 "id": identity,

@@ -114,9 +114,10 @@ def delete_slot(connection: Connection, machine: str) -> bool:
     return bool(connection.execute(sa.delete(slots).where(slots.c.machine_id == machine)).rowcount)
 
 
-def scope(connection: Connection, name: str) -> Query | None:
-    """Return the query of a scope; None: there is none."""
-    found = connection.scalar(sa.select(scopes.c.query).where(scopes.c.name == name))
+def scope(connection: Connection, name: str, *, lock: bool = False) -> Query | None:
+    """Return the query of a scope; None: there is none. Locked, it stays until the transaction ends."""
+    query = sa.select(scopes.c.query).where(scopes.c.name == name)
+    found = connection.scalar(query.with_for_update() if lock else query)
     return None if found is None else msgspec.convert(found, Query)
 
 

@@ -123,6 +123,7 @@ ERRORS: Final = {
     "reason": N_("A reason has at most 500 characters."),
     "name-taken": N_("This name is taken."),
     "assigned": N_("A configuration is assigned there: take back the assignment first."),
+    "selected": N_("A rollout that has not ended is of these machines: end it first."),
     "too-many": N_("Too many machines for one file: choose a tag or an operating system."),
     "too-large": N_("That is too large."),
     "last-admin": N_("Nobody would be left to administer this server."),

@@ -14,6 +14,7 @@ from hotmend.server.audit.store import append
 from hotmend.server.context import Context
 from hotmend.server.database import new_id
 from hotmend.server.identity.access import Principal
+from hotmend.server.maintenance.store import scope
 from hotmend.server.problem import Problem, conflict, not_found, unprocessable
 from hotmend.server.rollouts import candidates, progress, steering, store
 from hotmend.server.rollouts.spec import Spec, cause_json, plan_digest
@@ -74,6 +75,8 @@ def create(
     identity, seed = new_id(), seed_of(shown.seed)
     if store.seed_used(connection, seed):
         raise conflict("seed-used", "this seed has drawn a rollout already", "preview it anew, or leave the seed out")
+    if spec.selection.scope:
+        scope(connection, spec.selection.scope, lock=True)
     members = candidates.selected(connection, spec.selection)
     plan = rings.plan(members, spec.rings, seed)
     if plan.causes:

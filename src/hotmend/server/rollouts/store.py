@@ -87,6 +87,13 @@ def unended(connection: Connection) -> list[str]:
     return list(connection.scalars(query))
 
 
+def scopes_selected(connection: Connection) -> set[str]:
+    """Return the names of the scopes whose machines rollouts that have not ended are of."""
+    over = [state.value for state in ROLLOUT_FINAL]
+    specs = connection.scalars(sa.select(rollouts.c.spec).where(rollouts.c.state.not_in(over)))
+    return {name for spec in specs if (name := spec.get("selection", {}).get("scope"))}
+
+
 def update_rollout(connection: Connection, identity: str, values: Mapping[str, Any]) -> None:
     """Change a rollout and count its version."""
     changed = {**values, "version": rollouts.c.version + 1}
