@@ -13,12 +13,24 @@ import sqlalchemy as sa
 
 from hotmend.agent.census.alerts import AlertCode
 from hotmend.server.machines import fleet, store
+from hotmend.server.machines.contact import Received, take
 from hotmend.server.machines.tables import action_events, actions, brake, contacts, findings, machines, policies
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey, SigningKey
-from hotmend.wire.messages import CHECK_IN_PATH, ENROL_PATH, CheckIn, Host, Reached, decode_answer, encode
+from hotmend.wire.messages import (
+    CHECK_IN_PATH,
+    ENROL_PATH,
+    ORDERS_MAX,
+    Answer,
+    CheckIn,
+    Host,
+    Reached,
+    decode_answer,
+    encode,
+)
 from hotmend.wire.policy import open_policy
 from hotmend.wire.report import DUE, OF_SERVER, Finding, Fixed, Notice, report_hash
+from hotmend.wire.signing import parse, request_headers
 from tests.server.machine import Simple, hashed, host, registration_key, report, simple
 from tests.server.running import Running
 
@@ -373,6 +385,42 @@ def test_no_machine_speaks_of_anothers_actions(server: Running) -> None:
     assert other.check_in(reached=(Reached(action, State.SUCCEEDED, server.clock()),)).confirmed == (action,)
     assert _state(machine, action) == ("SCHEDULED", ["SCHEDULED"])
     assert other.check_in().orders == ()
+
+
+def _received(machine: Simple, **fields: Any) -> Received:
+    """Return a check-in as the server has it when many come together."""
+    machine.counter += 1
+    message = CheckIn(machine.host, "1", **fields)
+    body, created = encode(message), int(machine.server.clock().timestamp())
+    headers = request_headers(
+        machine.key, machine.id, "POST", CHECK_IN_PATH, body, created=created, counter=machine.counter
+    )
+    signed = parse(headers["Signature-Input"], headers["Signature"])
+    assert signed is not None
+    return Received(signed, message, body)
+
+
+def test_no_machine_speaks_for_another_that_comes_at_the_same_moment(server: Running) -> None:
+    machine, other = simple(server, "a"), simple(server, "b")
+    action = _plan(machine)
+    machine.check_in()
+    failed = Reached(action, State.FAILED, server.clock(), "disk full")
+    claimed = Reached(action, State.PRECHECK, server.clock())
+    batch = [_received(machine, reached=(failed,)), _received(other, reached=(claimed,))]
+    assert all(isinstance(each, Answer) for each in take(server.app.state.context, batch))
+    assert _state(machine, action) == ("FAILED", ["SCHEDULED", "FAILED"])
+
+
+def test_a_letter_has_so_many_orders_and_the_others_are_not_told(server: Running) -> None:
+    machine = simple(server, "a")
+    planned = {_plan(machine, updates=[f"nginx={number}"]) for number in range(ORDERS_MAX + 2)}
+    told = {order.id for order in machine.check_in().orders}
+    assert len(told) == ORDERS_MAX
+    first, second = planned - told
+    assert server.call("POST", f"/api/v1/actions/{first}/cancel").status == 200
+    done = next(iter(told))
+    ended = (Reached(done, State.SUCCEEDED, server.clock()),)
+    assert {order.id for order in machine.check_in(reached=ended).orders} == told - {done} | {second}
 
 
 def test_what_is_not_due_or_too_late_is_not_told(server: Running) -> None:

@@ -295,7 +295,7 @@ class _Told:
             approved=approved,
             policy=policy.signed if policy is not None and policy.hash != message.policy else None,
             policy_hash=policy.hash if policy is not None else "",
-            orders=tuple(self._orders.get(each.signed.key, ())[:ORDERS_MAX]),
+            orders=tuple(self._orders.get(each.signed.key, ())),
             slot_until=slot.until if slot is not None else None,
             slot_why=slot.why if slot is not None else "",
             window_until=self._words.get(each.signed.key),
@@ -316,27 +316,28 @@ class _Told:
 
     def _reached(self, good: Iterable[Received]) -> None:
         """Take down the states that actions came to: forward only, of the machine's own actions."""
-        told = {reached.action: each for each in good for reached in each.message.reached}
+        told = {(reached.action, each.signed.key): each for each in good for reached in each.message.reached}
         if not told:
             return
         query = sa.select(actions.c.id, actions.c.machine_id, actions.c.state, actions.c.rollout_id)
         rows = {
             row["id"]: row
             for row in self._connection.execute(
-                query.where(actions.c.id.in_(list(told))).order_by(actions.c.id).with_for_update()
+                query.where(actions.c.id.in_({action for action, _ in told})).order_by(actions.c.id).with_for_update()
             ).mappings()
         }
-        for identity, each in told.items():
-            row = rows.get(identity)
-            if row is None or row["machine_id"] != each.signed.key:
+        for identity, row in rows.items():
+            each = told.get((identity, row["machine_id"]))
+            if each is None:
                 continue
-            state = State(row["state"])
+            state = before = State(row["state"])
             for reached in each.message.reached:
                 new = reached.known
                 if reached.action == identity and new is not None and may_follow(state, new):
                     set_state(self._connection, identity, new, reached.detail, self._now)
                     state = new
-            if row["rollout_id"] is not None and state.bad:
+            # What is said again, as where its answer was lost, was judged when it was said first.
+            if row["rollout_id"] is not None and state.bad and state is not before:
                 steering.reported(self._connection, self._context, row["rollout_id"], state)
 
     def _due(self, active: Sequence[str]) -> None:
@@ -349,7 +350,7 @@ class _Told:
         for row in rows:
             late = row["until"] is not None and row["until"] <= self._now
             if late and State(row["state"]) in WAITING:
-                if row["handed_at"] is None:
+                if row["handed_at"] is None and row["rollout_id"] is None:  # else its rollout takes it back
                     set_state(self._connection, row["id"], State.TIMED_OUT, "it was not begun in time", self._now)
                 continue
             if self._halted and not row["emergency"]:
@@ -357,6 +358,8 @@ class _Told:
             if row["rollout_id"] in held and _not_begun(row):
                 self._dropped(row)
                 continue
+            if len(self._orders[row["machine_id"]]) == ORDERS_MAX:
+                continue  # the next letters have it
             if row["detail"] == progress.DROPPED:
                 progress.drop(self._connection, row["id"], self._now, again=True)
             self._orders[row["machine_id"]].append(_order(row))
