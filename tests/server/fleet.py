@@ -15,6 +15,7 @@ from hotmend.server.machines import store
 from hotmend.server.machines.reporting import put_alerts
 from hotmend.server.machines.tables import action_events, actions, contacts, machines, reports
 from hotmend.server.rollouts import steering
+from hotmend.server.rollouts.tables import rollouts
 from hotmend.servicing.actions import FINAL, State
 from hotmend.servicing.rollouts import State as RolloutState
 from tests.server.running import Running
@@ -125,6 +126,7 @@ class Fleet:
         """Let time pass, with all machines there."""
         self.server.clock.ahead += timedelta(**ahead)
         self.seen()
+        steered(self.server)
 
     def step(self, rollout: str, times: int = 1) -> RolloutState:
         """Steer a rollout."""
@@ -162,6 +164,13 @@ def _report(machine: str, now: datetime, zone: str) -> Mapping[str, Any]:
         "reboots_avoided": 0,
         "alerts": 0,
     }
+
+
+def steered(server: Running) -> None:
+    """Let rollouts have been steered until now, while a test's clock went ahead."""
+    with server.database.write() as connection:
+        which = rollouts.c.steered_at.is_not(None)
+        connection.execute(sa.update(rollouts).where(which).values(steered_at=server.clock()))
 
 
 def wanted(name: str = "october", **fields: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from hotmend.servicing.gates import Thresholds, well
 from hotmend.wire.api import RoleName, TokenWanted
 from hotmend.wire.messages import Kind, Reached
 from hotmend.wire.report import report_hash
-from tests.server.fleet import ALWAYS, Fleet, begun, started, wanted
+from tests.server.fleet import ALWAYS, Fleet, begun, started, steered, wanted
 from tests.server.machine import registration_key, report, simple
 from tests.server.running import Running
 
@@ -572,6 +572,7 @@ def test_a_machine_that_was_told_and_has_not_begun_is_held_too(either_server: Ru
     server.post(f"{path}/pause", {}, role="operator", status=200)
     assert canary.check_in().orders == ()
     server.clock.ahead += timedelta(seconds=119)
+    steered(server)
     assert canary.check_in().orders == ()
     server.post(f"{path}/resume", {}, role="operator", status=200)
     assert [each.id for each in canary.check_in().orders] == [order.id]
@@ -579,6 +580,7 @@ def test_a_machine_that_was_told_and_has_not_begun_is_held_too(either_server: Ru
     for _ in range(3):  # it has seen twice that it is not to begin, and has not
         assert canary.check_in().orders == ()
         server.clock.ahead += timedelta(seconds=60)
+        steered(server)
     assert server.get(f"/api/v1/actions/{order.id}")["state"] == "CANCELED"
     server.post(f"{path}/resume", {}, role="operator", status=200)
     steps()

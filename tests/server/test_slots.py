@@ -25,7 +25,7 @@ from hotmend.server.rollouts.workflow import take_back_slots
 from hotmend.servicing.actions import State
 from hotmend.servicing.maintenance import REBOOTS, reboot_within
 from hotmend.wire.messages import Kind, Order, Reached
-from tests.server.fleet import ALWAYS, Fleet, begun, wanted
+from tests.server.fleet import ALWAYS, Fleet, begun, steered, wanted
 from tests.server.machine import Simple, host, registration_key, report, simple
 from tests.server.running import Running
 
@@ -84,6 +84,7 @@ def test_a_machine_that_does_not_come_back_from_its_restart_has_failed(
     path = f"/api/v1/rollouts/{rollout}"
     assert server.get(path)["brake"] is None
     server.clock.ahead += timedelta(minutes=20)
+    steered(server)
     context = server.app.state.context
     assert take_back_slots(context) == 0  # it may be there again, and has not said so yet
     if asked:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection
 from hotmend.model.errors import InputError, UsageError
 from hotmend.server.database import Database, Moment, load_tables
 from hotmend.server.machines.tables import policies
+from hotmend.server.rollouts.store import forget_steered
 
 FORM: Final = "hotmend server backup 1"
 LINE_BYTES_MAX: Final = 64 << 20
@@ -101,6 +102,7 @@ def _go_ahead(connection: Connection, database: Database) -> None:
     """Let what is made from now on come after what was made between backup and restore."""
     ahead = sa.update(policies).values(serial=policies.c.serial + SERIALS_AHEAD, expires_at=policies.c.issued_at)
     connection.execute(ahead)  # one that is over is signed anew at the next check-in
+    forget_steered(connection)
     if database.is_sqlite:
         return
     for table in load_tables().sorted_tables:

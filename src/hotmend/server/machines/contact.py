@@ -47,6 +47,7 @@ LOOKS_MISSED: Final = 3
 """A machine that has missed so many looks is not looked at any more, as its own alert says."""
 _HEARD: Final = 2
 """After so many check-ins a machine has seen that it is not to begin something."""
+_AWAY: Final = "the server was away: nothing begins until machines have said what became of what was under way"
 _UNKNOWN: Final = Problem(401, "not-this-machine", "not signed by a machine of this server")
 
 
@@ -251,6 +252,7 @@ class _Told:
         self._slots: dict[str, Given] = {}
         self._words: dict[str, datetime] = {}
         self._halted = ""
+        self._held: set[str] = set()
 
     def prepare(self, good: Sequence[Received]) -> None:
         """Take down what the machines say, and look up what is due."""
@@ -290,7 +292,7 @@ class _Told:
             counter=each.signed.counter,
             at=self._now,
             next_seconds=self._context.settings.check_in_seconds,
-            halted=self._halted,
+            halted=self._halted or (_AWAY if each.signed.key in self._held else ""),
             want_report=message.report is None and message.report_hash not in ("", row["report_hash"]),
             approved=approved,
             policy=policy.signed if policy is not None and policy.hash != message.policy else None,
@@ -346,8 +348,13 @@ class _Told:
         new: list[str] = []
         # Locked: an action that is taken back at the same moment is either told or taken back, and never both.
         rows = self._connection.execute(_DUE, {"ids": list(active), "now": self._now}).mappings().all()
-        held = rollout_store.held(self._connection, {row["rollout_id"] for row in rows if _not_begun(row)} - {None})
+        ids = {row["rollout_id"] for row in rows if _not_begun(row)} - {None}
+        held = rollout_store.held(self._connection, ids)
+        in_grace = steering.in_grace(self._connection, self._context, ids, self._now)
         for row in rows:
+            if row["rollout_id"] in in_grace and _not_begun(row):
+                self._in_grace(row)
+                continue
             late = row["until"] is not None and row["until"] <= self._now
             if late and State(row["state"]) in WAITING:
                 if row["handed_at"] is None and row["rollout_id"] is None:  # else its rollout takes it back
@@ -368,6 +375,16 @@ class _Told:
         if new:
             handed = sa.update(actions).where(actions.c.id.in_(new)).values(handed_at=self._now)
             self._connection.execute(handed)
+
+    def _in_grace(self, row: RowMapping) -> None:
+        """Name an action that its machine is not to begin now.
+
+        One that has ended it, of which a restored server knows nothing, says so again. Others begin nothing, and have
+        not been told of it: it can be taken back still.
+        """
+        if len(self._orders[row["machine_id"]]) < ORDERS_MAX:
+            self._orders[row["machine_id"]].append(_order(row))
+            self._held.add(row["machine_id"])
 
     def _dropped(self, row: RowMapping) -> None:
         """Let a machine forget what it was told; where it has heard that and still not begun, the action is taken back.

@@ -117,6 +117,7 @@ CODES: Final[dict[str, str]] = {
     "group failed": N_("ring has failed"),
     "brake": N_("brake"),
     "brake released": N_("brake released"),
+    "grace": N_("waits for machines after an outage"),
     "begun": N_("machines begin"),
     "joined": N_("machines join"),
     "reverts": N_("reverts"),

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from hotmend.server.database import new_id
 from hotmend.server.machines.tables import action_events, actions, alerts, contacts, machines, reports
 from hotmend.server.rollouts.tables import member_alerts, members, rollouts
-from hotmend.servicing.actions import State, reachable
+from hotmend.servicing.actions import WAITING, State, reachable
 from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 
 GOOD: Final = [state.value for state in State if state.good]
@@ -99,6 +99,35 @@ def drop(connection: Connection, action: str, now: datetime, *, again: bool = Fa
     connection.execute(sa.update(actions).where(actions.c.id == action).values(values))
 
 
+def give_time(connection: Connection, identity: str, now: datetime, until: datetime, fetched_by: datetime) -> None:
+    """Let machines have time for what they have not begun, where they could neither be told nor say anything.
+
+    Args:
+        connection: to the database.
+        identity: of the rollout.
+        now: the moment.
+        until: no silence counts before.
+        fetched_by: what is not told then is taken back.
+    """
+    waits = actions.c.state.in_([state.value for state in WAITING])
+    untold = (actions.c.rollout_id == identity) & waits & actions.c.emergency.is_(False)
+    connection.execute(sa.update(actions).where(untold).values(until=fetched_by, changed_at=until))
+    # A look that its machine was not asked for in time, or is not any more, is asked for anew when the grace is over.
+    looks = sa.select(members.c.look_id).where(members.c.rollout_id == identity)
+    unasked = (actions.c.state == State.TIMED_OUT.value) & actions.c.handed_at.is_(None)
+    late = waits & (actions.c.handed_at.is_(None) | (actions.c.until <= until))
+    found = actions.c.id.in_(looks) & (unasked | late)
+    lost = {row.id: row.state for row in connection.execute(sa.select(actions.c.id, actions.c.state).where(found))}
+    for start in range(0, len(lost), _PAGE):
+        which = members.c.look_id.in_(list(lost)[start : start + _PAGE])
+        connection.execute(sa.update(members).where(which).values(look_id=None))
+    why = "it is asked for anew"
+    values = {"state": State.CANCELED.value, "detail": why, "changed_at": now}
+    for each in (each for each, state in lost.items() if state != State.TIMED_OUT.value):
+        connection.execute(sa.update(actions).where(actions.c.id == each).values(values))
+        _add_event(connection, each, State.CANCELED, why, now)
+
+
 def take_back(connection: Connection, action: str) -> None:
     """Let the machine of an action wait again: it has not begun it, and will not."""
     connection.execute(sa.update(members).where(members.c.action_id == action).values(action_id=None))
@@ -118,10 +147,8 @@ def time_out(connection: Connection, identity: str, now: datetime, handed_before
 def _time_out(connection: Connection, which: sa.ColumnElement[bool], now: datetime, why: str) -> int:
     changed = {"state": State.TIMED_OUT.value, "detail": why, "changed_at": now}
     silent = list(connection.scalars(sa.update(actions).where(which).values(changed).returning(actions.c.id)))
-    last = sa.func.coalesce(sa.func.max(action_events.c.number), 0)
     for each in silent:
-        number = connection.scalar(sa.select(last).where(action_events.c.action_id == each)) or 0
-        _add_events(connection, [each], number + 1, State.TIMED_OUT, why, now)
+        _add_event(connection, each, State.TIMED_OUT, why, now)
     return len(silent)
 
 
@@ -161,6 +188,12 @@ def _add_events(
     rows = [{"action_id": each, "number": number, "at": now, "state": state.value, "detail": detail} for each in ids]
     for start in range(0, len(rows), _PAGE):
         connection.execute(sa.insert(action_events), rows[start : start + _PAGE])
+
+
+def _add_event(connection: Connection, action: str, state: State, why: str, now: datetime) -> None:
+    last = sa.func.coalesce(sa.func.max(action_events.c.number), 0)
+    number = connection.scalar(sa.select(last).where(action_events.c.action_id == action)) or 0
+    _add_events(connection, [action], number + 1, state, why, now)
 
 
 def states(connection: Connection, identity: str, number: int | None = None) -> dict[State | None, int]:

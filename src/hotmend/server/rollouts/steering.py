@@ -6,9 +6,9 @@ rollout's row is locked, and what was done already is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -35,9 +35,13 @@ _PAGE: Final = 1000
 """So many waiting machines are looked at together."""
 _SAID_EVERY: Final = timedelta(seconds=20)
 """That somebody steers is written down so often."""
+_GRACE: Final = 7
+"""For so many check-ins no silence is judged after nobody steered. After an outage agents wait up to 4.4 times as long
+as usual, and it takes another check-in until they say the end again that a restored server has lost."""
 _UNTOLD: Final = timedelta(minutes=30)
 """An action that its machine was not told of after so long is taken back: the machine went off just then."""
 
+_ANY_TIME: Final = datetime.fromtimestamp(0, UTC)
 _REVERT_AGAIN: Final = timedelta(minutes=5)
 """After so long a revert that failed is tried again."""
 NOT_TAKEN_BACK: Final = "not-taken-back"
@@ -81,6 +85,18 @@ class Rollout:
         """Machines that were not heard of since are off."""
         return self.now - _MISSED * timedelta(seconds=self.context.settings.check_in_seconds)
 
+    @property
+    def away(self) -> bool:
+        """Whether nobody has steered for so long that what machines do not say proves nothing."""
+        steered = self.row["steered_at"]
+        return self.state in store.JUDGED and steered is not None and steered < steered_before(self.context, self.now)
+
+    @property
+    def in_grace(self) -> bool:
+        """Whether no silence is judged, and nothing begins. What machines report counts as always."""
+        until = self.row["grace_until"]
+        return self.away or (until is not None and self.now < until)
+
     def happened(self, what: str, why: Cause | None = None, group: int | None = None, who: str = SERVER) -> None:
         """Write down what happened."""
         values = {"rollout_id": self.id, "at": self.now, "who": who, "what": what, "group_number": group}
@@ -117,6 +133,16 @@ class Rollout:
         progress.withdraw(self.connection, self.id, self.now, "the brake is on")
 
 
+def steered_before(context: Context, now: datetime) -> datetime:
+    """Return the moment before which a rollout that runs was steered last where nobody steers it."""
+    return now - _SAID_EVERY - _MISSED * timedelta(seconds=context.settings.check_in_seconds)
+
+
+def in_grace(connection: Connection, context: Context, ids: Collection[str], now: datetime) -> set[str]:
+    """Return those of some rollouts in which nothing begins, as nobody steered them for a while."""
+    return store.in_grace(connection, ids, now, steered_before(context, now))
+
+
 def load(connection: Connection, context: Context, identity: str) -> Rollout | None:
     """Lock a rollout and return it; None: there is none."""
     row = store.locked(connection, identity)
@@ -141,11 +167,12 @@ def not_returned(connection: Connection, context: Context, machine: str) -> None
     """Engage the brake of each rollout that changed a machine which did not come back from its restart.
 
     What is open of it there has timed out; of an action that ended before the restart the gate sees that it is silent.
+    Where the server was away, it may have been there long ago: the gate sees whether it is, after the grace.
     """
     why = cause("slot-not-returned", "A machine did not come back in the time of its restart slot.")
     for rollout in progress.rollouts_of(connection, machine):
         found = load(connection, context, rollout)
-        if found is not None and not found.state.final:
+        if found is not None and not found.state.final and not found.in_grace:
             progress.fail(connection, found.id, machine, found.now, "it did not come back from its restart")
             found.brake(why)
 
@@ -166,6 +193,8 @@ def step(context: Context, identity: str, *, join: bool = True) -> Step:
         if found is None:
             return Step(State.STOPPED, moved=False)
         steered = found.row["steered_at"]
+        if found.away:
+            _give_grace(found)
         if steered is None or found.now - steered >= _SAID_EVERY:
             store.put_steered(connection, identity, found.now)
         match found.state:
@@ -184,6 +213,19 @@ def step(context: Context, identity: str, *, join: bool = True) -> Step:
         return Step(found.state, found.moved)
 
 
+def _give_grace(found: Rollout) -> None:
+    """Judge no silence for a while: machines could not say anything, or what they said is lost with a backup's age."""
+    until = found.now + _GRACE * timedelta(seconds=found.context.settings.check_in_seconds)
+    store.put_grace(found.connection, found.id, until)
+    progress.give_time(found.connection, found.id, found.now, until, until + _UNTOLD)
+    why = cause(
+        "grace",
+        "Nobody has steered for a while: until {until} no silence is judged, and nothing begins.",
+        until=until,
+    )
+    found.happened("grace", why)
+
+
 def _start_in_time(found: Rollout) -> None:
     """Begin a rollout whose time has come; one that was late, as with no server there, begins at once."""
     at = found.row["start_at"]
@@ -194,6 +236,8 @@ def _start_in_time(found: Rollout) -> None:
 
 def _keep_time(found: Rollout) -> None:
     """End what says nothing for too long."""
+    if found.in_grace:
+        return
     answer = timedelta(minutes=found.spec.answer_minutes)
     if progress.time_out(found.connection, found.id, found.now, found.now - answer):
         minutes = found.spec.answer_minutes
@@ -201,6 +245,9 @@ def _keep_time(found: Rollout) -> None:
 
 
 def _run(found: Rollout, *, join: bool) -> None:
+    if found.in_grace:
+        _watch(found)
+        return
     _keep_time(found)
     progress.withdraw(found.connection, found.id, found.now, "the machine was not there in time", expired=True)
     rows = store.group_rows(found.connection, found.id)
@@ -228,6 +275,20 @@ def _run(found: Rollout, *, join: bool) -> None:
                 found.move_group(current["number"], soaking, GroupEvent.PASSED, judgement.cause, ended_at=found.now)
         case Verdict.WAIT if current["state"] == GroupState.RUNNING:
             _go_on(found, current, tally, judgement, waits)
+
+
+def _watch(found: Rollout) -> None:
+    """Let failures stop a rollout in its grace, and nothing else happen."""
+    rows = store.group_rows(found.connection, found.id)
+    current = next((row for row in rows if row["state"] in (GroupState.RUNNING, GroupState.SOAKING)), None)
+    if current is None:
+        return
+    tally = _tally(found, current, 0)
+    judgement = judge(tally, found.spec.thresholds, None, found.now, canary=current["number"] == 0)
+    if tally.failed > found.spec.thresholds.errors_max:
+        _stop(found, current, judgement)
+    elif tally.failed > current["judged"] and found.failed_at is None:
+        found.brake(judgement.cause)
 
 
 def _next_group(found: Rollout, rows: list[RowMapping]) -> None:
@@ -360,7 +421,8 @@ def _tally(found: Rollout, group: RowMapping, waits: int) -> Tally:
     ended = {state: count for state, count in counts.items() if state is not None and state.final}
     good = sum(count for state, count in ended.items() if state.good)
     silence = timedelta(minutes=found.spec.thresholds.silence_minutes)
-    found_well = progress.well(connection, found.id, number, found.now - silence)
+    heard_after = _ANY_TIME if found.in_grace else found.now - silence
+    found_well = progress.well(connection, found.id, number, heard_after)
     none = ended.get(ActionState.NOT_APPLICABLE, 0) + ended.get(ActionState.CANCELED, 0)
     return Tally(
         well=found_well.well,

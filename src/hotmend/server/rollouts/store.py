@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ from hotmend.servicing.rollouts import FINAL as ROLLOUT_FINAL
 from hotmend.servicing.rollouts import State as RolloutState
 
 _BEGIN_LOCK: Final = 0x686F7462
+JUDGED: Final = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.STOPPING, RolloutState.ROLLING_BACK)
+"""States in which machines that say nothing are judged."""
 _APPROVERS: Final = ROLES[ROLES.index("approver") :]
 
 
@@ -103,6 +105,27 @@ def update_rollout(connection: Connection, identity: str, values: Mapping[str, A
 def put_steered(connection: Connection, identity: str, now: datetime) -> None:
     """Write down that somebody steers; it is no change of the rollout."""
     connection.execute(sa.update(rollouts).where(rollouts.c.id == identity).values(steered_at=now))
+
+
+def put_grace(connection: Connection, identity: str, until: datetime) -> None:
+    """Write down until when no silence is judged. Who waits for a word of those outside waits as long at least."""
+    connection.execute(sa.update(rollouts).where(rollouts.c.id == identity).values(grace_until=until))
+    waits = (gates.c.rollout_id == identity) & (gates.c.state == "waiting") & (gates.c.until < until)
+    connection.execute(sa.update(gates).where(waits).values(until=until))
+
+
+def in_grace(connection: Connection, ids: Collection[str], now: datetime, steered_before: datetime) -> set[str]:
+    """Return those of some rollouts of which no silence is judged now, or will not be when somebody steers again."""
+    spared = (rollouts.c.grace_until > now) | (rollouts.c.steered_at < steered_before)
+    which = rollouts.c.id.in_(ids) & rollouts.c.state.in_([state.value for state in JUDGED]) & spared
+    return set(connection.scalars(sa.select(rollouts.c.id).where(which))) if ids else set()
+
+
+def forget_steered(connection: Connection) -> None:
+    """Have rollouts that have not ended in a grace when they are steered next: nobody knows what came meanwhile."""
+    over = [state.value for state in ROLLOUT_FINAL]
+    which = rollouts.c.state.not_in(over) & rollouts.c.steered_at.is_not(None)
+    connection.execute(sa.update(rollouts).where(which).values(steered_at=datetime.fromtimestamp(0, UTC)))
 
 
 def group_rows(connection: Connection, identity: str) -> list[RowMapping]:

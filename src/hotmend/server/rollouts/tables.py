@@ -24,6 +24,7 @@ rollouts = sa.Table(
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("steered_at", Moment),
+    sa.Column("grace_until", Moment),
     sa.Column("start_at", Moment),
     sa.Column("seed", sa.String(64), nullable=False, server_default=""),
     sa.Index("ix_rollouts_seed", "seed", unique=True),
@@ -31,6 +32,7 @@ rollouts = sa.Table(
     sa.CheckConstraint(sa.column("lane").in_([Lane.NORMAL.value, Lane.ZERO_DAY.value]), name="lane"),
 )
 """`failed_at`: since when the brake is on; `plan`: digest of what is approved; `start_at`: it begins by itself then.
+`grace_until`: no silence is judged and nothing begins before, as nobody steered for a while.
 `seed`: what the choice of machines by percentage followed from, and their order.
 """
 
