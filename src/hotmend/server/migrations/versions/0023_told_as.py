@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0024_told_as"
+revision = "0023_told_as"
 down_revision = "0022_issues"
 branch_labels = None
 depends_on = None

@@ -7,8 +7,8 @@ from alembic import op
 
 from hotmend.server.database import Moment
 
-revision = "0025_grace"
-down_revision = "0024_told_as"
+revision = "0024_grace"
+down_revision = "0023_told_as"
 branch_labels = None
 depends_on = None
 
