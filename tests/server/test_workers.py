@@ -100,13 +100,20 @@ def test_rollouts_that_rest_keep_no_other_from_being_steered(server: Running) ->
     with server.database.write() as connection:
         rest = sa.update(rollouts).where(rollouts.c.id.in_(paused))
         connection.execute(rest.values(state="PAUSED"))
-    identity = begun(server)
     director = Director(server.app.state.context)
     director.start()
     try:
+        _until(lambda: _steered(server) > 50)
+        identity = begun(server)  # the last of them all
         _until(lambda: server.get(f"/api/v1/rollouts/{identity}")["state"] == "RUNNING")
     finally:
         director.stop()
+
+
+def _steered(server: Running) -> int:
+    with server.database.read() as connection:
+        taken = sa.select(sa.func.count()).where(rollouts.c.steered_at.is_not(None))
+        return int(connection.scalar(taken) or 0)
 
 
 class _Stands(Worker):
