@@ -68,6 +68,7 @@ def test_outside_of_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made[0] == "systemd-run"
     assert made[-3:] == ["--", "apt-get", "update"]
     assert {"--wait", "--pipe", "--setenv=A=b c", "--working-directory=/x", "--property=KillMode=process"} <= set(made)
+    assert outside(["sh", "-c", "echo $$ $A"], {})[-3:] == ["sh", "-c", "echo $$$$ $$A"]  # it has variables of its own
     limited = outside(["true"], {}, seconds_max=2.5)
     assert "--property=RuntimeMaxSec=3.5" in limited
     assert "--property=KillMode=process" not in limited

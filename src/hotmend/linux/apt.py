@@ -96,12 +96,18 @@ def call_apt_to_its_end(
             assert process.stdin is not None  # noqa: S101 - it is a pipe, see above
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 if pid:
-                    before(int(pid))
+                    before(_number(pid))
                     process.stdin.write("go\n")
         out.seek(0)
         err.seek(0)
         _, _, printed = out.read().partition("\n")
         return subprocess.CompletedProcess(command, process.returncode, printed, err.read())
+
+
+def _number(pid: str) -> int:
+    if not pid.isdecimal():
+        raise FetchError(f"a pid was to come, not {pid!r}")
+    return int(pid)
 
 
 def _first_line(file: IO[str]) -> str:

@@ -42,4 +42,5 @@ def outside(
     place = () if directory is None else (f"--working-directory={directory}",)
     variables = (f"--setenv={name}={value}" for name, value in environment.items())
     options = ("--quiet", "--collect", "--wait", "--pipe", "--service-type=exec")
-    return ["systemd-run", *options, *limit, *place, *variables, "--", *command]
+    literally = (word.replace("$", "$$") for word in command)  # the service manager has variables of its own
+    return ["systemd-run", *options, *limit, *place, *variables, "--", *literally]
