@@ -218,7 +218,8 @@ dpkg-deb -b next next.deb
 """The update after the next, as the distribution would make it: another version, another text in two functions."""
 
 
-@pytest.mark.parametrize("restarted", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("restarted", [False, True])
 def test_the_next_update_goes_over_the_one_before(machine: Machine, *, restarted: bool) -> None:
     """Processes that began with the old file get the second update too, compared with what they still map."""
     machine.run(NEXT_UPDATE)

@@ -43,6 +43,7 @@ def test_tls_on_either_build_answers_as_expected(trees: Trees, run_folder: Path,
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_a_part_of_libcrypto_goes_in(trees: Trees, run_folder: Path) -> None:
     """ChaCha20-Poly1305 became two functions and stays old, with its fix; the rest goes in and out under load.
 

@@ -13,7 +13,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.archive, pytest.mark.live, pytest
 CYCLES, SECONDS_MAX = 12, 120.0
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] if n == "postgres" else []) for n in SUBJECTS]
+)
 def test_nothing_fails_and_nothing_grows(name: str, served: Path, run_folder: Path) -> None:
     subject = SUBJECTS[name]
     file = hotpatch_make(subject, pair_find(subject.package), served / f"cycles-{name}")

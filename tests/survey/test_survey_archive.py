@@ -26,6 +26,7 @@ def _small_sources() -> list[str]:
     return small[:_SOURCES_MAX]
 
 
+@pytest.mark.long
 def test_small_updates_of_the_distribution_get_an_answer(tmp_path: Path) -> None:
     sources = _small_sources()
     assert sources, "the suites of this machine do not differ in anything small"

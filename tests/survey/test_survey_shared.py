@@ -72,6 +72,7 @@ def _check_complete(report: Report) -> None:
     assert report.summary.files_with_errors == 0
 
 
+@pytest.mark.long
 def test_two_processes_take_from_one_queue(archive: Archive, database: str, tmp_path: Path) -> None:
     with _start_worker(archive, database, tmp_path / "worker") as worker:
         # The worker's queue is there before anything is on it.
