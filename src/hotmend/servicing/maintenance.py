@@ -176,7 +176,8 @@ def _recurrence(window: Window, source: str = "policy") -> rrule:
         parts = _parts(window.rule)
         if any("," in parts.get(name, "") for name in _TIMES):
             raise InputError("{source}: window '{name}': more than one a day", source=source, name=window.name)
-        found = rrulestr(window.rule, dtstart=window.start)
+        lines = len(window.rule.split())
+        found = rrulestr(window.rule, dtstart=window.start) if lines == 1 else None
         if not isinstance(found, rrule):
             raise InputError("{source}: window '{name}': one recurrence, not a set", source=source, name=window.name)
         occurs = _occurs(found, window.start)
@@ -201,8 +202,6 @@ def _parts(rule: str) -> dict[str, str]:
     Raises:
         ValueError: it has what is not of RFC 5545, a start of its own, or an interval from which no day follows.
     """
-    if len(rule.split()) != 1:
-        raise ValueError("one RRULE, without spaces or lines")
     pairs = (each.partition("=") for each in rule.upper().removeprefix("RRULE:").split(";"))
     parts = {name.strip(): value.strip() for name, _, value in pairs}
     if "BYEASTER" in parts:
