@@ -14,7 +14,7 @@ _TOGETHER = {"live": "processes", "servers": "processes"}
 _WHOLE = {"agent", "arc", "pairs", "release", "repository", "scenarios", "server", "survey", "windows"}
 
 
-_FIRST = ("agent", "windows")
+_FIRST = ("agent", "server", "windows")
 """The rooms that take longest: begun last, one of them would be worked on alone."""
 
 
