@@ -23,12 +23,17 @@ from hotmend.agent.census.units import unit_of
 from hotmend.agent.record.history import History, Restarted
 from hotmend.model.errors import HotmendError
 
+OF_ONE_SESSION: Final = (
+    "user@*.service", "getty@*.service", "serial-getty@*.service", "console-getty.service", "container-getty@*.service",
+    "autovt@*.service",
+)  # fmt: skip
+"""Masks of services that end, or begin anew, with the session of a person."""
+
 SESSIONS: Final = (
-    "dbus.service", "dbus-broker.service", "systemd-logind.service", "elogind.service", "user@*.service",
-    "user-runtime-dir@*.service", "getty@*.service", "serial-getty@*.service", "console-getty.service",
-    "container-getty@*.service", "autovt@*.service", "display-manager.service", "gdm*.service", "lightdm.service",
-    "sddm.service", "lxdm.service", "nodm.service", "slim.service", "wdm.service", "xdm.service", "greetd.service",
-    "init.scope",
+    *OF_ONE_SESSION,
+    "dbus.service", "dbus-broker.service", "systemd-logind.service", "elogind.service", "user-runtime-dir@*.service",
+    "display-manager.service", "gdm*.service", "lightdm.service", "sddm.service", "lxdm.service", "nodm.service",
+    "slim.service", "wdm.service", "xdm.service", "greetd.service", "init.scope",
 )  # fmt: skip
 """Masks of units whose restart ends sessions of people, or is not possible."""
 

@@ -53,7 +53,7 @@ def parse_units(text: str) -> dict[str, UnitFacts]:
     """Return the units that `systemctl show` printed, by name; between two units is an empty line."""
     units = {}
     for block in text.split("\n\n"):
-        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        fields = properties(block)
         if name := fields.get("Id"):
             refuses = "yes" in (fields.get("RefuseManualStart"), fields.get("RefuseManualStop"))
             units[name] = UnitFacts(
@@ -65,6 +65,11 @@ def parse_units(text: str) -> dict[str, UnitFacts]:
                 frozenset(unit for key in _ALONG for unit in fields.get(key, "").split()),
             )
     return units
+
+
+def properties(text: str) -> dict[str, str]:
+    """Return the properties of the one unit that `systemctl show` printed."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def unit_facts(names: Iterable[str]) -> dict[str, UnitFacts]:

@@ -11,20 +11,11 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from hotmend.agent.census.systemd import systemctl
+from hotmend.agent.census.restarts import OF_ONE_SESSION
+from hotmend.agent.census.systemd import properties, systemctl
 from hotmend.agent.health.probes import Probe, UnhealthyError
 from hotmend.agent.record.history import Seen
 from hotmend.model.errors import HotmendError
-
-_OF_SESSIONS: Final = (
-    "user@*.service",
-    "getty@*.service",
-    "serial-getty@*.service",
-    "console-getty.service",
-    "container-getty@*.service",
-    "autovt@*.service",
-)
-"""Masks of services that end, or begin anew, with the session of a person."""
 
 _RUNNING: Final = ("active", "reloading", "refreshing")
 _WANTED_BY: Final = ("WantedBy", "RequiredBy", "UpheldBy", "BoundBy")
@@ -81,7 +72,7 @@ class ServiceProbe(Probe, frozen=True):
 
 def is_watched(unit: str) -> bool:
     """Return whether a unit is a service that no person's session ends."""
-    return unit.endswith(".service") and not any(fnmatchcase(unit, mask) for mask in _OF_SESSIONS)
+    return unit.endswith(".service") and not any(fnmatchcase(unit, mask) for mask in OF_ONE_SESSION)
 
 
 def may_have_ended(unit: str) -> bool:
@@ -142,7 +133,6 @@ def _shown(unit: str) -> Shown:
         UnhealthyError: it says nothing.
     """
     try:
-        told = systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", unit, seconds=_SECONDS_MAX)
+        return properties(systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", unit, seconds=_SECONDS_MAX))
     except HotmendError as error:
         raise UnhealthyError(str(error)) from error
-    return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
