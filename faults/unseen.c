@@ -235,6 +235,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 static int in_signalled(struct thread *t) { (void)t; for (volatile int i = 0; i < 10000; i++) {} return 0; }
 static int in_sender(struct thread *t) {
     (void)t;
+    if (!signalled_thread->rounds) { usleep(1000); return 0; } /* it has no alternate stack yet */
     if (sent - handled < 5) pthread_sigqueue(signalled, SIGRTMIN, (union sigval){.sival_int = (int)++sent});
     usleep(1000);
     return 0;

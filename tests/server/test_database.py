@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,31 @@ def test_several_servers_may_migrate_at_once(database_url: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert errors == []
+
+
+def test_several_servers_may_make_the_file_at_once(tmp_path: Path) -> None:
+    """SQLite waits for no lock while a file becomes one with a write-ahead log: once in twenty times one failed."""
+    errors: list[BaseException] = []
+
+    def connect(url: str, together: threading.Barrier) -> None:
+        database = Database(url)
+        together.wait()
+        try:
+            with database.write():
+                pass
+        except BaseException as error:  # noqa: BLE001 - the test says which
+            errors.append(error)
+        database.close()
+
+    for number in range(80):
+        together = threading.Barrier(6)
+        arguments = f"sqlite:///{tmp_path / f'{number}.db'}", together
+        threads = [threading.Thread(target=connect, args=arguments) for _ in range(together.parties)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert errors == []
 
 

@@ -6,11 +6,14 @@ other.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -178,9 +181,28 @@ def _engine(url: str) -> Engine:
 def _sqlite_connected(connection: Any, record: object) -> None:  # noqa: ARG001 - as SQLAlchemy calls it
     connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
-    for line in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+    file: str = cursor.execute("PRAGMA database_list").fetchone()[2]
+    for line in (f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {line}")
+    with _alone_in(Path(file).parent) if file else nullcontext():
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one server at a time go into the block.
+
+    A new file becomes one with a write-ahead log under a lock that SQLite does not wait for, whatever the timeout: of
+    two servers that begin together one would be told that the database is locked. It is the folder that is locked here:
+    who opens and closes the file itself takes SQLite's own locks off it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sqlite_begun(connection: Connection) -> None:
