@@ -7,13 +7,20 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.private_root import parse_mountinfo
 from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping, processes_running
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import restarted
+from hotmend.live.work import Options, ProcessResult, Work
+from hotmend.model.addresses import PAGE_BYTES
+from hotmend.model.errors import KernelError
 
 ZERO = Registers(*([0] * 27))
 
@@ -34,6 +41,55 @@ def test_parse_maps() -> None:
     assert procfs.find_mapping(maps, 0x452000) is None
     assert procfs.find_mapping(maps, 0x7FFC1FFF) is stack
     assert procfs.find_mapping((), 1) is None
+    assert procfs.parse_maps("") == ()
+
+
+def test_names_may_hold_what_python_takes_for_the_end_of_a_line() -> None:
+    name = "/tmp/\r\v\f\x1c\x1d\x1e\x85\u2028\u2029b"
+    row = f"00400000-00452000 r-xp 00001000 08:02 173521 {name}\n"
+    assert [m.path for m in procfs.parse_maps(2 * row)] == [name, name]
+    mounts = f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:5 / {name} rw - fuse x rw\n"
+    assert [m.point for m in parse_mountinfo(mounts)] == ["/", name]
+
+
+def test_a_file_name_of_one_process_does_not_stop_the_look_at_all(tmp_path: Path) -> None:
+    name = tmp_path / "a\r\fb"
+    name.write_bytes(bytes(PAGE_BYTES))
+    map_it = "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
+    wait = "print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen(
+        ["python3", "-c", f"{map_it}; {wait}", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert str(name) in {m.path for m in procfs.read_maps(child.pid)}
+        assert child.pid in {process.pid for process in processes_mapping()}
+    finally:
+        child.communicate()
+
+
+@pytest.mark.parametrize("read", [procfs.read_maps, procfs.read_stat, procfs.read_status])
+def test_a_text_that_nobody_knows_is_of_that_process_alone(
+    read: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "read_text", lambda pid, name, limit: "what\nSeccomp:\tis\nthis?")
+    with pytest.raises(KernelError, match=rf"/proc/{os.getpid()}/\w+ is not as hotmend knows it"):
+        read(os.getpid())
+
+
+def test_of_many_the_one_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: str) -> tuple[procfs.Mapping, ...]:
+        raise ValueError("what is this?")
+
+    def look() -> ProcessResult:
+        procfs.read_maps(os.getpid())
+        return work.result("unchanged")
+
+    monkeypatch.setattr(procfs, "parse_maps", unknown)
+    work = Work(os.getpid(), Options())
+    result = work.guarded(look)
+    assert (result.state, [reason.code for reason in result.reasons]) == ("refused", ["kernel-error"])
 
 
 def test_parse_stat_with_a_hostile_name() -> None:
@@ -68,6 +124,8 @@ def test_own_memory() -> None:
         assert many == b"hotmend" * 2500
         memory.write_checked(address, b"HOT")
         assert memory.try_read(0, 8) is None
+        assert memory.try_read(2**64 - 8, 8) is None
+        assert memory.try_read(-8, 8) is None
     assert content.raw.startswith(b"HOTmend")
 
 

@@ -89,7 +89,7 @@ class Newcomers:
                 self._young.pop(pid)
                 return False
             maps = Path(f"/proc/{pid}/maps").read_bytes()
-            lines = (line.split(None, 5) for line in maps.splitlines())
+            lines = (line.split(None, 5) for line in maps.split(b"\n"))
             mapped = any(len(parts) > 5 and parts[5] in self._paths for parts in lines)
         except (OSError, ValueError, IndexError):
             return False

@@ -31,5 +31,5 @@ def _may_lock_all(pid: int) -> bool:
     if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
         return False
     text = procfs.read_text(pid, "status", _STATUS_BYTES_MAX)
-    rows = (row.removeprefix("CapEff:") for row in text.splitlines() if row.startswith("CapEff:"))
+    rows = (row.removeprefix("CapEff:") for row in procfs.rows(text) if row.startswith("CapEff:"))
     return bool(int(next(rows, "0"), 16) & _CAP_IPC_LOCK)

@@ -72,7 +72,7 @@ def _kernel() -> Check:
 
 def _capabilities() -> Check:
     text = procfs.read_text(os.getpid(), "status", 1 << 16)
-    mask = int(next(line for line in text.splitlines() if line.startswith("CapEff:")).split()[1], 16)
+    mask = int(next(line for line in procfs.rows(text) if line.startswith("CapEff:")).split()[1], 16)
     missing = [name for name, bit in _CAPABILITIES.items() if not mask >> bit & 1]
     detail = f"missing: {', '.join(missing)}" if missing else "all that hotmend uses"
     return Check("capabilities", Found.NO if missing else Found.YES, False, detail, AS_ROOT if missing else "")

@@ -83,6 +83,8 @@ class ProcessMemory:
                 part = os.pread(self._descriptor, size, address)
             except OSError as error:
                 raise translate(error, self.pid) from error
+            except OverflowError as error:  # the process's own memory said that something is there
+                raise KernelError(f"process {self.pid} has no memory at {address:#x}") from error
             if not part:
                 raise ProcessGoneError(f"process {self.pid} is gone")
             parts.append(part)

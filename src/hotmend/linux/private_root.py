@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotmend.linux import namespaces as ns
+from hotmend.linux import procfs
 
 _STAGES = ("/tmp", "/run", "/var/tmp", "/mnt", "/var")  # noqa: S108 - only as places to mount on
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -41,7 +42,7 @@ class Mount:
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Return the mounts that can be seen, parents first: a later mount hides what it covers."""
     seen: dict[str, Mount] = {}
-    for line in text.splitlines():
+    for line in procfs.rows(text):
         before, _, after = line.partition(" - ")
         point = _unescape(before.split(" ")[4])
         below = point.rstrip("/") + "/"
@@ -118,8 +119,8 @@ def _read_mounts(place: str) -> tuple[Mount, ...]:
     """Return the mounts of this process, by a /proc that is at `place` for a moment."""
     ns.mount("proc", place, "proc")
     try:
-        with open(f"{place}/self/mountinfo", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open(f"{place}/self/mountinfo", errors="surrogateescape", newline="\n") as file:
+            lines = procfs.rows(file.read())
     finally:
         ns.unmount(place)
     return parse_mountinfo("\n".join(lines[:-1]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hotmend.model.addresses import PAGE_BYTES
-from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
+from hotmend.model.errors import HotmendError, KernelError, PermissionRefusedError, ProcessGoneError
 
 _CLONE, _VFORK, _CLONE3, _CLONE_VFORK = 56, 58, 435, 0x4000
 _STAT_BYTES_MAX = 4096
@@ -23,6 +24,8 @@ OF_FILE, SWAPPED, PRESENT = 1 << 61, 1 << 62, 1 << 63  # bits of /proc/PID/pagem
 _FREEZER_V2 = ("do_freezer_trap", "get_signal")
 DELETED = " (deleted)"
 _LINKS = 2
+
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +141,36 @@ def read_bytes(pid: int, name: str, limit_bytes: int) -> bytes:
         ) from error
 
 
+def rows(text: str) -> list[str]:
+    """Return the rows of a text of the kernel.
+
+    It ends them by a line break, and in names that others choose (of files, threads, mounts, control groups) it escapes
+    nothing else; `str.splitlines` would take a form feed and nine more for the end of a row.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _read(pid: int, name: str, limit_bytes: int, parse: Callable[[str], _Parsed]) -> _Parsed:
+    """Return what `parse` makes of a text of a process.
+
+    Raises:
+        ProcessGoneError, PermissionRefusedError: as `read_bytes`.
+        KernelError: it is not what `parse` knows. That is one process that cannot be looked at, no end of the work.
+    """
+    text = read_text(pid, name, limit_bytes)
+    try:
+        return parse(text)
+    except (LookupError, ValueError) as error:
+        raise KernelError(f"/proc/{pid}/{name} is not as hotmend knows it: {error}") from error
+
+
 @functools.lru_cache(maxsize=4)
 def parse_maps(text: str) -> tuple[Mapping, ...]:
-    """Parse the text of /proc/PID/maps; lines that do not parse are an error (`ValueError`).
+    """Parse the text of /proc/PID/maps; lines that do not parse are an error (`ValueError`, `LookupError`).
 
     The last results are kept: an apply reads the same text a dozen times.
     """
-    return tuple(map(_parse_line, text.splitlines()))
+    return tuple(map(_parse_line, rows(text)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -158,7 +184,7 @@ def _parse_line(line: str) -> Mapping:
 
 def read_maps(pid: int) -> tuple[Mapping, ...]:
     """Return the mappings of a process, sorted by address."""
-    return parse_maps(read_text(pid, "maps", MAPS_BYTES_MAX))
+    return _read(pid, "maps", MAPS_BYTES_MAX, parse_maps)
 
 
 def parse_stat(text: str) -> Stat:
@@ -170,7 +196,7 @@ def parse_stat(text: str) -> Stat:
 
 def read_stat(pid: int) -> Stat:
     """Return the identity and state of a process."""
-    return parse_stat(read_text(pid, "stat", _STAT_BYTES_MAX))
+    return read_stat_at(pid, "stat")
 
 
 def parse_status(text: str) -> Status:
@@ -197,7 +223,7 @@ def _field(text: str, name: str, missing: str) -> str:
 def read_status(pid: int, tid: int | None = None) -> Status:
     """Return the status of a process, or of its thread `tid`."""
     name = "status" if tid is None else f"task/{tid}/status"
-    return parse_status(read_text(pid, name, _STATUS_BYTES_MAX))
+    return _read(pid, name, _STATUS_BYTES_MAX, parse_status)
 
 
 def memory_size(pid: int, name: str) -> int:
@@ -213,7 +239,7 @@ def soft_limit(pid: int, name: str) -> int | None:
 
 def _row(text: str, name: str, pid: int) -> str:
     """Return what follows `name` in the row that begins with it; a process that is ending has no sizes."""
-    for row in text.splitlines():
+    for row in rows(text):
         if row.startswith(name):
             return row.removeprefix(name)
     raise ProcessGoneError(f"process {pid} is ending")
@@ -249,7 +275,7 @@ def is_user_worker(pid: int, tid: int) -> bool:
 
 def read_stat_at(pid: int, name: str) -> Stat:
     """Return the stat in the file `name` of a process."""
-    return parse_stat(read_text(pid, name, _STAT_BYTES_MAX))
+    return _read(pid, name, _STAT_BYTES_MAX, parse_stat)
 
 
 def private_pages(pid: int, addresses: Iterable[int]) -> list[bool]:
@@ -337,7 +363,7 @@ def list_processes() -> list[int]:
 def inner_pid(pid: int) -> int:
     """Return the number that a process has in the innermost namespace of process numbers it belongs to."""
     text = read_text(pid, "status", _STATUS_BYTES_MAX)
-    line = next((row for row in text.splitlines() if row.startswith("NSpid:")), "")
+    line = next((row for row in rows(text) if row.startswith("NSpid:")), "")
     return int(line.split()[-1]) if line else pid
 
 

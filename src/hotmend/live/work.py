@@ -188,11 +188,12 @@ class Work:
         except StopFailure as error:
             return self.result("refused", refusal(_STOP_FAILURES[error.kind], str(error)))
         except (HotmendError, OSError) as error:
-            if isinstance(error, ProcessLookupError) or not _is_alive(self.pid, self.start_time_ticks):
+            gone = isinstance(error, ProcessLookupError) or not _is_alive(self.pid, self.start_time_ticks)
+            if gone or _is_ending(self.pid):  # an ending process has empty files where others have rows
                 return self._gone()
             return self.result("refused", refusal("kernel-error", str(error)))
         except (LookupError, ValueError):
-            if not _is_ending(self.pid):  # an ending process has empty files where others have rows
+            if not _is_ending(self.pid):
                 raise
             return self._gone()
         finally:
@@ -257,7 +258,7 @@ def _is_alive(pid: int, start_time_ticks: int) -> bool:
 def _is_ending(pid: int) -> bool:
     """Tell whether a process has given up its memory, as the first thing of its end."""
     try:
-        return not procfs.read_maps(pid)
+        return not procfs.read_bytes(pid, "maps", 1)
     except (HotmendError, OSError):
         return True
 

@@ -90,7 +90,7 @@ def find_origin(pid: int, arguments: Sequence[str] = ()) -> Origin:
 
 def _read_file_limit(pid: int) -> int:
     """Return how many files a process may open; 0 for any number."""
-    for line in procfs.read_text(pid, "limits", 1 << 14).splitlines():
+    for line in procfs.rows(procfs.read_text(pid, "limits", 1 << 14)):
         if line.startswith("Max open files"):
             word = line.split()[3]
             return int(word) if word.isdigit() else 0
@@ -99,7 +99,8 @@ def _read_file_limit(pid: int) -> int:
 
 def read_user(pid: int) -> User:
     """Return the effective user and groups of a process."""
-    rows = dict(line.split(":", 1) for line in procfs.read_text(pid, "status", 1 << 16).splitlines() if ":" in line)
+    text = procfs.read_text(pid, "status", 1 << 16)
+    rows = dict(line.split(":", 1) for line in procfs.rows(text) if ":" in line)
     groups = tuple(int(word) for word in rows.get("Groups", "").split())
     return User(int(rows["Uid"].split()[1]), int(rows["Gid"].split()[1]), groups)
 
