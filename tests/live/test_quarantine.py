@@ -17,7 +17,7 @@ from hotmend.agent.by_hand import keep_away, note_reverted
 from hotmend.agent.memory import Coverage, Manner, Memory, Prepared, Want, in_memory
 from hotmend.agent.paths import Places
 from hotmend.agent.record.history import History, Quarantined, Reverted
-from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, put_in, read_quarantine
 from hotmend.agent.run import run
 from hotmend.agent.uplink.doing import perform
 from hotmend.diff.options import Options as BuildOptions
@@ -92,14 +92,18 @@ def test_who_takes_back_by_hand_waits_for_who_writes_at_that_moment(tmp_path: Pa
     machine = machine_at(tmp_path / "machine")
     file = machine.places.quarantine
     result = ProcessResult(os.getpid(), "x", 1, 1, 1, 1.0, 1, (ShadowReport("x", "ab12", 0, 0, 0),), "reverted", (), 0)
-    with changing(file):
-        entries = read_quarantine(file)
+    children: list[int] = []
+
+    def record(_: Quarantined) -> None:
         if not (child := os.fork()):
             note_reverted(machine.places, [result])
             os._exit(0)
+        children.append(child)
         while not (_waits(child) or os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             time.sleep(0.01)
-        write_quarantine(file, with_entry(entries, Entry("agent=1", machine.clock(), "ill")))
+
+    put_in(file, [Entry("agent=1", machine.clock(), "ill")], record)
+    (child,) = children
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert names(machine.places) == ["agent=1", "ab12"]
 

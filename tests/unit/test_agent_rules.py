@@ -52,6 +52,7 @@ from hotmend.agent.record.history import (
     ChangedProcess,
     History,
     Lost,
+    Quarantined,
     Read,
     RunBegan,
     RunEnded,
@@ -63,7 +64,7 @@ from hotmend.agent.record.history import (
     unless_the_same,
 )
 from hotmend.agent.record.hold import Hold, begin_hold, end_hold, read_hold
-from hotmend.agent.record.quarantine import Entry, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.record.quarantine import Entry, put_in, read_quarantine, take_out, write_quarantine
 from hotmend.agent.run import worst
 from hotmend.linux.procfs import read_stat
 from hotmend.model.errors import HotmendError, InputError
@@ -214,14 +215,35 @@ def test_a_process_of_which_nothing_is_known_is_left_alone() -> None:
 def test_quarantine(tmp_path: Path) -> None:
     file = tmp_path / "state/quarantine.json"
     assert read_quarantine(file) == ()
-    entry = Entry("redis=2", NOW, "crashed", "redis=2")
-    write_quarantine(file, with_entry((), entry))
+    entry, lines = Entry("redis=2", NOW, "crashed", "redis=2"), list[Quarantined]()
+    assert put_in(file, [entry, entry], lines.append) == (entry,)
     assert read_quarantine(file) == (entry,)
-    assert with_entry((entry,), Entry("redis=2", NOW, "again")) == (entry,)
-    assert without((entry,), "redis=2") == ()
+    assert put_in(file, [Entry("redis=2", NOW, "again")], lines.append) == ()
+    assert take_out(file, ["vim=2"], (), "by hand", lines.append) == ()
+    assert take_out(file, ["redis=2"], (), "by hand", lines.append) == (entry,)
+    assert read_quarantine(file) == ()
+    assert lines == [Quarantined("redis=2", "crashed"), Quarantined("redis=2", "by hand", lifted=True)]
     file.write_text("[{")
     with pytest.raises(InputError):
         read_quarantine(file)
+
+
+def test_an_update_is_lifted_by_each_of_its_names_and_a_release_by_its_own(tmp_path: Path) -> None:
+    """PACKAGE=VERSION is what a person knows of what an agent took back by its key in a channel."""
+    file, key = tmp_path / "quarantine.json", "november/november.0.hotmend"
+    events = [Action(update=key, state=State.SUCCEEDED, release="november", brings="redis=2", hotpatches=("ab12",))]
+    names = "ab12", key, "redis=2", "november", "vim=2"
+    entries = tuple(Entry(name, NOW, "ill") for name in names)
+    for name, gone in {
+        "redis=2": {"ab12", key, "redis=2"},
+        key: {"ab12", key},
+        "ab12": {"ab12"},
+        "november": {"ab12", key, "november"},
+        "vim=2": {"vim=2"},
+    }.items():
+        write_quarantine(file, entries)
+        assert {entry.update for entry in take_out(file, [name], events, "by hand", lambda _: None)} == gone, name
+        assert read_quarantine(file) == tuple(entry for entry in entries if entry.update not in gone)
 
 
 # --- history ----------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.paths import Places
-from hotmend.agent.record.history import ChangedProcess, History, Quarantined, Reverted
-from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.record.history import ChangedProcess, History, Reverted
+from hotmend.agent.record.quarantine import Entry, put_in, take_out
 from hotmend.live.driver import ProcessResult
 from hotmend.live.registry import AppliedHotpatch, patched_processes, process_status
 from hotmend.model.errors import HotmendError
@@ -47,11 +47,8 @@ def keep_away(
         with contextlib.suppress(HotmendError):  # one that cannot be looked at cannot be changed either
             for identity in _chosen(process_status(pid), ids, below=below):
                 holders.setdefault(identity, set()).add(pid)
-    with changing(places.quarantine):
-        known = {entry.update for entry in read_quarantine(places.quarantine)}
-        new = {identity: held for identity, held in holders.items() if identity not in known}
-        _note(places, new, (), reason)
-    return new
+    new = put_in(places.quarantine, _entries(holders, reason), History(places.history).append)
+    return {entry.update: holders[entry.update] for entry in new}
 
 
 def note_reverted(
@@ -74,13 +71,14 @@ def note_reverted(
     if not (done or kept) or not _has_agent(places):
         return
     ids = tuple(dict.fromkeys(shadow.hotpatch_id for result in done for shadow in result.shadows))
+    history = History(places.history)
     if done:
         processes = tuple(ChangedProcess(r.pid, r.start_time_ticks, r.comm, unit_of(r.pid)) for r in done)
-        History(places.history).append(Reverted(hotpatches=ids, processes=processes, reason=reason))
+        history.append(Reverted(hotpatches=ids, processes=processes, reason=reason))
     refused = {result.pid for result in results if result.state == "refused"}
     lifted = [identity for identity, pids in (kept or {}).items() if refused.issuperset(pids) and identity not in ids]
-    with changing(places.quarantine):
-        _note(places, ids, lifted, reason)
+    put_in(places.quarantine, _entries(ids, reason), history.append)
+    take_out(places.quarantine, lifted, (), "not taken back", history.append)
 
 
 def _has_agent(places: Places) -> bool:
@@ -94,16 +92,5 @@ def _chosen(status: Iterable[AppliedHotpatch], ids: Collection[str] | None, *, b
     return chosen | {h.id for h in here if h.replaced_by and (ids is None or (below and h.replaced_by in chosen))}
 
 
-def _note(places: Places, new: Iterable[str], lifted: Iterable[str], reason: str) -> None:
-    """Put hotpatches into quarantine, and others out of it."""
-    history, entries = History(places.history), read_quarantine(places.quarantine)
-    before = entries
-    for identity in new:
-        if all(entry.update != identity for entry in entries):
-            history.append(Quarantined(update=identity, reason=reason))
-            entries = with_entry(entries, Entry(identity, datetime.now(UTC), reason))
-    for identity in lifted:
-        history.append(Quarantined(update=identity, reason="not taken back", lifted=True))
-        entries = without(entries, identity)
-    if entries != before:
-        write_quarantine(places.quarantine, entries)
+def _entries(ids: Iterable[str], reason: str) -> list[Entry]:
+    return [Entry(identity, datetime.now(UTC), reason) for identity in ids]

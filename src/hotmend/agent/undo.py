@@ -10,8 +10,8 @@ import msgspec
 
 from hotmend.agent.census.units import unit_of
 from hotmend.agent.machine import Machine
-from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess, Quarantined
-from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.history import Action, AnyEvent, ChangedProcess
+from hotmend.agent.record.quarantine import Entry, put_in
 from hotmend.linux import procfs
 from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import ProcessResult, revert
@@ -57,12 +57,7 @@ def taken_back(machine: Machine, about: Action, why: str, record: Callable[[AnyE
 def _into_quarantine(machine: Machine, about: Action, why: str, record: Callable[[AnyEvent], None]) -> str:
     """Put an update in quarantine; return why that cannot be written, or ""."""
     try:
-        with changing(machine.places.quarantine):
-            entries = read_quarantine(machine.places.quarantine)
-            if all(entry.update != about.update for entry in entries):
-                record(Quarantined(update=about.update, reason=why))
-                entry = Entry(about.update, machine.clock(), why, about.brings)
-                write_quarantine(machine.places.quarantine, with_entry(entries, entry))
+        put_in(machine.places.quarantine, [Entry(about.update, machine.clock(), why, about.brings)], record)
     except (HotmendError, OSError) as error:
         return str(error)
     return ""

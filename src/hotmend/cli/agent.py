@@ -290,19 +290,16 @@ def install_command(packages: tuple[str, ...], anytime: bool, audit: Path, as_js
 def quarantine_command(lift: str | None, as_json: bool) -> int:
     """Show which updates this machine does not take any more, and why."""
     from hotmend.agent.machine import alone
-    from hotmend.agent.record.history import Quarantined
-    from hotmend.agent.record.quarantine import changing, read_quarantine, without, write_quarantine
+    from hotmend.agent.record.quarantine import read_quarantine, take_out
     from hotmend.live.chain import DEFAULT_FILE
 
     machine = this_machine(DEFAULT_FILE)
-    entries = read_quarantine(machine.places.quarantine)
     if lift is not None:
-        if all(entry.update != lift for entry in entries):
-            raise UsageError(f"{lift} is not in quarantine", "hotmend agent quarantine shows what is")
-        with alone(machine.places), changing(machine.places.quarantine):
-            machine.record(Quarantined(update=lift, reason="by hand", lifted=True))
-            entries = without(read_quarantine(machine.places.quarantine), lift)
-            write_quarantine(machine.places.quarantine, entries)
+        with alone(machine.places):
+            events = machine.history.read().events
+            if not take_out(machine.places.quarantine, [lift], events, "by hand", machine.record):
+                raise UsageError(f"{lift} is not in quarantine", "hotmend agent quarantine shows what is")
+    entries = read_quarantine(machine.places.quarantine)
     shapes = tuple(QuarantineShape(e.update, e.at.isoformat(timespec="seconds"), e.reason) for e in entries)
     if as_json:
         for shape in shapes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from hotmend.wire.evidence import verified
 from tests.server.fleet import wanted
@@ -77,8 +77,8 @@ class Hands:
         self.page.keyboard.type(text)
 
     def reads(self, text: str) -> None:
-        """Hold that a text is on the page, in sight."""
-        assert self.page.get_by_text(text).first.is_visible(), self.page.url
+        """Hold that a text is on the page, in sight; a script may have yet to put it there."""
+        expect(self.page.get_by_text(text).first).to_be_visible()
 
 
 _FOCUSED = """() => {

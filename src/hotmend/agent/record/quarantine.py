@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from hotmend.agent.record.history import Action, AnyEvent
+from hotmend.agent.record.history import Action, AnyEvent, Quarantined
 from hotmend.model.errors import InputError
 
 _BYTES_MAX: Final = 16 << 20
@@ -74,8 +74,64 @@ def packages_meant(entries: Iterable[Entry], events: Iterable[AnyEvent]) -> dict
     return {name: tuple(by) for name, by in found.items()}
 
 
+def put_in(file: Path, new: Iterable[Entry], record: Callable[[Quarantined], None]) -> tuple[Entry, ...]:
+    """Keep updates away from now on; return those that were not there before, each with its line in the history.
+
+    Raises:
+        InputError: the quarantine cannot be read.
+        OSError: it cannot be written.
+        HotmendError: the history cannot.
+    """
+    with _changing(file):
+        before = read_quarantine(file)
+        entries = {entry.update: entry for entry in before}
+        for entry in new:
+            if entry.update not in entries:
+                record(Quarantined(update=entry.update, reason=entry.reason))
+                entries[entry.update] = entry
+        added = tuple(entries.values())[len(before) :]
+        if added:
+            write_quarantine(file, (*before, *added))
+    return added
+
+
+def take_out(
+    file: Path, names: Iterable[str], events: Iterable[AnyEvent], reason: str, record: Callable[[Quarantined], None]
+) -> tuple[Entry, ...]:
+    """Have updates taken again; return the entries that went, each with its line in the history.
+
+    PACKAGE=VERSION, or a release, stands for what came by it, by whatever name that was put there. It does not stand
+    for a release with other updates in it: that one has to be named.
+
+    Args:
+        file: of the quarantine.
+        names: of updates, as `packages_meant` has them, releases, and ids of hotpatches.
+        events: of the history.
+        reason: for people.
+        record: writes a line.
+
+    Raises:
+        as `put_in`.
+    """
+    asked = set(names)
+    wanted = asked | {
+        name
+        for event in events
+        if isinstance(event, Action) and not asked.isdisjoint({event.update, event.brings, event.release})
+        for name in (event.update, *event.hotpatches)
+    }
+    with _changing(file):
+        entries = read_quarantine(file)
+        gone = tuple(entry for entry in entries if entry.update in wanted or entry.brings in asked)
+        for entry in gone:
+            record(Quarantined(update=entry.update, reason=reason, lifted=True))
+        if gone:
+            write_quarantine(file, tuple(entry for entry in entries if entry not in gone))
+    return gone
+
+
 @contextlib.contextmanager
-def changing(file: Path) -> Iterator[None]:
+def _changing(file: Path) -> Iterator[None]:
     """Keep others from changing it between reading and writing: who takes back by hand waits for no run.
 
     Raises:
@@ -92,7 +148,7 @@ def changing(file: Path) -> Iterator[None]:
 
 
 def write_quarantine(file: Path, entries: tuple[Entry, ...]) -> None:
-    """Put the file there, on the disk, whole or not at all; within `changing`."""
+    """Put the file there, on the disk, whole or not at all."""
     file.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     new = file.with_name(f"{file.name}.{os.getpid()}")
     with new.open("wb") as stream:
@@ -100,13 +156,3 @@ def write_quarantine(file: Path, entries: tuple[Entry, ...]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     new.replace(file)
-
-
-def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
-    """Return the entries with one more; an update stands there once, as it came there first."""
-    return entries if any(e.update == entry.update for e in entries) else (*entries, entry)
-
-
-def without(entries: tuple[Entry, ...], update: str) -> tuple[Entry, ...]:
-    """Return the entries without an update."""
-    return tuple(e for e in entries if e.update != update)

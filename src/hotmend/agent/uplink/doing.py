@@ -16,9 +16,9 @@ from hotmend.agent.census.alerts import TAKES_BACK
 from hotmend.agent.configuration import FleetLimits
 from hotmend.agent.machine import Machine, alone
 from hotmend.agent.memory import Group
-from hotmend.agent.record.history import Action, Ordered, OrderEnded, Quarantined, RunState
+from hotmend.agent.record.history import Action, Ordered, OrderEnded, RunState
 from hotmend.agent.record.hold import read_hold
-from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, without, write_quarantine
+from hotmend.agent.record.quarantine import Entry, put_in, take_out
 from hotmend.agent.recovery import recover, run_to_its_end
 from hotmend.agent.run import Ended
 from hotmend.agent.run import Order as RunOrder
@@ -147,28 +147,15 @@ def _hotpatches(machine: Machine, updates: Sequence[str]) -> list[str]:
 
 
 def _quarantined(machine: Machine, order: Order) -> tuple[State, str]:
-    reason = order.reason or _REASON
-    with changing(machine.places.quarantine):
-        entries = read_quarantine(machine.places.quarantine)
-        new = [update for update in order.updates if all(entry.update != update for entry in entries)]
-        for update in new:
-            machine.record(Quarantined(update=update, reason=reason))
-            entries = with_entry(entries, Entry(update, machine.clock(), reason))
-        write_quarantine(machine.places.quarantine, entries)
+    entries = [Entry(update, machine.clock(), order.reason or _REASON) for update in order.updates]
+    new = put_in(machine.places.quarantine, entries, machine.record)
     return (State.SUCCEEDED, "") if new else (State.ALREADY_INSTALLED, "in quarantine already")
 
 
 def _lifted(machine: Machine, order: Order) -> tuple[State, str]:
-    # What was taken back is in quarantine by its hotpatches, too.
-    wanted = dict.fromkeys((*order.updates, *_hotpatches(machine, order.updates)))
-    with changing(machine.places.quarantine):
-        entries = read_quarantine(machine.places.quarantine)
-        found = [update for update in wanted if any(entry.update == update for entry in entries)]
-        for update in found:
-            machine.record(Quarantined(update=update, reason=order.reason or _REASON, lifted=True))
-            entries = without(entries, update)
-        write_quarantine(machine.places.quarantine, entries)
-    return (State.SUCCEEDED, "") if found else (State.NOT_APPLICABLE, "none of these is in quarantine")
+    events = machine.history.read().events
+    gone = take_out(machine.places.quarantine, order.updates, events, order.reason or _REASON, machine.record)
+    return (State.SUCCEEDED, "") if gone else (State.NOT_APPLICABLE, "none of these is in quarantine")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from hotmend.agent.record.history import (
     Reverted,
     RunBegan,
 )
-from hotmend.agent.record.quarantine import Entry, changing, read_quarantine, with_entry, write_quarantine
+from hotmend.agent.record.quarantine import Entry, put_in
 from hotmend.agent.undo import processes_with
 from hotmend.agent.wanted import Trigger
 from hotmend.live.driver import ProcessResult, revert
@@ -108,7 +108,8 @@ def undone(machine: Machine, order: str, reason: str) -> tuple[State, str]:
         return State.NOT_APPLICABLE, "the history of this machine has nothing of that action"
     if not what.updates:
         return State.SUCCEEDED, "it had brought nothing that was not here before"
-    _keep_away(machine, what.updates, reason)
+    entries = [Entry(each.update, machine.clock(), reason, each.brings) for each in what.updates]
+    put_in(machine.places.quarantine, entries, machine.record)
     results = revert(list(what.hotpatches), None, machine.manner().apply) if what.hotpatches else []
     note_reverted(machine.places, results, reason)
     if why := refusals(results):
@@ -131,16 +132,6 @@ def refusals(results: Sequence[ProcessResult]) -> str:
     codes = sorted({reason.code for result in refused for reason in result.reasons})
     told = _listed(f"{result.pid} ({result.comm})" for result in refused)
     return f"could not be taken back in {told} [{', '.join(codes)}]: restart them"
-
-
-def _keep_away(machine: Machine, updates: Sequence[Action], reason: str) -> None:
-    with changing(machine.places.quarantine):
-        entries = read_quarantine(machine.places.quarantine)
-        for each in updates:
-            if all(entry.update != each.update for entry in entries):
-                machine.record(Quarantined(update=each.update, reason=reason))
-                entries = with_entry(entries, Entry(each.update, machine.clock(), reason, each.brings))
-        write_quarantine(machine.places.quarantine, entries)
 
 
 def _listed(names: Iterable[str]) -> str:
