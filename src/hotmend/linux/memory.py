@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -74,6 +75,14 @@ class ProcessMemory:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._descriptor)
+
+    def lock(self) -> bool:
+        """Lock the file until it is closed; return whether nobody else who may open it has locked it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def read(self, address: int, size: int) -> bytes:
         """Read exactly `size` bytes; raise `KernelError` if they are not all mapped."""

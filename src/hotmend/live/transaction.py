@@ -35,6 +35,9 @@ BATCH_MIN, BATCH_MAX = 8, 400
 TOGETHER_MAX = 8
 """So few entries are written in the stop in which the gate is turned: another stop would take longer than that."""
 
+_OFF, _ON = b"\0", b"\1"
+"""What the gate's byte is while the old code counts, and the new."""
+
 _THERE = (Step.STAGE, Step.SWITCH, Step.SETTLE)
 _BACK = (Step.UNSETTLE, Step.UNSWITCH, Step.UNSTAGE)
 _BACKOFF_SECONDS_MIN, _BACKOFF_SECONDS_MAX = 0.002, 0.1
@@ -159,6 +162,7 @@ class Transaction:
         allowed = [(e.jump_to_stub, _CONTENT[before](e)) for e in entries]
 
         def act(_: Stopped) -> None:
+            self._refuse_turned(on=not there)
             found = read_entries(self.memory, entries)
             self._refuse_strange(entries, found, allowed)
             for entry, content in zip(entries, found, strict=True):
@@ -166,7 +170,7 @@ class Transaction:
                     self._keep_time()
                     self.memory.write(entry.address, entry.jump_to_stub)
             self._keep_time()
-            self.memory.write_checked(gate, b"\1" if there else b"\0")
+            self.memory.write_checked(gate, _ON if there else _OFF)
             for entry in entries:
                 if self._is_time_up():
                     break
@@ -174,7 +178,7 @@ class Transaction:
 
         read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
         self._in_stop(forbidden, act, turning=True)
-        self.rewrite("stub", _CONTENT[after])  # those there was no time for
+        self.rewrite("stub", _CONTENT[after], on=there)  # those there was no time for
 
     def _prepare_staging(self) -> None:
         """Have the pages of all entries copied before a stop, and note that entries are about to be written."""
@@ -191,20 +195,20 @@ class Transaction:
         """
         if step is Step.STAGE:
             self._prepare_staging()
-            self.rewrite("old", lambda entry: entry.jump_to_stub)
+            self.rewrite("old", lambda entry: entry.jump_to_stub, on=False)
         elif step is Step.SWITCH:
             leaving = self._leaving()
             stubs = {f.name for f in self._stubs()}
             staying = frozenset(f.name for f in leaving) - stubs if self.lazy else frozenset()
-            self.turn_gate(Forbidden(leaving), b"\1", staying)
+            self.turn_gate(Forbidden(leaving), _ON, staying)
         elif step is Step.SETTLE:
-            self.rewrite("stub", lambda entry: entry.jump_to_new)
+            self.rewrite("stub", lambda entry: entry.jump_to_new, on=True)
         elif step is Step.UNSETTLE:
-            self.rewrite("new", lambda entry: entry.jump_to_stub)
+            self.rewrite("new", lambda entry: entry.jump_to_stub, on=True)
         elif step is Step.UNSWITCH:
-            self.turn_gate(Forbidden(self._coming()), b"\0")
+            self.turn_gate(Forbidden(self._coming()), _OFF)
         elif step is Step.UNSTAGE:
-            self.rewrite("stub", lambda entry: entry.old_bytes)
+            self.rewrite("stub", lambda entry: entry.old_bytes, on=False)
 
     def probe(self, act: Callable[[Stopped], None] = lambda _: None) -> None:
         """Wait for one moment in which no thread is in the old code, so that no shadow is placed in vain.
@@ -229,12 +233,19 @@ class Transaction:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
 
     def turn_gate(self, forbidden: Forbidden, value: bytes, staying: frozenset[str] = frozenset()) -> None:
-        """Write the gate byte in one stop in which no thread is in `forbidden`, but for functions of `staying`."""
-        gate = self.records[0].gate
+        """Write the gate byte in one stop in which no thread is in `forbidden`, but for functions of `staying`.
+
+        All entries lead to their stubs by then; were it not so any more, half of the code would change.
+        """
+        gate, entries = self.records[0].gate, self.entries
+        allowed = [(entry.jump_to_stub, entry.jump_to_stub) for entry in entries]
 
         def act(_: Stopped) -> None:
+            self._refuse_turned(on=value != _ON)
+            self._refuse_strange(entries, read_entries(self.memory, entries), allowed)
             self.memory.write_checked(gate, value)
 
+        read_entries(self.memory, entries)  # once before the stop: everything it takes is in the caches then
         self._in_stop(forbidden, act, staying, turning=True)
 
     def replace_words(self, readers: Forbidden, address: int, expected: bytes, content: bytes) -> None:
@@ -250,13 +261,16 @@ class Transaction:
 
         self._in_stop(readers, act)
 
-    def rewrite(self, expected: str, wanted: Callable[[EntryRecord], bytes]) -> None:
-        """Rewrite all entries in as many stops as the pause budget asks for; those already right are left."""
+    def rewrite(self, expected: str, wanted: Callable[[EntryRecord], bytes], *, on: bool) -> None:
+        """Rewrite all entries in as many stops as the pause budget asks for; those already right are left.
+
+        `expected`, and the gate turned to `on`, are what the step before has left.
+        """
         found = read_entries(self.memory, self.entries)
         writes = [(entry, wanted(entry)) for entry in self.entries]
         pending: list[Write] = [write for write, old in zip(writes, found, strict=True) if write[1] != old]
         while pending:
-            done = self._rewrite_batch(pending[: self._batch], expected)
+            done = self._rewrite_batch(pending[: self._batch], expected, on=on)
             pending = pending[done:]
         self._check_entries(wanted)
 
@@ -265,7 +279,7 @@ class Transaction:
             if wanted(entry) != found:
                 raise MemoryWriteError(f"the entry of {entry.name} is not what was written")
 
-    def _rewrite_batch(self, batch: Sequence[Write], expected: str) -> int:
+    def _rewrite_batch(self, batch: Sequence[Write], expected: str, *, on: bool) -> int:
         """Rewrite some entries in one stop in which no thread is behind the first byte of any of them.
 
         Return how many of them, from the first on: as many as the stop had time for.
@@ -278,6 +292,7 @@ class Transaction:
         def act(_: Stopped) -> None:
             nonlocal acted, done
             began = time.perf_counter()
+            self._refuse_turned(on=on)
             found = read_entries(self.memory, entries)
             self._refuse_strange(entries, found, allowed)
             for (address, content), old in zip(writes, found, strict=True):
@@ -309,6 +324,11 @@ class Transaction:
         """Raise where the stop may not go on; what was written by then means what it meant before."""
         if self._is_time_up():
             raise _TimeUpError
+
+    def _refuse_turned(self, *, on: bool) -> None:
+        """Refuse where somebody has turned the gate since: what comes next would mix old code and new."""
+        if self.memory.read(self.records[0].gate, 1) != (_ON if on else _OFF):
+            raise Refusal(refusal("entry-changed-meanwhile", "something else has switched this update meanwhile"))
 
     @staticmethod
     def _refuse_strange(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,19 +92,19 @@ class ProcessResult:
 
 
 @contextlib.contextmanager
-def _exclusive(pid: int, start_time_ticks: int) -> Iterator[None]:
-    """Keep other patchers off the process; the lock ends with this process, however it ends."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        try:
-            lock.bind(f"\0hotmend-patch-{pid}-{start_time_ticks}")
-        except OSError as error:
+def _exclusive(pid: int) -> Iterator[None]:
+    """Keep other patchers off the process; the lock ends with this process, however it ends.
+
+    It lies on the process's memory, as this machine's /proc shows it: who may not change the process cannot hold it. A
+    container with a /proc of its own has another file there; it is the stop that turns the gate which sees to it that
+    nobody has written meanwhile.
+    """
+    with ProcessMemory(pid) as memory:
+        if not memory.lock():
             raise Refusal(
                 refusal("patched-by-another", f"another hotmend is working on process {pid}; try again later")
-            ) from error
+            )
         yield
-    finally:
-        lock.close()
 
 
 class Work:
@@ -175,7 +174,7 @@ class Work:
         try:
             self._look()
             self.threads = len(procfs.list_threads(self.pid))
-            with _exclusive(self.pid, self.start_time_ticks):
+            with _exclusive(self.pid):
                 return work()
         except (Refusal, NotNowError) as error:
             if error.reasons[0].code != LEADER_ENDED and _is_ending(self.pid):
