@@ -114,6 +114,32 @@ def test_what_was_taken_back_stays_so(program: Path, start: Start, tmp_path: Pat
     assert len(watch.changes) == 1
 
 
+@pytest.mark.parametrize("words", [(), ("--no-events",)], ids=["events", "looking"])
+def test_what_was_taken_back_stays_so_in_children_and_libraries_opened_again(
+    tmp_path: Path, start: Start, words: tuple[str, ...]
+) -> None:
+    """Until it is applied again by hand, or another program begins."""
+    library = compile_target(HERE / "loaded.c", tmp_path / "loaded.so", "-shared", "-fPIC", build_id())
+    opening = compile_target(HERE / "loading.c", tmp_path / "loading", build_id())
+    target, other = start(opening, str(library)), start(opening, str(library))
+    hotpatch = make_hotpatch(library, {"first": 2, "second": 2})
+    with watching(tmp_path, hotpatch, "--interval", "0.2", *words) as watch:
+        settles(target)
+        assert revert(None, [target.pid], Options())[0].state == "reverted"
+        target.ask("F")
+        other.ask("F")
+        time.sleep(1)
+        assert (target.ask("C"), target.ask("a")) == ("1 1", "1 1")
+        becomes(other, "C", "2 2")
+        assert (target.ask("c"), target.ask("o")) == ("done", "done")
+        time.sleep(1)
+        assert target.ask("a") == "1 1"
+        target.send("e")
+        target.read()
+        becomes(target, "a", "2 2")
+    assert len([change for change in watch.changes if change["pid"] == target.pid]) == 2
+
+
 def test_libraries_opened_later_and_programs_begun_anew(tmp_path: Path, start: Start) -> None:
     library = compile_target(HERE / "loaded.c", tmp_path / "loaded.so", "-shared", "-fPIC", build_id())
     opening = compile_target(HERE / "loading.c", tmp_path / "loading", build_id())

@@ -3,12 +3,13 @@
 The kernel tells of each execve (`linux.execs`). A process is looked at again and again, in growing steps, until its
 dynamic linker is at rest; if it maps an old build then, it is changed. Every few seconds all processes are looked at
 as well: that finds libraries that are opened later, children of processes that were changed just then, and events that
-were lost. A process whose mappings are the same as the last time is not looked at again, so that what an operator
-takes back stays taken back.
+were lost. A process whose mappings are the same as the last time is not looked at again. What an operator takes back
+while it is watched stays taken back, also in children of that process, until it runs another program.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import select
@@ -21,8 +22,10 @@ from hotmend.linux.execs import ExecEvents
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import process_images
 from hotmend.live.driver import Options, ProcessResult, apply
+from hotmend.live.gate import hotpatch_id
 from hotmend.live.imports import linker_at_rest
-from hotmend.live.registry import has_lost
+from hotmend.live.machine import State
+from hotmend.live.registry import has_lost, process_status
 from hotmend.model.errors import HotmendError
 from hotmend.model.hotpatch import Hotpatch
 
@@ -32,6 +35,9 @@ _STARTING_SECONDS_MAX = 30.0
 _REFUSED_SECONDS_MIN, _REFUSED_SECONDS_MAX = 0.05, 60.0
 _IDLE_SECONDS_MAX = 0.25
 """How long a signal may have to wait for us."""
+
+_OLD = frozenset({State.PLACED, State.EMPTY})
+"""Of an update that was in a process, and is not any more."""
 
 Key = tuple[int, int]
 """Pid and start time of a process."""
@@ -82,6 +88,7 @@ class Watch:
     _waiting: set[Key] = field(default_factory=set)
     _mapped: dict[Key, int] = field(default_factory=dict)
     _changed: set[Key] = field(default_factory=set)
+    _taken_back: set[Key] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _next_sweep: float = 0.0
 
@@ -113,6 +120,7 @@ class Watch:
                 continue
             self._waiting.discard(key)
             self._mapped.pop(key, None)
+            self._changed.discard(key)
             self._note(key, event.at_ns / 1e9)
         if lost:
             self.lost += 1
@@ -140,6 +148,7 @@ class Watch:
                 self._note(key, None)
         self._mapped = seen
         self._changed &= seen.keys()
+        self._taken_back &= seen.keys()
         self._next_sweep = time.monotonic() + self.interval_seconds
 
     def _look_at_due(self, going: Callable[[], bool]) -> None:
@@ -166,8 +175,31 @@ class Watch:
                 sighting.pause = min(2 * sighting.pause, _LATER_SECONDS_MAX)
             return
         wanted = {hotpatch.old_build_id for hotpatch in self.hotpatches}
-        if any(image.build_id in wanted for image in images):
+        if any(image.build_id in wanted for image in images) and not self._is_taken_back(sighting.key):
             self._change(sighting)
+
+    def _is_taken_back(self, key: Key) -> bool:
+        """Tell whether somebody has taken the update back here, or in the process that this one was forked from."""
+        states = self._states(key[0])
+        if not states or not states <= _OLD:  # another program, or it was applied again
+            self._taken_back.discard(key)
+            return False
+        if key in self._taken_back:
+            return True
+        parent = procfs.read_stat(key[0]).ppid
+        with contextlib.suppress(HotmendError):
+            above = parent, procfs.read_stat(parent).start_time_ticks
+            for each in (key, above):
+                known = each in self._taken_back or (each in self._changed and State.PLACED in self._states(each[0]))
+                if known:
+                    self._taken_back |= {key, each}
+                    return True
+        return False
+
+    def _states(self, pid: int) -> set[State]:
+        """Return how the update stands in a process that may have it."""
+        ours = {hotpatch_id(hotpatch) for hotpatch in self.hotpatches}
+        return {found.state for found in process_status(pid) if found.id in ours}
 
     def _change(self, sighting: _Sighting) -> None:
         """Apply; where that is refused, try again later, and later each time."""
