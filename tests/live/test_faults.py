@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,16 @@ import pytest
 from faults.crowd import CROWD_DEEDS, PROCESSES_MIN, VICTIMS, CrowdSweep
 from faults.sweep import DEEDS, Sweep
 from faults.target import Program, health_of, lazy_make, program_make, target_start, throwing_make
+from hotmend.cli.main import run as hotmend
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import process_images
 from hotmend.linux.procfs import read_maps
 from hotmend.live import change, transaction
 from hotmend.live.driver import Options, apply, repair, revert
+from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
 from hotmend.live.place import place
+from hotmend.live.plan import read_shadows
 from hotmend.live.registry import process_status
 from hotmend.live.repair import gate_groups
 from hotmend.live.transaction import Transaction
@@ -108,6 +115,44 @@ def test_repair_finishes_or_undoes(
         assert {s.state for s in process_status(target.pid)} == {end}
         assert repair([target.pid], Options())[0].state == "unchanged"
         assert health_of(target).code == code
+    finally:
+        target.close()
+
+
+def test_repair_ends_what_it_can_beside_damage(
+    both_images: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One update was damaged by somebody else, another left half done: the second is ended, and the first is told."""
+    target = target_start(both_images, 2)
+    whole, half = both_images.hotpatches
+    run = Transaction.run
+
+    def dying(self: Transaction, now: object) -> None:
+        run(self, now)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    def states() -> dict[str, State]:
+        return {status.id: status.state for status in process_status(target.pid)}
+
+    try:
+        assert apply([whole], [target.pid], Options())[0].state == "applied"
+        monkeypatch.setattr(Transaction, "run", dying)
+        monkeypatch.setattr(transaction, "TOGETHER_MAX", 0)
+        with pytest.raises(KeyboardInterrupt):
+            apply([half], [target.pid], Options())
+        monkeypatch.undo()
+        with ProcessMemory(target.pid, writable=True) as memory:
+            shadows = read_shadows(memory, process_images(target.pid, memory).images)
+            entry = next(s.record.entries[0] for s in shadows if s.record.hotpatch_id == hotpatch_id(whole))
+            memory.write_checked(entry.address, entry.old_bytes)  # harmless, and what no step leaves
+        assert states() == {hotpatch_id(whole): State.DAMAGED, hotpatch_id(half): State.STAGED}
+        assert hotmend(["doctor", "--json"]) == 0
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        (detail,) = (check["detail"] for check in told if check["name"] == "leftovers")
+        assert re.search(rf"written in .*\b{target.pid}\b.*: restart; half done in .*\b{target.pid}\b", detail)
+        (result,) = repair([target.pid], Options())
+        assert (result.state, [reason.code for reason in result.reasons]) == ("refused", ["entry-changed-meanwhile"])
+        assert states() == {hotpatch_id(whole): State.DAMAGED, hotpatch_id(half): State.PLACED}
     finally:
         target.close()
 

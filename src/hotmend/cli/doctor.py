@@ -39,11 +39,16 @@ def doctor_command(as_json: bool) -> int:
 
 
 def _leftovers() -> str:
-    """Look for processes in which a patcher that died left something half done; it does no harm there."""
-    left = []
+    """Look for processes in which a patcher that died left something half done, which does no harm there; or damage."""
+    left, damaged = [], []
     for pid in patched_processes():
         with contextlib.suppress(HotmendError):  # gone, or not ours to look at
-            left += [str(pid) for status in process_status(pid) if status.state in (State.STAGED, State.SWITCHED)][:1]
+            states = {status.state for status in process_status(pid)}
+            left += [str(pid)] if states & {State.STAGED, State.SWITCHED} else []
+            damaged += [str(pid)] if State.DAMAGED in states else []
+    if damaged:
+        text = f"entries of functions hold what nobody should have written in {', '.join(damaged)}: restart"
+        raise HotmendError(text + (f"; half done in {', '.join(left)}" if left else ""))
     if left:
         raise HotmendError(f"a patcher that died left something to finish or undo in {', '.join(left)}")
     return "no process has anything that a patcher left half done"

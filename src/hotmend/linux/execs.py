@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _CONNECTOR = 11
-_PROCESSES, _LISTEN = 1, 1
+_PROCESSES, _LISTEN, _IGNORE = 1, 1, 2
 _NONE, _EXEC = 0, 2
 _HEAD = struct.Struct("=IHHII")  # nlmsghdr
 _MESSAGE = struct.Struct("=IIIIHH")  # cn_msg
@@ -59,10 +59,13 @@ class ExecEvents:
         self._socket.bind((0, _PROCESSES))
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        body = _MESSAGE.pack(_PROCESSES, 1, 0, 0, 4, 0) + struct.pack("=I", _LISTEN)
-        self._socket.send(_HEAD.pack(_HEAD.size + len(body), _DONE, 0, 0, 0) + body)
+        self._tell(_LISTEN)
         self._await_answer()
         self._filter()
+
+    def _tell(self, wish: int) -> None:
+        body = _MESSAGE.pack(_PROCESSES, 1, 0, 0, 4, 0) + struct.pack("=I", wish)
+        self._socket.send(_HEAD.pack(_HEAD.size + len(body), _DONE, 0, 0, 0) + body)
 
     def _await_answer(self) -> None:
         """Wait for the kernel's word that it tells us; outside of the first namespaces it is silent."""
@@ -110,7 +113,9 @@ class ExecEvents:
                     found.append(Exec(_PAIR.unpack_from(rest)[1], at_ns))
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening. Before Linux 6.6 the kernel counts listeners by what they say, not by their sockets."""
+        with contextlib.suppress(OSError):
+            self._tell(_IGNORE)
         self._socket.close()
 
 

@@ -74,15 +74,27 @@ def _end(work: Work, memory: ProcessMemory, images: tuple[MappedImage, ...], gro
 
 
 def repair_one(work: Work) -> ProcessResult:
-    """Finish or undo whatever was left in one process."""
+    """Finish or undo whatever was left in one process.
+
+    Raises:
+        Refusal: an entry holds what no step writes; other updates were ended all the same.
+    """
     with ProcessMemory(work.pid, writable=not work.options.dry_run) as memory:
         images = process_images(work.pid, memory, disk=False).images
         shadows = read_shadows(memory, images)
-        left = find_leftovers(memory, gate_groups(shadows), shadows)
+        left: list[tuple[Group, Step]] = []
+        damaged: list[Refusal] = []
+        for group in gate_groups(shadows):
+            try:
+                left += find_leftovers(memory, (group,), shadows)
+            except Refusal as refused:
+                damaged.append(refused)
+        if left and work.options.dry_run:
+            work.records = left[0][0]
+        elif left:
+            end_leftovers(work, memory, images, left)
+        if damaged:
+            raise damaged[0]
         if not left:
             return work.result("unchanged")
-        if work.options.dry_run:
-            work.records = left[0][0]
-            return work.result("would-repair")
-        end_leftovers(work, memory, images, left)
-        return work.result("repaired")
+        return work.result("would-repair" if work.options.dry_run else "repaired")
