@@ -126,7 +126,10 @@ def test_a_caller_that_is_interrupted_lets_workers_end_what_they_are_at(tmp_path
 
     def one(pid: int) -> ProcessResult:
         (tmp_path / f"{pid} begun").touch()
-        time.sleep(0.05)
+        if pid != PIDS[0]:
+            while not (tmp_path / "closing").exists():
+                time.sleep(0.01)
+            time.sleep(1)  # whoever is done sooner may begin with another one before there are none
         (tmp_path / f"{pid} ended").touch()
         return named(pid)
 
@@ -134,6 +137,7 @@ def test_a_caller_that_is_interrupted_lets_workers_end_what_they_are_at(tmp_path
     each = each_done(PIDS, one)
     next(each)
     assert set(children_of(os.getpid())) > before
+    (tmp_path / "closing").touch()
     cast(Generator[object], each).close()
     assert set(children_of(os.getpid())) == before
     begun, ended = ({path.name.split()[0] for path in tmp_path.glob(f"* {word}")} for word in ("begun", "ended"))
