@@ -327,7 +327,7 @@ def in_vfork(pid: int, tid: int) -> bool:
 
 def count_threads(pid: int) -> int | None:
     """Return how many threads a process has, dead ones included; None where this kernel does not count them there."""
-    if not _links_count_threads():
+    if not links_count_threads():
         return None
     try:
         return os.stat(f"/proc/{pid}/task").st_nlink - _LINKS
@@ -336,8 +336,11 @@ def count_threads(pid: int) -> int | None:
 
 
 @functools.cache
-def _links_count_threads() -> bool:
-    """Tell whether the links of a folder of threads are two and one for each thread, as Linux has it since 2.6."""
+def links_count_threads() -> bool:
+    """Tell whether the links of a folder of threads are two and one for each thread, as Linux has it since 2.6.
+
+    The first time it starts a thread to see that: not inside a stop.
+    """
     ready, ended = threading.Event(), threading.Event()
 
     def live() -> None:

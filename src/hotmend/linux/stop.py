@@ -202,6 +202,7 @@ class Stopper:
 
     def look_around(self) -> None:
         """Find the processes that share the target's memory. Takes a while; not inside a stop."""
+        procfs.links_count_threads()  # known from then on: the first stop need not find it out
         self._newest = procfs.newest_pid()
         known = _known.get(self.pid)
         if known is not None and 0 <= self._newest - known.newest <= _NUMBERS_MAX:
