@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -215,7 +214,7 @@ def test_where_stops_wait_for_each_other_they_are_fewer(
         return real(self, tid, calls, reluctant=reluctant)
 
     monkeypatch.setattr(remote.RemoteCaller, "_try_thread", counted)
-    monkeypatch.setattr("hotmend.linux.calm._turns", [nullcontext()] if turns else [])
+    monkeypatch.setattr("hotmend.linux.calm._turns", [threading.Semaphore()] if turns else [])
     (result,) = apply([hotpatch], [target.pid], OPTIONS)
     assert result.state == "applied"
     assert (remote.SYS_MMAP in asked, remote.SYS_MPROTECT in asked) == (not turns, True)

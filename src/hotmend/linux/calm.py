@@ -12,13 +12,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from hotmend.linux import sys
 
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Semaphore  # takes longer to load than all that is here
+
 _PRIORITY = 10
 _NICER = 10
+_POLL_SECONDS = 0.0005
 
 
 def step_back() -> bool:
@@ -47,10 +51,10 @@ def locked_memory() -> Iterator[bool]:
             sys.unlock_memory()
 
 
-_turns: list[AbstractContextManager[object]] = []
+_turns: list[Semaphore] = []
 
 
-def take_turns(turn: AbstractContextManager[object]) -> None:
+def take_turns(turn: Semaphore) -> None:
     """Have every later `calm` of this process wait for `turn`, which it shares with others that stop processes.
 
     At real-time priority on every processor they would keep the threads that are to stop from getting there.
@@ -64,11 +68,17 @@ def takes_turns() -> bool:
 
 
 @contextlib.contextmanager
-def calm() -> Iterator[None]:
-    """Run the block at SCHED_FIFO without garbage collection, as far as permissions go."""
+def calm(meanwhile: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Run the block at SCHED_FIFO without garbage collection, as far as permissions go.
+
+    Args:
+        meanwhile: called again and again while others have the turn, until it returns True.
+    """
     with contextlib.ExitStack() as turns:
         for turn in _turns:
-            turns.enter_context(turn)
+            while not turn.acquire(timeout=None if meanwhile() else _POLL_SECONDS):
+                pass
+            turns.callback(turn.release)
         with _raised():
             yield
 

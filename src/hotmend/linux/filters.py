@@ -132,7 +132,7 @@ def _look(stopper: Stopper, tid: int, calls: Sequence[CallData]) -> tuple[str | 
     limit = time.perf_counter() + _LOOK_SECONDS
     while True:
         stopper.rest()
-        with calm():
+        with calm(stopper.release_late):
             try:
                 stopped = stopper.stop(_STOP_SECONDS, only=tid)
             except StopFailure as failure:

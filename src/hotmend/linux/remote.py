@@ -324,7 +324,7 @@ class RemoteCaller:
         """Set one thread on its way; return None, or why this thread cannot do it now."""
         self.stopper.rest()
         maps = procfs.read_maps(self.stopper.pid)
-        with calm():
+        with calm(self.stopper.release_late):
             try:
                 stopped = self.stopper.stop(0.005, only=tid)
             except StopFailure as failure:

@@ -18,15 +18,18 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeVar
 
 from hotmend.linux import procfs, sys
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import State, Table, count_stopped, stopped_indices
 from hotmend.model.errors import HotmendError, PermissionRefusedError, ProcessGoneError
+
+_Result = TypeVar("_Result")
 
 EINTR_RESULT = -errno.EINTR
 ERESTARTSYS, ERESTARTNOINTR, ERESTART_RESTARTBLOCK = -512, -513, -516
@@ -181,7 +184,7 @@ class Stopper:
         release_seconds: how long it took to let all threads go the last time.
         seen: the threads of the last stop, as it met them; also of one that failed.
         stops: how many were begun.
-        longest_stop_seconds: of all of them.
+        longest_stop_seconds: of all of them; a late thread stood still at most since it was last looked for.
     """
 
     pid: int
@@ -192,6 +195,7 @@ class Stopper:
     stops: int = 0
     longest_stop_seconds: float = 0.0
     _late: list[Table] = field(default_factory=list)
+    _late_seen_at: float = 0.0
     _seized: dict[int, int] = field(default_factory=dict)
     _rested_at: float = 0.0
 
@@ -227,6 +231,7 @@ class Stopper:
             ProcessGoneError: the process has ended, or the thread `only`: `has_ended` tells which.
             PermissionRefusedError: as it says.
         """
+        self.release_late()
         wanted = self._current_threads() if only is None else {only: self.pid}
         dead: set[int] = set()
         tables: list[Table] = []
@@ -356,6 +361,7 @@ class Stopper:
 
     def _abandon(self, tables: Sequence[Table]) -> None:
         """Let go what stopped, and remember what is seized but has not stopped yet."""
+        self._late_seen_at = time.perf_counter()
         for table in tables:
             self._let_go(table)
         if self._seized:
@@ -367,11 +373,16 @@ class Stopper:
 
     def release_late(self) -> bool:
         """Let late threads go that have stopped meanwhile; return whether all are gone."""
+        stood = False
         for late in self._late:
             late.collect()
             for index in late.at(State.DEAD):
                 self._seized.pop(late.tids[index], None)
+            stood |= bool(late.count(State.STOPPED) or late.count(State.JOB_CONTROL))
             self._let_go(late)
+        seen_at, self._late_seen_at = self._late_seen_at, time.perf_counter()
+        if stood:
+            self.longest_stop_seconds = max(self.longest_stop_seconds, self._late_seen_at - seen_at)
         tables = [Table(tids) for late in self._late if (tids := [late.tids[i] for i in late.at(State.WAITING)])]
         self._late[:] = tables
         if not tables:
@@ -427,17 +438,43 @@ def _stoppers_late() -> set[Stopper]:
     return found
 
 
-def settle_late() -> None:
-    """Wait until late threads have stopped and are let go, for two seconds at most. For the end of the work.
+def settle_late() -> bool:
+    """Wait until late threads have stopped and are let go, for two seconds at most; return whether all are.
 
-    The kernel would let them go when the tracing thread ends, and nobody would mend the call that they were in. Those
-    in vfork are not waited for: their call cannot be interrupted.
+    For the end of the work: the kernel would let them go when the tracing thread ends, and nobody would mend the call
+    that they were in. Those in vfork are not waited for: their call cannot be interrupted.
     """
     limit = time.perf_counter() + _LATE_SECONDS
     for stopper in tuple(_stoppers_late()):
         while not stopper.release_late() and stopper._is_worth_waiting() and time.perf_counter() < limit:
             time.sleep(_LATE_POLL_SECONDS)
+    settled = not _stoppers_late()
     _stoppers_late().clear()
+    return settled
+
+
+def aside(job: Callable[[], _Result]) -> _Result:
+    """Do what may take long and asks nothing of stopped threads, while late ones are let go as soon as they stop."""
+    if not (stoppers := tuple(_stoppers_late())):
+        return job()
+    found: list[_Result] = []
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            found.append(job())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
+            failed.append(error)
+
+    another = threading.Thread(target=do, name="hotmend-aside", daemon=True)
+    another.start()
+    while another.is_alive():
+        for stopper in stoppers:
+            stopper.release_late()
+        another.join(_LATE_POLL_SECONDS)
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def _is_dead(pid: int, tid: int) -> bool:

@@ -9,12 +9,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.stop import aside
 from hotmend.live.chain import (
     GENESIS,
     LINE_BYTES_MAX,
@@ -86,7 +88,8 @@ def _append_after(
 ) -> bool:
     """Write the record after a change; return whether it is on the disk."""
     try:
-        append(file, msgspec.structs.replace(_seen(about, memory, records, placed=True), outcome=outcome))
+        record = msgspec.structs.replace(_seen(about, memory, records, placed=True), outcome=outcome)
+        aside(partial(append, file, record))
     except (OSError, InputError):
         return False
     return True

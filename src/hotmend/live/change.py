@@ -13,7 +13,7 @@ from hotmend.linux.calm import takes_turns
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
-from hotmend.linux.stop import Stopper
+from hotmend.linux.stop import Stopper, settle_late
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
@@ -52,7 +52,7 @@ def apply_one(work: Work, hotpatches: Sequence[Hotpatch]) -> ProcessResult:
         try:
             return _apply_once(work, hotpatches)
         except PlaceTakenError:
-            if time.perf_counter() > limit:
+            if time.perf_counter() > limit or not settle_late():  # planning anew takes longer than a pause
                 raise
     return _apply_once(work, hotpatches)
 
@@ -241,10 +241,14 @@ def _carry_out(
         began = time.perf_counter()
         for placement in plan.placements:
             place(caller, placement, began + work.options.deadline_seconds)
+        stopper.release_late()  # here, and where more is done between two stops: a thread may be late for long
         transaction.know_placed()
         transaction.deadline += time.perf_counter() - began
+    stopper.release_late()
     mark_lost(memory)
+    stopper.release_late()
     make_known(transaction)
+    stopper.release_late()
     steps = steps_to_apply(observe(memory, plan.records, placed=True))
     if not steps:
         raise Refusal(refusal("entry-changed-meanwhile", f"process {work.pid}: entries hold unexpected code"))

@@ -15,14 +15,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
+from typing import TYPE_CHECKING
 
 from hotmend.linux import procfs, stop, sys
 from hotmend.linux.calm import locked_memory, take_turns
 from hotmend.linux.namespaces import end_with_parent
 from hotmend.live.work import ProcessResult
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Semaphore  # loaded where there are workers
 
 ALONE_MAX = 6
 """Up to so many processes one pair of hands is as quick: workers have to be made first."""
@@ -190,9 +193,7 @@ def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
             yield found
 
 
-def _serve(
-    units: Units, one: One, turn: AbstractContextManager[object], caller: int, jobs: int, results: Connection
-) -> None:
+def _serve(units: Units, one: One, turn: Semaphore, caller: int, jobs: int, results: Connection) -> None:
     """Work as long as there is something to do; a worker ends with its caller, which alone is told of an interrupt."""
     end_with_parent()
     if os.getppid() != caller:  # that has ended already

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from hotmend.linux import sys
 from hotmend.linux.calm import step_back
-from hotmend.linux.stop import settle_late
 from hotmend.live.work import ProcessResult
 
 _END_SECONDS = 1.0
@@ -63,7 +62,6 @@ class Hands:
                 result = job()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller
                 result = error
-            settle_late()
             traces = sys.traces_any()
             self._done.put((result, traces))
             if traces:

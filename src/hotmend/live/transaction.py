@@ -398,7 +398,7 @@ class Transaction:
         if surroundings.main_stack_end:
             scanner.rehearse()
         hits: list[Hit] = []
-        with calm():
+        with calm(self.stopper.release_late):
             # Letting everybody go takes part of the budget, as much as it took before; so does looking at everybody.
             release_seconds = min(self.stopper.release_seconds, self.max_pause_seconds / 2)
             budget = self.max_pause_seconds * (1 - _SPARE_SHARE) - release_seconds

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotmend.linux import procfs, remote
 from hotmend.linux.filters import filter_objections
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.process import MappedImage
 from hotmend.linux.stacks import find_restorers
-from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper
+from hotmend.linux.stop import StopFailure, StopFailureKind, Stopper, settle_late
 from hotmend.live.coroutines import ContextStacks
 from hotmend.live.gate import HeaderRecord
 from hotmend.live.needs import Refusal
@@ -69,7 +69,8 @@ class ProcessResult:
         pid, comm, start_time_ticks: which.
         threads: stopped at the last stop.
         attempts: times that all threads were stopped, successful or not, by everything that the work took.
-        pause_us: longest stop of all these, and of single threads, microseconds.
+        pause_us: longest stop of all these, and of single threads, microseconds; of late ones, since they were last
+            looked for.
         redirected: entries of the update.
         shadows: where the new code is.
         state: `applied`, `reverted`, `repaired`, `refused`, `unchanged`, `gone`, or `would-apply`, `would-revert`,
@@ -127,20 +128,22 @@ class Work:
 
     def result(self, state: str, *reasons: Reason) -> ProcessResult:
         """Return the result with what is known so far."""
-        stops = [stopper.longest_stop_seconds for stopper in self._stoppers]
         return ProcessResult(
             pid=self.pid,
             comm=self.comm,
             start_time_ticks=self.start_time_ticks,
             threads=self.transaction.threads if self.transaction and self.transaction.threads else self.threads,
             attempts=self._attempts + (self.transaction.attempts if self.transaction else 0),
-            pause_us=round(max(stops, default=0.0) * 1e6, 1),
+            pause_us=self._pause_us(),
             redirected=sum(not entry.restores for record in self.records for entry in record.entries),
             shadows=tuple(ShadowReport(r.name, r.hotpatch_id, r.header, r.start, r.end) for r in self.records),
             state=state,
             reasons=reasons,
             bytes_mapped=sum(record.end - record.start for record in self.records),
         )
+
+    def _pause_us(self) -> float:
+        return round(max((stopper.longest_stop_seconds for stopper in self._stoppers), default=0.0) * 1e6, 1)
 
     def restorers(self, memory: ProcessMemory, maps: tuple[procfs.Mapping, ...]) -> tuple[int, ...]:
         """Return what `find_restorers` does; while the same is mapped it is looked for once."""
@@ -170,12 +173,18 @@ class Work:
             raise Refusal(refusal("frozen", text))
 
     def guarded(self, work: Callable[[], ProcessResult]) -> ProcessResult:
-        """Run `work`; turn what it raises into a result."""
+        """Run `work`; turn what it raises into a result. What stopped late has been let go by then, and counts."""
+        return replace(self._result_of(work), pause_us=self._pause_us())
+
+    def _result_of(self, work: Callable[[], ProcessResult]) -> ProcessResult:
         try:
             self._look()
             self.threads = len(procfs.list_threads(self.pid))
             with _exclusive(self.pid):
-                return work()
+                try:
+                    return work()
+                finally:
+                    settle_late()
         except (Refusal, NotNowError) as error:
             if error.reasons[0].code != LEADER_ENDED and _is_ending(self.pid):
                 return self._gone()
