@@ -14,6 +14,7 @@ from hotmend.diff.finding import Finding
 from hotmend.diff.identity import identify, identify_ports
 from hotmend.diff.redirect import plan_entries
 from hotmend.diff.rules.copies import judge_registrations
+from hotmend.diff.rules.exported import judge_exported
 from hotmend.diff.rules.judge import exceptions_pass, judge_biased, judge_labels
 from hotmend.diff.rules.siblings import judge_siblings
 from hotmend.diff.stubs import Entry, make_ports, make_stubs
@@ -65,6 +66,7 @@ def attempt(
     callers = exceptions_pass(c, selection, aligned)
     unwinding, cannot_unwind = Unwinding(c, selection, assembly).run(callers)
     entries, refusals = plan_entries(c, contents, selection, assembly)
+    refused = frozenset().union(*(f.blamed or () for f in refusals))
     segments = assembly.segments()
     findings = (
         *selection.findings,
@@ -74,6 +76,7 @@ def attempt(
         *judge_registrations(c, contents, selection, aligned),
         *judge_siblings(c, contents, selection, stays_old),
         *refusals,
+        *judge_exported(c, selection, {entry.old: entry.new for entry in entries}, refused),
         *assembly.findings(),
     )
     return Attempt(selection, assembly, segments, tuple(entries), findings, unwinding)

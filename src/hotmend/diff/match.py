@@ -28,6 +28,8 @@ def match_changed(c: Correspondence) -> None:
 
 
 def _pair(c: Correspondence, i: int, j: int, evidence: str, taken: set[int]) -> None:
+    if (c.old.codes[i].start in c.old.image.resolvers) != (c.new.codes[j].start in c.new.image.resolvers):
+        return  # who chooses an indirect function is not that function
     c.pairs[i] = j
     c.pair_evidence[i] = evidence
     taken.add(j)

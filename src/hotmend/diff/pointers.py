@@ -8,6 +8,7 @@ import numpy as np
 
 from hotmend.diff.correspond import Correspondence, section_name
 from hotmend.diff.objects import Objects
+from hotmend.image.image import STT_IFUNC, STT_TLS
 
 _ROUNDS_MAX = 8
 
@@ -84,8 +85,10 @@ def map_names(c: Correspondence) -> None:
     """Map what both builds export under one name and version."""
     for key, symbol in c.new.image.exports.items():
         twin = c.old.image.exports.get(key)
-        if twin is None or symbol.kind == 6 or not symbol.value or not twin.value:
+        if twin is None or symbol.kind == STT_TLS or not symbol.value or not twin.value:
             continue
+        if (symbol.kind == STT_IFUNC) != (twin.kind == STT_IFUNC):
+            continue  # who chooses a function is not that function
         if (symbol.value in c.new.at) != (twin.value in c.old.at):
             continue
         i, j = c.old.at.get(twin.value, -1), c.new.at.get(symbol.value, -1)

@@ -255,7 +255,14 @@ class Image:
     @cached_property
     def exported_addresses(self) -> frozenset[int]:
         """Link addresses that other images can bind to."""
-        return frozenset(s.value for s in self.exports.values())
+        return frozenset(s.value for s in self.exports.values() if s.kind != STT_TLS)
+
+    @cached_property
+    def resolvers(self) -> frozenset[int]:
+        """Link addresses of the functions that choose for an indirect one; the dynamic linker calls each once."""
+        r = self.relocations
+        named = (s.value for s in self.symbols if s.defined and s.kind == STT_IFUNC)
+        return frozenset((*named, *r.addend[r.kind == R_IRELATIVE].tolist()))
 
     @cached_property
     def names(self) -> dict[int, str]:

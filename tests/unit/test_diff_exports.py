@@ -1,0 +1,168 @@
+"""What other images bound to, and what the dynamic linker called or chose, has to be what the new build has there."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hotmend.diff.options import Options
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
+from hotmend.image.image import Image
+from hotmend.model.hotpatch import Outcome
+from hotmend.model.verdict import Severity, Verdict
+
+_SOURCE = """
+#include <stdio.h>
+#define KEEP __attribute__((noipa))
+#define HIDDEN __attribute__((noipa, visibility("hidden")))
+#define ALIAS(of) __attribute__((alias(of)))
+#ifdef NEW
+#define EITHER(old, new) new
+#else
+#define EITHER(old, new) old
+#endif
+int table[64], counter;
+int second(int x), third(int x);
+{body}
+KEEP int second(int x) {{ return printf("second %d", x) + counter; }}
+KEEP int third(int x) {{ return second(x) * 7 + x; }}
+"""
+_FIX = "KEEP int fixed(int x) { return x * EITHER(x, x * x); }"
+_SPLIT = """
+KEEP int loose(int x) { counter += x; return table[x] * 3; }
+#ifdef NEW
+KEEP int checked(int x) { if (x >= 64u) return -1; counter += x; return table[x] * 3; }
+#else
+int checked(int x) ALIAS("loose");
+#endif
+"""
+_JOINED = """
+KEEP int checked(int x) { if (x >= 64u) return -1; counter += x; return table[x] * 3; }
+#ifdef NEW
+int loose(int x) ALIAS("checked");
+#else
+KEEP int loose(int x) { counter -= x; return table[x] * 3; }
+#endif
+"""
+_MOVED = """
+HIDDEN int unchecked(int x) { counter += x; return table[x] * 3; }
+HIDDEN int bounded(int x) { if (x >= 64u) return -1; counter += x; return table[x] * 3; }
+int loose(int x) ALIAS(EITHER("unchecked", "bounded"));
+int checked(int x) ALIAS("bounded");
+KEEP int both(int x) { return unchecked(x & 63) + bounded(x); }
+"""
+_TOGETHER = """
+KEEP int one(int x) { if (x > EITHER(64, 63)) return -1; return table[x] * 3; }
+int two(int x) ALIAS("one");
+"""
+_ADDED = "EITHER(, KEEP int added(int x) { return third(x) * 3; })"
+_TURNED = """
+KEEP int EITHER(first, other)(int x) { counter += x; return table[x & 31] * 3; }
+KEEP int EITHER(other, first)(int x) { counter += x; return table[x & 31] * 3; }
+"""
+_CHOICE = """
+HIDDEN int plain(int x) { return second(x) + 1; }
+HIDDEN int quick(int x) { if (x > 9u) return -1; return second(x) + 3; }
+KEEP int twice(int x) { return plain(x) + quick(x); }
+#define CHOSEN __attribute__((ifunc("choose")))
+"""
+_RESOLVER = "static void *choose(void) { __builtin_cpu_init(); return CHOICE; }\nint chosen(int) CHOSEN;"
+_CHANGED_CHOICE = _CHOICE + _RESOLVER.replace("CHOICE", 'EITHER(__builtin_cpu_supports("sse2") ? plain : quick, quick)')
+_CHOICE_BEGINS = (
+    _CHOICE
+    + """
+#ifdef NEW
+static void *choose(void) { return counter == 7 ? quick : plain; }
+int chosen(int) CHOSEN;
+#else
+KEEP int chosen(int x) { if (x > 100) return quick(x); return plain(x) + 2; }
+#endif
+"""
+)
+_CHOICE_ENDS = _CHOICE_BEGINS.replace("#ifdef NEW", "#ifndef NEW")
+_CHOICE_ADDED = (
+    _CHOICE
+    + """
+#ifdef NEW
+static void *choose(void) { return counter == 7 ? quick : plain; }
+int chosen(int) CHOSEN;
+#endif
+KEEP int use(int x) { return EITHER(plain, chosen)(x) + second(1); }
+"""
+)
+_MANY = """
+__asm__(".text\\n.globl many\\n.type many,@function\\nmany:\\n.cfi_startproc\\n FIRST\\n"
+        EITHER(".globl few\\n", KEPT) ".type few,@function\\nfew:\\n mov %edi,%eax\\n"
+        EITHER("", " cmp $9,%eax\\n ja 1f\\n")
+        " add %edx,%eax\\n ret\\n1: mov $-1,%eax\\n ret\\n.cfi_endproc\\n.size many,.-many\\n");
+"""
+_ONLY_OLD, _BOTH = '""', '".globl few\\n"'
+_LISTED = """
+static int mode;
+KEEP static void lax(void) { mode = 1; second(1); }
+KEEP static void strict(void) { mode = 2; third(2); }
+__attribute__((section(".LIST"), used)) static void (*listed)(void) = EITHER(lax, strict);
+KEEP int choose(int x) { if (x) lax(); else strict(); return mode; }
+"""
+_OVERRIDDEN = """
+typedef int (*method)(int);
+KEEP int usual(int x) { return second(x) + 1; }
+#ifdef NEW
+KEEP int overriding(int x) { if (x > 9u) return -1; return second(x) * 9; }
+#endif
+const method methods[2] = { second, EITHER(usual, overriding) };
+"""
+
+
+@cache
+def _build(source: str, *options: str) -> Image:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "part.c")
+        path.write_text(source)
+        library = path.with_suffix(".so")
+        given = ["-O2", "-fPIC", "-shared", "-fno-toplevel-reorder", "-fno-ipa-icf", "-Wl,--build-id", *options]
+        subprocess.run(["gcc", *given, "-s", "-o", str(library), str(path)], check=True)
+        return read_image(library)
+
+
+def _compare(body: str, *options: str, partial: bool = False) -> Outcome:
+    source = _SOURCE.format(body=body)
+    old, new = _build(source, *options), _build(source, "-DNEW", *options)
+    return compare(old, new, options=Options(partial=partial))
+
+
+def _refusals(outcome: Outcome) -> dict[str, tuple[str, ...]]:
+    return {r.code: r.subjects for r in outcome.reasons if r.severity is Severity.REFUSAL}
+
+
+@pytest.mark.parametrize("besides", ["", _FIX])
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [(_SPLIT, "checked"), (_JOINED, "loose"), (_MOVED, "loose"), (_CHOICE_BEGINS, "chosen"), (_CHOICE_ENDS, "chosen")],
+)
+def test_a_name_that_is_another_function_is_refused(body: str, name: str, besides: str) -> None:
+    assert _refusals(_compare(body + besides)) == {"exported-function-stays-old": (name,)}
+
+
+def test_a_part_leaves_the_half_that_a_name_became_old() -> None:
+    outcome = _compare(_SPLIT + _FIX, partial=True)
+    assert outcome.hotpatch is not None
+    assert {f.name for f in outcome.hotpatch.functions} == {"fixed"}
+    assert outcome.left == ("checked",)
+
+
+def test_two_names_of_one_function_that_changes_are_led_together() -> None:
+    outcome = _compare(_TOGETHER)
+    assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
+    assert outcome.hotpatch is not None
+    assert len(outcome.hotpatch.redirections) == 1
+
+
+def test_equal_functions_that_changed_places_are_not_refused() -> None:
+    outcome = _compare(_TURNED + _FIX)
+    assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
