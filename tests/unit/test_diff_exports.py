@@ -166,3 +166,10 @@ def test_two_names_of_one_function_that_changes_are_led_together() -> None:
 def test_equal_functions_that_changed_places_are_not_refused() -> None:
     outcome = _compare(_TURNED + _FIX)
     assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
+
+
+@pytest.mark.parametrize("first", ["xor %edx,%edx", "mov $5,%edx\\n add %edi,%edx"])
+@pytest.mark.parametrize("kept", [_ONLY_OLD, _BOTH])
+def test_a_changed_function_with_an_export_inside_is_refused(first: str, kept: str) -> None:
+    refusals = _refusals(_compare(_MANY.replace("FIRST", first).replace("KEPT", kept)))
+    assert refusals == {"entry-cannot-be-redirected": ("many",)}

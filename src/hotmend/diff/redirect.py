@@ -148,6 +148,10 @@ def _at_start(image: Image, word: int) -> bool:
 
 def _entry(c: Correspondence, contents: Contents, i: int, j: int) -> Entry:
     old, code = c.old, c.old.codes[i]
+    inside = old.image.exported_addresses.intersection(range(code.start + 1, code.end))
+    if inside:
+        names = sorted({s.name for s in old.image.exports.values() if s.value in inside})
+        raise Immovable(f"other images may enter it behind its first instruction, by {', '.join(names)}")
     if code.start % PAGE_BYTES > PAGE_BYTES - JUMP_BYTES:
         raise Immovable("its first five bytes lie on two pages, which no single write can change")
     limit = old.codes[i + 1].start if i + 1 < len(old.codes) else code.start + _ENTRY_BYTES
