@@ -173,3 +173,13 @@ def test_equal_functions_that_changed_places_are_not_refused() -> None:
 def test_a_changed_function_with_an_export_inside_is_refused(first: str, kept: str) -> None:
     refusals = _refusals(_compare(_MANY.replace("FIRST", first).replace("KEPT", kept)))
     assert refusals == {"entry-cannot-be-redirected": ("many",)}
+
+
+def test_another_choice_of_an_indirect_function_is_refused() -> None:
+    assert _refusals(_compare(_CHANGED_CHOICE)) == {"start-only-code": ("chosen",)}
+
+
+@pytest.mark.parametrize("visible", ["default", "hidden"])
+def test_an_indirect_function_that_new_code_begins_to_use_is_refused(visible: str) -> None:
+    body = _CHOICE_ADDED.replace('ifunc("choose")', f'ifunc("choose"), visibility("{visible}")')
+    assert "unmapped-reference" in _refusals(_compare(body, "-fno-plt"))

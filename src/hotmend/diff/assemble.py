@@ -224,6 +224,10 @@ class Assembly:
         return max(objects.extent(address), len(text) if text else 0)
 
     def _pointer(self, word: int, target: int) -> None:
+        if target in self._c.new.image.resolvers:
+            sentence = "new code uses an indirect function that only the dynamic linker of a new process chooses"
+            self._refuse("unmapped-reference", sentence, self._c.new.image.names.get(target, hex(target)))
+            return
         resolved = self.resolver.resolve(target, LEA, _POINTER)
         if resolved is None:
             self._count("unresolved")

@@ -47,6 +47,9 @@ def plan_entries(
                 )
                 findings.append(blame(reason, {j}))
             continue  # a new function in a new table or export: reached through the shadow alone
+        if code.start in c.new.image.resolvers:
+            sentence = "what chooses an indirect function changed; the process has chosen already"
+            findings.append(blame(refusal("start-only-code", sentence, code.label), {j}))
         known = c.to_old.get(code.start)
         if known is None or known.old != c.old.codes[i].start:
             if users or words or code.start in exported:
