@@ -183,3 +183,12 @@ def test_another_choice_of_an_indirect_function_is_refused() -> None:
 def test_an_indirect_function_that_new_code_begins_to_use_is_refused(visible: str) -> None:
     body = _CHOICE_ADDED.replace('ifunc("choose")', f'ifunc("choose"), visibility("{visible}")')
     assert "unmapped-reference" in _refusals(_compare(body, "-fno-plt"))
+
+
+def test_new_code_that_only_data_of_the_new_build_reach_is_refused() -> None:
+    assert "new-code-not-reached" in _refusals(_compare(_OVERRIDDEN))
+
+
+def test_an_export_that_is_added_alone_is_for_the_other_images_of_the_update() -> None:
+    outcome = _compare(_ADDED)
+    assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons

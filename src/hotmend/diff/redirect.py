@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from hotmend.diff.assemble import Assembly
 from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
@@ -63,6 +65,7 @@ def plan_entries(
                 "entry-cannot-be-redirected", f"an entry cannot be redirected: {why}", c.old.codes[i].label
             )
             findings.append(blame(reason, {j}))
+    findings += _unreached(c, contents, selection, assembly) if not entries else []
     redirected = {entry.old for entry in entries}
     stored = [i for i in _stored(c, contents, selection) if c.old.codes[i].start not in redirected]
     if stored:
@@ -73,6 +76,26 @@ def plan_entries(
         )
         findings.append(Finding(reason, _takers(c, contents, selection, stored)))
     return entries, findings
+
+
+def _unreached(c: Correspondence, contents: Contents, selection: Selection, assembly: Assembly) -> list[Finding]:
+    """Refuse a hotpatch to which no old entry leads, although data of the new build that stay outside lead there."""
+    image = c.new.image
+    linked: dict[int, set[int]] = defaultdict(set)
+    for word, slot in image.slots.items():
+        if slot.symbol_defined and (symbol := image.exports.get((slot.name, slot.version))) is not None:
+            linked[symbol.value].add(word)
+    found: set[int] = set()
+    for j in selection.shadow:
+        start = c.new.codes[j].start
+        words = linked[start].union(contents.new.words_to(start, 1))
+        if any(word not in assembly.relocations and not _at_start(image, word) for word in words):
+            found.add(j)
+    if not found:
+        return []
+    sentence = "new code is reached by data of the new build alone, which the process does not have"
+    names = [c.new.codes[j].label for j in sorted(found)[:20]]
+    return [blame(refusal("new-code-not-reached", sentence, *names), found)]
 
 
 def _takers(c: Correspondence, contents: Contents, selection: Selection, stored: list[int]) -> frozenset[int] | None:
