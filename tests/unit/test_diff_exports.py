@@ -192,3 +192,12 @@ def test_new_code_that_only_data_of_the_new_build_reach_is_refused() -> None:
 def test_an_export_that_is_added_alone_is_for_the_other_images_of_the_update() -> None:
     outcome = _compare(_ADDED)
     assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
+
+
+@pytest.mark.parametrize(
+    ("section", "code"), [("init_array", "start-only-code"), ("fini_array", "registered-at-start")]
+)
+@pytest.mark.parametrize("besides", ["", _FIX])
+def test_another_function_at_start_or_end_is_refused(section: str, code: str, besides: str) -> None:
+    refusals = _refusals(_compare(_LISTED.replace("LIST", section) + besides))
+    assert set(refusals) == {code}

@@ -16,6 +16,7 @@ import numpy as np
 from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
+from hotmend.diff.rules.startup import ONCE
 from hotmend.image.image import Slot
 from hotmend.image.references import ABSOLUTE, LEA
 from hotmend.image.ways import begins_threads, falls_through, pointers_followed
@@ -39,7 +40,6 @@ _KEEP_TO_THEMSELVES = frozenset({
 })  # fmt: skip
 """Functions of the C library that call nothing of the program on the thread that calls them."""
 
-_ONCE = (".init_array", ".preinit_array", ".ctors")
 _BEGINS_THREADS = "pthread_create"
 
 
@@ -149,7 +149,7 @@ class _Paths:
         yield from (holder for holder, owners in takers.items() if not self._only_begins_threads(holder, owners))
         for word, target in image.pointers.items():
             section = image.section_at(word)
-            if section is None or section.name not in _ONCE:
+            if section is None or section.name not in ONCE:
                 yield survey.holder(target)
         yield from (survey.holder(address) for address in self._exports.values())
         yield from (i for i, code in enumerate(survey.codes) if code.gap)

@@ -24,6 +24,7 @@ from hotmend.diff.partial import attempt_part
 from hotmend.diff.pointers import follow_gaps, follow_pointers, map_names
 from hotmend.diff.reconstruct import reconstruct
 from hotmend.diff.rules.allocation import judge_allocations
+from hotmend.diff.rules.arrays import judge_arrays
 from hotmend.diff.rules.changes import Changes
 from hotmend.diff.rules.copies import judge_copies, judge_identity
 from hotmend.diff.rules.generated import judge_text
@@ -188,6 +189,7 @@ def _judge(
         *contents.findings,
         *judge_thread_storage(c.old.image, c.new.image),
         *judge_exports(c, contents.new),
+        *judge_arrays(c),
         *exact,
         *without_guesses(c, options.types, exact, judge_layout(c, aligned)),
         *judge_allocations(c, aligned),

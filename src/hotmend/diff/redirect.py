@@ -9,6 +9,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.startup import ONCE
 from hotmend.diff.stubs import Entry
 from hotmend.image.body import Body
 from hotmend.image.entry import Immovable, displace
@@ -169,7 +170,7 @@ def _same_bytes_there(c: Correspondence, contents: Contents, word: int, i: int) 
 def _at_start(image: Image, word: int) -> bool:
     """Return whether a pointer is one of those that are called once, when the image is loaded."""
     section = image.section_at(word)
-    return section is not None and section.name in (".init_array", ".preinit_array", ".ctors")
+    return section is not None and section.name in ONCE
 
 
 def _entry(c: Correspondence, contents: Contents, i: int, j: int) -> Entry:

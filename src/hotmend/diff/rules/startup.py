@@ -37,7 +37,8 @@ _LEVELS = 3
 _TESTS = (b"\x48\x85", b"\x4d\x85", b"\x85\xc0")
 """Beginnings of `test %rax,%rax` and its like behind an address: whether a weak symbol is there."""
 
-_ONCE = (".init_array", ".preinit_array", ".ctors")
+ONCE = (".init_array", ".preinit_array", ".ctors")
+"""Sections whose words are functions that are called once, when the image is loaded."""
 
 
 class Startup:
@@ -109,7 +110,7 @@ class Startup:
             holder = survey.holder(target)
             section = image.section_at(word)
             if holder >= 0 and word not in self._linked:
-                (once if section is not None and section.name in _ONCE else roots).add(holder)
+                (once if section is not None and section.name in ONCE else roots).add(holder)
         roots |= {survey.holder(a) for a in image.exported_addresses} - {-1, self.main}
         entry = survey.holder(image.entry)
         roots |= {j for j, code in enumerate(survey.codes) if code.gap and j != entry}
