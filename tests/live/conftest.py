@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.linux import window
 from tests.live.handmade import compile_target
 
 SOURCE = Path(__file__).with_name("target.c")
@@ -83,3 +84,19 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Target]]:
     yield begin
     for target in running:
         target.close()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stop window, compiled from the source as it is now."""
+    path = tmp_path_factory.mktemp("window") / "libwindow.so"
+    subprocess.run(window.compile_command("gcc", path), check=True)
+    return path
+
+
+@pytest.fixture(params=["c", "python"])
+def form(request: pytest.FixtureRequest, library: Path) -> Iterator[str]:
+    """Each form of the stop window."""
+    assert window.use(library if request.param == "c" else None) == (request.param == "c")
+    yield request.param
+    window._bound.clear()

@@ -29,22 +29,6 @@ ANSWERS = {"first": 2, "second": 2, "slow": 2, "high": 2}
 THREADS = 20
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library, compiled from the source as it is now."""
-    path = tmp_path_factory.mktemp("window") / "libwindow.so"
-    subprocess.run(window.compile_command("gcc", path), check=True)
-    return path
-
-
-@pytest.fixture(params=["c", "python"])
-def form(request: pytest.FixtureRequest, library: Path) -> Iterator[str]:
-    """Each form of the work."""
-    assert window.use(library if request.param == "c" else None) == (request.param == "c")
-    yield request.param
-    window._bound.clear()
-
-
 @pytest.fixture
 def in_c(library: Path) -> Iterator[Path]:
     """The library, whatever the environment says."""

@@ -42,9 +42,9 @@ class Stack:
         """Return the thread block."""
         return ctypes.string_at(self.fs_base, 2048)
 
-    def hits(self, *, more_bytes: int = 0, leader: bool = False) -> list[Hit]:
-        """Scan a thread on this stack, whose mapping is shown `more_bytes` longer than it is."""
-        maps = (Mapping(self.start, self.start + self.size + more_bytes, "rw-p", 0, "00:00", 0, ""),)
+    def hits(self, *, more_bytes: int = 0, leader: bool = False, path: str = "") -> list[Hit]:
+        """Scan a thread on this stack, whose mapping is shown `more_bytes` longer than it is, with the name `path`."""
+        maps = (Mapping(self.start, self.start + self.size + more_bytes, "rw-p", 0, "00:00", 0, path),)
         pid = os.getpid()
         tid = pid if leader else pid + 1
         thread = StoppedThread(tid, pid, ZERO._replace(rsp=self.sp, fs_base=self.fs_base), 0)
@@ -88,6 +88,15 @@ def test_leader_on_a_stack_of_its_own() -> None:
     assert stack.hits(leader=True) == []
     stack.put(stack.fs_base + 0x690, 0)
     assert [h.where for h in stack.hits(leader=True)] == ["coroutine"]
+
+
+def test_above_the_thread_s_own_stack() -> None:
+    """A stack in the same mapping, above the block; and `[stack]`, on which only the main thread is at home."""
+    stack = Stack()
+    stack.sp = stack.fs_base + 1024
+    assert [h.where for h in stack.hits()] == ["coroutine"]
+    assert [h.where for h in stack.hits(path="[stack]")] == ["coroutine"]
+    assert stack.hits(path="[stack]", leader=True) == []
 
 
 def test_registers() -> None:

@@ -127,10 +127,10 @@ static uint64_t stack_bytes(const struct scene *s, const struct thread *t) {
     if (t->state != STOPPED || hits(s, r[R_RIP]) || r[R_RSP] % 8) return 0;
     for (int i = 0; i < R_GENERAL; i++)
         if (hits(s, r[i])) return 0;
-    uint64_t end = mapping_end(s, r[R_RSP]);
+    uint64_t sp = r[R_RSP], block = r[R_FS_BASE], end = mapping_end(s, sp);
     if (!end) return 0;
-    if (end != s->main_stack_end && (t->tid == s->pid || end != mapping_end(s, r[R_FS_BASE]))) return 0;
-    return end - r[R_RSP];
+    if (t->tid == s->pid ? end != s->main_stack_end : sp >= block || end != mapping_end(s, block)) return 0;
+    return end - sp;
 }
 
 static int all_clear(const struct scene *s, const uint64_t *words, size_t count) {

@@ -281,13 +281,17 @@ class Scanner:
         """Tell whether the scan reached the thread's own stack: `[stack]`, or the one its thread block tops.
 
         The block of a main thread lies anywhere, also above somebody's coroutine: for leaders it has to name the stack
-        (it does in a child that another thread than the main one forked).
+        (it does in a child that another thread than the main one forked). Only the main thread is on `[stack]`, or a
+        process that a main thread made and shares its memory with. The kernel shows a stack and what was mapped right
+        above it as one mapping: what begins above the block is somebody else's, and ends past the thread's own.
         """
         seen = self._seen.get(thread.tid, [])
-        if any(end == self._main_stack_end for _, end in seen):
+        leader, stranger = thread.tid == self._memory.pid, thread.pid != self._memory.pid
+        if (leader or stranger) and any(end == self._main_stack_end for _, end in seen):
             return True
-        mapping = procfs.find_mapping(self._maps, thread.registers.fs_base)
-        if thread.tid != self._memory.pid and mapping is not None and any(end == mapping.end for _, end in seen):
+        block = thread.registers.fs_base
+        mapping = None if leader else procfs.find_mapping(self._maps, block)
+        if mapping is not None and any(start < block and end == mapping.end for start, end in seen):
             return True
         own = self._thread_stack(thread)
         return own is not None and any(own[0] <= start < own[1] <= end for start, end in seen)
