@@ -111,7 +111,7 @@ def test_clear_is_clear(in_c: Path, program: Path, start: Start) -> None:
                 ranges = [
                     FunctionRecord(hex(w), w + chance.choice((-16, -1, 0, 1)), chance.choice((1, 16))) for w in chosen
                 ]
-                forbidden = Forbidden(ranges)
+                forbidden = Forbidden(ranges, chance.choice((None, frozenset())))
                 unclear = {table.tids[i] for i in table.unclear(surroundings.scene(target.pid, forbidden))}
                 window.use(None)
                 hits = {hit.tid for hit in Scanner(memory, surroundings, forbidden).scan(stopped)}

@@ -25,10 +25,10 @@ struct thread {
 
 struct scene {
     int32_t pid;
-    uint32_t maps, ranges, restorers;
+    uint32_t maps, ranges, restorers, firsts;
     const uint64_t *map_starts, *map_ends;     /* sorted, half open */
     const uint64_t *range_starts, *range_ends; /* sorted by start; a word w hits where start < w <= end */
-    const uint64_t *restorer;
+    const uint64_t *restorer, *first;          /* first: sorted starts of ranges that are a hit for a PC */
     uint64_t main_stack_end, range_low, range_high;
     uint64_t *buffer, buffer_bytes;
 };
@@ -115,6 +115,11 @@ static int hits(const struct scene *s, uint64_t word) {
     return at >= 0 && word <= s->range_ends[at];
 }
 
+static int stands_in(const struct scene *s, uint64_t pc) {
+    ptrdiff_t at = last_below(s->first, s->firsts, pc, 1);
+    return (at >= 0 && s->first[at] == pc) || hits(s, pc);
+}
+
 /* The end of the mapping that holds `address`; 0 where none does. */
 static uint64_t mapping_end(const struct scene *s, uint64_t address) {
     ptrdiff_t at = last_below(s->map_starts, s->maps, address, 1);
@@ -124,7 +129,7 @@ static uint64_t mapping_end(const struct scene *s, uint64_t address) {
 /* How many bytes of stack are to be read; 0 where the thread, or whose stack it is on, needs a closer look. */
 static uint64_t stack_bytes(const struct scene *s, const struct thread *t) {
     const uint64_t *r = t->registers;
-    if (t->state != STOPPED || hits(s, r[R_RIP]) || r[R_RSP] % 8) return 0;
+    if (t->state != STOPPED || stands_in(s, r[R_RIP]) || r[R_RSP] % 8) return 0;
     for (int i = 0; i < R_GENERAL; i++)
         if (hits(s, r[i])) return 0;
     uint64_t sp = r[R_RSP], block = r[R_FS_BASE], end = mapping_end(s, sp);

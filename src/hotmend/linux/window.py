@@ -72,11 +72,13 @@ class _Scene(ctypes.Structure):
         ("maps", ctypes.c_uint32),
         ("ranges", ctypes.c_uint32),
         ("restorers", ctypes.c_uint32),
+        ("firsts", ctypes.c_uint32),
         ("map_starts", ctypes.c_void_p),
         ("map_ends", ctypes.c_void_p),
         ("range_starts", ctypes.c_void_p),
         ("range_ends", ctypes.c_void_p),
         ("restorer", ctypes.c_void_p),
+        ("first", ctypes.c_void_p),
         ("main_stack_end", ctypes.c_uint64),
         ("range_low", ctypes.c_uint64),
         ("range_high", ctypes.c_uint64),
@@ -93,6 +95,7 @@ class Scene:
         pid: process whose memory it is.
         map_starts, map_ends: its mappings, half open.
         range_starts, range_ends: code nobody may be in: a word `w` with `start < w <= end` is a hit.
+        firsts: those of `range_starts` at which a PC is a hit too.
         restorers: words that begin a signal frame.
         main_stack_end: end of the mapping the kernel calls `[stack]`.
     """
@@ -102,6 +105,7 @@ class Scene:
     map_ends: Words
     range_starts: Words
     range_ends: Words
+    firsts: Words
     restorers: Words
     main_stack_end: int
     _packed: _Scene | None = None
@@ -226,11 +230,13 @@ def _c_scene(scene: Scene) -> _Scene:
         scene.map_starts.size,
         scene.range_starts.size,
         scene.restorers.size,
+        scene.firsts.size,
         scene.map_starts.ctypes.data,
         scene.map_ends.ctypes.data,
         scene.range_starts.ctypes.data,
         scene.range_ends.ctypes.data,
         scene.restorers.ctypes.data,
+        scene.firsts.ctypes.data,
         scene.main_stack_end,
         0 if empty else int(scene.range_starts[0]),
         0 if empty else int(scene.range_ends.max()),

@@ -2,8 +2,10 @@
 
 Looked at: the PC, all general registers, every 8-byte word from sp to the end of the mapping sp lies in, and, wherever
 a word is the return address of a signal frame, the interrupted stack that frame names. A word `w` is a hit for a
-function `[start, end)` if `start < w <= end`: `start` alone is a function pointer, and a thread about to execute the
-very first byte takes the redirected entry; `end` is a return address behind a call that does not return.
+function `[start, end)` if `start < w <= end`: `start` alone is a function pointer; `end` is a return address behind a
+call that does not return. A thread about to execute the very first byte takes the redirected entry where there is one.
+Nothing redirects parts that only jumps lead to, or functions that only changed ones call: a PC is a hit there as well,
+also one that a signal frame has saved.
 
 A hit may be a stale word. Only a real unwinding that reaches the outermost frame without error and meets none of the
 functions shows that; anything uncertain is "not safe now". A thread whose own stack was not reached from its sp runs
@@ -15,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +39,7 @@ STACK_BYTES_MAX = 64 << 20
 """More than this above sp is not a stack but somebody's heap."""
 
 SIGNAL_FRAMES_MAX = 64
-_SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word
+_SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word, rip the next
 _GENERAL_REGISTERS = 15
 
 
@@ -62,15 +64,24 @@ class Forbidden:
     Attributes:
         names: of the functions, in the order of their addresses.
         starts, ends: of their code.
+        firsts: those of `starts` that nothing redirects.
     """
 
-    def __init__(self, functions: Iterable[FunctionRecord]) -> None:
+    def __init__(self, functions: Iterable[FunctionRecord], redirected: Container[int] | None = None) -> None:
+        """Know the functions.
+
+        Args:
+            functions: that nobody may be in.
+            redirected: addresses at which a thread that is about to execute them goes the right way; None: all.
+        """
         ordered = sorted((f for f in functions if f.size > 0), key=lambda f: f.address)
         self.names = [f.name for f in ordered]
         self.starts: Words = np.array([f.address for f in ordered], dtype=np.uint64)
         self.ends: Words = np.array([f.address + f.size for f in ordered], dtype=np.uint64)
         self._low = int(self.starts[0]) if ordered else 0
         self._high = int(np.max(self.ends)) if ordered else 0
+        self._firsts = {f.address: f.name for f in ordered if redirected is not None and f.address not in redirected}
+        self.firsts: Words = np.array(list(self._firsts), dtype=np.uint64)
 
     @classmethod
     def interiors(cls, entries: Iterable[tuple[str, int]]) -> Forbidden:
@@ -79,7 +90,10 @@ class Forbidden:
 
     @classmethod
     def with_interiors(
-        cls, functions: Iterable[FunctionRecord], entries: Iterable[tuple[str, int]]
+        cls,
+        functions: Iterable[FunctionRecord],
+        entries: Iterable[tuple[str, int]],
+        redirected: Container[int] | None = None,
     ) -> Forbidden | None:
         """Return `functions` together with the four bytes behind each entry; None where ranges lie across each other.
 
@@ -92,7 +106,7 @@ class Forbidden:
         ranges.sort(key=lambda f: f.address)
         if any(a.address + a.size > b.address for a, b in itertools.pairwise(ranges)):
             return None
-        return cls(ranges)
+        return cls(ranges, redirected)
 
     def matches(self, words: Words) -> list[tuple[int, int]]:
         """Return `(index of word, index of name)` of every hit among `words`."""
@@ -113,6 +127,14 @@ class Forbidden:
             return None
         hits = self.matches(np.array([address], dtype=np.uint64))
         return self.names[hits[0][1]] if hits else None
+
+    def first_at(self, pc: int) -> str | None:
+        """Return the function that begins at `pc` and that nothing redirects, or None."""
+        return self._firsts.get(pc)
+
+    def name_at_pc(self, pc: int) -> str | None:
+        """Return the function that a thread at `pc` is in, or None."""
+        return self.first_at(pc) or self.name_at(pc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +157,7 @@ class Surroundings:
             map_ends=np.array([m.end for m in self.maps], dtype=np.uint64),
             range_starts=forbidden.starts,
             range_ends=forbidden.ends,
+            firsts=forbidden.firsts,
             restorers=np.array(self.restorers, dtype=np.uint64),
             main_stack_end=self.main_stack_end,
         )
@@ -209,7 +232,7 @@ class Scanner:
         """Look at PCs and general registers."""
         name_at = self._forbidden.name_at
         for thread in threads:
-            if (name := name_at(thread.registers.rip)) is not None:
+            if (name := self._forbidden.name_at_pc(thread.registers.rip)) is not None:
                 self._hits.append(Hit(thread.tid, name, "pc"))
             for value in thread.registers[:_GENERAL_REGISTERS]:
                 if (name := name_at(value)) is not None:
@@ -263,9 +286,11 @@ class Scanner:
             for word in np.flatnonzero(words == np.uint64(restorer)):
                 region = _region_of(regions, int(word))
                 position = int(word) + 1 + _SAVED_RSP_OFFSET // 8
-                if position >= words.size:
+                if position + 1 >= words.size:
                     continue
-                sp = int(words[position])
+                sp, pc = int(words[position]), int(words[position + 1])
+                if (name := self._forbidden.first_at(pc)) is not None:
+                    self._hits.append(Hit(region.thread.tid, name, "stack"))
                 mapping = procfs.find_mapping(self._maps, sp)
                 # A word in no mapping at all belongs to a stale frame: an interrupted stack is always mapped.
                 if mapping is None or not mapping.private_writable or self._is_seen(region.thread, sp):
@@ -329,7 +354,7 @@ def confirmed_hits(
             if hit.tid not in unwound:
                 unwound[hit.tid] = frames(hit.tid) if thread.pid in stopped else None
             pcs = unwound[hit.tid]
-            if pcs is not None and all(forbidden.name_at(pc) is None for pc in pcs):
+            if pcs is not None and all(forbidden.name_at_pc(pc) is None for pc in pcs):
                 continue
         left.append(hit)
     return left

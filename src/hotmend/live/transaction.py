@@ -142,7 +142,9 @@ class Transaction:
         if tuple(steps) in (_THERE, _BACK) and not self.lazy and len(self.entries) <= TOGETHER_MAX:
             there = tuple(steps) == _THERE
             forbidden = Forbidden.with_interiors(
-                self._leaving() if there else self._coming(), [(e.name, e.address) for e in self.entries]
+                self._leaving() if there else self._coming(),
+                [(e.name, e.address) for e in self.entries],
+                self._redirected(),
             )
             if forbidden is not None:
                 self._turn(forbidden, there=there)
@@ -200,13 +202,13 @@ class Transaction:
             leaving = self._leaving()
             stubs = {f.name for f in self._stubs()}
             staying = frozenset(f.name for f in leaving) - stubs if self.lazy else frozenset()
-            self.turn_gate(Forbidden(leaving), _ON, staying)
+            self.turn_gate(Forbidden(leaving, self._redirected()), _ON, staying)
         elif step is Step.SETTLE:
             self.rewrite("stub", lambda entry: entry.jump_to_new, on=True)
         elif step is Step.UNSETTLE:
             self.rewrite("new", lambda entry: entry.jump_to_stub, on=True)
         elif step is Step.UNSWITCH:
-            self.turn_gate(Forbidden(self._coming()), _OFF)
+            self.turn_gate(Forbidden(self._coming(), self._redirected()), _OFF)
         elif step is Step.UNSTAGE:
             self.rewrite("stub", lambda entry: entry.old_bytes, on=False)
 
@@ -228,6 +230,10 @@ class Transaction:
     def _coming(self) -> list[FunctionRecord]:
         """Return the code in which nobody may be when it is taken back."""
         return without_ends(self.memory, [f for r in self.records for f in (*r.functions, *r.after)] + self._stubs())
+
+    def _redirected(self) -> frozenset[int]:
+        """Return where a thread that is about to execute the first byte asks the gate: entries, and their stubs."""
+        return frozenset(address for e in self.entries for address in (e.address, e.stub))
 
     def _stubs(self) -> list[FunctionRecord]:
         return [FunctionRecord(f"stub of {e.name}", e.stub, e.stub_size) for e in self.entries]
