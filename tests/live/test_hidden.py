@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
@@ -28,10 +32,45 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_target(SOURCE, tmp_path_factory.mktemp("hidden") / "target", OWN_BUILD_ID)
 
 
+def _add_line(events: Path, line: str) -> None:
+    """Add or remove an event; a file opened in any other way would lose those of others."""
+    descriptor = os.open(events, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def probed(hidden: Path, tmp_path: Path) -> Iterator[None]:
+    """A return probe on a function that does not change."""
+    if subprocess.run(["mount", "-t", "tracefs", "none", tmp_path], check=False, capture_output=True).returncode:
+        pytest.skip("no tracefs here")
+    event, events = f"hotmend_{os.getpid()}/waits", tmp_path / "uprobe_events"
+    try:
+        with hidden.open("rb") as file:
+            elf = ELFFile(file)
+            table = elf.get_section_by_name(".symtab")
+            assert isinstance(table, SymbolTableSection)
+            symbols = table.get_symbol_by_name("waits")
+            assert symbols is not None
+            (offset,) = elf.address_offsets(symbols[0]["st_value"])
+        _add_line(events, f"r:{event} {hidden}:{offset:#x}")
+        (tmp_path / "events" / event / "enable").write_text("1")
+        yield
+        (tmp_path / "events" / event / "enable").write_text("0")
+        _add_line(events, f"-:{event}")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 def places(target: Target) -> tuple[FunctionRecord, FunctionRecord]:
-    """Return the changed functions, and the part of one that only a jump leads to."""
+    """Return the changed functions, and the part of one that only a jump leads to.
+
+    Without their last byte: where they end was printed, and is still on the main thread's stack.
+    """
     start, end, part, part_end = (int(word, 16) for word in target.read().split())
-    return FunctionRecord("changed", start, end - start), FunctionRecord("part", part, part_end - part)
+    return FunctionRecord("changed", start, end - start - 1), FunctionRecord("part", part, part_end - part - 1)
 
 
 def found(pid: int, forbidden: Forbidden) -> list[Hit]:
@@ -53,7 +92,7 @@ def test_on_a_coroutine_right_above_the_thread_s_own_stack(form: str, hidden: Pa
     target = start(hidden, "above")
     changed, _ = places(target)
     hits = found(target.pid, Forbidden([changed]))
-    assert "coroutine" in {hit.where for hit in hits}, form
+    assert [hit.where for hit in hits] == ["coroutine"], form
 
 
 @pytest.mark.parametrize(("mode", "where"), [("part", "pc"), ("interrupted", "stack")])
@@ -80,3 +119,20 @@ def test_on_the_first_byte_of_new_code(program: Path, start: Start) -> None:
     (result,) = revert(None, [target.pid], Options(deadline_seconds=0.2))
     assert [reason.code for reason in result.reasons] == ["function-active"], result.state
     assert "first" in result.reasons[0].sentence
+
+
+def test_below_a_return_probe(form: str, probed: None, hidden: Path, start: Start) -> None:
+    """The kernel keeps the return address into the changed function, and its own stands on the stack."""
+    target = start(hidden, "waits")
+    changed, part = places(target)
+    assert {hit.where for hit in found(target.pid, Forbidden([changed]))} == {"probe"}, form
+    assert {hit.where for hit in found(target.pid, Forbidden([part]))} == {"probe"}, "it may be any function"
+    (result,) = apply([make_hotpatch(hidden, {"calls_waits": 2})], [target.pid], Options(deadline_seconds=0.2))
+    assert [reason.code for reason in result.reasons] == ["return-probe"], result.state
+
+
+def test_without_a_return_probe(form: str, hidden: Path, start: Start) -> None:
+    target = start(hidden, "waits")
+    changed, part = places(target)
+    assert {hit.where for hit in found(target.pid, Forbidden([changed]))} == {"stack"}, form
+    assert found(target.pid, Forbidden([part])) == [], form

@@ -29,6 +29,7 @@ struct scene {
     const uint64_t *map_starts, *map_ends;     /* sorted, half open */
     const uint64_t *range_starts, *range_ends; /* sorted by start; a word w hits where start < w <= end */
     const uint64_t *restorer, *first;          /* first: sorted starts of ranges that are a hit for a PC */
+    uint64_t probes_start, probes_bytes; /* what return probes lead to: a hit as well */
     uint64_t main_stack_end, range_low, range_high;
     uint64_t *buffer, buffer_bytes;
 };
@@ -115,9 +116,11 @@ static int hits(const struct scene *s, uint64_t word) {
     return at >= 0 && word <= s->range_ends[at];
 }
 
+static int probed(const struct scene *s, uint64_t word) { return word - s->probes_start < s->probes_bytes; }
+
 static int stands_in(const struct scene *s, uint64_t pc) {
     ptrdiff_t at = last_below(s->first, s->firsts, pc, 1);
-    return (at >= 0 && s->first[at] == pc) || hits(s, pc);
+    return (at >= 0 && s->first[at] == pc) || hits(s, pc) || probed(s, pc);
 }
 
 /* The end of the mapping that holds `address`; 0 where none does. */
@@ -140,7 +143,7 @@ static uint64_t stack_bytes(const struct scene *s, const struct thread *t) {
 
 static int all_clear(const struct scene *s, const uint64_t *words, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        if (hits(s, words[i])) return 0;
+        if (hits(s, words[i]) || probed(s, words[i])) return 0;
         for (uint32_t k = 0; k < s->restorers; k++)
             if (words[i] == s->restorer[k]) return 0;
     }

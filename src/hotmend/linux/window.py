@@ -79,6 +79,8 @@ class _Scene(ctypes.Structure):
         ("range_ends", ctypes.c_void_p),
         ("restorer", ctypes.c_void_p),
         ("first", ctypes.c_void_p),
+        ("probes_start", ctypes.c_uint64),
+        ("probes_bytes", ctypes.c_uint64),
         ("main_stack_end", ctypes.c_uint64),
         ("range_low", ctypes.c_uint64),
         ("range_high", ctypes.c_uint64),
@@ -97,6 +99,7 @@ class Scene:
         range_starts, range_ends: code nobody may be in: a word `w` with `start < w <= end` is a hit.
         firsts: those of `range_starts` at which a PC is a hit too.
         restorers: words that begin a signal frame.
+        probes: start and bytes of the code that return probes lead to: a hit as well.
         main_stack_end: end of the mapping the kernel calls `[stack]`.
     """
 
@@ -107,6 +110,7 @@ class Scene:
     range_ends: Words
     firsts: Words
     restorers: Words
+    probes: tuple[int, int]
     main_stack_end: int
     _packed: _Scene | None = None
 
@@ -237,6 +241,7 @@ def _c_scene(scene: Scene) -> _Scene:
         scene.range_ends.ctypes.data,
         scene.restorers.ctypes.data,
         scene.firsts.ctypes.data,
+        *scene.probes,
         scene.main_stack_end,
         0 if empty else int(scene.range_starts[0]),
         0 if empty else int(scene.range_ends.max()),

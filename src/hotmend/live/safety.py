@@ -7,6 +7,9 @@ call that does not return. A thread about to execute the very first byte takes t
 Nothing redirects parts that only jumps lead to, or functions that only changed ones call: a PC is a hit there as well,
 also one that a signal frame has saved.
 
+Where a return probe (uretprobe) stands on a function, the kernel has taken the return address from the stack and keeps
+it: in its place is the address of code in the mapping `[uprobes]`. Such a word can stand for any function.
+
 A hit may be a stale word. Only a real unwinding that reaches the outermost frame without error and meets none of the
 functions shows that; anything uncertain is "not safe now". A thread whose own stack was not reached from its sp runs
 on a coroutine's: not safe either.
@@ -41,6 +44,8 @@ STACK_BYTES_MAX = 64 << 20
 SIGNAL_FRAMES_MAX = 64
 _SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th word, rip the next
 _GENERAL_REGISTERS = 15
+_PROBES, _PROBES_PLACE = "[uprobes]", 0x7FFF_FFFF_E000
+"""What the kernel calls the page that return probes lead to, and the highest one there is, which it takes if free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Hit:
     Attributes:
         tid: thread.
         function: name of the function, or what is wrong with the stack.
-        where: `pc`, `register`, `stack`, `coroutine`, or `unknown` where there was no time to look.
+        where: `pc`, `register`, `stack`, `coroutine`, `probe` where a return probe hides a return address, or `unknown`
+            where there was no time to look.
     """
 
     tid: int
@@ -159,8 +165,17 @@ class Surroundings:
             range_ends=forbidden.ends,
             firsts=forbidden.firsts,
             restorers=np.array(self.restorers, dtype=np.uint64),
+            probes=self.probes,
             main_stack_end=self.main_stack_end,
         )
+
+    @property
+    def probes(self) -> tuple[int, int]:
+        """`(start, bytes)` of the page that return probes lead to; of where it will be, should there be none yet."""
+        found = next((m for m in reversed(self.maps) if m.path == _PROBES), None)
+        if found is not None:
+            return found.start, found.end - found.start
+        return (_PROBES_PLACE, PAGE_BYTES) if procfs.find_mapping(self.maps, _PROBES_PLACE) is None else (0, 0)
 
     @property
     def main_stack_end(self) -> int:
@@ -234,6 +249,8 @@ class Scanner:
         for thread in threads:
             if (name := self._forbidden.name_at_pc(thread.registers.rip)) is not None:
                 self._hits.append(Hit(thread.tid, name, "pc"))
+            if 0 <= thread.registers.rip - self._scene.probes[0] < self._scene.probes[1]:
+                self._hits.append(Hit(thread.tid, "what a return probe is about to return to", "probe"))
             for value in thread.registers[:_GENERAL_REGISTERS]:
                 if (name := name_at(value)) is not None:
                     self._hits.append(Hit(thread.tid, name, "register"))
@@ -277,6 +294,10 @@ class Scanner:
         for word, name in self._forbidden.matches(words):
             region = _region_of(regions, word)
             self._hits.append(Hit(region.thread.tid, self._forbidden.names[name], "stack"))
+        start, size = map(np.uint64, self._scene.probes)
+        for place in np.flatnonzero(words - start < size):
+            tid = _region_of(regions, int(place)).thread.tid
+            self._hits.append(Hit(tid, "a return address that a return probe hides", "probe"))
         return self._follow(regions, words)
 
     def _follow(self, regions: list[_Region], words: Words) -> list[_Region]:
@@ -340,14 +361,15 @@ def confirmed_hits(
     `unknown`.
 
     Words on stacks, and registers of threads inside a system call, are stale if the whole unwinding meets none of
-    the functions. PCs, registers of running code, and strange stacks stay what they are.
+    the functions; it does not get past a return probe, whose code has no call frame information. PCs, registers of
+    running code, and strange stacks stay what they are.
     """
     left: list[Hit] = []
     unwound: dict[int, list[int] | None] = {}
     threads = _threads_of(hits, stopped)
     for hit in hits:
         thread = threads[hit.tid]
-        if hit.where == "stack" or (hit.where == "register" and thread.in_system_call):
+        if hit.where in ("stack", "probe") or (hit.where == "register" and thread.in_system_call):
             if hit.tid not in unwound and time.perf_counter() > limit:
                 left.append(replace(hit, where="unknown"))
                 continue

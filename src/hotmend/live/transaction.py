@@ -461,7 +461,8 @@ class Transaction:
             budget = f"{self.max_pause_seconds * 1000:g} ms (--max-pause)"
             return (refusal("did-not-stop", f"process {pid}: {self._last_failure}, within {budget}"),)
         strange = sorted({(h.tid, h.function) for h in self._last_hits if h.where == "coroutine"})
-        active = sorted({(h.function, h.tid) for h in self._last_hits if h.where != "coroutine"})
+        probed = sorted({(h.tid, h.function) for h in self._last_hits if h.where == "probe"})
+        active = sorted({(h.function, h.tid) for h in self._last_hits if h.where not in ("coroutine", "probe")})
         reasons = []
         if active:
             names = ", ".join(sorted({name for name, _ in active}))
@@ -479,6 +480,15 @@ class Transaction:
                     "coroutine-suspected",
                     f"process {pid}: a thread runs on a stack that cannot be checked (coroutines?)",
                     *(f"thread {tid}: {what}" for tid, what in strange),
+                )
+            )
+        if probed:
+            reasons.append(
+                refusal(
+                    "return-probe",
+                    f"process {pid}: a thread is in a function with a return probe (uretprobe), which hides where it "
+                    "returns to; end the tracing (perf, bpftrace), or wait longer (--deadline)",
+                    *(f"thread {tid}: {what}" for tid, what in probed),
                 )
             )
         return tuple(reasons)
