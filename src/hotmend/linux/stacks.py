@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy as np
+
 from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
@@ -63,6 +65,21 @@ def stack_of_block(block: bytes, fs_base: int) -> tuple[int, int] | None:
     return None
 
 
+def thread_stacks_in(content: bytes, address: int) -> Iterator[tuple[int, int]]:
+    """Yield the stacks `[start, end)` that glibc thread blocks in a piece of memory name.
+
+    Args:
+        content: the memory.
+        address: its load address, a multiple of 8.
+    """
+    words = np.frombuffer(content, dtype=np.uint64)
+    own = np.arange(address, address + len(content), 8, dtype=np.uint64)
+    for block in np.flatnonzero((words[:-2] == own[:-2]) & (words[2:] == own[:-2])).tolist():
+        at = 8 * block
+        if (stack := stack_of_block(content[at : at + _THREAD_BLOCK_BYTES], address + at)) is not None:
+            yield stack
+
+
 def lowest_own(
     memory: ProcessMemory, maps: tuple[Mapping, ...], registers: Registers, restorers: Sequence[int], *, leader: bool
 ) -> int | None:
@@ -91,11 +108,17 @@ def lowest_own(
     above = memory.try_read(sp, min(high - sp, _HANDLER_BYTES_MAX) & -8)
     if above is None:
         return None
-    return max(low, max(_alternate(above, sp, restorers), default=low))
+    return max(low, max(alternate_stacks(above, sp, restorers), default=low))
 
 
-def _alternate(above: bytes, sp: int, restorers: Sequence[int]) -> Iterator[int]:
-    """Yield where alternate stacks begin on which the thread may be: what signal frames above `sp` say it is on."""
+def alternate_stacks(above: bytes, sp: int, restorers: Sequence[int]) -> Iterator[int]:
+    """Yield where alternate stacks that hold `sp` begin: what signal frames above it say their thread had.
+
+    Args:
+        above: memory from `sp` on.
+        sp: its load address.
+        restorers: from `find_restorers`.
+    """
     for restorer in restorers:
         word, position = struct.pack("<Q", restorer), -1
         while (position := above.find(word, position + 1)) >= 0:
