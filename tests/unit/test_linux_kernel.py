@@ -15,7 +15,14 @@ import pytest
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.private_root import parse_mountinfo
-from hotmend.linux.process import MappedImage, parse_build_id, process_images, processes_mapping, processes_running
+from hotmend.linux.process import (
+    MappedImage,
+    file_build_id,
+    parse_build_id,
+    process_images,
+    processes_mapping,
+    processes_running,
+)
 from hotmend.linux.sys import Registers
 from hotmend.linux.window import restarted
 from hotmend.live.work import Options, ProcessResult, Work
@@ -166,6 +173,35 @@ def test_replaced_and_deleted_files(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_link_leads_nowhere_out_of_the_root_it_is_in(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    shutil.copy("/bin/cat", tmp_path / "bin/sleep")
+    for name, target in {"absolute": "/bin/sleep", "above": 9 * "../" + "bin/sleep", "own": "bin/sleep"}.items():
+        (tmp_path / name).symlink_to(target)
+        assert file_build_id(Path("/", name), tmp_path) == file_build_id(Path("/bin/cat")), name
+    (tmp_path / "magic").symlink_to(f"/proc/{os.getpid()}/root/bin/sleep")
+    (tmp_path / "none").symlink_to("/bin/true")
+    for name in ("magic", "none", "missing"):
+        assert file_build_id(Path("/", name), tmp_path) is None, name
+    assert file_build_id(Path("/bin/sleep")) not in (None, file_build_id(Path("/bin/cat")))
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to("pipe")
+    writer = subprocess.Popen(["sh", "-c", ': >"$1"', "sh", pipe])
+    time.sleep(0.1)  # until it waits for a reader
+    try:
+        for path, root in ((pipe, Path("/")), (tmp_path / "link", Path("/")), (Path("/link"), tmp_path)):
+            assert file_build_id(path, root) is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.2)
+    finally:
+        writer.kill()
+        writer.wait()
 
 
 def test_interrupted_calls_restart() -> None:

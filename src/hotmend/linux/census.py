@@ -248,7 +248,7 @@ def _on_disk(roots: Mapping[str, str], path: str) -> tuple[str, BuildId | None]:
     if above is None:
         return "", None
     while True:
-        found = file_build_id(Path(roots[above] + path.removeprefix(above)))
+        found = file_build_id(Path(path.removeprefix(above)), Path(roots[above] or "/"))
         shorter = _VERSION_PART.sub("", path)
         if found is not None or shorter == path or ".so" not in shorter:
             return path, found

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat as modes
 import struct
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotmend.linux import procfs
+from hotmend.linux import procfs, sys
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.model.addresses import PAGE_BYTES, BuildId, page_ceil, page_floor
@@ -29,6 +30,7 @@ _NT_GNU_BUILD_ID = 3
 _PROGRAM_HEADERS_MAX = 128
 _NOTE_BYTES_MAX = 1 << 16
 _CACHE_MAX = 4096
+_HERE = Path("/")
 
 Read = Callable[[int, int], bytes | None]
 """Read `(offset or address, bytes)`; None where they are not all there."""
@@ -142,7 +144,7 @@ def root_for_paths(pid: int) -> Path:
     """
     own = procfs.mount_namespace(pid)
     if own == procfs.mount_namespace(os.getpid()):
-        return Path("/")
+        return _HERE
     seen = pid
     try:
         while procfs.mount_namespace(seen) == own:
@@ -155,22 +157,49 @@ def root_for_paths(pid: int) -> Path:
     return Path(f"/proc/{pid}/root")
 
 
-def file_build_id(path: Path) -> BuildId | None:
-    """Return the build-id of the ELF file at `path`, "" where it has none; None if there is no such file."""
+def file_build_id(path: Path, root: Path = _HERE) -> BuildId | None:
+    """Return the build-id of the ELF file at `path`, "" where it has none; None if there is no such file.
+
+    Who has mapped a file may have put something else at its path: a link out of his root, a device that does something
+    when it is opened. Links end inside of `root`, and only what is seen to be a file is opened for reading.
+
+    Args:
+        path: absolute.
+        root: the folder that it is absolute from.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        place = _find(path, root)
     except OSError:
         return None
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(place)
+        if not modes.S_ISREG(status.st_mode) or status.st_size < _HEADER.size:
+            return None
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         if key not in _disk_cache:
             if len(_disk_cache) >= _CACHE_MAX:
                 _disk_cache.clear()
-            _disk_cache[key] = _read_file_build_id(descriptor)
+            descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                _disk_cache[key] = _read_file_build_id(descriptor)
+            finally:
+                os.close(descriptor)
         return _disk_cache[key]
+    except OSError:
+        return None
     finally:
-        os.close(descriptor)
+        os.close(place)
+
+
+def _find(path: Path, root: Path) -> int:
+    """Return a descriptor of what is at a path, which nobody has opened (O_PATH); the caller closes it."""
+    if root == _HERE:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return sys.open_in_root(folder, str(path), os.O_PATH)
+    finally:
+        os.close(folder)
 
 
 def content_build_id(content: bytes) -> BuildId | None:
@@ -276,7 +305,7 @@ def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str, root: Pat
         start=mapping.start,
         end=bias + head.end,
         deleted=mapping.path.endswith(procfs.DELETED),
-        disk_build_id=None if root is None else file_build_id(root / path.removeprefix("/")),
+        disk_build_id=None if root is None else file_build_id(Path("/", path), root),
         dynamic=0 if head.dynamic is None else bias + head.dynamic,
     )
 

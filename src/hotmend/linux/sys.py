@@ -1,4 +1,4 @@
-"""The one module that binds C: ptrace, process_vm_readv, kcmp, mlockall, memmem and libdw.
+"""The one module that binds C: ptrace, process_vm_readv, kcmp, openat2, mlockall, memmem and libdw.
 
 Everything else in hotmend talks to the kernel through this module or through `os`. Numbers are those of
 the x86-64 Linux ABI (`asm/ptrace-abi.h`, `linux/ptrace.h`, `asm/unistd_64.h`).
@@ -47,6 +47,7 @@ _GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
 _GETSIGMASK, _SECCOMP_GET_FILTER, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420C, 0x420F
 _FILTER_INSTRUCTION_BYTES = 8
 _SYS_KCMP = 312
+_SYS_OPENAT2, _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 437, 2, 16
 _SYS_SECCOMP, _PR_SET_NO_NEW_PRIVS = 317, 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _XSTATE_BYTES_MAX = 1 << 16
@@ -298,6 +299,22 @@ def compare_memory(first: int, second: int) -> int:
 def share_memory(first: int, second: int) -> bool:
     """Tell whether two processes have the same address space; raises as `compare_memory` does."""
     return compare_memory(first, second) == 0
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open `path` as a process would whose root is the open folder `root`: no link leads out of it (Linux 5.6).
+
+    Raises:
+        OSError: as openat2(2).
+    """
+    how = struct.pack("<3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
+    descriptor: int = _LIBC.syscall(
+        ctypes.c_long(_SYS_OPENAT2), ctypes.c_long(root), os.fsencode(path), how, ctypes.c_size_t(len(how))
+    )
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
 
 
 def lock_memory() -> bool:

@@ -263,7 +263,7 @@ def process_status(pid: int) -> list[AppliedHotpatch]:
         shadows = find_shadows(memory, procfs.read_maps(pid))
         if not shadows:
             return []
-        process = process_images(pid, memory)
+        process = process_images(pid, memory, disk=False)
         return describe_shadows(memory, shadows, process.comm, {(i.build_id, i.bias) for i in process.images})
 
 

@@ -122,8 +122,8 @@ def _stands_now(image: MappedImage, place: str) -> BuildId | None:
     if image.disk_build_id is not None:
         return image.disk_build_id
     root = root_for_paths(image.pid)
-    found = file_build_id(root / place.removeprefix("/"))
-    return file_build_id(root / _VERSION_TAIL.sub(r"\1", place).removeprefix("/")) if found is None else found
+    found = file_build_id(Path("/", place), root)
+    return file_build_id(Path("/", _VERSION_TAIL.sub(r"\1", place)), root) if found is None else found
 
 
 def _name(path: Path) -> str:

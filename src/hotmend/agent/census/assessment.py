@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hotmend.agent.census.alerts import Alert, AlertCode
 from hotmend.agent.census.code_state import CodeState, Patch, RunningImage
@@ -235,7 +236,7 @@ def _image(pid: int, seen: SeenImage, hotpatch: AppliedHotpatch | None) -> Runni
     disk_path, disk_build_id = seen.disk_path, seen.disk_build_id
     if hotpatch is not None and seen.deleted and disk_build_id is None:
         disk_path = f"/{hotpatch.path}"
-        disk_build_id = file_build_id(root_for_paths(pid) / hotpatch.path)
+        disk_build_id = file_build_id(Path(disk_path), root_for_paths(pid))
     patch = _patch(hotpatch) if hotpatch is not None and hotpatch.active else None
     return RunningImage(seen.path, seen.build_id, seen.deleted, disk_path, disk_build_id, patch)
 
