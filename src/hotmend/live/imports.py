@@ -1,8 +1,10 @@
 """Resolving an import in a running process as its dynamic linker would, from the process's memory alone.
 
 The order is that of the link map; objects outside of the executable's and the image's own dependencies count only if
-the symbol is defined in just one of them. An IFUNC's symbol value is a resolver, not a function: its result is copied
-from a slot that the dynamic linker has already filled for the same symbol, or the import is refused.
+the symbol is defined in just one of them, and if that one stays. The dynamic linker would note that the image uses it,
+so that dlclose does not take it away; nobody can note that later. An IFUNC's symbol value is a resolver, not a
+function: its result is copied from a slot that the dynamic linker has already filled for the same symbol, or the import
+is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _RELA = struct.Struct("<QQq")
 _NEEDED, _PLTRELSZ, _HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _RELASZ = 1, 2, 4, 5, 6, 7, 8
 _STRSZ, _SONAME, _DEBUG, _JMPREL = 10, 14, 21, 23
 _GNU_HASH, _VERSYM, _VERDEF, _VERDEFNUM = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
+_FLAGS_1, _NODELETE = 0x6FFFFFFB, 8
 _POINTERS = frozenset({_HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _JMPREL, _GNU_HASH, _VERSYM, _VERDEF})
 _GLOB_DAT, _JUMP_SLOT = 6, 7
 _DEBUG_BYTES = 40
@@ -155,14 +158,14 @@ class Library:
             return Symbol(value if section == 0xFFF1 else self.bias + value, kind)
         return None
 
-    def slots(self, name: str) -> Iterator[int]:
-        """Yield the values of the slots the dynamic linker filled for the symbol `name` in this object."""
+    def slots(self, name: str = "") -> Iterator[int]:
+        """Yield the values of the slots the dynamic linker filled for the symbol `name` in this object; "": for all."""
         tables = ((_RELA_TABLE, _RELASZ), (_JMPREL, _PLTRELSZ))
         for start, size in tables:
             length = min(self.tags.get(size, 0), _TABLE_BYTES_MAX)
             raw = self.memory.try_read(self.tags.get(start, 0), length) or b""
             for offset, info, _ in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
-                if info & 0xFFFFFFFF in (_GLOB_DAT, _JUMP_SLOT) and self.symbol(info >> 32)[0] == name:
+                if info & 0xFFFFFFFF in (_GLOB_DAT, _JUMP_SLOT) and name in ("", self.symbol(info >> 32)[0]):
                     yield int.from_bytes(self.memory.try_read(self.bias + offset, 8) or b"", "little")
 
 
@@ -236,30 +239,31 @@ def linker_at_rest(memory: ProcessMemory, images: Sequence[MappedImage]) -> bool
     return True
 
 
+def _closure(root: Library, libraries: Sequence[Library]) -> set[int]:
+    """Return the `id` of an object and of all that it needs."""
+    names = {library.soname(): library for library in reversed(libraries)}
+    seen, queue = {id(root)}, [root]
+    while queue:
+        for name in queue.pop().needed:
+            library = names.get(name)
+            if library is not None and id(library) not in seen:
+                seen.add(id(library))
+                queue.append(library)
+    return seen
+
+
 def scopes(libraries: Sequence[Library], bias: int) -> tuple[tuple[Library, ...], tuple[Library, ...]]:
     """Return the objects an image (by its bias) surely sees, in order, and all others.
 
     Sure are: the executable with its dependencies, what was loaded between them (LD_PRELOAD), and the image's own
     dependencies. The others may be visible (RTLD_GLOBAL) or not.
     """
-    names = {library.soname(): library for library in reversed(libraries)}
-
-    def closure(root: Library) -> set[int]:
-        seen, queue = {id(root)}, [root]
-        while queue:
-            for name in queue.pop().needed:
-                library = names.get(name)
-                if library is not None and id(library) not in seen:
-                    seen.add(id(library))
-                    queue.append(library)
-        return seen
-
     if not libraries:
         return (), ()
-    start = closure(libraries[0])
+    start = _closure(libraries[0], libraries)
     last = max(index for index, library in enumerate(libraries) if id(library) in start)
     own = next((library for library in libraries if library.bias == bias), None)
-    local = closure(own) if own is not None else set()
+    local = _closure(own, libraries) if own is not None else set()
     head = libraries[: last + 1]
     tail = [library for library in libraries[last + 1 :] if id(library) in local]
     others = [library for library in libraries[last + 1 :] if id(library) not in local]
@@ -274,10 +278,17 @@ def resolve(
     sure, others = scopes(libraries, image_bias)
     found = next((s for library in sure if (s := library.lookup(wanted.name, wanted.version))), None)
     if found is None:
-        several = [s for library in others if (s := library.lookup(wanted.name, wanted.version))]
+        several = [(library, s) for library in others if (s := library.lookup(wanted.name, wanted.version))]
         if len(several) > 1:
             return refusal("import-ambiguous", f"several loaded libraries export {text}; which one counts is unknown")
-        found = several[0] if several else None
+        if several:
+            (library, found), *_ = several
+            if id(library) not in _staying(libraries, others, image_bias, maps):
+                sentence = (
+                    f"the new code needs {text} of {library.name}, which the process may close: nothing keeps it for "
+                    "the image that is to use it; restart it"
+                )
+                return refusal("import-may-go", sentence, text)
     if found is None:
         if wanted.weak:
             return 0
@@ -289,6 +300,26 @@ def resolve(
     if found.kind != _STT_IFUNC:
         return found.value
     return _resolved_ifunc(wanted.name, text, found.value, libraries, maps)
+
+
+def _staying(
+    libraries: Sequence[Library], others: Sequence[Library], image_bias: int, maps: tuple[Mapping, ...]
+) -> set[int]:
+    """Return the `id` of those of `others` that stay for as long as an image (by its bias) does.
+
+    They cannot be closed at all (DF_1_NODELETE), or the dynamic linker has bound a slot of the image to them, and keeps
+    them and what they need for it.
+    """
+    own = next((library for library in libraries if library.bias == image_bias), None)
+    bound = {_file(maps, value) for value in own.slots()} if own is not None else set()
+    kept = [x for x in others if x.tags.get(_FLAGS_1, 0) & _NODELETE or _file(maps, x.tags.get(_STRTAB, 0)) in bound]
+    return {id(x) for x in others} & set().union(*(_closure(root, libraries) for root in kept))
+
+
+def _file(maps: tuple[Mapping, ...], address: int) -> tuple[str, int]:
+    """Return which file is mapped at a load address; one that is none's own where none is."""
+    mapping = procfs.find_mapping(maps, address)
+    return (mapping.device, mapping.inode) if mapping is not None and mapping.inode else ("", address)
 
 
 def _resolved_ifunc(
