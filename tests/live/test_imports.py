@@ -80,3 +80,53 @@ def test_a_library_that_may_be_closed_gives_nothing(
     assert (after == before) == (result.state == "refused")
     assert target.ask("c") == "0"
     assert target.ask("a") == after
+
+
+COPIED = """
+int limit = 100;
+int hook(int x) { return x + 1000; }
+__attribute__((noinline)) int sum(int n, const char *s) { int t = n; while (*s) t = t * 31 + *s++; return t & 3; }
+int answer(int x)
+{
+#ifdef NEW
+    if (x > limit)
+        return -hook(x);
+#endif
+    return x * 4 + sum(x, "abc");
+}
+"""
+COPYING = r"""
+#include <stdio.h>
+extern int limit;
+int answer(int);
+int hook(int x) { return 7; }
+int main(void)
+{
+    limit = 5;
+    setvbuf(stdout, NULL, _IONBF, 0);
+    puts("ready");
+    while (getchar() != EOF)
+        printf("%d\n", answer(50));
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("versions", [False, True])
+def test_an_export_of_its_own_is_what_it_is_in_the_process(
+    build: Callable[..., Path], start: Start, tmp_path: Path, *, versions: bool
+) -> None:
+    """The executable has a copy of the library's variable, and a function that takes the place of the library's."""
+    script = tmp_path / "versions"
+    script.write_text("V1 { global: *; };")
+    flags = [f"-Wl,--version-script={script}"] if versions else []
+    new, old = build("library", COPIED, "-DNEW", *flags), tmp_path / "new.so"
+    new.rename(old)
+    new, old = old, build("library", COPIED, *flags)
+    source = tmp_path / "copying.c"
+    source.write_text(COPYING)
+    target = start(compile_target(source, tmp_path / "program", str(old), f"-Wl,-rpath,{tmp_path}"))
+    assert int(target.ask("a")) >= 200
+    result = change(update(old, new), target)
+    assert result.state == "applied", result.reasons
+    assert target.ask("a") == "-7"

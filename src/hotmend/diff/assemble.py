@@ -165,12 +165,28 @@ class Assembly:
                 )
                 return
             self._pointer(address, symbol.value + slot.addend)
-            return
-        target = ImportTarget(slot.name, slot.version, slot.weak)
+            if not self._is_staying_export(address, slot):
+                return
+        target = ImportTarget(slot.name, slot.version, slot.weak and not slot.symbol_defined)
         self.relocations[address] = Relocation(
             LinkAddress(address), RelocationKind.ABS64, target, slot.addend, "import"
         )
         self._count("import")
+
+    def _is_staying_export(self, address: int, slot: Slot) -> bool:
+        """Tell whether a slot names what the old image exports by that name, too.
+
+        What that is in a process is known there alone: the executable may have a copy of the variable, or a function of
+        that name, and either counts for the image itself.
+        """
+        known = self._c.old.image.exports.get((slot.name, slot.version))
+        relocation = self.relocations.get(address)
+        return (
+            known is not None
+            and relocation is not None
+            and isinstance(relocation.target, OldTarget)
+            and relocation.target.address == known.value + slot.addend
+        )
 
     def _plt(self, stub: int) -> None:
         image = self._c.new.image

@@ -26,7 +26,8 @@ _NEEDED, _PLTRELSZ, _HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _RELASZ = 1, 2, 4, 5, 
 _STRSZ, _SONAME, _DEBUG, _JMPREL = 10, 14, 21, 23
 _GNU_HASH, _VERSYM, _VERDEF, _VERDEFNUM = 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 _FLAGS_1, _NODELETE = 0x6FFFFFFB, 8
-_POINTERS = frozenset({_HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _JMPREL, _GNU_HASH, _VERSYM, _VERDEF})
+_VERNEED, _VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
+_POINTERS = frozenset({_HASH, _STRTAB, _SYMTAB, _RELA_TABLE, _JMPREL, _GNU_HASH, _VERSYM, _VERDEF, _VERNEED})
 _GLOB_DAT, _JUMP_SLOT = 6, 7
 _DEBUG_BYTES = 40
 _STT_TLS, _STT_IFUNC = 6, 10
@@ -91,7 +92,7 @@ class Library:
         raw = self.memory.try_read(self.tags[_VERSYM] + 2 * index, 2) or b"\0\0"
         number = int.from_bytes(raw, "little")
         if self._versions is None:
-            self._versions = dict(self._read_versions())
+            self._versions = {**dict(self._read_needed_versions()), **dict(self._read_versions())}
         return self._versions.get(number & 0x7FFF, ""), number & 0x8000 != 0
 
     def _read_versions(self) -> Iterator[tuple[int, str]]:
@@ -104,6 +105,28 @@ class Library:
             _, flags, index, _, _, auxiliary, following = struct.unpack("<HHHHIII", raw)
             name = self.memory.try_read(position + auxiliary, 4) or b"\0\0\0\0"
             yield index, "" if flags & 1 else self.string(int.from_bytes(name, "little"))
+            if not following:
+                return
+            position += following
+
+    def _read_needed_versions(self) -> Iterator[tuple[int, str]]:
+        """Yield `(index, name)` of the versions this object needs: a copy of another's variable is defined with one."""
+        position = self.tags.get(_VERNEED, 0)
+        for _ in range(min(self.tags.get(_VERNEEDNUM, 0), _ENTRIES_MAX)):
+            raw = self.memory.try_read(position, 16)
+            if raw is None:
+                return
+            _, count, _, auxiliary, following = struct.unpack("<HHIII", raw)
+            at = position + auxiliary
+            for _ in range(min(count, _ENTRIES_MAX * 16)):
+                raw = self.memory.try_read(at, 16)
+                if raw is None:
+                    return
+                _, _, index, name, further = struct.unpack("<IHHII", raw)
+                yield index & 0x7FFF, self.string(name)
+                if not further:
+                    break
+                at += further
             if not following:
                 return
             position += following
@@ -149,8 +172,8 @@ class Library:
                 continue
             defined = self.version_of(index) if section else None
             if section and defined is not None:
-                if version and defined[0] != version:
-                    continue
+                if version and defined[0] != version and (defined[0] or defined[1]):
+                    continue  # a definition without a version stands for all: of the executable, of a preloaded malloc
                 if not version and defined[1]:
                     continue
             elif not section and not value:
