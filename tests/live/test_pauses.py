@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import math
 import multiprocessing
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from hotmend.linux import calm, procfs
-from hotmend.linux.stop import StopFailure, Stopper
+from hotmend.linux import calm, procfs, remote, sys, window
+from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.process import process_images
+from hotmend.linux.stop import StopFailure, StoppedThread, Stopper
+from hotmend.linux.unwind import Unwinder
 from hotmend.live import audit
 from hotmend.live.chain import AuditRecord
 from hotmend.live.driver import Options, apply
+from hotmend.live.safety import Forbidden, Surroundings
 from tests.live.conftest import OWN_BUILD_ID, Target
 from tests.live.handmade import compile_target, make_hotpatch
 
@@ -112,3 +121,99 @@ def test_a_late_thread_goes_on_while_others_have_the_turn(hostile: Path, start: 
         assert stopper.release_late()
     assert target.read() == "ended"
     assert stopper.longest_stop_seconds < _LONG_SECONDS
+
+
+@pytest.mark.parametrize("limit", [math.inf, 0.0], ids=["in time", "too late"])
+def test_few_threads_are_asked_to_make_a_call_while_all_stand_still(
+    program: Path, start: Start, monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    target = start(program, "20")
+    asked: list[int] = []
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+
+    def unsuitable(_: object, thread: StoppedThread, *__: object, reluctant: bool) -> str:
+        assert not reluctant
+        asked.append(thread.tid)
+        return "unsuitable"
+
+    monkeypatch.setattr(remote.RemoteCaller, "_start", unsuitable)
+    with ProcessMemory(target.pid) as memory:
+        caller = remote.RemoteCaller(stopper, memory, remote.Gadgets(0, 0), ())
+        stopped = stopper.stop(1.0)
+        try:
+            caller.begin(stopped, [], limit)
+        finally:
+            stopper.release(stopped)
+    assert (asked[:1], 1 < len(asked) < 10) == (([target.pid], True) if limit else ([], False))
+
+
+def test_a_thread_that_is_written_through_goes_on_every_few_words(
+    program: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel is one that refuses to write to pages which the process may not write."""
+    target, inside = start(program), False
+    poked: list[int] = []
+    real_stopped, real_poke = Stopper.one_stopped, sys.poke
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EIO, "refused")
+
+    @contextlib.contextmanager
+    def one_stopped(self: Stopper) -> Iterator[int]:
+        nonlocal inside
+        with real_stopped(self) as tid:
+            inside = True
+            poked.append(0)
+            yield tid
+            inside = False
+
+    def poke(tid: int, address: int, word: bytes) -> None:
+        if inside:
+            poked[-1] += 1
+        real_poke(tid, address, word)
+
+    monkeypatch.setattr(os, "pwrite", refused)
+    monkeypatch.setattr(Stopper, "one_stopped", one_stopped)
+    monkeypatch.setattr(sys, "poke", poke)
+    (result,) = apply([make_hotpatch(program, {"first": 2, "second": 2})], [target.pid], Options())
+    assert result.state == "applied"
+    assert target.ask("a") == "2 2 2"
+    assert sum(poked) > 200
+    assert max(poked) <= 64
+
+
+def test_unwinding_ends_with_the_budget(program: Path, start: Start) -> None:
+    target = start(program)
+    target.send("h")
+    time.sleep(0.1)
+    unwinder = Unwinder(target.pid, process_images(target.pid).images, procfs.read_maps(target.pid))
+    stopper = Stopper(target.pid)
+    stopped = stopper.stop(1.0)
+    try:
+        assert len(unwinder.frames(target.pid) or ()) > 16
+        assert unwinder.frames(target.pid, 0.0) is None
+    finally:
+        stopper.release(stopped)
+        unwinder.close()
+
+
+def test_long_stacks_are_read_until_the_budget_is_used_up(
+    program: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "libwindow.so"
+    subprocess.run(window.compile_command("gcc", library), check=True)
+    assert window.use(library)
+    monkeypatch.setattr(window, "BUFFER_BYTES", 16384)  # of which an eighth is less than two stacks
+    target = start(program, "20")
+    surroundings = Surroundings(procfs.read_maps(target.pid), ())
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    stopped = stopper.stop(1.0)
+    try:
+        (table,) = stopped.tables
+        unclear = [len(table.unclear(surroundings.scene(target.pid, Forbidden([])), limit)) for limit in (math.inf, 0)]
+    finally:
+        stopper.release(stopped)
+        window._bound.clear()
+    assert (unclear[0], unclear[1] > 15) == (0, True)

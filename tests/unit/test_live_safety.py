@@ -5,19 +5,25 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
 
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stacks import stack_of_block
 from hotmend.linux.stop import Stopped, StoppedThread
 from hotmend.linux.sys import Registers
+from hotmend.live import safety
 from hotmend.live.gate import FunctionRecord
-from hotmend.live.safety import STACK_BYTES_MAX, Forbidden, Hit, Scanner, Surroundings
+from hotmend.live.safety import STACK_BYTES_MAX, Forbidden, Hit, Scanner, Surroundings, confirmed_hits
 
 PAGE = 4096
 STACK_PAGES = 16
 ZERO = Registers(*[0] * 27)
 CHANGED = FunctionRecord("changed", 0x5000_0000, 64)
+RESTORER = 0x4000_0000
 
 
 class Stack:
@@ -125,3 +131,67 @@ def test_entries_beside_functions() -> None:
     assert beside is not None
     assert [beside.name_at(end), beside.name_at(end + 1)] == ["changed", "next"]
     assert Forbidden.with_interiors([CHANGED, FunctionRecord("inside", CHANGED.address + 8, 8)], []) is None
+
+
+def test_stacks_are_read_in_pieces_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a word stands, and wherever a signal frame begins, it is found."""
+    stack, interrupted, pid = Stack(), Stack(), os.getpid()
+    interrupted.put(interrupted.sp + 64, CHANGED.address + 8)
+    maps = tuple(
+        Mapping(s.start, s.start + s.size, "rw-p", 0, "00:00", 0, "")
+        for s in sorted((stack, interrupted), key=lambda s: s.start)
+    )
+    monkeypatch.setattr(safety, "_PIECE_BYTES", 512)
+    with ProcessMemory(pid) as memory:
+
+        def where() -> list[str]:
+            registers = ZERO._replace(rsp=stack.sp, fs_base=stack.fs_base)
+            scanner = Scanner(memory, Surroundings(maps, (RESTORER,)), Forbidden([CHANGED]))
+            return [h.where for h in scanner.scan(Stopped({pid + 1: StoppedThread(pid + 1, pid, registers, 0)}, 0.0))]
+
+        assert where() == []
+        for word in range(stack.sp, stack.fs_base - 184, 8):
+            stack.put(word, CHANGED.address + 8)
+            assert set(where()) == {"stack"}, word - stack.sp
+            stack.put(word, RESTORER)
+            stack.put(word + 168, interrupted.sp)
+            assert set(where()) == {"stack"}, word - stack.sp
+            stack.put(word, 0)
+            stack.put(word + 168, 0)
+
+
+def test_no_more_is_read_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece takes a second here: what it shows is kept, and the thread is not taken for safe, nor for strange."""
+    stack, pid, read = Stack(), os.getpid(), [0]
+    real_read = ProcessMemory.read_many
+
+    def read_many(self: ProcessMemory, ranges: Sequence[tuple[int, int]]) -> bytearray:
+        read.append(sum(size for _, size in ranges))
+        return real_read(self, ranges)
+
+    monkeypatch.setattr(ProcessMemory, "read_many", read_many)
+    monkeypatch.setattr(safety, "time", SimpleNamespace(perf_counter=lambda: float(len(read))))
+    monkeypatch.setattr(safety, "_PIECE_BYTES", 512)
+    maps = (Mapping(stack.start, stack.start + stack.size, "rw-p", 0, "00:00", 0, ""),)
+    registers = ZERO._replace(rsp=stack.sp, fs_base=stack.fs_base)
+    stopped = Stopped({pid + 1: StoppedThread(pid + 1, pid, registers, 0)}, 0.0)
+    stack.put(stack.sp + 64, CHANGED.address + 8)
+    with ProcessMemory(pid) as memory:
+        hits = Scanner(memory, Surroundings(maps, ()), Forbidden([CHANGED])).scan(stopped, 3.0)
+    assert [h.where for h in hits] == ["stack", "unknown"]
+    assert read == [0, 512, 512, 512]
+
+
+def test_unwinding_that_had_no_time_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that a thread is inside, nor that it is not."""
+    clock = [0.0]
+    monkeypatch.setattr(safety, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    hits = [Hit(tid, "changed", "stack") for tid in (1, 2, 3)]
+    stopped = Stopped({tid: StoppedThread(tid, 1, ZERO, 0) for tid in (1, 2, 3)}, 0.0)
+
+    def frames(tid: int, limit: float) -> list[int] | None:
+        clock[0] += 2.0
+        return [0x1000] if clock[0] < limit else None
+
+    left = confirmed_hits(hits, stopped, Forbidden([CHANGED]), frames, 3.0)
+    assert [(hit.tid, hit.where) for hit in left] == [(2, "unknown"), (3, "unknown")]

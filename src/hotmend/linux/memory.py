@@ -7,7 +7,6 @@ holds anyway, else through one that is stopped for it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -19,6 +18,9 @@ from typing import Protocol
 from hotmend.linux import sys
 from hotmend.model.addresses import PAGE_BYTES
 from hotmend.model.errors import KernelError, PermissionRefusedError, ProcessGoneError
+
+_POKE_BYTES = 512
+"""So much is written while one thread is stopped for it, which takes as long as stopping it."""
 
 
 class MemoryWriteError(KernelError):
@@ -131,21 +133,31 @@ class ProcessMemory:
             done += count
 
     def _poke(self, address: int, content: bytes) -> None:
-        """Write `content` through a stopped thread: up to eight bytes in one page are there at once, or not at all."""
+        """Write `content` through a stopped thread: up to eight bytes in one page are there at once, or not at all.
+
+        One that is stopped for it goes on, and is stopped again, every few words.
+        """
         self.read(address, len(content))  # where nothing is mapped, nobody is stopped for it
-        holding = contextlib.nullcontext(self.tracee) if self.stop_one is None or self.tracee else self.stop_one()
-        with holding as tid:
-            while content:
-                start = min(address, (address | (PAGE_BYTES - 1)) - 7)
-                skipped = address - start
-                part, content = content[: 8 - skipped], content[8 - skipped :]
-                word = self.read(start, 8)
-                try:
-                    sys.poke(tid or self.pid, start, word[:skipped] + part + word[skipped + len(part) :])
-                except OSError as error:
-                    raise translate(error, self.pid) from error
-                address += len(part)
+        if self.stop_one is None or self.tracee:
+            self._poke_words(self.tracee or self.pid, address, content)
+        else:
+            for done in range(0, len(content), _POKE_BYTES):
+                with self.stop_one() as tid:
+                    self._poke_words(tid, address + done, content[done : done + _POKE_BYTES])
         self.poked = True
+
+    def _poke_words(self, tid: int, address: int, content: bytes) -> None:
+        """Write through a thread that is stopped."""
+        while content:
+            start = min(address, (address | (PAGE_BYTES - 1)) - 7)
+            skipped = address - start
+            part, content = content[: 8 - skipped], content[8 - skipped :]
+            word = self.read(start, 8) if len(part) < 8 else b""
+            try:
+                sys.poke(tid, start, word[:skipped] + part + word[skipped + len(part) :])
+            except OSError as error:
+                raise translate(error, self.pid) from error
+            address += len(part)
 
     def write_checked(self, address: int, content: bytes) -> None:
         """Write `content` and read it back; raise `MemoryWriteError` where they differ."""

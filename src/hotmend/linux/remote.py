@@ -18,6 +18,7 @@ What the frame takes, each point from a crash or from the kernel's source:
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ from hotmend.linux.stop import (
     Stopper,
 )
 from hotmend.linux.sys import Registers
-from hotmend.linux.window import ERESTARTNOHAND, RESTARTABLE_CALLS
+from hotmend.linux.window import ERESTARTNOHAND, RESTARTABLE_CALLS, stopped_indices
 from hotmend.model.errors import ProcessGoneError
 from hotmend.model.verdict import Reason, refusal
 
@@ -66,6 +67,7 @@ _RSEQ_CS = struct.Struct("<IIQQQ")
 _CONTEXT = struct.Struct("<QQQiIQ 18Q 4H 4Q Q 64x Q")
 _FRAME_BYTES = 8 + _CONTEXT.size + _SIGINFO_BYTES
 _CALL_SECONDS = 2.0
+_BEGIN_THREADS_MAX = 4
 CALLS_MAX = 16
 """So many calls are made on one way: their frames have room on any stack that is used."""
 
@@ -301,23 +303,28 @@ class RemoteCaller:
             self.stopper.pause(pause)
             pause = min(pause * 2, 0.05)
 
-    def begin(self, stopped: Stopped, calls: Sequence[Call]) -> None:
+    def begin(self, stopped: Stopped, calls: Sequence[Call], limit: float = math.inf) -> None:
         """Set one of the threads of a stop on its way through the calls; the next `call` waits for what comes of it.
 
-        Where none is in a suitable state, `call` begins by itself.
+        Where none of the first few is in a suitable state, `call` begins by itself: everybody stands still here.
 
         Args:
             stopped: all threads of the process.
             calls: the ones that `call` is going to be asked for.
+            limit: `time.perf_counter()` after which no thread is tried any more.
         """
         pid = self.stopper.pid
+        if time.perf_counter() > limit:
+            return
         maps = procfs.read_maps(pid)
-        for tid in sorted(stopped.threads, key=lambda t: (t != pid, t)):
-            self._ran_ns = procfs.thread_run_ns(pid, tid)
-            thread = stopped.threads[tid]
+        which = sorted(stopped_indices(stopped.tables), key=lambda at: at[0].tids[at[1]] != pid)
+        for thread in stopped.pick(which[:_BEGIN_THREADS_MAX]):
+            if time.perf_counter() > limit:
+                return
+            self._ran_ns = procfs.thread_run_ns(pid, thread.tid)
             with contextlib.suppress(OSError):
                 if thread.pid == pid and self._start(thread, calls, maps, reluctant=False) is None:
-                    self._begun = tid
+                    self._begun = thread.tid
                     return
 
     def _try_thread(self, tid: int, calls: Sequence[Call], *, reluctant: bool) -> str | None:

@@ -7,7 +7,9 @@ described by files that the caller makes.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hotmend.linux import procfs, sys
@@ -54,15 +56,17 @@ class Unwinder:
         finally:
             os.close(descriptor)
 
-    def frames(self, tid: int) -> list[int] | None:
+    def frames(self, tid: int, limit: float = math.inf) -> list[int] | None:
         """Return the PCs of all frames of a stopped thread, innermost first; None where anything is uncertain.
+
+        It is where `time.perf_counter()` passes `limit` before the outermost frame is reached.
 
         Return addresses are given as they are (they may equal the end of a function).
         """
         if not self.ready:
             return None
         pcs: list[int] = []
-        complete = self._session.frames(tid, self._visitor(pcs))
+        complete = self._session.frames(tid, self._visitor(pcs, limit))
         return pcs if complete else None
 
     def frame_bytes(self, pc: int) -> int | None:
@@ -74,12 +78,14 @@ class Unwinder:
         for pc in pcs:
             self._session.has_cfi(pc)
 
-    def _visitor(self, pcs: list[int]) -> Callable[[int, bool], bool]:
+    def _visitor(self, pcs: list[int], limit: float) -> Callable[[int, bool], bool]:
         """Return a callback that collects frames as long as each is certain."""
 
         def visit(pc: int, exact: bool) -> bool:
             pcs.append(pc)
-            return len(pcs) < FRAMES_MAX and self._session.has_cfi(pc if exact else pc - 1)
+            if len(pcs) >= FRAMES_MAX or time.perf_counter() > limit:
+                return False
+            return self._session.has_cfi(pc if exact else pc - 1)
 
         return visit
 

@@ -162,19 +162,21 @@ static void clear_batch(const struct scene *s, struct thread **batch, struct iov
     }
 }
 
-/* Mark the threads that are certainly in none of the ranges; return how many are not marked. */
-size_t window_clear(const struct scene *s, struct thread *threads, size_t count) {
+/* Mark the threads that are certainly in none of the ranges; return how many are not marked. When CLOCK_MONOTONIC has
+   passed `limit` nothing more is read: it is looked at after each eighth of the buffer, or one long stack. */
+size_t window_clear(const struct scene *s, struct thread *threads, size_t count, double limit) {
     struct thread *batch[BATCH];
     struct iovec remote[BATCH];
     size_t waiting = 0, unclear = 0;
     uint64_t total = 0;
+    for (struct thread *t = threads; t < threads + count; t++) t->clear = 0;
     for (struct thread *t = threads; t < threads + count; t++) {
         uint64_t bytes = stack_bytes(s, t);
-        t->clear = 0;
         if (!bytes || bytes > s->buffer_bytes) continue;
-        if (waiting == BATCH || total + bytes > s->buffer_bytes) {
+        if (waiting == BATCH || (waiting && total + bytes > s->buffer_bytes / 8)) {
             clear_batch(s, batch, remote, waiting);
             waiting = total = 0;
+            if (now() > limit) break;
         }
         batch[waiting] = t;
         remote[waiting++] = (struct iovec){(void *)(uintptr_t)t->registers[R_RSP], bytes};

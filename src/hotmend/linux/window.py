@@ -12,6 +12,7 @@ import ctypes
 import errno
 import functools
 import hashlib
+import math
 import os
 import signal
 import time
@@ -213,11 +214,14 @@ class Table:
                 except OSError:
                     continue
 
-    def unclear(self, scene: Scene) -> list[int]:
-        """Return the indices of stopped threads that are not certainly outside of all ranges; in Python, of all."""
+    def unclear(self, scene: Scene, limit: float = math.inf) -> list[int]:
+        """Return the indices of stopped threads that are not certainly outside of all ranges; in Python, of all.
+
+        Threads that are not looked at before `time.perf_counter()` passes `limit` are among them.
+        """
         if (library := load()) is None:
             return self.at(State.STOPPED)
-        if not library.window_clear(ctypes.byref(scene.packed()), self._raw, len(self)):
+        if not library.window_clear(ctypes.byref(scene.packed()), self._raw, len(self), limit):
             return []
         left: list[int] = np.flatnonzero((self._states == int(State.STOPPED)) & (self._clear == 0)).tolist()
         return left
@@ -331,7 +335,7 @@ def bind(path: Path) -> Any:
     library.window_collect.argtypes = [threads, size, ctypes.c_char_p]
     library.window_await.argtypes = [threads, size, ctypes.c_char_p, *[ctypes.c_double] * 3]
     library.window_detach.argtypes = [threads, size]
-    library.window_clear.argtypes = [ctypes.c_void_p, threads, size]
+    library.window_clear.argtypes = [ctypes.c_void_p, threads, size, ctypes.c_double]
     for name in ("collect", "await", "clear"):
         getattr(library, f"window_{name}").restype = size
     for name in ("interrupt", "detach"):

@@ -235,7 +235,8 @@ def _carry_out(
         restorers = work.restorers(memory, procfs.read_maps(work.pid))
         work.caller = caller = remote.RemoteCaller(stopper, memory, work.gadgets, restorers)
         if takes_turns():  # so do others, which wait for less than two stops
-            transaction.probe(lambda stopped: caller.begin(stopped, [map_call(plan.placements[0].record)]))
+            call = map_call(plan.placements[0].record)
+            transaction.probe(lambda stopped: caller.begin(stopped, [call], transaction.limit))
         else:
             transaction.probe()
         began = time.perf_counter()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,12 @@ _SAVED_RSP_OFFSET = 160  # from the ucontext: uc_mcontext at 40, rsp its 16th wo
 _GENERAL_REGISTERS = 15
 _PROBES, _PROBES_PLACE = "[uprobes]", 0x7FFF_FFFF_E000
 """What the kernel calls the page that return probes lead to, and the highest one there is, which it takes if free."""
+
+_UNREAD = "a stack that there was no time to read"
+_PIECE_BYTES = 256 << 10
+"""So much of the stacks is read and looked at between two looks at the clock."""
+_FRAME_BYTES = 8 + _SAVED_RSP_OFFSET + 16
+"""What a piece has of the next one: a signal frame that begins in it, as far as that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +210,16 @@ class Scanner:
         self._scene = surroundings.scene(memory.pid, forbidden)
         self._forbidden = forbidden
         self._fresh = False
+        self._limit = math.inf
         self._hits: list[Hit] = []
         self._seen: dict[int, list[tuple[int, int]]] = {}
 
-    def scan(self, stopped: Stopped) -> list[Hit]:
-        """Return every hit; several for one thread are possible."""
+    def scan(self, stopped: Stopped, limit: float = math.inf) -> list[Hit]:
+        """Return every hit; several for one thread are possible.
+
+        Threads whose stacks are not read when `time.perf_counter()` passes `limit` are hits that are `unknown`.
+        """
+        self._limit = limit
         threads = [thread for thread in self._look_closer(stopped) if not self._runs_in_kernel(thread)]
         if not threads:
             return self._hits
@@ -218,8 +229,9 @@ class Scanner:
             if not regions:
                 break
             regions = self._scan_regions(regions)
+        unread = {hit.tid for hit in self._hits if hit.where == "unknown"}
         for thread in threads:
-            if not self._own_stack_seen(thread):
+            if thread.tid not in unread and not self._own_stack_seen(thread):
                 self._hits.append(Hit(thread.tid, "a stack that is not the thread's own", "coroutine"))
         return self._hits
 
@@ -227,7 +239,11 @@ class Scanner:
         """Return the threads that are not certainly clear at first sight."""
         if not stopped.tables:
             return list(stopped.threads.values())
-        return stopped.pick([(table, index) for table in stopped.tables for index in table.unclear(self._scene)])
+        unclear = [(table, i) for table in stopped.tables for i in table.unclear(self._scene, self._limit)]
+        if time.perf_counter() > self._limit:
+            self._hits.extend(Hit(table.tids[i], _UNREAD, "unknown") for table, i in unclear)
+            return []
+        return stopped.pick(unclear)
 
     def _runs_in_kernel(self, thread: StoppedThread) -> bool:
         """Tell whether a thread never runs a program's code: the kernel made it, for io_uring or the like."""
@@ -274,16 +290,16 @@ class Scanner:
         return thread_stack(self._memory, self._maps, thread.registers.fs_base)
 
     def _scan_regions(self, regions: list[_Region]) -> list[_Region]:
-        """Scan regions in one read; return the regions their signal frames lead to."""
-        total = 0
+        """Scan regions, in one read where they are small; return the regions their signal frames lead to."""
         for region in regions:
-            region.first_word = total // 8
-            total += region.end - region.start
             self._seen.setdefault(region.thread.tid, []).append((region.start, region.end))
+        further = []
         try:
-            words: Words = np.frombuffer(
-                self._memory.read_many([(r.start, r.end - r.start) for r in regions]), dtype=np.uint64
-            )
+            for piece in _pieces(regions):
+                if time.perf_counter() > self._limit:
+                    self._hits.extend(Hit(r.thread.tid, _UNREAD, "unknown") for r in piece)
+                    return []
+                further += self._scan_piece(piece)
         except KernelError:
             if self._fresh:
                 self._hits.extend(Hit(r.thread.tid, "an unreadable stack", "coroutine") for r in regions)
@@ -291,6 +307,12 @@ class Scanner:
             self._maps, self._fresh = procfs.read_maps(self._memory.pid), True
             again = [new for old in regions if (new := self._region(old.thread, old.start))]
             return self._scan_regions(again) if again else []
+        return further
+
+    def _scan_piece(self, regions: list[_Region]) -> list[_Region]:
+        """Scan regions in one read; return the regions their signal frames lead to."""
+        content = self._memory.read_many([(r.start, r.end - r.start) for r in regions])
+        words: Words = np.frombuffer(content, dtype=np.uint64)
         for word, name in self._forbidden.matches(words):
             region = _region_of(regions, word)
             self._hits.append(Hit(region.thread.tid, self._forbidden.names[name], "stack"))
@@ -343,13 +365,32 @@ class Scanner:
         return own is not None and any(own[0] <= start < own[1] <= end for start, end in seen)
 
 
+def _pieces(regions: Sequence[_Region]) -> Iterator[list[_Region]]:
+    """Yield the regions, together or in parts that overlap, in pieces that are read at once."""
+    piece: list[_Region] = []
+    total = 0
+    for region in regions:
+        start = region.start
+        while True:
+            end = min(region.end, start + _PIECE_BYTES)
+            if total + end - start > _PIECE_BYTES:
+                yield piece
+                piece, total = [], 0
+            piece.append(_Region(region.thread, start, end, total // 8))
+            total += end - start
+            if end == region.end:
+                break
+            start = end - _FRAME_BYTES
+    yield piece
+
+
 def _region_of(regions: Sequence[_Region], word: int) -> _Region:
     """Return the region that holds word number `word` of the common buffer."""
     return next(region for region in reversed(regions) if region.first_word <= word)
 
 
-Frames = Callable[[int], list[int] | None]
-"""Unwind a stopped thread: PCs, or None where anything is uncertain."""
+Frames = Callable[[int, float], list[int] | None]
+"""Unwind a stopped thread until `time.perf_counter()` passes the second: PCs, or None where anything is uncertain."""
 
 
 def confirmed_hits(
@@ -357,8 +398,8 @@ def confirmed_hits(
 ) -> list[Hit]:
     """Return the hits that are not shown to be stale.
 
-    Nothing is shown of threads that are not unwound before `time.perf_counter()` passes `limit`: their hits are
-    `unknown`.
+    Nothing is shown of threads that are not unwound to the end before `time.perf_counter()` passes `limit`: their hits
+    are `unknown`.
 
     Words on stacks, and registers of threads inside a system call, are stale if the whole unwinding meets none of
     the functions; it does not get past a return probe, whose code has no call frame information. PCs, registers of
@@ -368,14 +409,20 @@ def confirmed_hits(
     unwound: dict[int, list[int] | None] = {}
     threads = _threads_of(hits, stopped)
     for hit in hits:
-        thread = threads[hit.tid]
+        thread = threads.get(hit.tid)
+        if thread is None:  # unknown already
+            left.append(hit)
+            continue
         if hit.where in ("stack", "probe") or (hit.where == "register" and thread.in_system_call):
             if hit.tid not in unwound and time.perf_counter() > limit:
                 left.append(replace(hit, where="unknown"))
                 continue
             if hit.tid not in unwound:
-                unwound[hit.tid] = frames(hit.tid) if thread.pid in stopped else None
+                unwound[hit.tid] = frames(hit.tid, limit) if thread.pid in stopped else None
             pcs = unwound[hit.tid]
+            if pcs is None and time.perf_counter() > limit:
+                left.append(replace(hit, where="unknown"))
+                continue
             if pcs is not None and all(forbidden.name_at_pc(pc) is None for pc in pcs):
                 continue
         left.append(hit)
@@ -386,6 +433,6 @@ def _threads_of(hits: Sequence[Hit], stopped: Stopped) -> dict[int, StoppedThrea
     """Return the threads that have hits."""
     if not stopped.tables:
         return stopped.threads
-    wanted = {hit.tid for hit in hits}
+    wanted = {hit.tid for hit in hits if hit.where != "unknown"}
     found = stopped.pick((t, i) for t, i in stopped_indices(stopped.tables) if t.tids[i] in wanted)
     return {thread.tid: thread for thread in found}

@@ -86,6 +86,7 @@ class Transaction:
         goes_on: who may have been in old code at a lazy switch.
         advice: what would help where a function is active until the deadline.
         attempts: stops that found the process unsafe or late, plus those that did their work.
+        limit: `time.perf_counter()` after which the stop under way may begin nothing more.
     """
 
     memory: ProcessMemory
@@ -100,7 +101,7 @@ class Transaction:
     advice: str = "wait longer (--deadline), or restart"
     attempts: int = 0
     threads: int = 0
-    _limit: float = 0.0
+    limit: float = 0.0
     _look_seconds: float = 0.0
     _pace: Pace = field(default_factory=Pace)
     _batch: int = 24
@@ -324,7 +325,7 @@ class Transaction:
 
     def _is_time_up(self) -> bool:
         """Tell whether the stop may not go on: its budget is used up, but for what letting go takes."""
-        return time.perf_counter() > self._limit
+        return time.perf_counter() > self.limit
 
     def _keep_time(self) -> None:
         """Raise where the stop may not go on; what was written by then means what it meant before."""
@@ -417,9 +418,9 @@ class Transaction:
                 raise
             try:
                 self.threads = len(stopped)
-                self._limit = limit = stopped.began + budget
+                self.limit = limit = stopped.began + budget
                 looking = time.perf_counter()
-                hits = scanner.scan(stopped)
+                hits = scanner.scan(stopped, limit)
                 self._look_seconds = time.perf_counter() - looking
                 if staying:
                     # A coroutine's hit names what is wrong with its stack, never a function.
@@ -451,8 +452,8 @@ class Transaction:
         """Remember why the last stop came to nothing; threads seen in the way, also before, say more than that."""
         self._last_hits, self._last_failure = [h for h in hits if h.where != "unknown"] or self._last_hits, what
 
-    def _frames(self, tid: int) -> list[int] | None:
-        return self._unwinder.frames(tid) if self._unwinder is not None else None
+    def _frames(self, tid: int, limit: float) -> list[int] | None:
+        return self._unwinder.frames(tid, limit) if self._unwinder is not None else None
 
     def _why(self) -> tuple[Reason, ...]:
         """Return what the last attempt found in the way."""
