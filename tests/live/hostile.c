@@ -1,6 +1,6 @@
 /* Targets that make it hard. argv: MODE [THREADS]. Answers one-letter commands on stdin. Ends on EOF or after 300 s.
    a: what first() and second() answer; g: the longest time in microseconds in which a spinning thread did not run;
-   v: a thread waits in vfork, and its number; w: no longer; m: takes all mappings. */
+   v: a thread waits in vfork, and its number; w: no longer; m: takes all mappings; e: the first thread ends. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -72,7 +72,7 @@ static void *handling(void *u) {
     raise(SIGUSR1);
     return u;
 }
-static atomic_int in_vfork;
+static atomic_int in_vfork, leaving;
 static int child_waits[2];
 static void *forking_slowly(void *u) {
     char c;
@@ -111,6 +111,7 @@ static void *answering(void *u) {
             limit.rlim_cur = limit.rlim_max;
             printf("%s\n", setrlimit(RLIMIT_MEMLOCK, &limit) ? "failed" : "raised");
         }
+        if (c == 'e') { leaving = 1; printf("leaving\n"); }
         if (c == 'm') { take_mappings(); printf("taken\n"); }
         fflush(stdout);
     }
@@ -126,6 +127,7 @@ int main(int argc, char **argv) {
     alarm(300);
     pthread_attr_init(&small);
     if (!strcmp(mode, "churn")) work = churning;
+    if (!strcmp(mode, "leaving")) work = staying;
     if (!strcmp(mode, "inside")) { work = staying; pthread_create(&t, NULL, spinning, NULL); }
     if (!strcmp(mode, "spinning")) pthread_create(&t, NULL, spinning, NULL);
     if (!strcmp(mode, "vfork")) work = forking;
@@ -148,7 +150,8 @@ int main(int argc, char **argv) {
         limit.rlim_cur = 65536;
         if (mlockall(MCL_CURRENT | MCL_FUTURE) || setrlimit(RLIMIT_MEMLOCK, &limit) || setuid(65534)) return 1;
     }
-    if (strcmp(mode, "zombie")) answering(NULL);
+    if (strcmp(mode, "zombie") && strcmp(mode, "leaving")) answering(NULL);
     pthread_create(&t, NULL, answering, NULL);
+    if (!strcmp(mode, "leaving")) while (!leaving) usleep(1000);
     pthread_exit(NULL);
 }

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,17 @@ def test_leader_that_has_ended(hostile: Path, start: Start) -> None:
     (result,) = apply([hotpatch], [target.pid], QUICK)
     assert (result.state, [r.code for r in result.reasons]) == ("refused", ["leader-ended"])
     assert target.ask("a") == "1 1"
+
+
+def test_leader_that_ends_meanwhile(hostile: Path, start: Start) -> None:
+    """It is no process that has ended: a thread is in the function, and stays."""
+    target, hotpatch = start(hostile, "leaving", "1"), make_hotpatch(hostile, {"first": 2, "stays": 2})
+    with ThreadPoolExecutor() as beside:
+        beside.submit(lambda: (time.sleep(0.5), target.send("e")))
+        (result,) = apply([hotpatch], [target.pid], QUICK)
+    assert (result.state, [r.code for r in result.reasons]) == ("refused", ["leader-ended"])
+    assert target.ask("a") == "leaving"
+    assert target.read() == "1 1"
 
 
 def test_for_ever_inside(hostile: Path, start: Start) -> None:

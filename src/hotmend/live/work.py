@@ -152,8 +152,15 @@ class Work:
             self._restorers = runnable, find_restorers(memory, maps)
         return self._restorers[1]
 
-    def _gone(self) -> ProcessResult:
-        return self.result("gone", note("process-gone", f"process {self.pid} ended meanwhile"))
+    def _gone(self, text: str = "") -> ProcessResult:
+        """Return that the process has ended; or that its first thread alone has, and others may run old code."""
+        if _has_lost_leader(self.pid, self.start_time_ticks):
+            reason = (
+                f"the first thread of process {self.pid} has ended meanwhile, and with it the view of its memory; "
+                "others live on in the code that was in force; restart it"
+            )
+            return self.result("refused", refusal(LEADER_ENDED, reason))
+        return self.result("gone", note("process-gone", text or f"process {self.pid} ended meanwhile"))
 
     def _look(self) -> None:
         """See who it is, and refuse what nothing can be done with as it is now."""
@@ -190,7 +197,7 @@ class Work:
                 return self._gone()
             return self.result("refused", *error.reasons)
         except ProcessGoneError as error:
-            return self.result("gone", note("process-gone", f"{error}"))
+            return self._gone(f"{error}")
         except PermissionRefusedError as error:
             return self.result("refused", permission_reason(error))
         except StopFailure as error:
@@ -269,6 +276,15 @@ def _is_ending(pid: int) -> bool:
         return not procfs.read_bytes(pid, "maps", 1)
     except (HotmendError, OSError):
         return True
+
+
+def _has_lost_leader(pid: int, start_time_ticks: int) -> bool:
+    """Tell whether the first thread of a process has ended while others live on."""
+    try:
+        stat = procfs.read_stat(pid)
+        return stat.start_time_ticks == start_time_ticks and stat.state == "Z" and _outlived(pid)
+    except HotmendError:
+        return False
 
 
 def _outlived(pid: int) -> bool:
