@@ -130,8 +130,13 @@ def test_leader_that_has_ended(hostile: Path, start: Start) -> None:
 def test_leader_that_ends_meanwhile(hostile: Path, start: Start) -> None:
     """It is no process that has ended: a thread is in the function, and stays."""
     target, hotpatch = start(hostile, "leaving", "1"), make_hotpatch(hostile, {"first": 2, "stays": 2})
+
+    def leave() -> None:
+        time.sleep(0.5)
+        target.send("e")
+
     with ThreadPoolExecutor() as beside:
-        beside.submit(lambda: (time.sleep(0.5), target.send("e")))
+        beside.submit(leave)
         (result,) = apply([hotpatch], [target.pid], QUICK)
     assert (result.state, [r.code for r in result.reasons]) == ("refused", ["leader-ended"])
     assert target.ask("a") == "leaving"

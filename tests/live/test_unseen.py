@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hotmend.linux import procfs, remote
+from hotmend.linux import sys as sys_calls
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopper
@@ -21,8 +23,8 @@ from hotmend.live.driver import Options, apply, revert
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
 from hotmend.model.errors import ProcessGoneError
-from tests.live.conftest import Target
-from tests.live.handmade import make_hotpatch
+from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
 ANSWERS = {"first": 2, "second": 2}
@@ -76,6 +78,34 @@ def test_remote_calls(program: Path, start: Start, mode: str) -> None:
     assert int(target.ask("c").split()[1]) > loops
     assert (interrupted, wrong) == (0, 0)
     assert target.ask("k") == "1 0 65536"
+
+
+@pytest.mark.parametrize("call", ["sigsuspend", "ppoll", "pselect", "epoll_pwait"])
+def test_a_signal_on_the_way_to_a_call(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It comes when the thread has been found to have none: the wait for it ends all the same."""
+    program = compile_target(Path(__file__).with_name("signals.c"), tmp_path / "signals", OWN_BUILD_ID)
+    target, real = start(program, call), sys_calls.set_registers
+    while procfs.read_stat(target.pid).state != "S":
+        time.sleep(0.001)
+
+    def set_registers(tid: int, registers: sys_calls.Registers) -> None:
+        os.kill(target.pid, signal.SIGUSR1)
+        real(tid, registers)
+
+    monkeypatch.setattr(sys_calls, "set_registers", set_registers)
+    with ProcessMemory(target.pid, writable=True) as memory:
+        maps = procfs.read_maps(target.pid)
+        gadgets = remote.find_gadgets(memory, maps)
+        assert gadgets is not None
+        caller = remote.RemoteCaller(Stopper(target.pid), memory, gadgets, find_restorers(memory, maps))
+        page = remote.Call(remote.SYS_MMAP, (0x10000000, 4096, 1, 0x100022, -1))
+        made = caller.call([page], lambda: memory.try_read(0x10000000, 1) is not None, time.perf_counter() + 5)
+        assert made is None
+    assert target.process.stdout is not None
+    assert select.select([target.process.stdout], [], [], 10)[0], "it sleeps on"
+    assert target.read() == "woken"
 
 
 def test_a_thread_that_has_ended_is_not_the_process(

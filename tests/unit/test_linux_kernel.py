@@ -251,7 +251,7 @@ def test_frames_of_further_calls() -> None:
     floating, seen = word(start + 8 + 224), []
     for _ in calls:
         assert (word(start), word(start + 8 + 168)) == (GADGETS.restorer, GADGETS.syscall_ret)
-        assert (word(start + 8 + 224), word(start + 8 + 296)) == (floating, 0xABCD)
+        assert (word(start + 8 + 224), word(start + 8 + 296)) == (floating, (1 << 64) - 1)
         rdi, rsi, rdx, rax = (word(start + 8 + 40 + 8 * n) for n in (8, 9, 12, 13))
         seen.append((rax, rdi, rsi, rdx))
         following = word(start + 8 + 160)

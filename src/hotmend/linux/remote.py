@@ -10,6 +10,8 @@ What the frame takes, each point from a crash or from the kernel's source:
 * a pending restart (-512, -513, -514, or -4 of a call that may be made again) becomes "rip back, rax = number",
   because `rt_sigreturn` forgets it; -516 is only exact for some calls (`_restart`), other threads are preferred;
 * invalid `ss_flags`, or the kernel would change the thread's sigaltstack;
+* no signal is handled on the way: a thread in `sigsuspend`, `ppoll`, `pselect` or `epoll_pwait` has the mask of that
+  call, its handler would run, and the call, made again, would wait for a signal that has gone;
 * no thread inside its rseq critical section, which would be left without an abort;
 * enough below sp that is known for the thread's own stack (`stacks`);
 * seccomp filters that let both calls pass; no shadow stack.
@@ -102,7 +104,7 @@ def build_frames(
 
     Args:
         registers: of the interrupted moment, restarts already resolved.
-        mask: signal mask to restore.
+        mask: signal mask to restore; all signals are blocked until then.
         xsave: XSAVE area in standard form; every frame has it restored.
         gadgets: the code that the chain runs on.
         calls: to be made on the way back, in order.
@@ -113,7 +115,8 @@ def build_frames(
     for call in (None, *reversed(calls)):
         after, start = start, ((start - _FRAME_BYTES) & -16) - 8
         moment = registers if call is None else call_registers(registers, call, after, gadgets)
-        frame = struct.pack("<Q", gadgets.restorer) + _context(moment, floating, mask)
+        blocked = mask if call is None else _MASK64
+        frame = struct.pack("<Q", gadgets.restorer) + _context(moment, floating, blocked)
         content = frame.ljust(after - start, b"\0") + content
     return start, content
 
@@ -385,6 +388,7 @@ class RemoteCaller:
             self.memory.tracee = None
         chain = call_registers(registers, calls[0], address, self.gadgets)
         sys.set_registers(tid, chain)
+        sys.set_signal_mask(tid, _MASK64)  # in this order: the way back restores the mask, and nothing else would
         thread.registers = chain
         return None
 

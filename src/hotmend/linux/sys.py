@@ -44,7 +44,7 @@ KCMP_VM: Final = 1
 _POKEDATA = 5
 _CONT, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 7, 12, 13, 17, 24
 _GETEVENTMSG, _GETREGSET, _SEIZE, _INTERRUPT = 0x4201, 0x4204, 0x4206, 0x4207
-_GETSIGMASK, _SECCOMP_GET_FILTER, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420C, 0x420F
+_GETSIGMASK, _SETSIGMASK, _SECCOMP_GET_FILTER, _GET_RSEQ_CONFIGURATION = 0x420A, 0x420B, 0x420C, 0x420F
 _FILTER_INSTRUCTION_BYTES = 8
 _SYS_KCMP = 312
 _SYS_OPENAT2, _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 437, 2, 16
@@ -196,6 +196,12 @@ def get_signal_mask(tid: int) -> int:
     mask = ctypes.c_uint64()
     _ptrace(_GETSIGMASK, tid, 8, ctypes.addressof(mask))
     return mask.value
+
+
+def set_signal_mask(tid: int, mask: int) -> None:
+    """Set the signal mask of a stopped thread; a mask that the call it is in would put back is forgotten."""
+    content = ctypes.c_uint64(mask)
+    _ptrace(_SETSIGMASK, tid, 8, ctypes.addressof(content))
 
 
 def get_rseq(tid: int) -> RseqConfiguration:
