@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from faults.unseen import Seen, begun, changes, plain_stops, remote_calls, seen_by, unseen_make
-from hotmend.linux import remote, window
+from hotmend.linux import procfs, remote, sys, window
 from hotmend.model.hotpatch import Hotpatch
 from tests.live.conftest import Target
 
 Start = Callable[..., Target]
 real_seal = remote.seal_xsave
+_TGKILL = 234
 STOPS, CALLS, ROUNDS_MAX = 150, 100, 30
 NAMES = {
     "epoll_wait", "poll", "select", "nanosleep", "clock_nanosleep", "futex", "futex_bitset", "sigtimedwait", "recv",
@@ -84,3 +88,28 @@ def test_it_would_see_a_broken_sequence(
     monkeypatch.setattr(remote.RemoteCaller, "_in_critical_section", lambda *_: False)
     # a sequence is lost only where the other thread comes on the same processor meanwhile
     assert called_until_seen(target, "lost-sequences", "sequences").changed > 0
+
+
+def _signalled(pid: int, tid: int, number: int) -> int:
+    """Trace a thread, send it a signal before it is asked to stop, and let it go; return what it stopped for."""
+    table = window.Table([tid])
+    sys.seize(tid)
+    assert not ctypes.CDLL(None).syscall(_TGKILL, pid, tid, int(number))
+    time.sleep(0.005)
+    table.interrupt()
+    assert table.wait(time.perf_counter() + 1.0), procfs.read_thread_stat(pid, tid)
+    table.detach()
+    return table.signal(0)
+
+
+def test_a_signal_that_the_program_ignores_interrupts_no_call(form: str, program: Path, start: Start) -> None:
+    """A traced thread is sent it all the same; one with a handler interrupts `epoll_wait` as it ever does."""
+    target = start(program, "1", "1")
+    (tid,) = procfs.list_threads(target.pid) - {target.pid}
+    assert {_signalled(target.pid, tid, signal.SIGWINCH) for _ in range(20)} == {signal.SIGWINCH}, form
+    assert target.ask("c").split()[2] == "0"
+    assert _signalled(target.pid, tid, signal.SIGUSR1) == signal.SIGUSR1
+    limit = time.monotonic() + 10
+    while (interrupted := target.ask("c").split()[2]) == "0" and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert interrupted == "1"

@@ -8,8 +8,10 @@ detaches. A tracer killed at any point leaves threads that run on.
 
 A system call that the stop interrupted returns -EINTR to a program that never expected it (`epoll_wait` does). As soon
 as the thread is seen stopped the result is changed to -ERESTARTNOHAND, so the kernel itself restarts the call if no
-signal is there, and returns -EINTR if one is. What is left is a tracer killed between a thread's stop and that moment,
-and a thread that was late and does not get a processor for seconds (`settle_late`).
+signal is there, and returns -EINTR if one is that has a handler. Also where the stop found a signal on its way: to a
+thread that is traced the kernel sends those as well that the program ignores, and they interrupt its calls. What is
+left is a tracer killed between a thread's stop and that moment, and a thread that was late and does not get a processor
+for seconds (`settle_late`).
 """
 
 from __future__ import annotations

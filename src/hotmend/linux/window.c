@@ -53,7 +53,7 @@ static void collect(struct thread *t, const uint8_t *restartable) {
     int signal = status >> 8 & 0xFF, event = status >> 16;
     if (ptrace(PTRACE_GETREGS, t->tid, NULL, t->registers)) return;
     uint64_t call = t->registers[R_ORIG_RAX];
-    if (event && (int64_t)t->registers[R_RAX] == -EINTR && call < CALLS && restartable[call]) {
+    if ((int64_t)t->registers[R_RAX] == -EINTR && call < CALLS && restartable[call]) {
         t->registers[R_RAX] = (uint64_t)-ERESTARTNOHAND;
         if (ptrace(PTRACE_SETREGS, t->tid, NULL, t->registers)) return;
     }

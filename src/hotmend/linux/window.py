@@ -276,7 +276,8 @@ def _collect(slot: _Thread) -> None:
     try:
         slot.registers[:] = registers = sys.get_registers(slot.tid)
         # At once, not when it is let go: should this tracer be killed, the thread runs on with what it has now.
-        if event and (changed := restarted(registers)) is not None:
+        # Also with a signal on its way: a traced thread is sent those too that the program ignores.
+        if (changed := restarted(registers)) is not None:
             slot.registers[:] = changed
             sys.set_registers(slot.tid, changed)
     except OSError:
