@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,15 @@ import pytest
 
 from faults.unseen import Seen, begun, changes, plain_stops, remote_calls, seen_by, unseen_make
 from hotmend.linux import procfs, remote, sys, window
+from hotmend.linux.stop import Stopper
+from hotmend.live.hands import hands
+from hotmend.live.work import ProcessResult
 from hotmend.model.hotpatch import Hotpatch
 from tests.live.conftest import Target
 
 Start = Callable[..., Target]
 real_seal = remote.seal_xsave
+NOTHING = ProcessResult(0, "", 0, 0, 0, 0.0, 0, (), "unchanged", (), 0)
 _TGKILL = 234
 STOPS, CALLS, ROUNDS_MAX = 150, 100, 30
 NAMES = {
@@ -113,3 +119,64 @@ def test_a_signal_that_the_program_ignores_interrupts_no_call(form: str, program
     while (interrupted := target.ask("c").split()[2]) == "0" and time.monotonic() < limit:
         time.sleep(0.1)
     assert interrupted == "1"
+
+
+def _executes(target: Target) -> bool:
+    """Tell whether the target, which is about to execute a new program, has done so within two seconds."""
+    assert target.process.stdout is not None
+    return bool(select.select([target.process.stdout], [], [], 2.0)[0]) and target.read() == "ready"
+
+
+def _by_hands(job: Callable[[], None]) -> bool:
+    """Have it done as all work on processes is, and tell whether that came to its end within some seconds."""
+
+    def work() -> ProcessResult:
+        job()
+        return NOTHING
+
+    def do() -> None:
+        with hands() as own:
+            own.do(work)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(5.0)
+    return not thread.is_alive()
+
+
+def test_a_new_program_while_threads_are_being_seized(form: str, program: Path, start: Start) -> None:
+    """The kernel executes it when the other threads are reaped, by their tracer too, and lets nobody seize before."""
+    target = start(program, "3")
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    idle = min(procfs.list_threads(target.pid) - {target.pid})
+
+    def seize_and_stop() -> None:
+        stopper._seize({idle: target.pid}, set())
+        target.send("x")
+        while procfs.read_thread_stat(target.pid, idle).state != "Z":
+            time.sleep(0.001)
+        stopper.release(stopper.stop(1.0))
+
+    assert _by_hands(seize_and_stop), form
+    assert _executes(target)
+    assert target.ask("a") == "1 1 1"
+
+
+def test_a_new_program_while_a_thread_is_stopped(form: str, program: Path, start: Start) -> None:
+    """The thread is killed where it stands: it cannot be let go, and has to be reaped."""
+    target = start(program, "3")
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    executed = []
+
+    def stop_and_release() -> None:
+        stopped = stopper.stop(1.0, only=min(procfs.list_threads(target.pid) - {target.pid}))
+        target.send("x")
+        time.sleep(0.1)
+        stopper.release(stopped)
+        stopper.pause(0.01)
+        executed.append(_executes(target))
+
+    assert _by_hands(stop_and_release), form
+    assert executed == [True]

@@ -12,14 +12,22 @@ signal is there, and returns -EINTR if one is that has a handler. Also where the
 thread that is traced the kernel sends those as well that the program ignores, and they interrupt its calls. What is
 left is a tracer killed between a thread's stop and that moment, and a thread that was late and does not get a processor
 for seconds (`settle_late`).
+
+A thread that executes a new program kills all others of its process and waits for them to be reaped, which a traced one
+is by its tracer; nobody can seize a thread of the process meanwhile: the tracer waits in the kernel, for itself.
+Another thread of this process has to reap for it then (`reap_ended`). One that was killed in its stop is reaped by
+`Stopper.release_late`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,6 +48,7 @@ _NUMBERS_MAX = 256
 """So many new process numbers are asked for one by one; listing all processes takes longer than a stop."""
 
 _ONE_STOP_SECONDS, _ONE_SECONDS = 0.005, 2.0
+_SEIZING_SECONDS = 0.02
 _LATE_SECONDS, _LATE_POLL_SECONDS = 2.0, 0.0005
 _REST_STOPS, _REST_SECONDS_MIN = 5, 0.002
 """Between two stops the process runs at least five times as long as it was stopped, and no less than that."""
@@ -166,6 +175,7 @@ class Neighbours:
 
 
 _known: dict[int, Neighbours] = {}
+_stoppers: weakref.WeakSet[Stopper] = weakref.WeakSet()
 _own = threading.local()
 """`late`: of a tracing thread, the stoppers that have late threads."""
 
@@ -176,7 +186,7 @@ def know(neighbours: Mapping[int, Neighbours]) -> None:
     _known.update(neighbours)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Stopper:
     """Stops one process again and again. All its methods belong to one thread of this process.
 
@@ -199,7 +209,11 @@ class Stopper:
     _late: list[Table] = field(default_factory=list)
     _late_seen_at: float = 0.0
     _seized: dict[int, int] = field(default_factory=dict)
+    _seizing_since: float = math.inf
     _rested_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        _stoppers.add(self)
 
     @property
     def has_looked(self) -> bool:
@@ -296,18 +310,25 @@ class Stopper:
 
     def _seize(self, wanted: dict[int, int], dead: set[int]) -> None:
         """Become the tracer of the threads that are not yet seized."""
-        for tid, pid in wanted.items():
-            if tid in self._seized or tid in dead:
-                continue
-            try:
-                sys.seize(tid)
-                self._seized[tid] = pid
-            except OSError as error:
-                if error.errno == errno.ESRCH or _is_dead(pid, tid):
-                    dead.add(tid)
+        self._seizing_since = time.perf_counter()
+        try:
+            for tid, pid in wanted.items():
+                if tid in self._seized or tid in dead:
                     continue
-                self._abandon(())
-                raise _seize_failure(self.pid, tid) from error
+                try:
+                    sys.seize(tid)
+                    self._seized[tid] = pid
+                except OSError as error:
+                    if error.errno == errno.ESRCH or _is_dead(pid, tid):
+                        dead.add(tid)
+                        continue
+                    if _is_ours(pid, tid):
+                        self._seized[tid] = pid
+                        continue
+                    self._abandon(())
+                    raise _seize_failure(self.pid, tid) from error
+        finally:
+            self._seizing_since = math.inf
 
     def _halt(self, tids: list[int], dead: set[int], limit: float) -> Table:
         """Stop some seized threads; return those that stopped, and the ones that died meanwhile, in a table.
@@ -338,7 +359,7 @@ class Stopper:
         return StopFailure(StopFailureKind.LATE, waiting, text)
 
     def _let_go(self, table: Table) -> None:
-        """Let the stopped threads of a table go."""
+        """Let the stopped threads of a table go; those that were killed meanwhile are seized still."""
         table.detach()
         for index in (*table.at(State.STOPPED), *table.at(State.JOB_CONTROL)):
             self._seized.pop(table.tids[index], None)
@@ -355,6 +376,11 @@ class Stopper:
         self._rested_at = now + max(_REST_STOPS * seconds, _REST_SECONDS_MIN)
         for table, index in stopped_indices(stopped.tables):
             self._seized.pop(table.tids[index], None)
+        killed = [table.tids[index] for table in stopped.tables for index in table.at(State.WAITING)]
+        if killed:
+            self._late.append(Table(killed))
+            if not self.release_late():
+                _stoppers_late().add(self)
         return seconds
 
     def rest(self) -> None:
@@ -479,12 +505,36 @@ def aside(job: Callable[[], _Result]) -> _Result:
     return found[0]
 
 
+def reap_ended() -> None:
+    """Reap threads that have ended, for another thread of this process that traces them and has long been seizing.
+
+    First threads are left: no other thread waits for these, and they may be somebody's child.
+    """
+    stoppers: tuple[Stopper, ...] = ()
+    with contextlib.suppress(RuntimeError):  # one was made meanwhile: none of the threads that make them waits
+        stoppers = tuple(_stoppers)
+    if all(time.perf_counter() - stopper._seizing_since < _SEIZING_SECONDS for stopper in stoppers):
+        return
+    for stopper in stoppers:
+        for tid, pid in stopper._seized.copy().items():
+            if tid != pid:
+                with contextlib.suppress(OSError):
+                    os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | sys.WALL)
+
+
 def _is_dead(pid: int, tid: int) -> bool:
     """Tell whether a thread has ended (a zombie leader stays listed)."""
     try:
         return procfs.read_thread_stat(pid, tid).state in "ZX"
     except HotmendError:
         return True
+
+
+def _is_ours(pid: int, tid: int) -> bool:
+    """Tell whether the calling thread traces a thread: where that one has executed a new program, by another number."""
+    with contextlib.suppress(HotmendError):
+        return procfs.read_status(pid, tid).tracer == threading.get_native_id()
+    return False
 
 
 def _seize_failure(pid: int, tid: int) -> HotmendError:

@@ -93,10 +93,12 @@ size_t window_await(struct thread *threads, size_t count, const uint8_t *restart
     }
 }
 
+/* One that was killed where it stood cannot be let go: it is awaited. */
 void window_detach(struct thread *threads, size_t count) {
     for (struct thread *t = threads; t < threads + count; t++)
-        if (t->state == STOPPED || t->state == JOB_CONTROL)
-            ptrace(PTRACE_DETACH, t->tid, NULL, (void *)(uintptr_t)t->signal);
+        if ((t->state == STOPPED || t->state == JOB_CONTROL) &&
+            ptrace(PTRACE_DETACH, t->tid, NULL, (void *)(uintptr_t)t->signal))
+            t->state = WAITING;
 }
 
 /* The last of `count` sorted values that is below `value` (`or_equal`: or equals it); -1 where there is none. */

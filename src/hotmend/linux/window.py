@@ -203,7 +203,7 @@ class Table:
         return True
 
     def detach(self) -> None:
-        """Let all stopped threads go."""
+        """Let all stopped threads go. One that was killed where it stood cannot be: it is awaited, to be reaped."""
         if (library := load()) is not None:
             library.window_detach(self._raw, len(self))
             return
@@ -212,7 +212,7 @@ class Table:
                 try:
                     sys.detach(slot.tid, slot.signal)
                 except OSError:
-                    continue
+                    slot.state = State.WAITING
 
     def unclear(self, scene: Scene, limit: float = math.inf) -> list[int]:
         """Return the indices of stopped threads that are not certainly outside of all ranges; in Python, of all.

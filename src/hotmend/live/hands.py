@@ -2,7 +2,8 @@
 
 All ptrace requests for a thread have to come from the one that seized it. A thread that did not stop in time is still
 traced when the work is over: it is let go, whatever it does, when its tracer ends. Mostly nothing is left, and the same
-thread does the next piece of work.
+thread does the next piece of work. Whoever waits for it reaps for it, should it have to seize a thread of a process
+that executes a new program (`linux.stop`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pathlib import Path
 
 from hotmend.linux import sys
 from hotmend.linux.calm import step_back
+from hotmend.linux.stop import reap_ended
 from hotmend.live.work import ProcessResult
 
 _END_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+"""So often the waiting thread looks whether the other one waits for it. Seldom: each look may fall into a stop."""
 
 Job = Callable[[], ProcessResult]
 
@@ -40,13 +44,20 @@ class Hands:
             self._thread.start()
         self._busy = True
         self._jobs.put(job)
-        result, traces = self._done.get()
+        result, traces = self._outcome()
         self._busy = False
         if traces:
             self._await_end()
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def _outcome(self) -> tuple[ProcessResult | BaseException, bool]:
+        """Wait for what comes of it. Meanwhile reap for the thread, which may wait for just that in the kernel."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._done.get(timeout=_LOOK_SECONDS)
+            reap_ended()
 
     def end(self) -> None:
         """End the thread, unless it is at work, which whoever waited for it was called away from."""
