@@ -180,3 +180,20 @@ def test_a_new_program_while_a_thread_is_stopped(form: str, program: Path, start
 
     assert _by_hands(stop_and_release), form
     assert executed == [True]
+
+
+def test_numbers_of_processes_that_shared_the_memory(program: Path, start: Start) -> None:
+    """They have ended, and their numbers are free, or another process's, or a thread's of the target."""
+    target, stranger, ended = start(program, "1"), start(program, "1"), start(program)
+    ended.close()
+    mine = min(procfs.list_threads(target.pid) - {target.pid})
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    stopper.sharers = (stranger.pid, ended.pid, mine)
+    stopped = stopper.stop(1.0)
+    try:
+        assert {t.tid: t.pid for t in stopped.threads.values()} == {target.pid: target.pid, mine: target.pid}
+        assert procfs.read_stat(stranger.pid).state == "S"
+        assert not stopper.sharers
+    finally:
+        stopper.release(stopped)

@@ -192,7 +192,7 @@ class Stopper:
 
     Attributes:
         pid: target.
-        sharers: other processes with the same address space, as of `look_around`.
+        sharers: other processes with the same address space, as of `look_around` or the last stop.
         release_seconds: how long it took to let all threads go the last time.
         seen: the threads of the last stop, as it met them; also of one that failed.
         stops: how many were begun.
@@ -232,11 +232,20 @@ class Stopper:
             self.sharers = memory_sharers(self.pid, procfs.list_processes())
 
     def _threads(self) -> dict[int, int]:
-        """Return every thread to stop, with its process."""
+        """Return every thread to stop, with its process.
+
+        Sharers of the memory are asked anew: a child of vfork soon shares it no more, and its number may be somebody
+        else's. They are kept where nobody can tell, the first thread having ended.
+        """
         found = dict.fromkeys(procfs.list_threads(self.pid), self.pid)
+        kept = []
         for other in self.sharers:
             with contextlib.suppress(ProcessGoneError):
-                found.update(dict.fromkeys(procfs.list_threads(other), other))
+                tids = procfs.list_threads(other)
+                if other not in found and (memory_sharers(self.pid, tids) or _is_dead(self.pid, self.pid)):
+                    kept.append(other)
+                    found.update(dict.fromkeys(tids, other))
+        self.sharers = tuple(kept)
         return found
 
     def stop(self, budget_seconds: float, only: int | None = None) -> Stopped:
