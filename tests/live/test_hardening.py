@@ -232,6 +232,33 @@ def test_overlay(hostile: Path, start: Start, tmp_path: Path) -> None:
     there_and_back(target, hotpatch, target.pid)
 
 
+def test_no_room_in_the_control_group(hostile: Path, start: Start) -> None:
+    """The kernel would kill it for the pages that we write."""
+    parent, kept = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+    used = "memory.usage_in_bytes"
+    if not parent.is_dir():
+        parent, kept, used = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
+            pytest.skip("no memory controller for groups")
+    group, hotpatch = parent / f"hotmend-{os.getpid()}", make_hotpatch(hostile, {"first": 2, "second": 2})
+    group.mkdir()
+    target = None
+    try:
+        joins = "echo $$ > $0/cgroup.procs; exec $1 idle 1"
+        target = start(Path("/bin/sh"), "-c", joins, str(group), str(hostile))
+        (group / kept).write_text(str(int((group / used).read_text()) + (64 << 10)))
+        assert str(group) in refused(target, hotpatch, "memory-limit").reasons[0].sentence
+        assert target.ask("a") == "1 1"
+        (group / kept).write_text("64M")
+        there_and_back(target, hotpatch, target.pid)
+    finally:
+        if target is not None:
+            target.process.kill()
+            target.process.wait()
+        assert comes_true(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
 def test_no_address_space_left(hostile: Path, start: Start) -> None:
     target, hotpatch = start(hostile, "idle", "1"), make_hotpatch(hostile, {"first": 2, "second": 2})
     resource.prlimit(target.pid, resource.RLIMIT_AS, (4096, resource.RLIM_INFINITY))

@@ -11,17 +11,19 @@ from functools import partial
 from hotmend.linux import procfs, remote
 from hotmend.linux.calm import takes_turns
 from hotmend.linux.memory import ProcessMemory
+from hotmend.linux.memory_group import memory_group_objection
 from hotmend.linux.process import MappedImage, process_images
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.stop import Stopper, settle_late
 from hotmend.linux.unwind import Unwinder
 from hotmend.live.audit import recorded
 from hotmend.live.coroutines import Suspects, suspended_frames
+from hotmend.live.crew import most_at_once
 from hotmend.live.gate import FunctionRecord, HeaderRecord, Shadow
 from hotmend.live.lazy import advice, goes_on, lazy_obstacles
 from hotmend.live.machine import State, Step, state_of, steps_to_apply, steps_to_revert
 from hotmend.live.needs import Refusal, Target
-from hotmend.live.place import PlaceTakenError, map_call, place, placing_calls
+from hotmend.live.place import PlaceTakenError, map_call, place, placing_calls, written_bytes
 from hotmend.live.plan import Plan, find_targets, make_plan, read_shadows
 from hotmend.live.ranges import make_known
 from hotmend.live.registry import mark_lost, observe, replacing
@@ -188,6 +190,8 @@ def _checked_gadgets(memory: ProcessMemory, maps: tuple[Mapping, ...], plan: Pla
     stopper.look_around()
     if objections := remote.process_objections(stopper, calls, gadgets):
         raise Refusal(*objections)
+    if objection := memory_group_objection(memory.pid, written_bytes(plan.placements) * most_at_once()):
+        raise Refusal(refusal("memory-limit", objection))
     return gadgets
 
 

@@ -20,7 +20,7 @@ from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING
 
 from hotmend.linux import procfs, stop, sys
-from hotmend.linux.calm import locked_memory, take_turns
+from hotmend.linux.calm import locked_memory, take_turns, takes_turns
 from hotmend.linux.namespaces import end_with_parent
 from hotmend.live.work import ProcessResult
 
@@ -68,6 +68,11 @@ def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResul
     with locked_memory():
         for pid in left:
             yield pid, one(pid)
+
+
+def most_at_once() -> int:
+    """Return in how many processes at a time things may be written, this one's work among them."""
+    return _WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0)) if takes_turns() else 1
 
 
 def families(pids: Iterable[int]) -> list[list[int]]:

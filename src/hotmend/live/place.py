@@ -16,6 +16,8 @@ from hotmend.model.addresses import PAGE_BYTES
 _PROTECTIONS = {"r--": 1, "rw-": 3, "r-x": 5}
 _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE = 0x02 | 0x20 | 0x100000
 _NO_FILE = -1
+_OTHER_PAGES = 64
+"""Page tables, a thread's stack below a call, and that the kernel charges a group of processes in advance."""
 
 
 class PlaceTakenError(Refusal):
@@ -93,6 +95,25 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
         if reason is not None:
             raise Refusal(reason)
     memory.write_checked(placement.record.header + PLACED_OFFSET, b"\1")
+
+
+def written_bytes(placements: Sequence[Placement]) -> int:
+    """Return how much memory of its own a process has more, at most, once the shadows stand and entries lead there.
+
+    A page of zeros stays as it is; each entry has its page copied.
+    """
+    pages = set()
+    for placement in placements:
+        record = placement.record
+        for address, content in placement.contents:
+            for position in range(-(address % PAGE_BYTES), len(content), PAGE_BYTES):
+                if any(content[max(position, 0) : position + PAGE_BYTES]):
+                    pages.add((address + position) // PAGE_BYTES)
+        for region in record.regions:
+            if region.start <= record.header < region.end:
+                pages.update(range(record.header // PAGE_BYTES, region.end // PAGE_BYTES))
+        pages.update(entry.address // PAGE_BYTES for entry in record.entries)
+    return (len(pages) + _OTHER_PAGES) * PAGE_BYTES
 
 
 def _write_contents(caller: RemoteCaller, placement: Placement) -> None:
