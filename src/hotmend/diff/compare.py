@@ -13,14 +13,16 @@ from hotmend.diff.correspond import Correspondence
 from hotmend.diff.cosmetic import same_but_for_versions
 from hotmend.diff.finding import Finding
 from hotmend.diff.objects import Objects, writable_at_run_time
+from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal
 
 _SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
             ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
 
+_ALIGNMENTS = (2, 4, 8, 16, 32, 64)
 
-PADDING_MAX = 32
-"""Bytes of zeros that may be there for the alignment of what follows."""
+_CONSTANTS_MAX = 32
+"""Bytes of operands that may stand between one object whose address is taken and the next."""
 
 SHORT_TEXT = 4
 """Bytes, NUL included, up to which a text may as well be a small number."""
@@ -94,9 +96,29 @@ class Contents:
         tail = bytearray(self.new.image.read(y + size, extent - size))
         for start, n in self.new.operands_in(y + size, extent - size):
             tail[start - y - size : start - y - size + n] = bytes(n)
-        if not any(tail) and (len(tail) < PADDING_MAX or _aligned_anew(x + size, y + size, y + extent)):
+        if not any(tail) and self._is_padding(x, y, size):
             return True
-        return tail == self.old.image.read(x + size, extent - size)
+        # A word that the dynamic linker fills is zeros in the file.
+        same_bytes = tail == self.old.image.read(x + size, extent - size)
+        return same_bytes and not self.old.words_in(x + size, extent - size)
+
+    def _is_padding(self, x: int, y: int, size: int) -> bool:
+        """Return whether zeros behind the new object only stand there because of the next one's alignment.
+
+        A zero may as well be what ends a list, and its absence the defect that an update mends. At a section's end
+        nothing is padding. Behind constants that are operands, which have been blanked, stand others of the kind.
+        """
+        new, end, next_y = self.new, y + size, y + self.new.extent(y)
+        if not new.is_taken(y):
+            return False
+        operands = [start for start, n in new.operands_in(y + 1, next_y - y - 1) if start + n >= end]
+        first = max(end, min(operands, default=next_y))
+        another = self.c.to_new.get(x + size) != first
+        if first > end and (
+            _ends_section(new.image, first) or not _aligned_anew(x + size, end, first, another=another)
+        ):
+            return False
+        return next_y - first < _CONSTANTS_MAX
 
     def _surely_text(self, x: int, y: int, extent: int) -> bool:
         """Return whether a text stands at `x`, and no table of numbers that are small enough to look like one."""
@@ -207,16 +229,21 @@ def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) 
                 queue.append(holder)
 
 
-def _aligned_anew(next_x: int, end_y: int, next_y: int) -> bool:
+def _aligned_anew(next_x: int, end_y: int, next_y: int, *, another: bool) -> bool:
     """Return whether the next object only stands further off in the new build because its alignment wants it there.
 
     Args:
         next_x: where the next object begins in the old build, right behind this one.
         end_y: where this object ends in the new build if it is as long as the old one.
         next_y: where the next object begins in the new build.
+        another: it is not the one that follows in the old build, whose place says nothing of its alignment.
     """
-    alignments = (32, 64)
-    return any(next_x % a == 0 == next_y % a and -(-end_y // a) * a == next_y for a in alignments)
+    return any((another or next_x % a == 0) and next_y % a == 0 and -(-end_y // a) * a == next_y for a in _ALIGNMENTS)
+
+
+def _ends_section(image: Image, address: int) -> bool:
+    section = image.section_at(address - 1)
+    return section is not None and section.address + section.size == address
 
 
 def _reachers(new: Objects, y: int) -> set[int]:

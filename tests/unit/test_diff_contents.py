@@ -1,0 +1,103 @@
+"""What changed in data alone, where code and everything around it are the same, on small pairs of libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hotmend.diff.compare import _aligned_anew
+from hotmend.diff.pipeline import compare
+from hotmend.image.elf import read_image
+from hotmend.image.image import Image
+from hotmend.model.hotpatch import Outcome
+from hotmend.model.verdict import Verdict
+
+_PATCHED = (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES)
+_HEAD = """
+#include <stdio.h>
+#include <string.h>
+#define KEEP __attribute__((noinline))
+static int counter;
+KEEP int count(int x) { counter += x; return printf("%d\\n", x); }
+KEEP int measure(const char *text) { return count(counter += strlen(text)) + 2; }
+"""
+
+
+@cache
+def _build(source: str) -> Image:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "contents.c")
+        path.write_text(_HEAD + source)
+        library = path.with_suffix(".so")
+        command = ["gcc", "-O2", "-fPIC", "-shared", "-fno-builtin", "-Wl,--build-id", "-o", str(library), str(path)]
+        subprocess.run(command, check=True)
+        subprocess.run(["strip", str(library)], check=True)
+        return read_image(library)
+
+
+def _compare(source: str, old: str, new: str) -> Outcome:
+    return compare(_build(source.replace("CHANGE", old)), _build(source.replace("CHANGE", new)))
+
+
+def _redirected(outcome: Outcome) -> set[str]:
+    assert outcome.verdict in _PATCHED, (outcome.verdict, outcome.reasons)
+    assert outcome.hotpatch is not None
+    return {r.name for r in outcome.hotpatch.redirections}
+
+
+_POINTERS = """
+static const char *const more[] = {"x", "y", 0};
+static const char *const bad[] = {"a", "b" CHANGE};
+"""
+_LAST_POINTERS = """
+static const char *const bad[] = {"a", "b", "c", "d" CHANGE};
+static const char *const more[] = {"x", "y", "z", 0};
+"""
+_BAD = """
+int is_bad(char x)
+{
+    char text[2] = {x, 0};
+    for (const char *const *p = bad; *p; p++) if (!strcmp(*p, text)) return 1;
+    return count(1) * 0;
+}
+"""
+_MORE = """
+int is_more(const char *text)
+{
+    for (const char *const *p = more; *p; p++) if (!strcmp(*p, text)) return 1;
+    return count(1) * 0 + 4;
+}
+"""
+_NUMBERS = """
+static const short ids[] = {3, 5, 9, 11, 13, 15, 17, 19 CHANGE};
+static const short others[] = {77, 78, 79, 80, 81, 82, 0};
+int is_bad(int x) { for (const short *p = ids; *p; p++) if (*p == x) return 1; return count(x) * 0; }
+int is_more(int x) { for (const short *p = others; *p; p++) if (*p == x) return 1; return count(x) * 0 + 2; }
+"""
+
+
+@pytest.mark.parametrize("source", [_POINTERS + _MORE + _BAD, _LAST_POINTERS + _BAD + _MORE, _NUMBERS])
+def test_an_end_that_was_missing_in_a_list_is_no_padding(source: str) -> None:
+    assert _redirected(_compare(source, "", ", 0")) == {"is_bad"}
+
+
+@pytest.mark.parametrize(
+    ("next_old", "end", "next_new", "another", "moved"),
+    [
+        (0x1010, 0x1014, 0x1018, False, True),  # 16 bytes from 0x1000, now from 0x1004: padding up to the next eight
+        (0x1020, 0x1010, 0x1020, False, True),
+        (0x1010, 0x1010, 0x1020, False, False),  # both builds have it at a multiple of 16: it grew
+        (0x1010, 0x1014, 0x1028, False, False),  # more than padding explains
+        (0x1014, 0x1014, 0x1018, False, False),  # the next one was never aligned
+        (0x1014, 0x1014, 0x1018, True, True),  # another one follows
+        (0x1014, 0x1014, 0x1020, True, True),
+    ],
+)
+def test_zeros_are_padding_where_alignment_asks_for_them(
+    next_old: int, end: int, next_new: int, another: bool, moved: bool
+) -> None:
+    assert _aligned_anew(next_old, end, next_new, another=another) is moved
