@@ -120,3 +120,48 @@ def test_a_size_beside_the_name_of_a_file_is_no_line_number(compiler: str, line:
     outcome = compare(old, _build(compiler, "-O2", _SIZED.format(size=256, line=line)))
     assert outcome.verdict is Verdict.BASELINE_REQUIRED
     assert {reason.code for reason in outcome.reasons} == {"allocation-size-changed"}
+
+
+_CHOICE = """
+#include <stdio.h>
+__attribute__((noinline)) void report(const char *file, int line, int x) {{ printf("%s:%d %d\\n", file, line, x); }}
+__attribute__((noinline)) int work(int x, int y) {{ return printf("%d %d\\n", x, y); }}
+int choose(int x, int y)
+{{
+    switch (x) {{
+    case 0: return work(1, 7);
+    case 1: return work(2, 8);
+    case 2: case {good}: return work(y, 4) + 7;
+    case 4: case {bad}: report("src/a.c", {line}, x); return -1;
+    case 5: return work(y, y) * 5;
+    case 7: return work(y, y + 1);
+    default: return -2;
+    }}
+}}
+int check(int x) {{ if (x > 3) {{ report("src/a.c", {line} + 30, x); return 9; }} return work(x, 3); }}
+int weigh(int x)
+{{
+    static const short weights[] = {{10, 20, {weight}, 40, 50, 60, 70, 80, 90, 100}};
+    if (x < 0) {{ report("src/a.c", {line} + 60, x); return 0; }}
+    return work(weights[x % 10], 5);
+}}
+"""
+_CHOICES = {"good": 3, "bad": 6, "weight": 30, "line": 100}
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({}, set()),
+        ({"good": 6, "bad": 3}, {"choose"}),  # one case leads elsewhere, by a table of distances
+        ({"weight": 31}, {"weigh"}),
+    ],
+)
+def test_data_of_a_function_in_which_lines_moved_is_compared(change: dict[str, int], changed: set[str]) -> None:
+    old = _build("gcc", "-O2", _CHOICE.format(**_CHOICES))
+    outcome = compare(old, _build("gcc", "-O2", _CHOICE.format(**_CHOICES | {"line": 101} | change)))
+    redirected = {r.name for r in outcome.hotpatch.redirections} if outcome.hotpatch else set()
+    assert redirected == changed, outcome.reasons
+    (reason,) = outcome.reasons
+    assert reason.code == "line-numbers-kept"
+    assert set(reason.subjects) == {"choose", "check", "weigh"} - changed

@@ -133,7 +133,9 @@ class Contents:
             i, j = c.old.holder(a), c.new.holder(b)
             if c.partner(i) != j:
                 return False
-            if i in c.same and a - c.old.codes[i].start != b - c.new.codes[j].start:
+            # Within a changed function the branches move; one that stays takes the old ones.
+            stays = i in c.same or i in c.cosmetic
+            if stays and a - c.old.codes[i].start != b - c.new.codes[j].start:
                 return False
         return len(new_table) <= len(old_table)
 

@@ -90,7 +90,10 @@ def _changed_lines(c: Correspondence, i: int, j: int) -> list[_Line]:
 
 
 def _unmapped_references(c: Correspondence, i: int, j: int) -> list[tuple[int, int]] | None:
-    """Return the pairs of addresses that two functions refer to and nobody else has mapped; None if any differ."""
+    """Return the pairs of addresses that two functions refer to and nobody else has mapped; None if any differ.
+
+    Data that only lies where its neighbours say is one of them: what stands there is compared where it is mapped.
+    """
     r, s = c.old.references, c.new.references
     low, high = int(r.first[i]), int(r.first[i + 1])
     start, end = int(s.first[j]), int(s.first[j + 1])
@@ -102,7 +105,7 @@ def _unmapped_references(c: Correspondence, i: int, j: int) -> list[tuple[int, i
         if known is False:
             return None
         # Who calls a function proves its entry as well, where its pairing rested on likeness alone.
-        if known is None or (y not in c.to_old and y in c.new.at):
+        if known is None or (y not in c.to_old and (y in c.new.at or c.new.holder(y) < 0)):
             result.append((x, y))
     return result
 

@@ -132,6 +132,7 @@ def _correspond(old: Image, new: Image, options: Options, clock: _Clock) -> tupl
     match_changed(c)  # what aligned calls and addresses have proven pairs more functions
     if not options.exact:
         set_cosmetic(c, find_cosmetic(c, lines))
+    follow_pointers(c, old_objects, new_objects)  # of the tables that these have mapped
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")
