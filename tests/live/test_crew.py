@@ -16,13 +16,16 @@ import pytest
 from bench.crowds import SOURCE
 from hotmend.linux import procfs, remote, stop, sys
 from hotmend.linux.calm import calm
+from hotmend.linux.stop import StopFailure, StopFailureKind
 from hotmend.live.crew import ALONE_MAX, each_done, families, neighbours
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.hands import hands
+from hotmend.live.needs import Refusal
 from hotmend.live.registry import process_status
 from hotmend.live.work import ProcessResult, Work
-from hotmend.model.errors import ProcessGoneError
+from hotmend.model.errors import HotmendError, ProcessGoneError
 from hotmend.model.hotpatch import Hotpatch
+from hotmend.model.verdict import refusal
 from tests.live.conftest import OWN_BUILD_ID, Target
 from tests.live.handmade import compile_target, make_hotpatch
 
@@ -145,11 +148,23 @@ def test_a_caller_that_is_interrupted_lets_workers_end_what_they_are_at(tmp_path
 
 
 @pytest.mark.usefixtures("alone_with_pids")
-def test_an_error_is_raised() -> None:
-    def one(pid: int) -> ProcessResult:
-        raise LookupError(pid)
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (LookupError("what came of it"), LookupError),
+        (ProcessGoneError("what came of it"), ProcessGoneError),
+        (Refusal(refusal("no-room", "what came of it")), HotmendError),
+        (StopFailure(StopFailureKind.LATE, (1,), "what came of it"), HotmendError),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, "what came of it"), UnicodeDecodeError),
+    ],
+)
+def test_an_error_is_raised(error: Exception, kind: type[Exception]) -> None:
+    """Also one that cannot be sent as it is: in words, then."""
 
-    with pytest.raises(LookupError):
+    def one(_: int) -> ProcessResult:
+        raise error
+
+    with pytest.raises(kind, match="what came of it"):
         list(each_done(PIDS, one))
 
 

@@ -8,6 +8,7 @@ patcher leaves; its processes are done again by the caller. If the caller dies, 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import multiprocessing
@@ -23,6 +24,7 @@ from hotmend.linux import procfs, stop, sys
 from hotmend.linux.calm import locked_memory, take_turns, takes_turns
 from hotmend.linux.namespaces import end_with_parent
 from hotmend.live.work import ProcessResult
+from hotmend.model.errors import HotmendError
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Semaphore  # loaded where there are workers
@@ -198,6 +200,15 @@ def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
             yield found
 
 
+def _sendable(error: Exception) -> Exception:
+    """Return what is raised in the caller: this, or the same in words, where no copy of it can be made."""
+    with contextlib.suppress(Exception):
+        if str(copy.copy(error)) == str(error):
+            return error
+    general = HotmendError if isinstance(error, HotmendError) else RuntimeError
+    return general(f"{type(error).__name__}: {error}")
+
+
 def _serve(units: Units, one: One, turn: Semaphore, caller: int, jobs: int, results: Connection) -> None:
     """Work as long as there is something to do; a worker ends with its caller, which alone is told of an interrupt."""
     end_with_parent()
@@ -212,7 +223,7 @@ def _serve(units: Units, one: One, turn: Semaphore, caller: int, jobs: int, resu
             try:
                 found = [(pid, one(pid)) for pid in units[int.from_bytes(word, "little")]]
             except Exception as error:  # noqa: BLE001 - raised again in the caller
-                found = error
+                found = _sendable(error)
             results.send(found)
             if isinstance(found, Exception):
                 return
