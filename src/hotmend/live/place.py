@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from hotmend.linux import procfs
+from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.remote import CALLS_MAX, SYS_MMAP, SYS_MPROTECT, Call, RemoteCaller
 from hotmend.live.gate import PLACED_OFFSET, HeaderRecord, RegionRecord, write_header
 from hotmend.live.needs import Refusal
 from hotmend.live.plan import Placement
 from hotmend.model.addresses import PAGE_BYTES
+from hotmend.model.verdict import refusal
 
 _PROTECTIONS = {"r--": 1, "rw-": 3, "r-x": 5}
 _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE = 0x02 | 0x20 | 0x100000
@@ -68,6 +70,13 @@ def _are_mapped(pid: int, runs: Sequence[tuple[int, int, str]]) -> bool:
     return all(_is_mapped(maps, start, end, permissions) for start, end, permissions in runs)
 
 
+def _is_in_use(memory: ProcessMemory, record: HeaderRecord) -> bool:
+    """Tell whether anything stands in the pages: then it was not the call that mapped them, but somebody else."""
+    pages = range(record.start, record.end, PAGE_BYTES)
+    there = procfs.private_pages(memory.pid, pages)
+    return any(used and any(memory.read(page, PAGE_BYTES)) for page, used in zip(pages, there, strict=True))
+
+
 def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     """Make one shadow: pages, contents, header, and last the placed byte.
 
@@ -82,6 +91,9 @@ def place(caller: RemoteCaller, placement: Placement, deadline: float) -> None:
     memory, record = caller.memory, placement.record
     whole = [(record.start, record.end, "r-x")]
     reason = caller.call([map_call(record)], partial(_are_mapped, memory.pid, whole), deadline)
+    if reason is None and _is_in_use(memory, record):
+        text = f"process {memory.pid} has mapped code of its own where the new code was to be"
+        reason = refusal("remote-call-failed", text, f"{record.start:#x}-{record.end:#x}")
     if reason is not None:
         raise PlaceTakenError(reason)
     _write_contents(caller, placement)

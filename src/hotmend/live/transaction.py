@@ -184,8 +184,18 @@ class Transaction:
         self.rewrite("stub", _CONTENT[after], on=there)  # those there was no time for
 
     def _prepare_staging(self) -> None:
-        """Have the pages of all entries copied before a stop, and note that entries are about to be written."""
-        self.memory.take_faults(sorted({e.address & -PAGE_BYTES for e in self.entries}))
+        """Have the pages of all entries copied before a stop, and note that entries are about to be written.
+
+        That a page is copied takes a write, and the plan was made a while ago: what is no code any more is left alone.
+        """
+        pages: dict[int, list[EntryRecord]] = {}
+        for entry in self.entries:
+            pages.setdefault(entry.address & -PAGE_BYTES, []).append(entry)
+        for page, entries in pages.items():
+            self.stopper.release_late()
+            allowed = [(entry.jump_to_stub, entry.old_bytes) for entry in entries]
+            self._refuse_strange(entries, read_entries(self.memory, entries), allowed)
+            self.memory.take_faults([page])
         for record in self.records:
             self.memory.write_checked(record.header + STAGED_OFFSET, bytes([STAGED]))
 
