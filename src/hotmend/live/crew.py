@@ -175,6 +175,7 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
             reading.close()
         for worker in workers.values():
             worker.join()
+            worker.close()  # or its descriptors last until the collector comes by
 
 
 def _received(workers: dict[Connection, ForkProcess]) -> Iterator[Done]:
