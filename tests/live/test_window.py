@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hotmend.linux import procfs, window
+from hotmend.linux import procfs, sys, window
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.stacks import find_restorers
 from hotmend.linux.stop import Stopper
@@ -22,7 +23,7 @@ from hotmend.live.gate import FunctionRecord
 from hotmend.live.registry import process_status
 from hotmend.live.safety import Forbidden, Scanner, Surroundings
 from tests.live.conftest import Target
-from tests.live.handmade import make_hotpatch
+from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
 ANSWERS = {"first": 2, "second": 2, "slow": 2, "high": 2}
@@ -122,6 +123,36 @@ def test_clear_is_clear(in_c: Path, program: Path, start: Start) -> None:
             assert all(found.values()), (seed, found)
         finally:
             stopper.release(stopped)
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        (("285", "0x13", "0"), -514),  # fallocate that only reserves or clears
+        (("285", "0x08", "0"), -errno.EINTR),  # what lies behind would move once more
+        (("16", "0x5409", "1"), -514),  # tcdrain
+        (("16", "0x5409", "0"), -errno.EINTR),  # a break would be sent twice
+        (("232", "0", "0"), -514),
+        (("3", "0", "0"), -errno.EINTR),
+    ],
+)
+def test_calls_that_are_made_again(
+    form: str, tmp_path: Path, start: Start, call: tuple[str, str, str], result: int
+) -> None:
+    """Which result stands where a thread stops that comes back with EINTR."""
+    program = compile_target(Path(__file__).with_name("interrupted.c"), tmp_path / "interrupted")
+    target, seen = start(program, *call), set[int]()
+    stopper = Stopper(target.pid)
+    stopper.look_around()
+    limit = time.perf_counter() + 30.0
+    while not seen and time.perf_counter() < limit:
+        stopper.rest()
+        stopped = stopper.stop(1.0)
+        found = stopped.threads[target.pid].registers
+        stopper.release(stopped)
+        if found.orig_rax == int(call[0]):
+            seen.add(sys.signed(found.rax))
+    assert seen == {result}, form
 
 
 def test_signal_frames_need_a_closer_look(in_c: Path, program: Path, start: Start) -> None:

@@ -215,6 +215,22 @@ def test_interrupted_calls_restart() -> None:
     assert restarted(waiting._replace(rax=1)) is None
 
 
+@pytest.mark.parametrize(
+    ("call", "may"),
+    [
+        ({"orig_rax": 285, "rsi": 0}, True),
+        ({"orig_rax": 285, "rsi": (1 << 32) | 0x13}, True),  # the upper half is nobody's
+        ({"orig_rax": 285, "rsi": 0x08}, False),  # FALLOC_FL_COLLAPSE_RANGE
+        ({"orig_rax": 285, "rsi": 0x20}, False),  # FALLOC_FL_INSERT_RANGE
+        ({"orig_rax": 16, "rsi": 0x5409, "rdx": 1}, True),  # tcdrain
+        ({"orig_rax": 16, "rsi": 0x5409, "rdx": 0}, False),  # tcsendbreak
+        ({"orig_rax": 16, "rsi": 0x541B, "rdx": 1}, False),
+    ],
+)
+def test_calls_that_restart_with_some_arguments(call: dict[str, int], may: bool) -> None:
+    assert (restarted(ZERO._replace(rax=(1 << 64) - 4, **call)) is not None) == may
+
+
 def test_resume_registers() -> None:
     def at(result: int, number: int, **more: int) -> Registers:
         return ZERO._replace(rax=result % 2**64, orig_rax=number % 2**64, rip=100, **more)

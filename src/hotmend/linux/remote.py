@@ -46,7 +46,7 @@ from hotmend.linux.stop import (
     Stopper,
 )
 from hotmend.linux.sys import Registers
-from hotmend.linux.window import ERESTARTNOHAND, RESTARTABLE_CALLS, stopped_indices
+from hotmend.linux.window import ERESTARTNOHAND, is_repeatable, stopped_indices
 from hotmend.model.errors import ProcessGoneError
 from hotmend.model.verdict import Reason, refusal
 
@@ -173,7 +173,7 @@ def resume_registers(registers: Registers, *, reluctant: bool) -> Registers | No
     again = registers._replace(rip=registers.rip - 2, rax=registers.orig_rax)
     if result in (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND):
         return again
-    if result == EINTR_RESULT and number in RESTARTABLE_CALLS:
+    if result == EINTR_RESULT and is_repeatable(registers):
         return again
     if result == ERESTART_RESTARTBLOCK:
         return again if _restart_exact(registers) or (reluctant and _restart_known(registers)) else None

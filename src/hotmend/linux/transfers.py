@@ -11,8 +11,8 @@ import contextlib
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
 
-_WRITES = frozenset({1, 20, 40, 44, 46, 275, 278, 307})
-"""write, writev, sendfile, sendto, sendmsg, splice, vmsplice, sendmmsg"""
+_WRITES = frozenset({1, 20, 40, 44, 46, 275, 278, 307, 326})
+"""write, writev, sendfile, sendto, sendmsg, splice, vmsplice, sendmmsg, copy_file_range"""
 
 _RECEIVES = {45: 3, 47: 2}
 """recvfrom, recvmsg, and which of their arguments has the flags."""

@@ -12,9 +12,10 @@
 #include <time.h>
 
 #define REGISTERS 27
-enum { R_RAX = 10, R_GENERAL = 15, R_ORIG_RAX = 15, R_RIP = 16, R_RSP = 19, R_FS_BASE = 21 };
+enum { R_RAX = 10, R_RDX = 12, R_RSI = 13, R_GENERAL = 15, R_ORIG_RAX = 15, R_RIP = 16, R_RSP = 19, R_FS_BASE = 21 };
 enum { WAITING, STOPPED, DEAD, JOB_CONTROL };
 enum { CALLS = 512, BATCH = 256, EVENT_STOP = 128, ERESTARTNOHAND = 514 };
+enum { IOCTL = 16, TCSBRK = 0x5409, FALLOCATE = 285, FALLOCATE_REPEATABLE = 0x53 };
 
 struct thread {
     int32_t tid;
@@ -43,6 +44,13 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static int repeatable(const uint64_t *registers, const uint8_t *restartable) {
+    uint64_t call = registers[R_ORIG_RAX];
+    if (call == FALLOCATE) return !((uint32_t)registers[R_RSI] & ~(uint32_t)FALLOCATE_REPEATABLE);
+    if (call == IOCTL) return (uint32_t)registers[R_RSI] == TCSBRK && registers[R_RDX];
+    return call < CALLS && restartable[call];
+}
+
 /* Ask once; the thread's state tells what came of it. An interrupted call is mended at once. */
 static void collect(struct thread *t, const uint8_t *restartable) {
     int status;
@@ -52,8 +60,7 @@ static void collect(struct thread *t, const uint8_t *restartable) {
     if (found < 0 || !WIFSTOPPED(status)) return;
     int signal = status >> 8 & 0xFF, event = status >> 16;
     if (ptrace(PTRACE_GETREGS, t->tid, NULL, t->registers)) return;
-    uint64_t call = t->registers[R_ORIG_RAX];
-    if ((int64_t)t->registers[R_RAX] == -EINTR && call < CALLS && restartable[call]) {
+    if ((int64_t)t->registers[R_RAX] == -EINTR && repeatable(t->registers, restartable)) {
         t->registers[R_RAX] = (uint64_t)-ERESTARTNOHAND;
         if (ptrace(PTRACE_SETREGS, t->tid, NULL, t->registers)) return;
     }

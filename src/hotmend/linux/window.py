@@ -42,7 +42,7 @@ _POLL_SHARE = 1 / 8
 """Sleep an eighth of the time waited so far: a late thread, which needs a processor itself, is not disturbed."""
 
 _CALLS = 512
-_MASK64 = (1 << 64) - 1
+_MASK32, _MASK64 = (1 << 32) - 1, (1 << 64) - 1
 _RAX, _ORIG_RAX = Registers._fields.index("rax"), Registers._fields.index("orig_rax")
 
 Words = npt.NDArray[np.uint64]
@@ -297,12 +297,26 @@ RESTARTABLE_CALLS = frozenset(
 msg*, fcntl, flock, sigtimedwait, futex, io_getevents, epoll_*, io_uring_enter and their variants. `close` is not among
 them."""
 
+_IOCTL, _TCSBRK = 16, 0x5409
+_FALLOCATE, _FALLOCATE_REPEATABLE = 285, 0x53
+"""KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE and UNSHARE_RANGE: what has been done already is the same again. Others move what
+lies behind."""
+
 _RESTARTABLE = bytes(number in RESTARTABLE_CALLS for number in range(_CALLS))
+
+
+def is_repeatable(registers: Registers) -> bool:
+    """Tell whether the call may be made again after -EINTR: also for `fallocate`, and `ioctl` where it is `tcdrain`."""
+    if registers.orig_rax == _FALLOCATE:
+        return not registers.rsi & _MASK32 & ~_FALLOCATE_REPEATABLE
+    if registers.orig_rax == _IOCTL:
+        return registers.rsi & _MASK32 == _TCSBRK and registers.rdx != 0  # else it sends a break
+    return registers.orig_rax in RESTARTABLE_CALLS
 
 
 def restarted(registers: Registers) -> Registers | None:
     """Return registers under which an interrupted call restarts unseen; None where nothing need change."""
-    if sys.signed(registers.rax) != -errno.EINTR or registers.orig_rax not in RESTARTABLE_CALLS:
+    if sys.signed(registers.rax) != -errno.EINTR or not is_repeatable(registers):
         return None
     return registers._replace(rax=ERESTARTNOHAND & _MASK64)
 
