@@ -109,6 +109,10 @@ KEEP static void strict(void) { mode = 2; third(2); }
 __attribute__((section(".LIST"), used)) static void (*listed)(void) = EITHER(lax, strict);
 KEEP int choose(int x) { if (x) lax(); else strict(); return mode; }
 """
+_BOUND = """
+KEEP int usual(int x) { return second(x) + 1; }
+KEEP int is_it(int (*given)(int), int x) { return given == EITHER(usual, third) ? x : second(x) * 3; }
+"""
 _OVERRIDDEN = """
 typedef int (*method)(int);
 KEEP int usual(int x) { return second(x) + 1; }
@@ -147,6 +151,13 @@ def _refusals(outcome: Outcome) -> dict[str, tuple[str, ...]]:
 )
 def test_a_name_that_is_another_function_is_refused(body: str, name: str, besides: str) -> None:
     assert _refusals(_compare(body + besides)) == {"exported-function-stays-old": (name,)}
+
+
+def test_code_that_reaches_another_export_by_a_word_bound_in_the_image_changed() -> None:
+    outcome = _compare(_BOUND, "-Wl,-Bsymbolic")
+    assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
+    assert outcome.hotpatch is not None
+    assert [f.name for f in outcome.hotpatch.functions] == ["is_it"]
 
 
 def test_a_part_leaves_the_half_that_a_name_became_old() -> None:

@@ -185,7 +185,10 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
     values: dict[str, set[int]] = {}
     for y, mapped in list(c.to_old.items()):
         section = c.new.image.section_at(y)
-        if section is None or section.flags & 4 or section.kind == "SHT_NOBITS" or section.name.startswith(_SKIPPED):
+        if section is None or section.flags & 4 or section.kind == "SHT_NOBITS":
+            continue
+        linked = section.name.startswith(".got") and y in c.new.image.pointers  # a symbol that is bound in the image
+        if section.name.startswith(_SKIPPED) and not linked:
             continue
         if y in c.new.image.slots and not contents.new.is_taken(y):
             continue
