@@ -137,9 +137,9 @@ def _uprobes() -> Check:
         text = _read(path)
         if text is not None:
             lines = text.splitlines()
-            remedy = "remove probes on images that are to be patched" if lines else ""
+            remedy = "remove probes on images that are to be patched, and return probes on what they call"
             found = Found.NO if lines else Found.YES
-            return Check("uprobes", found, needed=False, detail=f"{len(lines)} set", remedy=remedy)
+            return Check("uprobes", found, needed=False, detail=f"{len(lines)} set", remedy=remedy if lines else "")
     remedy = "mount tracefs on /sys/kernel/tracing and run as root"
     return Check("uprobes", Found.UNKNOWN, needed=False, detail="there is no tracefs to look at", remedy=remedy)
 
