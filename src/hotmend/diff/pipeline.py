@@ -13,6 +13,7 @@ from hotmend.diff.attempt import Attempt, attempt, hotpatch_of
 from hotmend.diff.compare import Contents, compare_contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, whole
+from hotmend.diff.handlers import unsettle_handlers
 from hotmend.diff.kinship import judge_kinship
 from hotmend.diff.lazy import prove_lazy
 from hotmend.diff.lines import Lines, find_cosmetic, set_cosmetic
@@ -133,6 +134,7 @@ def _correspond(old: Image, new: Image, options: Options, clock: _Clock) -> tupl
     if not options.exact:
         set_cosmetic(c, find_cosmetic(c, lines))
     follow_pointers(c, old_objects, new_objects)  # of the tables that these have mapped
+    unsettle_handlers(c)
     clock.step("match")
     contents = compare_contents(c, old_objects, new_objects)
     clock.step("contents")

@@ -6,7 +6,8 @@ pointer encodings that compilers for x86-64 use are read; any other is an error,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hotmend.image.image import Frame, Image
 from hotmend.model.addresses import Extent, LinkAddress
@@ -41,14 +42,39 @@ class Pointer:
     is_type: bool
 
 
+Site = tuple[int, int, int, tuple[int, ...]]
+"""A call site: start and bytes, counted from the function's start; landing pad, 0 without; filters in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """The unwinding data of one function: link addresses of its parts, and the pointers that leave them."""
+    """The unwinding data of one function.
+
+    Attributes:
+        common, description, lsda: link addresses of its parts; `lsda` is None without.
+        pointers: those that leave them.
+        sites: the calls that are guarded or may be passed.
+        types: by positive filter, the types that handlers catch; None catches all.
+        lists: by negative filter, the numbers of the types that an exception specification allows.
+    """
 
     common: Extent
     description: Extent
     lsda: Extent | None
     pointers: tuple[Pointer, ...]
+    sites: tuple[Site, ...] = ()
+    types: Mapping[int, Pointer | None] = field(default_factory=dict)
+    lists: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """What a language specific data area says."""
+
+    extent: Extent
+    sites: tuple[Site, ...]
+    types: Mapping[int, Pointer | None]
+    lists: Mapping[int, tuple[int, ...]]
 
 
 class _Cursor:
@@ -127,16 +153,17 @@ def read_handling(image: Image, frame: Frame) -> Handling:
     common = _read_common(image, distance_at - cursor.word())
     description = Extent(frame.description, 4 + size)
     pointers = [common.personality] if common.personality else []
-    lsda = None
     cursor.address = distance_at + 12
-    if cursor.uleb() and common.lsda_encoding != _OMITTED:
-        pointer = cursor.pointer(common.lsda_encoding)
-        if pointer is not None:
-            if pointer.indirect:
-                raise InputError("an exception table behind a slot")
-            lsda, types = _read_lsda(image, pointer.target)
-            pointers += [pointer, *types]
-    return Handling(common.extent, description, lsda, tuple(pointers))
+    if not cursor.uleb() or common.lsda_encoding == _OMITTED:
+        return Handling(common.extent, description, None, tuple(pointers))
+    pointer = cursor.pointer(common.lsda_encoding)
+    if pointer is None:
+        return Handling(common.extent, description, None, tuple(pointers))
+    if pointer.indirect:
+        raise InputError("an exception table behind a slot")
+    area = _read_lsda(image, pointer.target)
+    pointers += [pointer, *(type_ for type_ in area.types.values() if type_ is not None)]
+    return Handling(common.extent, description, area.extent, tuple(pointers), area.sites, area.types, area.lists)
 
 
 def read_personality(image: Image, common: int) -> Pointer | None:
@@ -170,8 +197,8 @@ def _read_common(image: Image, address: int) -> _Common:
     return _Common(Extent(LinkAddress(address), 4 + size), encoding, personality)
 
 
-def _read_lsda(image: Image, address: int) -> tuple[Extent, list[Pointer]]:
-    """Return the extent of an exception table and the types it names."""
+def _read_lsda(image: Image, address: int) -> _Area:
+    """Read an exception table."""
     cursor = _Cursor(image, address)
     if cursor.byte() != _OMITTED:
         raise InputError("an exception table with landing pads in another place")
@@ -184,60 +211,61 @@ def _read_lsda(image: Image, address: int) -> tuple[Extent, list[Pointer]]:
         raise InputError("an exception table whose call sites are not in ULEB128")
     size = cursor.uleb()
     actions = cursor.address + size
-    first = _read_call_sites(cursor, actions)
-    filters, end = _follow_actions(image, actions, first)
+    rows = _read_call_sites(cursor, actions)
+    chains, end = _follow_actions(image, actions, {row[3] for row in rows if row[3]})
+    filters = {number for chain in chains.values() for number in chain}
     wanted = {f for f in filters if f > 0}
+    lists: dict[int, tuple[int, ...]] = {}
     for listed in (f for f in filters if f < 0):
-        more, list_end = _read_list(image, type_base - listed - 1)
-        wanted |= more
+        lists[listed], list_end = _read_list(image, type_base - listed - 1)
+        wanted.update(lists[listed])
         end = max(end, list_end)
     if wanted and not type_base:
         raise InputError("an exception table without types")
-    types = []
-    for number in sorted(wanted):
-        pointer = _Cursor(image, type_base - number * _POINTER_BYTES).pointer(type_encoding, is_type=True)
-        if pointer is not None:
-            types.append(pointer)
-    return Extent(LinkAddress(address), max(end, type_base) - address), types
+    types = {
+        number: _Cursor(image, type_base - number * _POINTER_BYTES).pointer(type_encoding, is_type=True)
+        for number in sorted(wanted)
+    }
+    sites = tuple((start, length, pad, chains[action] if action else ()) for start, length, pad, action in rows)
+    return _Area(Extent(LinkAddress(address), max(end, type_base) - address), sites, types, lists)
 
 
-def _read_call_sites(cursor: _Cursor, end: int) -> set[int]:
-    """Return the actions (offset + 1) that call sites begin with."""
-    found = set()
+def _read_call_sites(cursor: _Cursor, end: int) -> list[tuple[int, int, int, int]]:
+    """Return start, length, landing pad and action (offset + 1, or 0) of each call site."""
+    found = []
     while cursor.address < end:
-        for _ in range(3):
-            cursor.uleb()
-        if action := cursor.uleb():
-            found.add(action)
+        found.append((cursor.uleb(), cursor.uleb(), cursor.uleb(), cursor.uleb()))
     return found
 
 
-def _follow_actions(image: Image, table: int, first: set[int]) -> tuple[set[int], int]:
-    """Return all filters of the chains that begin at `first`, and where the last action ends."""
-    filters: set[int] = set()
+def _follow_actions(image: Image, table: int, first: set[int]) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Return the filters of the chains that begin at `first`, by their beginnings, and where the last action ends."""
+    records: dict[int, tuple[int, int]] = {}
     end = table
-    pending, seen = [table + action - 1 for action in first], set()
-    while pending:
-        at = pending.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if len(seen) > _RECORDS_MAX:
-            raise InputError("an exception table without end")
-        cursor = _Cursor(image, at)
-        filters.add(cursor.sleb())
-        link = cursor.address
-        distance = cursor.sleb()
-        end = max(end, cursor.address)
-        if distance:
-            pending.append(link + distance)
-    return filters, end
+    chains: dict[int, tuple[int, ...]] = {}
+    for action in first:
+        chain: list[int] = []
+        at = table + action - 1
+        while at:
+            if at not in records:
+                cursor = _Cursor(image, at)
+                number = cursor.sleb()
+                link = cursor.address
+                distance = cursor.sleb()
+                end = max(end, cursor.address)
+                records[at] = number, link + distance if distance else 0
+            number, at = records[at]
+            chain.append(number)
+            if len(chain) > _RECORDS_MAX:
+                raise InputError("an exception table without end")
+        chains[action] = tuple(chain)
+    return chains, end
 
 
-def _read_list(image: Image, address: int) -> tuple[set[int], int]:
+def _read_list(image: Image, address: int) -> tuple[tuple[int, ...], int]:
     """Return the types of an exception specification, and where its list ends."""
     cursor = _Cursor(image, address)
-    found: set[int] = set()
+    found: list[int] = []
     while (number := cursor.uleb()) and len(found) < _RECORDS_MAX:
-        found.add(number)
-    return found, cursor.address
+        found.append(number)
+    return tuple(found), cursor.address
