@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
 
 from hotmend.linux.memory import ProcessMemory
-from hotmend.live.gate import EntryRecord, HeaderRecord, Shadow
+from hotmend.live.gate import (
+    RECORD_OFFSET,
+    EntryRecord,
+    FunctionRecord,
+    HeaderRecord,
+    PortRecord,
+    Shadow,
+    VariableRecord,
+    encode_header,
+    read_header,
+    write_header,
+)
 from hotmend.live.machine import State, state_of
 from hotmend.live.registry import observe
+from hotmend.model.errors import InputError
 
 NOPS = b"\x90" * 5
 
@@ -37,6 +52,17 @@ class Moments:
         return bytearray(self._entries.pop(0) if len(self._entries) > 1 else self._entries[0])
 
 
+class Written:
+    """Memory of a process that has written a header of its own."""
+
+    def __init__(self, header: HeaderRecord) -> None:
+        self._start, (head, body) = header.header, encode_header(header)
+        self._content = head.ljust(RECORD_OFFSET, b"\0") + body
+
+    def try_read(self, address: int, size: int) -> bytes | None:
+        return self._content[address - self._start :][:size]
+
+
 def seen(gates: list[bytes], entries: list[bytes], shadows: Sequence[Shadow] = ()) -> State:
     memory = cast(ProcessMemory, Moments(gates, entries))
     return state_of(observe(memory, (record(0x2000),), placed=True, shadows=shadows))
@@ -60,3 +86,35 @@ def test_an_entry_that_another_update_has_is_not_damage() -> None:
     assert seen([b"\0"], [entry], [Shadow(other, True)]) is State.PLACED
     assert seen([b"\0"], [entry], [Shadow(other, False)]) is State.DAMAGED
     assert seen([b"\1"], [entry], [Shadow(other, True)]) is State.DAMAGED
+
+
+SOUND = replace(record(0x2000, 16 * "a"), name="libx.so", old_build_id="ab", new_build_id="cd")
+BREAK = "libx\nshell id\n#"
+ENTRY = SOUND.entries[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": BREAK},
+        {"versions": ("1", BREAK)},
+        {"compared": (BREAK,)},
+        {"hotpatch_id": "../../../../x"},
+        {"update": (16 * "a", "b")},
+        {"new_build_id": "\x1b[2J"},
+        {"entries": (replace(ENTRY, name=BREAK),)},
+        {"entries": (replace(ENTRY, new=1 << 40),)},
+        {"entries": (replace(ENTRY, stub=-1 << 40),)},
+        {"functions": (FunctionRecord(BREAK, 1, 1),)},
+        {"functions": (FunctionRecord("f", -1, 1),)},
+        {"before": (FunctionRecord("f", 1, 1 << 63),)},
+        {"variables": (VariableRecord(BREAK, 1, 1, "", ()),)},
+        {"ports": (PortRecord(BREAK, 1, 1, ()),)},
+    ],
+)
+def test_a_header_that_would_do_harm_where_it_is_told_of_is_none(change: dict[str, Any]) -> None:
+    assert read_header(Written(SOUND), SOUND.header) == Shadow(SOUND, placed=False)
+    bad = replace(SOUND, **change)
+    assert read_header(Written(bad), bad.header) is None
+    with pytest.raises(InputError):
+        write_header(cast(ProcessMemory, None), bad)

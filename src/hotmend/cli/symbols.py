@@ -40,7 +40,8 @@ def symbols_command(pid: int | None, core: Path | None, folder: Path, as_json: b
     """
     if core is not None and pid is None:
         with CoreMemory(core) as dead:
-            shape = _write(folder, f"hotmend-{core.name}", "", _records(dead, dead.maps), dead)
+            name = "".join(letter if letter.isprintable() else "_" for letter in core.name)  # of a program, often
+            shape = _write(folder, f"hotmend-{name}", "", _records(dead, dead.maps), dead)
     elif pid is None or core is not None:
         raise UsageError("give either a process or --core FILE")
     else:

@@ -18,6 +18,8 @@ bytes, stub and new address, so any subset of the entry writes can be completed 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ import msgspec
 from hotmend.linux.memory import ProcessMemory, Readable
 from hotmend.linux.procfs import Mapping
 from hotmend.model.addresses import JUMP_BYTES, PAGE_BYTES, page_ceil
+from hotmend.model.errors import InputError
 from hotmend.model.hotpatch import Hotpatch, Mark
 
 MAGIC = b"hotmend\x01"
@@ -35,6 +38,9 @@ GATE_OFFSET, PLACED_OFFSET, RECORD_OFFSET = 64, 65, 128
 STAGED_OFFSET, STAGED, LOST = 67, 1, 2
 RECORD_BYTES_MAX = 64 << 20
 _HEAD = struct.Struct("<8sII32s")
+_ID, _BUILD_ID = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_ADDRESS_MAX, _REACH = 1 << 63, 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +270,13 @@ def header_bytes(record: HeaderRecord) -> int:
 
 
 def write_header(memory: ProcessMemory, record: HeaderRecord) -> None:
-    """Write record, then head; gate and placed byte stay 0. Everything is read back."""
+    """Write record, then head; gate and placed byte stay 0. Everything is read back.
+
+    Raises:
+        InputError: nobody would read it; nothing was written.
+    """
+    if not _is_sound(record):
+        raise InputError("hotpatch: its names, ids or addresses are not such as a header may hold")
     head, body = encode_header(record)
     memory.write_checked(record.header + RECORD_OFFSET, body)
     memory.write_checked(record.header, head)
@@ -285,9 +297,32 @@ def read_header(memory: Readable, address: int) -> Shadow | None:
         record = msgspec.msgpack.decode(body, type=HeaderRecord)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    if record.header != address:
+    if record.header != address or not _is_sound(record):
         return None
     return Shadow(record, head[PLACED_OFFSET] == 1, head[STAGED_OFFSET] == STAGED, head[STAGED_OFFSET] == LOST)
+
+
+def _is_sound(record: HeaderRecord) -> bool:
+    """Tell whether a record may be printed, put into scripts and names of files, and computed with.
+
+    A process can write a header itself, whatever it likes in it, and somebody's debugger runs as root.
+    """
+    code: list[FunctionRecord | VariableRecord] = [*record.replaced, *record.functions, *record.before, *record.after]
+    code += record.variables or ()
+    named: list[EntryRecord | FunctionRecord | VariableRecord | PortRecord]
+    named = [*record.entries, *code, *record.ports]
+    texts = [record.name, record.path, record.package, *record.versions, *record.cves, *record.compared]
+    places = [record.gate, record.start, record.end, *(x.address for x in named)]
+    places += [place for r in record.regions for place in (r.start, r.end)]
+    places += [x.size for x in code] + [e.stub_size for e in record.entries]
+    jumps = (goal - e.address - JUMP_BYTES for e in record.entries for goal in (e.stub, e.new))
+    return (
+        all(_ID.fullmatch(text) for text in (record.hotpatch_id, *record.update))
+        and all(_BUILD_ID.fullmatch(text) for text in (record.old_build_id, record.new_build_id))
+        and not _CONTROL.search("".join(itertools.chain(texts, (x.name for x in named))))
+        and all(0 <= place < _ADDRESS_MAX for place in places)
+        and all(-_REACH <= distance < _REACH for distance in jumps)
+    )
 
 
 def find_shadows(memory: Readable, maps: Sequence[Mapping]) -> tuple[Shadow, ...]:
