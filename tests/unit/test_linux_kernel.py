@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hotmend.linux import procfs, remote, sys
+from hotmend.linux.census import take_census
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.private_root import parse_mountinfo
 from hotmend.linux.process import (
@@ -173,6 +175,20 @@ def test_replaced_and_deleted_files(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_who_maps_a_file_for_reading_has_not_loaded_it_twice(tmp_path: Path) -> None:
+    library = tmp_path / "libown.so"
+    command = ["gcc", "-shared", "-fPIC", "-Wl,--build-id", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(command, input=b"int f(void) { return 1; }", check=True)
+    loaded = ctypes.CDLL(str(library))
+    (one,) = [i for i in process_images(os.getpid()).images if i.path == str(library)]
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as read:
+        assert read[:4] == b"\x7fELF"
+        assert [i for i in process_images(os.getpid()).images if i.path == str(library)] == [one]
+        own = next(process for process in take_census().processes if process.pid == os.getpid())
+        assert [image.bias for image in own.images if image.path == str(library)] == [one.bias]
+    assert loaded.f() == 1
 
 
 def test_a_link_leads_nowhere_out_of_the_root_it_is_in(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final
 
 from hotmend.linux import procfs, sys
-from hotmend.linux.process import ProgramHeader, file_build_id, parse_build_id, read_program_headers
+from hotmend.linux.process import ProgramHeader, code_places, file_build_id, parse_build_id, read_program_headers
 from hotmend.model.addresses import PAGE_BYTES, BuildId, page_floor
 from hotmend.model.errors import HotmendError, PermissionRefusedError
 
@@ -32,7 +32,7 @@ _TEXT_BYTES_MAX: Final = 1 << 16
 _NOTE_BYTES_MAX: Final = 1 << 16
 
 _FIRST = re.compile(rb"^([0-9a-f]+)-[0-9a-f]+ r... 0+ (\S+ [1-9]\d*) +(.+)$", re.MULTILINE)
-_RUNNABLE = re.compile(rb"^\S+ ..x. \S+ (\S+ [1-9]\d*) ", re.MULTILINE)
+_RUNNABLE = re.compile(rb"^([0-9a-f]+)-\S+ ..x. ([0-9a-f]+) (\S+ [1-9]\d*) ", re.MULTILINE)
 _HIDDEN = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r-.p 0+ 00:00 0 *$", re.MULTILINE)
 _VERSION_PART = re.compile(r"\.\d+$")
 
@@ -95,11 +95,15 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What an image's first bytes say: link address of its first page, where notes are, build-id if they hold it."""
+    """What an image's first bytes say: link address of its first page, where notes are, build-id if they hold it.
+
+    `code` is from `code_places`.
+    """
 
     address: int
     notes: tuple[ProgramHeader, ...]
     build_id: BuildId
+    code: tuple[int, ...]
 
 
 class _Taker:
@@ -143,15 +147,18 @@ class _Taker:
         """
         stat = procfs.read_stat(pid)
         maps = procfs.read_bytes(pid, "maps", _MAPS_BYTES_MAX)
-        runnable = set(_RUNNABLE.findall(maps))
-        firsts = [(int(m[1], 16), m[3]) for m in _FIRST.finditer(maps) if m[2] in runnable]
+        runnable: dict[bytes, set[int]] = {}
+        for place, offset, file in _RUNNABLE.findall(maps):
+            runnable.setdefault(file, set()).add(int(place, 16) - int(offset, 16))
+        firsts = [(int(m[1], 16), m[3], runnable[m[2]]) for m in _FIRST.finditer(maps) if m[2] in runnable]
         if not firsts:
             return None
         mounts, numbers = self._mounts_of[pid], procfs.namespace(pid, "pid")
         files = self._files.setdefault(mounts, {})
         images = []
-        for (start, raw), head in zip(firsts, self._read_heads(pid, [start for start, _ in firsts]), strict=True):
-            if head is None:
+        heads = self._read_heads(pid, [start for start, _, _ in firsts])
+        for (start, raw, code), head in zip(firsts, heads, strict=True):
+            if head is None or not any(start + place in code for place in head.code):
                 continue
             printed = raw.replace(b"\\012", b"\n").decode("utf-8", "surrogateescape")
             path = printed.removesuffix(procfs.DELETED)
@@ -197,7 +204,8 @@ def _parse_head(content: bytes) -> _Head | None:
     base = page_floor(first.address)
     held = (read(note.address - base, note.file_size) for note in notes if note.address >= base)
     found = (parse_build_id(content) for content in held if content)
-    return _Head(base, notes, next((build_id for build_id in found if build_id), BuildId("")))
+    build_id = next((build_id for build_id in found if build_id), BuildId(""))
+    return _Head(base, notes, build_id, code_places(headers))
 
 
 def _noted(pid: int, bias: int, notes: Sequence[ProgramHeader]) -> BuildId:

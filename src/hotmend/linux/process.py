@@ -26,6 +26,7 @@ _HEADER = struct.Struct("<4sBB10xHHIQQQIHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
 _EM_X86_64 = 62
+_PF_X = 1
 _NT_GNU_BUILD_ID = 3
 _PROGRAM_HEADERS_MAX = 128
 _NOTE_BYTES_MAX = 1 << 16
@@ -45,6 +46,7 @@ class ProgramHeader:
     address: int
     file_size: int
     memory_size: int
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,19 @@ def read_program_headers(read: Read, base: int) -> tuple[ProgramHeader, ...]:
     if raw is None:
         return ()
     return tuple(
-        ProgramHeader(kind, offset, address, file_size, memory_size)
-        for kind, _, offset, address, _, file_size, memory_size, _ in _PROGRAM_HEADER.iter_unpack(raw)
+        ProgramHeader(kind, offset, address, file_size, memory_size, flags & _PF_X != 0)
+        for kind, flags, offset, address, _, file_size, memory_size, _ in _PROGRAM_HEADER.iter_unpack(raw)
     )
+
+
+def code_places(headers: tuple[ProgramHeader, ...]) -> tuple[int, ...]:
+    """Return for each segment of code how far from the image's start the file would begin that is mapped there.
+
+    Who reads a file by mapping it (profilers, symbolizers) has the same header in memory, and no code where this says.
+    """
+    loads = [header for header in headers if header.kind == _PT_LOAD]
+    base = next((page_floor(load.address) for load in loads if load.offset == 0), 0)
+    return tuple(page_floor(x.address) - base - page_floor(x.offset) for x in loads if x.executable)
 
 
 def parse_build_id(notes: bytes) -> BuildId:
@@ -236,12 +248,14 @@ class _Head:
         end: behind the last page.
         dynamic: of the dynamic section; None where there is none.
         build_id: "" where there is none.
+        code: from `code_places`.
     """
 
     first: int
     end: int
     dynamic: int | None
     build_id: BuildId
+    code: tuple[int, ...]
 
 
 def _read_head(read: Read, start: int) -> _Head | None:
@@ -254,7 +268,8 @@ def _read_head(read: Read, start: int) -> _Head | None:
     bias = start - page_floor(first.address)
     end = max(page_ceil(load.address + load.memory_size) for load in loads)
     dynamic = next((header.address for header in headers if header.kind == _PT_DYNAMIC), None)
-    return _Head(first.address, end, dynamic, _find_build_id(read, headers, lambda header: header.address + bias))
+    build_id = _find_build_id(read, headers, lambda header: header.address + bias)
+    return _Head(first.address, end, dynamic, build_id, code_places(headers))
 
 
 @functools.lru_cache(maxsize=512)
@@ -282,17 +297,20 @@ def _head_at(memory: ProcessMemory, start: int) -> _Head | None:
     return _read_head(memory.try_read, start) if head is None else head
 
 
-def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str, root: Path | None) -> MappedImage | None:
+def _describe_image(
+    memory: ProcessMemory, mapping: Mapping, code: Container[int], comm: str, root: Path | None
+) -> MappedImage | None:
     """Return the image whose ELF header stands at the start of `mapping`, or None if none does.
 
     Args:
         memory: of the process.
         mapping: the first of a file.
+        code: load addresses at which the file would begin that code is mapped of.
         comm: the process's name.
         root: from `root_for_paths`; None: the file that is at its path now is not looked at.
     """
     head = _head_at(memory, mapping.start)
-    if head is None:
+    if head is None or not any(mapping.start + place in code for place in head.code):
         return None
     bias = mapping.start - page_floor(head.first)
     path = mapping.path.removesuffix(procfs.DELETED)
@@ -310,10 +328,20 @@ def describe_image(memory: ProcessMemory, mapping: Mapping, comm: str, root: Pat
     )
 
 
-def _image_starts(maps: tuple[Mapping, ...]) -> list[Mapping]:
-    """Return the mappings that may begin an image: offset 0 of a file of which some page can run."""
-    runnable = {(m.device, m.inode) for m in maps if m.executable and m.inode}
-    return [m for m in maps if m.offset == 0 and m.readable and (m.device, m.inode) in runnable]
+def _image_starts(maps: tuple[Mapping, ...]) -> list[tuple[Mapping, set[int]]]:
+    """Return the mappings that may begin an image: offset 0 of a file of which some page can run.
+
+    With each, where the file would begin of which such a page is.
+    """
+    runnable: dict[tuple[str, int], set[int]] = {}
+    for m in maps:
+        if m.executable and m.inode:
+            runnable.setdefault((m.device, m.inode), set()).add(m.start - m.offset)
+    return [
+        (m, runnable[m.device, m.inode])
+        for m in maps
+        if m.offset == 0 and m.readable and (m.device, m.inode) in runnable
+    ]
 
 
 def process_images(pid: int, memory: ProcessMemory | None = None, *, disk: bool = True) -> ProcessImages:
@@ -332,7 +360,7 @@ def process_images(pid: int, memory: ProcessMemory | None = None, *, disk: bool 
     own = memory or ProcessMemory(pid)
     try:
         root = root_for_paths(pid) if disk else None
-        found = (describe_image(own, mapping, stat.comm, root) for mapping in _image_starts(maps))
+        found = (_describe_image(own, mapping, code, stat.comm, root) for mapping, code in _image_starts(maps))
         images = tuple(image for image in found if image is not None)
     finally:
         if memory is None:
