@@ -48,6 +48,26 @@ def test_each_is_recognised_by_its_files(tmp_path: Path, path: str, name: str) -
         ({}, NOT_BY_ITSELF),
         ({"20auto-upgrades": 'APT::Periodic::Unattended-Upgrade "1";'}, BY_ITSELF),
         ({"20auto-upgrades": 'APT::Periodic::Unattended-Upgrade "0";'}, NOT_BY_ITSELF),
+        (
+            {
+                "20auto-upgrades": 'APT::Periodic::Unattended-Upgrade "0";',
+                "20auto-upgrades.ucf-dist": 'APT::Periodic::Unattended-Upgrade "1";',
+                "50unattended-upgrades.bak": 'APT::Periodic::Unattended-Upgrade "1";',
+                "99on~": 'APT::Periodic::Unattended-Upgrade "1";',
+            },
+            NOT_BY_ITSELF,
+        ),
+        ({"10periodic.conf": 'apt::Periodic {\n Enable "1"; Unattended-Upgrade "1"; # by itself\n};'}, BY_ITSELF),
+        ({"10periodic": 'APT { Periodic { Unattended-Upgrade "1"; }; Other "x"; };'}, BY_ITSELF),
+        ({"10periodic": 'APT { Periodic { Enable "1"; }; Unattended-Upgrade "1"; };'}, NOT_BY_ITSELF),
+        ({"10periodic": '/* APT::Periodic::Unattended-Upgrade "1"; */ # APT::Periodic {'}, NOT_BY_ITSELF),
+        (
+            {
+                "99on": 'APT::Periodic::Unattended-Upgrade "1";',
+                "../apt.conf": 'APT::Periodic::Unattended-Upgrade "0";',
+            },
+            NOT_BY_ITSELF,
+        ),
         ({"20auto-upgrades": '// APT::Periodic::Unattended-Upgrade "1";'}, NOT_BY_ITSELF),
         (
             {
