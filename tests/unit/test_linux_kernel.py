@@ -12,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hotmend.cli.main import run
 from hotmend.linux import procfs, remote, sys
 from hotmend.linux.census import take_census
 from hotmend.linux.memory import ProcessMemory
@@ -76,6 +79,37 @@ def test_a_file_name_of_one_process_does_not_stop_the_look_at_all(tmp_path: Path
         assert child.pid in {process.pid for process in processes_mapping()}
     finally:
         child.communicate()
+
+
+def test_names_that_others_choose_can_be_kept_and_do_nothing_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of bytes that are no UTF-8 no JSON can be made: one process ended the listing of all, and a run's record."""
+    program = tmp_path / os.fsdecode(b"a\xff\x1b[2Jz")
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "600"]) as child:
+        try:
+            (seen,) = (process for process in take_census().processes if process.pid == child.pid)
+            with ProcessMemory(child.pid) as memory:
+                images = process_images(child.pid, memory)
+            assert (procfs.read_stat(child.pid).comm, images.comm, seen.comm) == (r"a\xff\x1b[2Jz",) * 3
+            name = f"{tmp_path}/" + r"a\xff\x1b[2Jz"
+            assert [image.path for image in images.images].count(name) == 1
+            assert {(image.path, image.disk_path) for image in seen.images} >= {(name, name)}
+            assert images.images[0].disk_build_id == images.images[0].build_id  # the file was found by its real name
+            for words in (), ("--json",):
+                assert run(["ps", "--pid", str(child.pid), *words]) == 0
+                assert r"a\xff\x1b[2Jz" in capsys.readouterr().out.replace("\\\\", "\\")
+        finally:
+            child.kill()
+
+
+@given(st.binary(max_size=40))
+def test_legible(name: bytes) -> None:
+    text = procfs.legible(name.decode("utf-8", "surrogateescape"))
+    assert text.isprintable()
+    assert text.encode().decode() == text
+    assert procfs.legible(text) == text
 
 
 @pytest.mark.parametrize("read", [procfs.read_maps, procfs.read_stat, procfs.read_status])

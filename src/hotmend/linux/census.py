@@ -165,10 +165,11 @@ class _Taker:
             if path == "/":
                 path = _executed(pid, start) or path
             if path not in files:
-                files[path] = _on_disk(self._roots.get(mounts, {}), path)
+                place, there = _on_disk(self._roots.get(mounts, {}), path)
+                files[path] = procfs.legible(place), there
             bias = start - head.address
             build_id = head.build_id or _noted(pid, bias, head.notes)
-            images.append(SeenImage(path, build_id, bias, printed != path, *files[path]))
+            images.append(SeenImage(procfs.legible(path), build_id, bias, printed != path, *files[path]))
         hidden = tuple((int(low, 16), int(high, 16)) for low, high in _HIDDEN.findall(maps))
         own = (numbers == self._numbers, mounts == self._mounts)
         return SeenProcess(pid, stat.comm, stat.start_time_ticks, _cgroup(pid), own, tuple(images), hidden)
@@ -265,7 +266,7 @@ def _on_disk(roots: Mapping[str, str], path: str) -> tuple[str, BuildId | None]:
 
 def _cgroup(pid: int) -> str:
     try:
-        return procfs.read_text(pid, "cgroup", _TEXT_BYTES_MAX)
+        return procfs.control_group(pid)
     except HotmendError:
         return ""
 

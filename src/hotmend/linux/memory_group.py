@@ -36,8 +36,9 @@ def memory_group_objection(pid: int, wanted: int) -> str:
     groups = procfs.read_text(pid, "cgroup", _TEXT_BYTES_MAX)
     for place, limit, room in _limits(groups, ROOT):
         if room < wanted:
+            name = procfs.legible(str(place))
             return (
-                f"the control group {place} of process {pid} may have {limit} bytes of memory and has {max(room, 0)} "
+                f"the control group {name} of process {pid} may have {limit} bytes of memory and has {max(room, 0)} "
                 f"left; the new code takes up to {wanted}; raise the limit for the time being "
                 "(systemctl set-property --runtime UNIT MemoryMax=BYTES)"
             )

@@ -317,7 +317,7 @@ def _describe_image(
     return MappedImage(
         pid=memory.pid,
         comm=comm,
-        path=path,
+        path=procfs.legible(path),
         build_id=head.build_id,
         bias=bias,
         start=mapping.start,

@@ -15,6 +15,7 @@ from hotmend.model.errors import HotmendError, KernelError, PermissionRefusedErr
 
 _CLONE, _VFORK, _CLONE3, _CLONE_VFORK = 56, 58, 435, 0x4000
 _STAT_BYTES_MAX = 4096
+_GROUP_BYTES_MAX = 1 << 16
 _PF_USER_WORKER = 0x4010
 """PF_USER_WORKER, and PF_IO_WORKER, which is what Linux before 6.4 has."""
 _STATUS_BYTES_MAX = 1 << 16
@@ -150,6 +151,25 @@ def rows(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
+def control_group(pid: int) -> str:
+    """Return the text of /proc/PID/cgroup, with names as `legible` has them; raises as `read_bytes` does."""
+    return "\n".join(map(legible, rows(read_text(pid, "cgroup", _GROUP_BYTES_MAX))))
+
+
+def legible(name: str) -> str:
+    r"""Return a name that others chose so that it does nothing on a terminal, and can be encoded.
+
+    What cannot be printed, and bytes that are no UTF-8, are written as Python and the kernel's log do: `\x1b`.
+    """
+    if name.isprintable():
+        return name
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+
+
 def _read(pid: int, name: str, limit_bytes: int, parse: Callable[[str], _Parsed]) -> _Parsed:
     """Return what `parse` makes of a text of a process.
 
@@ -191,7 +211,7 @@ def parse_stat(text: str) -> Stat:
     """Parse /proc/PID/stat; the name may contain blanks and brackets."""
     opening, closing = text.index("("), text.rindex(")")
     fields = text[closing + 2 :].split()
-    return Stat(text[opening + 1 : closing], fields[0], int(fields[1]), int(fields[19]), int(fields[6]))
+    return Stat(legible(text[opening + 1 : closing]), fields[0], int(fields[1]), int(fields[19]), int(fields[6]))
 
 
 def read_stat(pid: int) -> Stat:

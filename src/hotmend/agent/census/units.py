@@ -8,8 +8,6 @@ from hotmend.agent.census.owners import OwnerKind, owner_in
 from hotmend.linux import procfs
 from hotmend.model.errors import HotmendError
 
-_CGROUP_BYTES_MAX = 1 << 16
-
 
 def unit_in(text: str) -> str:
     """Return the service that `/proc/PID/cgroup` names, such as `nginx.service`; "" where there is none."""
@@ -20,7 +18,7 @@ def unit_in(text: str) -> str:
 def unit_of(pid: int) -> str:
     """Return the service of a process; "" where it has none, or is gone."""
     try:
-        return unit_in(procfs.read_text(pid, "cgroup", _CGROUP_BYTES_MAX))
+        return unit_in(procfs.control_group(pid))
     except HotmendError:
         return ""
 

@@ -57,7 +57,7 @@ def parse_record(text: str) -> Trap | None:
     head, _, message = text.partition(";")
     at, found = _HEAD.match(head), _TRAP.match(message)
     if at is not None and (ended := _ABEND.match(message)) and int(ended["signal"]) not in _TOLD_WITH_ADDRESS:
-        comm = ended["comm"] or bytes.fromhex(ended["hex"]).decode("utf-8", "replace")
+        comm = ended["comm"] or procfs.legible(bytes.fromhex(ended["hex"]).decode("utf-8", "surrogateescape"))
         return Trap(int(at["at"]), comm, int(ended["pid"]), f"signal {ended['signal']}", 0)
     if at is None or found is None:
         return None
