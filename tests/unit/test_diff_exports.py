@@ -121,6 +121,20 @@ KEEP int overriding(int x) { if (x > 9u) return -1; return second(x) * 9; }
 #endif
 const method methods[2] = { second, EITHER(usual, overriding) };
 """
+_LIMITS = """
+EXPORTED const int limits[8] = { 1, 2, 3, EITHER(4, 40), 5, 6, 7, 8 };
+KEEP int limit(int x) { second(x); return limits[x & 7]; }
+"""
+_BEHIND = """
+EXPORTED const int limits[4] = { 1, 2, EITHER(3, 30), 4 };
+static const struct { const int *of; int count; } kinds[2] = { { limits, 4 }, { limits, 2 } };
+KEEP int limit(int x, int n) { second(n); return n >= kinds[x & 1].count ? -1 : kinds[x & 1].of[n]; }
+"""
+_CALLED = """
+typedef int (*method)(int);
+EXPORTED const method limits[3] = { second, EITHER(third, second), third };
+KEEP int limit(int x) { return limits[(unsigned)x % 3](x) + 1; }
+"""
 
 
 @cache
@@ -198,6 +212,28 @@ def test_an_indirect_function_that_new_code_begins_to_use_is_refused(visible: st
 
 def test_new_code_that_only_data_of_the_new_build_reach_is_refused() -> None:
     assert "new-code-not-reached" in _refusals(_compare(_OVERRIDDEN))
+
+
+@pytest.mark.parametrize("besides", ["", _FIX])
+@pytest.mark.parametrize("body", [_LIMITS, _BEHIND, _CALLED])
+def test_exported_data_that_is_reached_by_name_and_says_something_else_is_refused(body: str, besides: str) -> None:
+    """The slots of the image itself lead to the old data as well: it was 'no change'."""
+    assert _refusals(_compare(f"#define EXPORTED\n{body}{besides}")) == {"exported-data-changed": ("limits",)}
+
+
+@pytest.mark.parametrize("body", [_LIMITS, _CALLED])
+@pytest.mark.parametrize("attribute", ['__attribute__((visibility("protected")))', ""])
+def test_exported_data_that_code_refers_to_directly_changes_with_that_code(body: str, attribute: str) -> None:
+    outcome = _compare(f"#define EXPORTED {attribute}\n{body}", "-Wl,-Bsymbolic")
+    assert outcome.verdict is Verdict.HOTPATCH, outcome.reasons
+    assert outcome.hotpatch is not None
+    assert [f.name for f in outcome.hotpatch.functions] == ["limit"]
+
+
+def test_a_part_leaves_what_reaches_exported_data_that_changed() -> None:
+    outcome = _compare(f"#define EXPORTED\n{_LIMITS}{_FIX}", partial=True)
+    assert outcome.hotpatch is not None
+    assert {f.name for f in outcome.hotpatch.functions} == {"fixed"}
 
 
 def test_an_export_that_is_added_alone_is_for_the_other_images_of_the_update() -> None:

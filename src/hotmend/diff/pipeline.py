@@ -191,7 +191,7 @@ def _judge(
         *whole(c.reasons),
         *contents.findings,
         *judge_thread_storage(c.old.image, c.new.image),
-        *judge_exports(c, contents.new),
+        *judge_exports(c, contents),
         *judge_arrays(c),
         *exact,
         *without_guesses(c, options.types, exact, judge_layout(c, aligned)),

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
+from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.objects import Objects
 from hotmend.diff.rules.layout import body_is_leaf
 from hotmend.image.image import STT_OBJECT
 from hotmend.image.references import LEA, table_words
 from hotmend.model.verdict import note, refusal
 
 
-def judge_exports(c: Correspondence, objects: Objects) -> list[Finding]:
-    """Other images bind to exports: a removed one is worth a note, exported data of another size is refused.
-
-    Args:
-        c: the correspondence.
-        objects: of the new build.
-    """
-    old, new = c.old.image, c.new.image
+def judge_exports(c: Correspondence, contents: Contents) -> list[Finding]:
+    """Other images bind to exports: a removed one is worth a note; data of another size or contents are refused."""
+    old, new, objects = c.old.image, c.new.image, contents.new
     findings: list[Finding] = []
     removed = sorted(name for name, _ in old.exports.keys() - new.exports.keys())
     if removed:
@@ -37,7 +34,40 @@ def judge_exports(c: Correspondence, objects: Objects) -> list[Finding]:
         sentence = "exported data has another size; other images may hold copies"
         reason = refusal("exported-data-changed", sentence, *sorted(s.name for s in resized)[:20])
         findings.append(blame(reason, set().union(*(objects.users(s.value, s.size) for s in resized))))
+    rewritten = _rewritten(c, contents)
+    if rewritten:
+        sentence = "exported read-only data has other contents; who reaches it by its name keeps the old ones"
+        reason = refusal("exported-data-changed", sentence, *sorted(rewritten)[:20])
+        users = set().union(*rewritten.values())
+        findings.append(blame(reason, users) if all(rewritten.values()) else Finding(reason))
     return findings
+
+
+def _rewritten(c: Correspondence, contents: Contents) -> dict[str, set[int]]:
+    """Return exported read-only data whose contents changed and that is reached by name, with the new codes that do.
+
+    A slot that the dynamic linker has filled leads to the old data: of the image itself, where it reaches what it
+    exports by name, and of others, where it does not reach it at all. Code that refers to data of its own changes with
+    them, and is not meant here.
+    """
+    changed = sorted(contents.changed)
+    reached: dict[tuple[str, str], set[int]] = {}
+    for objects in (contents.old, contents.new):
+        for word, slot in objects.image.slots.items():
+            if slot.symbol_defined:
+                by = objects.users(word, 1) if objects is contents.new else set()
+                reached.setdefault((slot.name, slot.version), set()).update(by)
+    found: dict[str, set[int]] = {}
+    for key, symbol in c.new.image.exports.items():
+        twin = c.old.image.exports.get(key)
+        if twin is None or symbol.kind != STT_OBJECT or twin.kind != STT_OBJECT:
+            continue
+        at = bisect_left(changed, symbol.value)
+        if at < len(changed) and changed[at] < symbol.value + max(symbol.size, 1):
+            direct = contents.new.users(symbol.value, max(symbol.size, 1))
+            if key in reached or not direct:
+                found[symbol.name] = reached.get(key, set()) | direct
+    return found
 
 
 def exceptions_pass(c: Correspondence, selection: Selection, aligned: Aligned) -> frozenset[int]:
