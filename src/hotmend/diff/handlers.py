@@ -79,6 +79,6 @@ def _type(image: Image, types: Types, pointer: Pointer) -> tuple[str, int | None
     elif slot is not None and slot.kind != R_COPY:
         slot = None  # its first word, which names the kind of type
     if slot is not None:
-        symbol = image.exports.get((slot.name, slot.version)) if slot.symbol_defined else None
+        symbol = image.own(slot)
         return slot.name.removeprefix(_TYPEINFO), int(symbol.value) if symbol is not None else None
     return (types.name(target), target) if target is not None else ("", None)

@@ -84,7 +84,7 @@ def _unreached(c: Correspondence, contents: Contents, selection: Selection, asse
     image = c.new.image
     linked: dict[int, set[int]] = defaultdict(set)
     for word, slot in image.slots.items():
-        if slot.symbol_defined and (symbol := image.exports.get((slot.name, slot.version))) is not None:
+        if (symbol := image.own(slot)) is not None:
             linked[symbol.value].add(word)
     found: set[int] = set()
     for j in selection.shadow:

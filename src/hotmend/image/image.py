@@ -257,6 +257,10 @@ class Image:
         """Link addresses that other images can bind to."""
         return frozenset(s.value for s in self.exports.values() if s.kind != STT_TLS)
 
+    def own(self, slot: Slot) -> Symbol | None:
+        """Return what a slot is bound to where that is this image's own export; None where it is another's."""
+        return self.exports.get((slot.name, slot.version)) if slot.symbol_defined else None
+
     @cached_property
     def resolvers(self) -> frozenset[int]:
         """Link addresses of the functions that choose for an indirect one; the dynamic linker calls each once."""

@@ -74,7 +74,11 @@ def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResul
 
 def most_at_once() -> int:
     """Return in how many processes at a time things may be written, this one's work among them."""
-    return _WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0)) if takes_turns() else 1
+    return _workers_max() if takes_turns() else 1
+
+
+def _workers_max() -> int:
+    return _WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0))
 
 
 def families(pids: Iterable[int]) -> list[list[int]]:
@@ -142,7 +146,7 @@ def _place_of(other: int, families_: Units) -> int | None:
 def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
     """Yield results until all are there, or a worker has died."""
     processors = len(os.sched_getaffinity(0))
-    count = min(_WORKERS_PER_PROCESSOR * processors, len(units) // _UNITS_PER_WORKER)
+    count = min(_workers_max(), len(units) // _UNITS_PER_WORKER)
     if count < 2:
         return
     each = -(-len(units) // _JOBS_MAX)

@@ -255,7 +255,7 @@ class Transaction:
         All entries lead to their stubs by then; were it not so any more, half of the code would change.
         """
         gate, entries = self.records[0].gate, self.entries
-        allowed = [(entry.jump_to_stub, entry.jump_to_stub) for entry in entries]
+        allowed = [(entry.jump_to_stub,) for entry in entries]
 
         def act(_: Stopped) -> None:
             self._refuse_turned(on=value != _ON)
@@ -349,7 +349,7 @@ class Transaction:
 
     @staticmethod
     def _refuse_strange(
-        entries: Sequence[EntryRecord], found: Sequence[bytes], allowed: Sequence[tuple[bytes, bytes]]
+        entries: Sequence[EntryRecord], found: Sequence[bytes], allowed: Sequence[tuple[bytes, ...]]
     ) -> None:
         """Refuse where entries hold none of the bytes they may hold."""
         strange = [e.name for e, old, may in zip(entries, found, allowed, strict=True) if old not in may]

@@ -167,7 +167,7 @@ class Watch:
         if procfs.read_stat(pid).start_time_ticks != start:
             return
         with ProcessMemory(pid) as memory:
-            images = process_images(pid, memory).images
+            images = process_images(pid, memory, disk=False).images
             at_rest = linker_at_rest(memory, images)
         if not at_rest:
             if time.monotonic() < sighting.until:
@@ -190,7 +190,9 @@ class Watch:
         with contextlib.suppress(HotmendError):
             above = parent, procfs.read_stat(parent).start_time_ticks
             for each in (key, above):
-                known = each in self._taken_back or (each in self._changed and State.PLACED in self._states(each[0]))
+                known = each in self._taken_back or (
+                    each in self._changed and State.PLACED in (states if each == key else self._states(each[0]))
+                )
                 if known:
                     self._taken_back |= {key, each}
                     return True

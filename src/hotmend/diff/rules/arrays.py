@@ -69,7 +69,7 @@ def _targets(image: Image, word: int) -> Iterator[int]:
     slot = image.slots.get(word)
     if word in image.pointers:
         yield image.pointers[word]
-    elif slot is not None and (symbol := image.exports.get((slot.name, slot.version))) is not None:
+    elif slot is not None and (symbol := image.own(slot)) is not None:
         yield symbol.value + slot.addend
 
 
