@@ -158,7 +158,7 @@ class Assembly:
 
     def _fill_slot(self, address: int, slot: Slot) -> None:
         if slot.symbol_defined:
-            symbol = self._c.new.image.exports.get((slot.name, slot.version))
+            symbol = self._c.new.image.own(slot)
             if symbol is None or not symbol.value:
                 self._refuse(
                     "unmapped-reference", "a slot names a symbol of the image that it does not export", slot.name

@@ -111,7 +111,7 @@ class Unwinding:
         slot = image.slots.get(word)
         target = image.pointers.get(word)
         if slot is not None and slot.symbol_defined:
-            symbol = image.exports.get((slot.name, slot.version))
+            symbol = image.own(slot)
             target = symbol.value if symbol is not None else None
         elif slot is not None:
             self._filled.add(word)

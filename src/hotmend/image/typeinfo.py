@@ -85,7 +85,7 @@ class Types:
                 continue
             target = self._image.pointers.get(word)
             if slot is not None:
-                symbol = self._image.exports.get((slot.name, slot.version))
+                symbol = self._image.own(slot)
                 target = symbol.value if symbol is not None else None
             found = self.signature(target, depth + 1) if target is not None else None
             if found is None:
