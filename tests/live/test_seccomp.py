@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +13,8 @@ import pytest
 from hotmend.linux import procfs, remote
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.seccomp import Action
-from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, ProcessResult, apply, revert
 from hotmend.live.registry import process_status
-from hotmend.model.errors import HotmendError
 from tests.live import libseccomp
 from tests.live.conftest import Target
 from tests.live.filters import (
@@ -179,22 +177,29 @@ def test_a_timed_wait_must_not_be_interrupted(program: Path, start: Start) -> No
     assert interrupted == 0
 
 
+BLIND = """
+import contextlib, sys, time
+from hotmend.linux.stop import Stopper
+from hotmend.model.errors import HotmendError
+
+stopper, limit = Stopper(int(sys.argv[1])), time.monotonic() + 10
+with contextlib.suppress(HotmendError, OSError):  # it is dying
+    while time.monotonic() < limit:
+        stopper.release(stopper.stop(0.5))
+        time.sleep(0.003)
+"""
+
+
 def test_that_danger_is_real(program: Path, start: Start) -> None:
-    """A stop that knows nothing of filters ends the process: what the test before shows is not an accident."""
+    """A stop that knows nothing of filters ends the process: what the test before shows is not an accident.
+
+    By a process of its own, as a patcher is: to a tracer that is the parent, too, a stop's own wait may say how the
+    target has ended, and nobody is told a second time.
+    """
     target = start(program, "2", "2")
     confine(target, NO_RESTART)
-
-    def stop_blindly() -> None:
-        stopper, limit = Stopper(target.pid), time.monotonic() + 10
-        with contextlib.suppress(HotmendError, OSError):  # it is dying
-            while time.monotonic() < limit:
-                stopper.release(stopper.stop(0.5))
-                time.sleep(0.003)
-
-    tracer = threading.Thread(target=stop_blindly)  # what it still traces is let go with it
-    tracer.start()
-    tracer.join()
-    assert target.process.wait(5) == -31
+    subprocess.run([sys.executable, "-c", BLIND, str(target.pid)], check=True, timeout=60)
+    assert target.process.wait(5) == -signal.SIGSYS
 
 
 def test_a_wait_goes_on_where_restarts_are_allowed(program: Path, start: Start) -> None:
