@@ -14,7 +14,7 @@ import pytest
 
 from faults.unseen import Seen, begun, changes, plain_stops, remote_calls, seen_by, unseen_make
 from hotmend.linux import procfs, remote, sys, window
-from hotmend.linux.stop import Stopper
+from hotmend.linux.stop import StopFailure, Stopper
 from hotmend.live.hands import hands
 from hotmend.live.work import ProcessResult
 from hotmend.model.hotpatch import Hotpatch
@@ -180,6 +180,30 @@ def test_a_new_program_while_a_thread_is_stopped(form: str, program: Path, start
 
     assert _by_hands(stop_and_release), form
     assert executed == [True]
+
+
+@pytest.mark.parametrize("where", ["while it is let go", "in the next stop"])
+def test_a_thread_that_is_late_twice_is_waited_for_once(
+    form: str, program: Path, start: Start, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Whoever asks a second time is told nothing, of a child of ours for ever: an apply took two seconds more."""
+    target = start(program)
+    stopper = Stopper(target.pid)
+    with monkeypatch.context() as patched:
+        patched.setattr(window.Table, "wait", lambda *_: False)
+        patched.setattr(window.Table, "collect", lambda *_: False)
+        for _ in range(2):
+            with pytest.raises(StopFailure):
+                stopper.stop(1.0, only=target.pid)
+    if where == "in the next stop":
+        with monkeypatch.context() as patched:
+            patched.setattr(Stopper, "release_late", lambda _: False)
+            stopper.release(stopper.stop(10.0, only=target.pid))
+    limit = time.monotonic() + 10
+    while not stopper.release_late():
+        assert time.monotonic() < limit, form
+        time.sleep(0.001)
+    assert target.ask("a") == "1 1 1"
 
 
 def test_numbers_of_processes_that_shared_the_memory(program: Path, start: Start) -> None:

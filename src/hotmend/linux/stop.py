@@ -206,7 +206,7 @@ class Stopper:
     seen: list[Table] = field(default_factory=list)
     stops: int = 0
     longest_stop_seconds: float = 0.0
-    _late: list[Table] = field(default_factory=list)
+    _late: set[int] = field(default_factory=set)
     _late_seen_at: float = 0.0
     _seized: dict[int, int] = field(default_factory=dict)
     _seizing_since: float = math.inf
@@ -347,6 +347,7 @@ class Stopper:
         """
         table = Table(tids)
         self.seen.append(table)
+        self._late.difference_update(tids)  # awaited here: whoever asks a second time waits for a stop that is over
         table.interrupt()
         complete = table.wait(limit)
         for index in table.at(State.DEAD):
@@ -387,7 +388,7 @@ class Stopper:
             self._seized.pop(table.tids[index], None)
         killed = [table.tids[index] for table in stopped.tables for index in table.at(State.WAITING)]
         if killed:
-            self._late.append(Table(killed))
+            self._late.update(killed)
             if not self.release_late():
                 _stoppers_late().add(self)
         return seconds
@@ -402,35 +403,33 @@ class Stopper:
         for table in tables:
             self._let_go(table)
         if self._seized:
-            late = Table(list(self._seized))
-            late.interrupt()
-            self._late.append(late)
+            Table(list(self._seized)).interrupt()
+            self._late.update(self._seized)
         if not self.release_late():
             _stoppers_late().add(self)
 
     def release_late(self) -> bool:
         """Let late threads go that have stopped meanwhile; return whether all are gone."""
         stood = False
-        for late in self._late:
+        if self._late:
+            late = Table(list(self._late))
             late.collect()
             for index in late.at(State.DEAD):
                 self._seized.pop(late.tids[index], None)
-            stood |= bool(late.count(State.STOPPED) or late.count(State.JOB_CONTROL))
+            stood = bool(late.count(State.STOPPED) or late.count(State.JOB_CONTROL))
             self._let_go(late)
+            self._late = {late.tids[index] for index in late.at(State.WAITING)}
         seen_at, self._late_seen_at = self._late_seen_at, time.perf_counter()
         if stood:
             self.longest_stop_seconds = max(self.longest_stop_seconds, self._late_seen_at - seen_at)
-        tables = [Table(tids) for late in self._late if (tids := [late.tids[i] for i in late.at(State.WAITING)])]
-        self._late[:] = tables
-        if not tables:
+        if not self._late:
             _stoppers_late().discard(self)
-        return not tables
+        return not self._late
 
     def _is_worth_waiting(self) -> bool:
         """Tell whether a late thread may be in a call that would come back early, were it let go by our end alone."""
-        late = [tid for table in self._late for tid in table.tids]
         with contextlib.suppress(HotmendError):
-            return not all(procfs.in_vfork(self.pid, tid) for tid in late)
+            return not all(procfs.in_vfork(self.pid, tid) for tid in self._late)
         return False
 
     @contextlib.contextmanager
