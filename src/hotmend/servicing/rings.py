@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from hotmend.servicing.message import Cause, cause
@@ -214,8 +215,10 @@ def _selects(ring: Ring) -> bool:
 def _ordered(seed: str, ids: Sequence[str]) -> list[int]:
     prefix = f"{seed}\0".encode()
     sha256 = hashlib.sha256
-    rank = [sha256(prefix + each.encode()).hexdigest() for each in ids]
-    return sorted(range(len(ids)), key=rank.__getitem__)
+    ranks = b"".join([sha256(prefix + each).digest() for each in map(str.encode, ids)])
+    # Sorted as bytes by numpy: a key for each of a hundred thousand takes longer than its hash.
+    order: list[int] = np.argsort(np.frombuffer(ranks, f"S{sha256().digest_size}")).tolist()
+    return order
 
 
 def _part_pairs(found: list[list[int]], pairs: Sequence[str]) -> None:
