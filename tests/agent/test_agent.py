@@ -137,7 +137,10 @@ PROBES = f"""
 [[probe]]
 kind = "command"
 name = "answers"
-command = ["sh", "-c", "test -e /run/fine && redis-cli -p {PORT} ping"]
+command = ["sh", "-c", '''
+    test -e /run/falls-ill && grep -q HEALTH_CHECK {HISTORY} && exit 1
+    test -e /run/fine && redis-cli -p {PORT} ping
+''']
 tries = 1
 [[post_event]]
 command = ["sh", "-c", "echo $HOTMEND_UPDATES > /run/post"]
@@ -155,12 +158,9 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     code, ended = asked(redis, "agent", "install")
     assert (code, ended["state"], ended["detail"]) == (4, "BLOCKED", "pre-event: sh: exit code 1")
     redis.run("rm /run/no")
-    configure(redis, AUTOMATIC.replace("seconds = 1", "seconds = 3") + PROBES)
-    watch = redis.command(
-        "while ! grep -q HEALTH_CHECK /var/lib/hotmend/agent/history.jsonl; do sleep 0.1; done; rm /run/fine"
-    )
-    with subprocess.Popen(watch):
-        code, ended = asked(redis, "agent", "install")
+    redis.run("touch /run/falls-ill")
+    configure(redis, AUTOMATIC + PROBES)
+    code, ended = asked(redis, "agent", "install")
     assert (code, ended["state"]) == (1, "ROLLED_BACK")
     tools = next(action for action in ended["actions"] if action["update"].startswith("redis-tools"))
     assert (tools["state"], tools["changed"]) == ("ROLLED_BACK", [])
@@ -170,18 +170,20 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     assert redis.run("cat /run/post").stdout.split() == sorted(action["update"] for action in ended["actions"])
     quarantined = redis.hotmend("agent", "quarantine", "--json").stdout
     assert json.loads(quarantined)["update"] == tools["update"]
-    redis.run("touch /run/fine")
+    redis.run("rm /run/falls-ill")
     code, ended = asked(redis, "agent", "install")
     assert (code, ended["state"], ended["actions"]) == (3, "NOT_APPLICABLE", [])  # nor its sister, which needs it
     assert [event["because"] for event in history(redis) if event["event"] == "disk-left"] == [[tools["update"]]]
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
     kill = "while test $(grep -c HEALTH_CHECK {0}) = {1}; do sleep 0.1; done; kill -ABRT $(pidof redis-server)"
     watched = redis.run(f"grep -c HEALTH_CHECK {HISTORY}").stdout.strip()
+    configure(redis, AUTOMATIC.replace("seconds = 1", "seconds = 15") + PROBES)  # long enough for a crash to fall into
     with subprocess.Popen(redis.command(kill.format(HISTORY, watched))):
         code, ended = asked(redis, "agent", "install")
     (why,) = [action["detail"] for action in ended["actions"] if action["state"] == "ROLLED_BACK"]
     assert "redis-server.service has restarted" in why or "redis-server crashed" in why
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
+    configure(redis, AUTOMATIC + PROBES)
     code, ended = asked(redis, "agent", "install")
     assert (code, [a["state"] for a in ended["actions"] if a["changed"]]) == (0, ["SUCCEEDED"])
 
