@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hotmend.linux import window
+from hotmend.linux import procfs, window
+from hotmend.live.transaction import Transaction
+from hotmend.model.errors import ProcessGoneError
 from tests.live.handmade import compile_target
 
 SOURCE = Path(__file__).with_name("target.c")
 OWN_BUILD_ID = f"-Wl,--build-id=0x{secrets.token_hex(20)}"
 """Of this very run: others may run the same tests on this machine, and some tests ask for all processes."""
+_COMES_SECONDS_MAX = 30.0
 
 
 class Target:
@@ -57,6 +65,44 @@ class Target:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def comes_to(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, and fail where it does not come to that; a moment's state may be missed."""
+    limit = time.monotonic() + _COMES_SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < limit, "it did not come to that"
+        time.sleep(0.002)
+
+
+def end(pid: int) -> None:
+    """Kill a process that is nobody's of ours, and wait until others cannot find it any more."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    comes_to(lambda: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or waits to be reaped."""
+    try:
+        return procfs.read_stat(pid).state in "ZX"
+    except ProcessGoneError:
+        return True
+
+
+def leaves_after(tries: int, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the target leave the function that it stays in once it was found there so often."""
+    found, real = [0], Transaction._attempt
+
+    def attempt(self: Transaction, *arguments: Any, turning: bool) -> float | None:
+        seconds = real(self, *arguments, turning=turning)
+        if self._last_hits:
+            found[0] += 1
+            if found[0] == tries:
+                target.send("w")
+        return seconds
+
+    monkeypatch.setattr(Transaction, "_attempt", attempt)
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,19 @@
 
 int first(void) { return 1; }
 int second(void) { return 1; }
-int slow(void) { usleep(1500000); return 1; }
+/* says so, and waits for 'w' */
+static void stay(void) {
+    char c;
+    if (write(1, "inside\n", 7) != 7) return;
+    while (read(0, &c, 1) == 1 && c != 'w') {}
+}
+int slow(void) { stay(); return 1; }
 /* slow, far up the stack */
 static void deep(int pages) {
     volatile char room[4096];
     room[0] = (char)pages;
     if (pages) deep(pages - 1);
-    else usleep(1500000);
+    else stay();
     room[1] = room[0];
 }
 int high(void) { deep(16); return 1; }
@@ -77,6 +83,7 @@ static void *forking(void *u) {
     return u;
 }
 static void on_signal(int s) { (void)s; slow(); }
+static void on_other_signal(int s) { (void)s; }
 /* a seccomp filter, read as "FLAGS HEX" from the rest of the line; with 's' strict mode */
 static const char *confine(void) {
     /* not static: the contexts above stay in the page that the file fills, where nobody takes them for stacks */
@@ -128,6 +135,7 @@ int main(int argc, char **argv) {
     sigaltstack(&ss, NULL);
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART};
     sigaction(SIGUSR1, &sa, NULL);
+    signal(SIGUSR2, on_other_signal);
     for (int i = 0; i < threads; i++) pthread_create(&t, NULL, mode == -1 ? idle : spin, (void *)mode);
     char c;
     printf("ready\n"); fflush(stdout);

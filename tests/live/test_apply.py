@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +11,19 @@ from typing import Any
 
 import pytest
 
+from hotmend.linux import procfs
 from hotmend.live import change
 from hotmend.live.driver import Options, ProcessResult, apply, revert
 from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.conftest import OWN_BUILD_ID, Target, comes_to, end, leaves_after
 from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
 ANSWERS = {"first": 2, "second": 2, "slow": 2, "high": 2}
-QUICK = Options(deadline_seconds=0.2)
+QUICK = Options(deadline_seconds=0.2, max_pause_us=50_000)
 
 
 def one(results: list[ProcessResult]) -> ProcessResult:
@@ -121,26 +121,29 @@ def test_same_shadow_again(program: Path, start: Start) -> None:
 
 
 @pytest.mark.parametrize(("command", "name"), [("s", "slow"), ("h", "high")])
-def test_active_function(program: Path, start: Start, command: str, name: str) -> None:
+def test_active_function(
+    program: Path, start: Start, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
     """Also with the frame more than 64 KiB up the stack."""
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
-    target.send(command)
-    time.sleep(0.1)
+    assert target.ask(command) == "inside"
     result = one(apply([hotpatch], [target.pid], QUICK))
     assert result.state == "refused"
     assert codes(result) == ["function-active"]
     assert name in result.reasons[0].sentence
     assert str(target.pid) in result.reasons[0].sentence
+    leaves_after(3, target, monkeypatch)
     assert applied(hotpatch, target).attempts > 3
     assert target.read() == "1"
     assert target.ask(command) == "2"
 
 
-def test_handler_on_the_alternate_stack(program: Path, start: Start) -> None:
+def test_handler_on_the_alternate_stack(program: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
     os.kill(target.pid, signal.SIGUSR1)
-    time.sleep(0.1)
+    assert target.read() == "inside"
     assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["function-active"]
+    leaves_after(3, target, monkeypatch)
     applied(hotpatch, target)
     assert target.ask("a") == "2 2 2"
 
@@ -185,7 +188,7 @@ def test_child_of_another_thread(program: Path, start: Start) -> None:
     try:
         assert one(apply([hotpatch], [child], Options())).state == "applied"
     finally:
-        os.kill(child, signal.SIGKILL)
+        end(child)
 
 
 def test_fork_after_apply(program: Path, start: Start) -> None:
@@ -249,7 +252,7 @@ def test_another_hotpatch_is_on(program: Path, start: Start) -> None:
 def test_job_control(program: Path, start: Start) -> None:
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
     os.kill(target.pid, signal.SIGSTOP)
-    time.sleep(0.05)
+    comes_to(lambda: procfs.read_stat(target.pid).state == "T")
     assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["stopped-by-job-control"]
     os.kill(target.pid, signal.SIGCONT)
     applied(hotpatch, target)

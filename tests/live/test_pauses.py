@@ -185,8 +185,7 @@ def test_a_thread_that_is_written_through_goes_on_every_few_words(
 
 def test_unwinding_ends_with_the_budget(program: Path, start: Start) -> None:
     target = start(program)
-    target.send("h")
-    time.sleep(0.1)
+    assert target.ask("h") == "inside"
     unwinder = Unwinder(target.pid, process_images(target.pid).images, procfs.read_maps(target.pid))
     stopper = Stopper(target.pid)
     stopped = stopper.stop(1.0)

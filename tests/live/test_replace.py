@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.package.decode import decode
 from hotmend.package.encode import encode
-from tests.live.conftest import Target
+from tests.live.conftest import Target, leaves_after
 from tests.live.handmade import compile_target, make_hotpatch
 from tests.live.test_lifetimes import HERE, build_id
 
@@ -159,21 +158,23 @@ def test_shadows_are_used_again(stripped: Builds, start: Start) -> None:
     assert target.ask("w") == "0 1"
 
 
-def test_a_thread_in_code_that_the_later_one_leaves_old_is_waited_for(stripped: Builds, start: Start) -> None:
+def test_a_thread_in_code_that_the_later_one_leaves_old_is_waited_for(
+    stripped: Builds, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the earlier one's function at the switch, in the old function on the way back."""
-    target, hurry = start(stripped.program), Options(deadline_seconds=0.3)
+    target, hurry = start(stripped.program), Options(deadline_seconds=0.3, max_pause_us=50_000)
     change(stripped, target, 1)
-    target.send("s")
-    time.sleep(0.2)
+    assert target.ask("s") == "inside"
     result = done(apply([stripped.patches[1]], [target.pid], hurry), "refused")
     assert [reason.code for reason in result.reasons] == ["function-active"]
-    assert change(stripped, target, 2).attempts > 3
+    with monkeypatch.context() as patched:
+        leaves_after(3, target, patched)
+        assert change(stripped, target, 2).attempts > 3
     assert (target.read(), target.ask("a")) == ("slept 1", ANSWERS[2])
-    target.send("s")
-    time.sleep(0.2)
+    assert target.ask("s") == "inside"
     result = done(revert(stripped.ids(2), [target.pid], hurry), "refused")
     assert [reason.code for reason in result.reasons] == ["function-active"]
-    assert (target.read(), target.ask("a")) == ("slept 0", ANSWERS[2])
+    assert (target.ask("w"), target.ask("a")) == ("slept 0", ANSWERS[2])
     done(revert(stripped.ids(2), [target.pid], Options()), "reverted")
     assert target.ask("a") == ANSWERS[1]
 

@@ -114,7 +114,7 @@ def test_a_signal_that_the_program_ignores_interrupts_no_call(form: str, program
     (tid,) = procfs.list_threads(target.pid) - {target.pid}
     assert signal.SIGWINCH in {_signalled(target.pid, tid, signal.SIGWINCH) for _ in range(20)}, form
     assert target.ask("c").split()[2] == "0"
-    _signalled(target.pid, tid, signal.SIGUSR1)
+    _signalled(target.pid, tid, signal.SIGUSR2)
     limit = time.monotonic() + 10
     while (interrupted := target.ask("c").split()[2]) == "0" and time.monotonic() < limit:
         time.sleep(0.1)
@@ -122,13 +122,13 @@ def test_a_signal_that_the_program_ignores_interrupts_no_call(form: str, program
 
 
 def _executes(target: Target) -> bool:
-    """Tell whether the target, which is about to execute a new program, has done so within two seconds."""
+    """Tell whether the target, which is about to execute a new program, comes to that within a while."""
     assert target.process.stdout is not None
-    return bool(select.select([target.process.stdout], [], [], 2.0)[0]) and target.read() == "ready"
+    return bool(select.select([target.process.stdout], [], [], 20.0)[0]) and target.read() == "ready"
 
 
 def _by_hands(job: Callable[[], None]) -> bool:
-    """Have it done as all work on processes is, and tell whether that came to its end within some seconds."""
+    """Have it done as all work on processes is, and tell whether that came to its end."""
 
     def work() -> ProcessResult:
         job()
@@ -140,7 +140,7 @@ def _by_hands(job: Callable[[], None]) -> bool:
 
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
-    thread.join(5.0)
+    thread.join(40.0)
     return not thread.is_alive()
 
 
@@ -217,7 +217,7 @@ def test_numbers_of_processes_that_shared_the_memory(program: Path, start: Start
     stopped = stopper.stop(1.0)
     try:
         assert {t.tid: t.pid for t in stopped.threads.values()} == {target.pid: target.pid, mine: target.pid}
-        assert procfs.read_stat(stranger.pid).state == "S"
+        assert procfs.read_stat(stranger.pid).state != "t"
         assert not stopper.sharers
     finally:
         stopper.release(stopped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -51,12 +52,11 @@ def test_old_new_old(form: str, program: Path, start: Start) -> None:
 @pytest.mark.parametrize(("command", "name"), [("s", "slow"), ("h", "high")])
 def test_active(form: str, program: Path, start: Start, command: str, name: str) -> None:
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
-    target.send(command)
-    time.sleep(0.1)
-    (result,) = apply([hotpatch], [target.pid], Options(deadline_seconds=0.2))
+    assert target.ask(command) == "inside"
+    (result,) = apply([hotpatch], [target.pid], Options(deadline_seconds=0.2, max_pause_us=50_000))
     assert [reason.code for reason in result.reasons] == ["function-active"], form
     assert name in result.reasons[0].sentence
-    assert target.read() == "1"
+    assert target.ask("w") == "1"
 
 
 def test_stopped_as_it_was(form: str, program: Path, start: Start) -> None:
@@ -157,8 +157,8 @@ def test_calls_that_are_made_again(
 
 def test_signal_frames_need_a_closer_look(in_c: Path, program: Path, start: Start) -> None:
     target = start(program)
-    target.process.send_signal(10)
-    time.sleep(0.1)
+    target.process.send_signal(signal.SIGUSR1)
+    assert target.read() == "inside"
     maps = procfs.read_maps(target.pid)
     stopper = Stopper(target.pid)
     with ProcessMemory(target.pid) as memory:
