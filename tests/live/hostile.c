@@ -18,7 +18,8 @@
 
 int first(void) { return 1; }
 int second(void) { return 1; }
-int stays(void) { for (;;) pause(); return 1; }
+static atomic_int there; /* how many threads are in stays */
+int stays(void) { there++; for (;;) pause(); return 1; }
 
 static atomic_long worst;
 static long now(void) {
@@ -77,9 +78,12 @@ static int child_waits[2];
 static void *forking_slowly(void *u) {
     char c;
     if (pipe(child_waits)) return u;
-    in_vfork = gettid();
-    pid_t child = vfork();
-    if (child == 0) _exit(read(child_waits[0], &c, 1) != 1);
+    pid_t tid = gettid(), child = vfork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        in_vfork = tid; /* memory is shared: it waits by now */
+        _exit(read(child_waits[0], &c, 1) != 1);
+    }
     waitpid(child, NULL, 0);
     in_vfork = 0;
     return u;
@@ -144,6 +148,7 @@ int main(int argc, char **argv) {
         if (!strcmp(mode, "small")) pthread_attr_setstack(&small, aligned_alloc(4096, 16384), 16384);
         if (pthread_create(&t, &small, work, NULL)) return 1;
     }
+    if (work == staying || work == handling) while (there < threads) usleep(1000);
     if (!strcmp(mode, "locked")) { /* more than the limit, which counts for whoever has no CAP_IPC_LOCK */
         struct rlimit limit;
         getrlimit(RLIMIT_MEMLOCK, &limit);
