@@ -67,19 +67,21 @@ class Target:
                 stream.close()
 
 
-def comes_to(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, and fail where it does not come to that; a moment's state may be missed."""
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Wait until something was so, were it for a moment: what a test is about has to be there, or it says nothing."""
     limit = time.monotonic() + _COMES_SECONDS_MAX
-    while not condition():
-        assert time.monotonic() < limit, "it did not come to that"
-        time.sleep(0.002)
+    while time.monotonic() < limit:
+        if condition():
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def end(pid: int) -> None:
     """Kill a process that is nobody's of ours, and wait until others cannot find it any more."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    comes_to(lambda: has_ended(pid))
+    assert comes_true(lambda: has_ended(pid))
 
 
 def has_ended(pid: int) -> bool:

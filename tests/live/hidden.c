@@ -12,24 +12,25 @@
 extern char __start_changed[], __stop_changed[], part[], part_end[];
 enum { OWN = 1 << 20, ABOVE = 256 << 10 };
 volatile int turns;
+static volatile int there;
 
 /* a part of changed code that a jump leads to: it stays on its own first byte */
 asm(".text\n.balign 16\nto_part: jmp part\n.balign 16\npart: jmp part\nnop\nnop\nnop\nret\npart_end: nop\n");
 extern void to_part(void);
 
 static ucontext_t caller, coroutine;
-static void body(void) { for (;;) pause(); }
+static void body(void) { for (there = 1;;) pause(); }
 CHANGED void calls_coroutine(void) { swapcontext(&caller, &coroutine); turns++; }
-__attribute__((noinline)) void waits(void) { pause(); turns++; }
+__attribute__((noinline)) void waits(void) { there = 1; pause(); turns++; }
 CHANGED void calls_waits(void) { waits(); turns++; }
 
 static void *thread(void *mode) {
     if (!strcmp(mode, "above")) calls_coroutine();
-    if (!strcmp(mode, "part") || !strcmp(mode, "interrupted")) to_part();
+    if (!strcmp(mode, "part") || !strcmp(mode, "interrupted")) there = 1, to_part();
     if (!strcmp(mode, "waits")) calls_waits();
     return NULL;
 }
-static void handler(int number) { (void)number; for (;;) pause(); }
+static void handler(int number) { for (there = number;;) pause(); }
 
 int main(int count, char **argv) {
     char *mode = argv[count - 1];
@@ -44,8 +45,9 @@ int main(int count, char **argv) {
     pthread_attr_init(&attributes);
     pthread_attr_setstack(&attributes, own, OWN);
     pthread_create(&one, &attributes, thread, mode);
-    usleep(100000);
-    if (!strcmp(mode, "interrupted")) pthread_kill(one, SIGUSR1), usleep(100000);
+    while (!there) usleep(1000);
+    usleep(100000); /* from there to its own place is next to nothing */
+    if (!strcmp(mode, "interrupted")) for (pthread_kill(one, SIGUSR1); there != SIGUSR1;) usleep(1000);
     printf("ready\n%lx %lx %lx %lx\n", (long)__start_changed, (long)__stop_changed, (long)part, (long)part_end);
     fflush(stdout);
     for (;;) pause();

@@ -18,7 +18,7 @@ from hotmend.live.gate import hotpatch_id
 from hotmend.live.machine import State
 from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import OWN_BUILD_ID, Target, comes_to, end, leaves_after
+from tests.live.conftest import OWN_BUILD_ID, Target, comes_true, end, leaves_after
 from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
@@ -121,9 +121,7 @@ def test_same_shadow_again(program: Path, start: Start) -> None:
 
 
 @pytest.mark.parametrize(("command", "name"), [("s", "slow"), ("h", "high")])
-def test_active_function(
-    program: Path, start: Start, monkeypatch: pytest.MonkeyPatch, command: str, name: str
-) -> None:
+def test_active_function(program: Path, start: Start, monkeypatch: pytest.MonkeyPatch, command: str, name: str) -> None:
     """Also with the frame more than 64 KiB up the stack."""
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
     assert target.ask(command) == "inside"
@@ -252,7 +250,7 @@ def test_another_hotpatch_is_on(program: Path, start: Start) -> None:
 def test_job_control(program: Path, start: Start) -> None:
     target, hotpatch = start(program), make_hotpatch(program, ANSWERS)
     os.kill(target.pid, signal.SIGSTOP)
-    comes_to(lambda: procfs.read_stat(target.pid).state == "T")
+    assert comes_true(lambda: procfs.read_stat(target.pid).state == "T")
     assert codes(one(apply([hotpatch], [target.pid], QUICK))) == ["stopped-by-job-control"]
     os.kill(target.pid, signal.SIGCONT)
     applied(hotpatch, target)

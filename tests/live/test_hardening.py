@@ -23,7 +23,7 @@ from hotmend.linux.process import processes_mapping
 from hotmend.live.driver import Options, ProcessResult, apply, revert
 from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import Target
+from tests.live.conftest import Target, comes_true
 from tests.live.handmade import compile_target, make_hotpatch
 from tests.servers.process import children_list
 
@@ -70,16 +70,6 @@ def refused(target: Target, hotpatch: Hotpatch, code: str) -> ProcessResult:
     return result
 
 
-def comes_true(condition: Callable[[], bool]) -> bool:
-    """Wait until something was so, were it for a moment: what a test is about has to be there, or it says nothing."""
-    limit = time.monotonic() + 20
-    while time.monotonic() < limit:
-        if condition():
-            return True
-        time.sleep(0.001)
-    return False
-
-
 def other_links(pid: int, *names: str) -> set[str]:
     """Return which links of a process in /proc lead elsewhere than our own."""
     return {name for name in names if Path(f"/proc/{pid}/{name}").readlink() != Path(f"/proc/self/{name}").readlink()}
@@ -123,9 +113,7 @@ def test_ways_to_live(hostile: Path, start: Start, mode: str) -> None:
 
 def test_leader_that_has_ended(hostile: Path, start: Start) -> None:
     target, hotpatch = start(hostile, "zombie", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
-    limit = time.monotonic() + 10
-    while procfs.read_stat(target.pid).state != "Z" and time.monotonic() < limit:
-        time.sleep(0.01)
+    assert comes_true(lambda: procfs.read_stat(target.pid).state == "Z")
     (result,) = apply([hotpatch], [target.pid], QUICK)
     assert (result.state, [r.code for r in result.reasons]) == ("refused", ["leader-ended"])
     assert target.ask("a") == "1 1"
@@ -374,9 +362,7 @@ def test_traced_by_another(hostile: Path, start: Start, name: str, leader: bool)
         [*TRACERS[name], str(tid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as tracer:
         try:
-            limit = time.monotonic() + 20
-            while not procfs.read_status(target.pid, tid).tracer and time.monotonic() < limit:
-                time.sleep(0.01)
+            assert comes_true(lambda: bool(procfs.read_status(target.pid, tid).tracer))
             assert name in refused(target, hotpatch, "traced").reasons[0].sentence
         finally:
             if name == "strace":  # gdb ends with what it is told; killed while it begins, it leaves threads stopped
@@ -401,9 +387,7 @@ def test_frozen_by_a_control_group(hostile: Path, start: Start, tmp_path: Path, 
         target, hotpatch = start(hostile, "idle", "2"), make_hotpatch(hostile, {"first": 2, "second": 2})
         (group / "cgroup.procs").write_text(str(target.pid))
         (group / file).write_text(freeze)
-        limit = time.monotonic() + 10
-        while not procfs.is_frozen(target.pid) and time.monotonic() < limit:
-            time.sleep(0.01)
+        assert comes_true(lambda: procfs.is_frozen(target.pid))
         refused(target, hotpatch, "frozen")
         (group / file).write_text(thaw)
         assert target.ask("a") == "1 1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,13 @@ from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.gate import FunctionRecord
 from hotmend.live.safety import Forbidden, Hit, Scanner, Surroundings
-from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.conftest import OWN_BUILD_ID, Target, comes_true
 from tests.live.handmade import compile_target, make_hotpatch
+from tests.servers.process import cpu_seconds
 
 SOURCE = Path(__file__).with_name("hidden.c")
 Start = Callable[..., Target]
+QUICK = Options(deadline_seconds=0.2, max_pause_us=50_000)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +115,10 @@ def test_on_the_first_byte_of_new_code(program: Path, start: Start) -> None:
     )
     (result,) = apply([hotpatch], [target.pid], Options())
     assert result.state == "applied", result.reasons
+    before = cpu_seconds(target.pid)
     target.send("a")
-    time.sleep(0.1)
-    (result,) = revert(None, [target.pid], Options(deadline_seconds=0.2))
+    assert comes_true(lambda: cpu_seconds(target.pid) > before + 0.02), "what runs for so long is that jump"
+    (result,) = revert(None, [target.pid], QUICK)
     assert [reason.code for reason in result.reasons] == ["function-active"], result.state
     assert "first" in result.reasons[0].sentence
 
@@ -127,7 +129,7 @@ def test_below_a_return_probe(form: str, probed: None, hidden: Path, start: Star
     changed, part = places(target)
     assert {hit.where for hit in found(target.pid, Forbidden([changed]))} == {"probe"}, form
     assert {hit.where for hit in found(target.pid, Forbidden([part]))} == {"probe"}, "it may be any function"
-    (result,) = apply([make_hotpatch(hidden, {"calls_waits": 2})], [target.pid], Options(deadline_seconds=0.2))
+    (result,) = apply([make_hotpatch(hidden, {"calls_waits": 2})], [target.pid], QUICK)
     assert [reason.code for reason in result.reasons] == ["return-probe"], result.state
 
 

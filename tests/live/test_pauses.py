@@ -24,7 +24,7 @@ from hotmend.live import audit
 from hotmend.live.chain import AuditRecord
 from hotmend.live.driver import Options, apply
 from hotmend.live.safety import Forbidden, Surroundings
-from tests.live.conftest import OWN_BUILD_ID, Target
+from tests.live.conftest import OWN_BUILD_ID, Target, comes_true
 from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
@@ -37,18 +37,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program one of whose threads waits in vfork from `v` to `w`."""
     source = Path(__file__).with_name("hostile.c")
     return compile_target(source, tmp_path_factory.mktemp("hostile") / "hostile", OWN_BUILD_ID)
-
-
-@pytest.fixture
-def turn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Somebody else has the turn to stop processes, and keeps it for a while."""
-    others = multiprocessing.get_context("fork").BoundedSemaphore(1)
-    others.acquire()
-    monkeypatch.setattr(calm, "_turns", [others])
-    timer = threading.Timer(_LONG_SECONDS, others.release)
-    timer.start()
-    yield
-    timer.join()
 
 
 def late_stopper(target: Target) -> Stopper:
@@ -86,8 +74,7 @@ def test_a_late_thread_goes_on_while_the_record_is_written(
     def append(file: Path, record: AuditRecord) -> int:
         if record.phase == "after":
             target.send("w")
-            time.sleep(_LONG_SECONDS)
-            frozen.append(tid in procfs.list_threads(target.pid))
+            frozen.append(not comes_true(lambda: tid not in procfs.list_threads(target.pid)))
         return real_append(file, record)
 
     monkeypatch.setattr(audit, "append", append)
@@ -101,26 +88,40 @@ def test_a_late_thread_goes_on_while_the_record_is_written(
 
 def test_how_long_a_late_thread_stood_still_counts(hostile: Path, start: Start) -> None:
     target = start(hostile, "idle", "1")
-    target.ask("v")
+    tid = int(target.ask("v"))
     stopper = late_stopper(target)
     before = stopper.longest_stop_seconds
     target.send("w")
+    assert comes_true(lambda: procfs.read_thread_stat(target.pid, tid).state == "t")
     time.sleep(_LONG_SECONDS)
     assert stopper.release_late()
     assert target.read() == "ended"
     assert before < _LONG_SECONDS < stopper.longest_stop_seconds
 
 
-@pytest.mark.usefixtures("turn")
-def test_a_late_thread_goes_on_while_others_have_the_turn(hostile: Path, start: Start) -> None:
+def test_a_late_thread_goes_on_while_others_have_the_turn(
+    hostile: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has the turn to stop processes, and keeps it until the thread has gone on, and ended."""
     target = start(hostile, "idle", "1")
-    target.ask("v")
+    tid, went_on = int(target.ask("v")), []
     stopper = late_stopper(target)
+    others = multiprocessing.get_context("fork").BoundedSemaphore(1)
+    others.acquire()
+    monkeypatch.setattr(calm, "_turns", [others])
+
+    def keep_the_turn() -> None:
+        went_on.append(comes_true(lambda: tid not in procfs.list_threads(target.pid)))
+        others.release()
+
+    keeper = threading.Thread(target=keep_the_turn)
     target.send("w")
+    keeper.start()
     with calm.calm(stopper.release_late):
         assert stopper.release_late()
+    keeper.join()
+    assert went_on == [True]
     assert target.read() == "ended"
-    assert stopper.longest_stop_seconds < _LONG_SECONDS
 
 
 @pytest.mark.parametrize("limit", [math.inf, 0.0], ids=["in time", "too late"])
