@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import select
 import signal
 import threading
@@ -96,14 +98,25 @@ def test_it_would_see_a_broken_sequence(
     assert called_until_seen(target, "lost-sequences", "sequences").changed > 0
 
 
-def _signalled(pid: int, tid: int, number: int) -> int:
-    """Trace a thread, send it a signal before it is asked to stop, and let it go; return what it stopped for."""
-    table = window.Table([tid])
+def _seize_and_signal(pid: int, tid: int, number: int) -> None:
+    """Trace a thread, and send it a signal before it is asked to stop."""
     sys.seize(tid)
     assert not ctypes.CDLL(None).syscall(_TGKILL, pid, tid, int(number))
     time.sleep(0.005)
+
+
+def _stopped_by(pid: int, tid: int, number: int) -> window.Table:
+    """Stop a thread with a signal on its way."""
+    table = window.Table([tid])
+    _seize_and_signal(pid, tid, number)
     table.interrupt()
     assert table.wait(time.perf_counter() + 1.0), procfs.read_thread_stat(pid, tid)
+    return table
+
+
+def _signalled(pid: int, tid: int, number: int) -> int:
+    """Stop a thread with a signal on its way and let it go; return what it stopped for."""
+    table = _stopped_by(pid, tid, number)
     table.detach()
     return table.signal(0)
 
@@ -119,6 +132,26 @@ def test_a_signal_that_the_program_ignores_interrupts_no_call(form: str, program
     while (interrupted := target.ask("c").split()[2]) == "0" and time.monotonic() < limit:
         time.sleep(0.1)
     assert interrupted == "1"
+
+
+def test_a_signal_outlives_who_has_stopped_its_thread(form: str, program: Path, start: Start) -> None:
+    """The kernel forgets a signal that a tracer has been told of, and lets the thread go without it."""
+    target = start(program, "1", "1")
+    (tid,) = procfs.list_threads(target.pid) - {target.pid}
+    if not (child := os.fork()):
+        with contextlib.suppress(BaseException):
+            _stopped_by(target.pid, tid, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert target.ended() == -signal.SIGTERM, form
+
+
+def test_a_signal_outlives_the_work_that_left_its_thread_traced(program: Path, start: Start) -> None:
+    target = start(program, "1", "1")
+    (tid,) = procfs.list_threads(target.pid) - {target.pid}
+    assert _by_hands(lambda: _seize_and_signal(target.pid, tid, signal.SIGTERM))
+    assert target.ended() == -signal.SIGTERM
 
 
 def _executes(target: Target) -> bool:

@@ -4,7 +4,7 @@ A stop is SEIZE (which stops nobody), then INTERRUPT of every thread, then waiti
 threads is stable. Threads of other processes that share the address space count as threads. A thread that does not
 stop in time (the parent in vfork cannot) makes the whole stop fail: the others are let go at once, the late one as
 soon as it stops (`Stopper.release_late`), at the latest when the tracing thread of this process ends: the kernel then
-detaches. A tracer killed at any point leaves threads that run on.
+detaches. A tracer killed at any point leaves threads that run on, and handle the signals that the stop has met.
 
 A system call that the stop interrupted returns -EINTR to a program that never expected it (`epoll_wait` does). As soon
 as the thread is seen stopped the result is changed to -ERESTARTNOHAND, so the kernel itself restarts the call if no

@@ -150,9 +150,9 @@ def detach(tid: int, signal: int) -> None:
 
 
 def traces_any() -> bool:
-    """Tell whether the calling thread still traces anything, or has made a process; what one of them says is lost."""
+    """Tell whether the calling thread still traces anything, or has made a process; what they say stays unreported."""
     try:
-        os.waitpid(-1, os.WNOHANG | WALL | _WNOTHREAD)
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT | WALL | _WNOTHREAD)
     except ChildProcessError:
         return False
     return True

@@ -51,14 +51,19 @@ static int repeatable(const uint64_t *registers, const uint8_t *restartable) {
     return call < CALLS && restartable[call];
 }
 
-/* Ask once; the thread's state tells what came of it. An interrupted call is mended at once. */
+/* Ask once; the thread's state tells what came of it. An interrupted call is mended at once. The stop stays unreported
+   (WNOWAIT): the kernel forgets a signal that it has reported, should this tracer be killed. */
 static void collect(struct thread *t, const uint8_t *restartable) {
-    int status;
-    pid_t found = waitpid(t->tid, &status, WNOHANG | __WALL);
-    if (found == 0) return;
+    siginfo_t found = {0};
+    int failed = waitid(P_PID, (id_t)t->tid, &found, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL);
+    if (!failed && !found.si_pid) return;
     t->state = DEAD;
-    if (found < 0 || !WIFSTOPPED(status)) return;
-    int signal = status >> 8 & 0xFF, event = status >> 16;
+    if (failed) return;
+    if (found.si_code != CLD_TRAPPED) {
+        waitpid(t->tid, NULL, WNOHANG | __WALL);
+        return;
+    }
+    int signal = found.si_status & 0xFF, event = found.si_status >> 8;
     if (ptrace(PTRACE_GETREGS, t->tid, NULL, t->registers)) return;
     if ((int64_t)t->registers[R_RAX] == -EINTR && repeatable(t->registers, restartable)) {
         t->registers[R_RAX] = (uint64_t)-ERESTARTNOHAND;

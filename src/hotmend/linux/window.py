@@ -261,18 +261,22 @@ def _buffer() -> Words:
 
 
 def _collect(slot: _Thread) -> None:
-    """Ask once; the thread's state tells what came of it. An interrupted call is mended at once."""
+    """Ask once; the thread's state tells what came of it. An interrupted call is mended at once.
+
+    The stop stays unreported (WNOWAIT): the kernel forgets a signal that it has reported, should this tracer be killed.
+    """
     try:
-        found, status = os.waitpid(slot.tid, os.WNOHANG | sys.WALL)
+        found = os.waitid(os.P_PID, slot.tid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT | sys.WALL)
+        if found is None:
+            return
+        if found.si_code != os.CLD_TRAPPED:
+            slot.state = State.DEAD
+            os.waitpid(slot.tid, os.WNOHANG | sys.WALL)
+            return
     except ChildProcessError:
         slot.state = State.DEAD
         return
-    if found == 0:
-        return
-    if not os.WIFSTOPPED(status):
-        slot.state = State.DEAD
-        return
-    number, event = status >> 8 & 0xFF, status >> 16
+    number, event = found.si_status & 0xFF, found.si_status >> 8
     try:
         slot.registers[:] = registers = sys.get_registers(slot.tid)
         # At once, not when it is let go: should this tracer be killed, the thread runs on with what it has now.
