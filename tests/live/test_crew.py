@@ -17,7 +17,7 @@ from bench.crowds import SOURCE
 from hotmend.linux import procfs, remote, stop, sys
 from hotmend.linux.calm import calm
 from hotmend.linux.stop import StopFailure, StopFailureKind
-from hotmend.live.crew import ALONE_MAX, each_done, families, neighbours
+from hotmend.live.crew import ALONE_MAX, each_done, families, most_at_once, neighbours
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.hands import hands
 from hotmend.live.needs import Refusal
@@ -91,6 +91,32 @@ def test_workers_do_it() -> None:
     done = dict(each_done(PIDS, named))
     assert done.keys() == set(PIDS)
     assert f"{os.getpid()}" not in {result.state for result in done.values()}
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_how_many_work_at_a_time_is_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as many as a machine with so many processors could have: room for all of them is asked for."""
+    monkeypatch.setattr("hotmend.live.crew._workers_max", lambda: 200)
+
+    def counted(pid: int) -> ProcessResult:
+        return Work(pid, OPTIONS).result(f"{os.getpid()} {most_at_once()}")
+
+    said = [result.state.split() for _, result in each_done(PIDS, counted)]
+    assert {number for _, number in said} == {f"{COUNT // 2}"}
+    assert [result.state.split()[1] for _, result in each_done(PIDS[:1], counted)] == ["1"]
+
+
+@pytest.mark.usefixtures("alone_with_pids")
+def test_what_is_known_of_neighbours_is_forgotten_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it ends early: numbers of processes come round."""
+    monkeypatch.setattr("hotmend.live.crew.neighbours", lambda *_: {PIDS[0]: stop.Neighbours(1, ())})
+
+    def failing(_: int) -> ProcessResult:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        list(each_done(PIDS, failing))
+    assert not stop._known
 
 
 @pytest.mark.usefixtures("alone_with_pids")

@@ -21,7 +21,7 @@ from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING
 
 from hotmend.linux import procfs, stop, sys
-from hotmend.linux.calm import locked_memory, take_turns, takes_turns
+from hotmend.linux.calm import locked_memory, take_turns
 from hotmend.linux.namespaces import end_with_parent
 from hotmend.live.work import ProcessResult
 from hotmend.model.errors import HotmendError
@@ -46,6 +46,9 @@ Units = Sequence[Sequence[int]]
 
 Done = list[tuple[int, ProcessResult]]
 
+_at_once = [1]
+"""How many workers there are; one where this process is none of them."""
+
 
 class _WorkerDiedError(Exception):
     """A worker was killed. It may have had the turn to stop processes, which no other one will get then."""
@@ -63,10 +66,12 @@ def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResul
         newest = procfs.newest_pid()
         units = families(left)
         stop.know(neighbours(units, newest))
-        for pid, result in _by_workers(units, one):
-            del left[pid]
-            yield pid, result
-        stop.know({})
+        try:
+            for pid, result in _by_workers(units, one):
+                del left[pid]
+                yield pid, result
+        finally:
+            stop.know({})
     with locked_memory():
         for pid in left:
             yield pid, one(pid)
@@ -74,7 +79,7 @@ def each_done(pids: Sequence[int], one: One) -> Iterator[tuple[int, ProcessResul
 
 def most_at_once() -> int:
     """Return in how many processes at a time things may be written, this one's work among them."""
-    return _workers_max() if takes_turns() else 1
+    return _at_once[0]
 
 
 def _workers_max() -> int:
@@ -161,7 +166,7 @@ def _by_workers(units: Units, one: One) -> Iterator[tuple[int, ProcessResult]]:
     try:
         for _ in range(count):
             reading, writing = fork.Pipe(duplex=False)
-            worker = fork.Process(target=_serve, args=(units, one, turn, os.getpid(), jobs, writing))
+            worker = fork.Process(target=_serve, args=(units, one, turn, count, os.getpid(), jobs, writing))
             worker.start()
             writing.close()
             workers[reading] = worker
@@ -214,12 +219,13 @@ def _sendable(error: Exception) -> Exception:
     return general(f"{type(error).__name__}: {error}")
 
 
-def _serve(units: Units, one: One, turn: Semaphore, caller: int, jobs: int, results: Connection) -> None:
+def _serve(units: Units, one: One, turn: Semaphore, count: int, caller: int, jobs: int, results: Connection) -> None:
     """Work as long as there is something to do; a worker ends with its caller, which alone is told of an interrupt."""
     end_with_parent()
     if os.getppid() != caller:  # that has ended already
         os._exit(1)
     take_turns(turn)
+    _at_once[0] = count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.lock_memory()
     with contextlib.suppress(BrokenPipeError):  # the caller wants to know no more
