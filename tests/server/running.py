@@ -28,12 +28,21 @@ PASSWORD = "correct horse battery"
 
 @dataclass
 class Wrist:
-    """A clock that a test can move."""
+    """A clock that a test can move, and hold: where it goes on, a slow machine makes every moment a later one."""
 
     ahead: timedelta = timedelta()
+    held: datetime | None = None
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.held or datetime.now(UTC)) + self.ahead
+
+    def hold(self) -> None:
+        """Stand still from now on, but for what a test moves."""
+        self.held = datetime.now(UTC)
+
+    def go_to(self, moment: datetime) -> None:
+        """Show this moment now."""
+        self.ahead += moment - self()
 
 
 @dataclass
@@ -119,7 +128,7 @@ def running(database_url: str, **settings: Any) -> Iterator[Running]:
             found.pool.clear()
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(300)
             listener.close()
             assert not thread.is_alive()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -184,7 +185,8 @@ def test_a_body_that_is_too_large_is_refused(server: Running) -> None:
     assert reply.status == 413
 
 
-def test_a_caller_that_asks_too_often_is_told_to_wait(sqlite_url: str) -> None:
+def test_a_caller_that_asks_too_often_is_told_to_wait(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotmend.server.limits.time", SimpleNamespace(monotonic=lambda: 0.0))  # nothing comes back
     with running(sqlite_url, requests_per_minute=20) as server:
         server.set_up()
         replies = [server.call("GET", "/api/v1/me") for _ in range(20)]
