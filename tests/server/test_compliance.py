@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tests.server.fleet import Fleet
 from tests.server.machine import Simple, report, simple
 from tests.server.running import Running
 
+OCTOBER = datetime(2025, 10, 27, 12, tzinfo=UTC)
 CVE, UPDATE = "CVE-2026-0009", "server=1.22.1-9+deb12u3"
 
 
@@ -97,7 +98,7 @@ def test_what_a_killed_server_has_not_judged_the_next_one_judges(
 ) -> None:
     server = either_server
     context = server.app.state.context
-    server.clock.ahead = timedelta(days=-398)  # 27 October 2025
+    server.clock.go_to(OCTOBER)
     one, other = Fleet(server).add(2)
     body = Path("tests/data/facts/cases/october-2-right.json").read_bytes()
     with server.database.write() as connection:

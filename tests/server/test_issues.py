@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def test_what_a_machine_reports_of_issues_comes_changes_and_goes(server: Running
 
 
 def test_issues_by_facts_and_by_report_leave_each_other_alone(server: Running) -> None:
-    server.clock.ahead = timedelta(days=-398)  # 27 October 2025
+    server.clock.go_to(datetime(2025, 10, 27, 12, tzinfo=UTC))
     (machine,) = Fleet(server).add(1)
     reported = report(issues=(issue(0, False),))
     with server.database.write() as connection:
