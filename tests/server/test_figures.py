@@ -61,6 +61,7 @@ def test_what_is_quick_is_always_new(either_server: Running, monkeypatch: pytest
 @pytest.mark.usefixtures("slow")
 def test_what_takes_long_is_as_it_was_found_last(either_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet, context = Fleet(either_server), _context(either_server)
+    either_server.clock.hold()
     fleet.add(1)
     keep(context, MACHINES)
     first = read(context, MACHINES)
@@ -68,12 +69,12 @@ def test_what_takes_long_is_as_it_was_found_last(either_server: Running, monkeyp
     fleet.add(1)
     assert keep(context, MACHINES) == 0.0  # it is young
     assert read(context, MACHINES) == first
-    fleet.later(seconds=LOOK_SECONDS + 1)
+    fleet.later(hours=1)  # however long making it took
     assert keep(context, MACHINES) > 0
     again = read(context, MACHINES)
     assert (again.value, again.at > first.at) == (2, True)
     monkeypatch.setattr(keeper, "QUICK_MS", 1e6)
-    fleet.later(seconds=LOOK_SECONDS + 1)
+    fleet.later(hours=1)  # however long making it took
     keep(context, MACHINES)  # a fleet that has become small
     assert _names(either_server) == []
 
@@ -81,8 +82,9 @@ def test_what_takes_long_is_as_it_was_found_last(either_server: Running, monkeyp
 @pytest.mark.usefixtures("slow")
 def test_one_of_several_servers_makes_a_figure(either_server: Running) -> None:
     fleet, context = Fleet(either_server), _context(either_server)
+    either_server.clock.hold()
     keep(context, MACHINES)
-    fleet.later(seconds=LOOK_SECONDS + 1)
+    fleet.later(hours=1)
     others: list[float] = []
 
     def make(connection: Connection, _: Context) -> int:
