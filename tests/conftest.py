@@ -1,4 +1,4 @@
-"""For all tests: the audit record of what they change is theirs, and goes with them; who runs beside whom."""
+"""For all tests: the audit record of what they change is theirs, and goes with them; who runs beside whom; examples."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.rooms import Rooms, place_of
+
+# As hypothesis does by itself where the variable CI is set. Else it draws other examples each time, and fails where
+# one of them takes 0.2 s, which on a machine with other work one of thousands does.
+settings.register_profile(
+    "tests",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
