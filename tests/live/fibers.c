@@ -70,7 +70,7 @@ static void begin(void) {
     } else if (is("alternate")) {
         struct itimerval soon = {.it_value = {0, 1000}};
         setitimer(ITIMER_REAL, &soon, NULL);
-        while (!done) pause();
+        while (!done) usleep(1000); /* not pause: the signal may come right before it */
     } else {
         if (is("neighbour")) change(&caller, neighbour = made(stack + 2 * SMALL, interrupted_body));
         fiber = is("first") ? made(stack + SMALL, paused_first)

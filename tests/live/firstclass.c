@@ -1,5 +1,5 @@
 /* Old and new build of one program (VERSION 1 and 2), to be run in the directory it is given: `middle` and its local data differ. Commands on stdin:
- * w  wait inside leaf, below middle, for one more byte    c  abort there    s  compute in middle for long
+ * w  say so, and wait inside leaf, below middle, for one more byte    c  abort there    s  compute in middle for long
  * anything else: answer. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ volatile int base = 5;
 KEPT int leaf(int how, char *room)
 {
     char c;
-    if (how == 'w' && read(0, &c, 1) != 1)
+    if (how == 'w' && (write(1, "inside\n", 7) != 7 || read(0, &c, 1) != 1))
         exit(1);
     if (how == 'c')
         abort();

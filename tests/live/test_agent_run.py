@@ -48,7 +48,7 @@ from hotmend.live.registry import process_status
 from hotmend.model.errors import FetchError, HotmendError
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.servicing.actions import State
-from tests.live.conftest import Target
+from tests.live.conftest import Target, end
 from tests.live.handmade import make_hotpatch
 
 pytestmark = pytest.mark.live
@@ -542,7 +542,7 @@ def test_what_is_forked_while_an_update_is_taken_back(
         assert (ended.state, [hotpatch.active for hotpatch in process_status(child)]) == (State.ROLLED_BACK, [False])
     finally:
         for child in children:
-            os.kill(child, signal.SIGKILL)
+            end(child)
 
 
 @pytest.mark.parametrize("state", ["RunBegan", "Quarantined", "ROLLED_BACK"])

@@ -26,7 +26,7 @@ from tests.live.handmade import make_hotpatch
 SOURCE = Path(__file__).with_name("lazy.c")
 OLD, NEW, NEW_OF_TWO = "35 605 3", "36 -1 3", "76 -1 7"
 HELD_OLD, HELD_NEW = "65", "66"
-STRICT = Options(deadline_seconds=0.2)
+STRICT = Options(deadline_seconds=0.2, max_pause_us=50_000)
 LAZY = Options(deadline_seconds=10, lazy=True)
 Start = Callable[..., Target]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hotmend.live.driver import Options, ProcessResult, apply, repair, revert
 from hotmend.live.machine import State, Step
 from hotmend.live.registry import process_status
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import Target
+from tests.live.conftest import Target, comes_true
 from tests.live.handmade import compile_target, make_hotpatch
 
 Start = Callable[..., Target]
@@ -156,9 +155,7 @@ def test_children_forked_half_way(
 def sharer(target: Target, command: str) -> int:
     """Start a process on the target's memory; return its pid once it waits."""
     pid = int(target.ask(command))
-    limit = time.monotonic() + 10
-    while procfs.read_stat(pid).state != "S" and time.monotonic() < limit:
-        time.sleep(0.01)
+    assert comes_true(lambda: procfs.read_stat(pid).state == "S")
     return pid
 
 
@@ -170,7 +167,7 @@ def test_a_process_on_the_same_memory(target: Target, hotpatch: Hotpatch) -> Non
     assert [found.state for found in process_status(pid)] == [State.SETTLED]
     reverted(target.pid)
     assert target.ask("a") == "1 1"
-    assert procfs.read_stat(pid).state == "S"
+    assert comes_true(lambda: procfs.read_stat(pid).state == "S")
 
 
 def test_a_process_on_the_same_memory_that_a_stop_would_harm(target: Target, hotpatch: Hotpatch) -> None:

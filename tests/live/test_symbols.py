@@ -7,7 +7,6 @@ import os
 import resource
 import secrets
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from hotmend.live.driver import Options, apply, revert
 from hotmend.live.gate import HeaderRecord, find_shadows
 from hotmend.live.symbols import unwinder_of
 from hotmend.model.hotpatch import Hotpatch
-from tests.live.conftest import Target
+from tests.live.conftest import Target, comes_true
 from tests.scenarios.engine import run_hotmend
+from tests.servers.process import cpu_seconds
 
 Start = Callable[..., Target]
 SOURCE = Path(__file__).with_name("firstclass.c")
@@ -83,11 +83,8 @@ def shadow(pid: int) -> HeaderRecord:
 
 def hold(target: Target) -> None:
     """Have it wait below the new code."""
-    target.send("w")
-    limit = time.monotonic() + 10
-    while procfs.read_stat(target.pid).state != "S" and time.monotonic() < limit:
-        time.sleep(0.01)
-    time.sleep(0.05)
+    assert target.ask("w") == "inside"
+    assert comes_true(lambda: procfs.read_stat(target.pid).state == "S")
 
 
 def gdb(*arguments: str) -> str:
@@ -144,7 +141,9 @@ def test_perf_shows_names(target: Target, tmp_path: Path) -> None:
     names += [Path(str(entry["file"])) for entry in said.objects[0]["files"]]  # type: ignore[attr-defined]
     try:
         data = str(tmp_path / "perf.data")
+        before = cpu_seconds(target.pid)
         target.send("s")
+        assert comes_true(lambda: cpu_seconds(target.pid) > before)
         command = ["perf", "record", "-q", "-e", "cpu-clock", "-o", data, "-p", str(target.pid), "--", "sleep", "0.3"]
         subprocess.run(command, check=True)
         printed = subprocess.run(["perf", "report", "--stdio", "-i", data], capture_output=True, text=True, check=True)
