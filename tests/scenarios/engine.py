@@ -13,7 +13,9 @@ from typing import Protocol
 from hotmend.model.hotpatch import Hotpatch
 from hotmend.model.verdict import Reason, Severity, Verdict
 
-APPLY_SECONDS_MAX = 60
+COMMAND_SECONDS_MAX = 300
+_PAUSE_US = 50_000
+"""The scenarios are about what is changed: threads that have to wait for a processor have the time to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class HotmendEngine:
         """Apply all images in one switch."""
         from hotmend.live import driver
 
-        (result,) = driver.apply(built.patches, [pid], driver.Options(deadline_seconds=deadline_seconds))
+        options = driver.Options(deadline_seconds=deadline_seconds, max_pause_us=_PAUSE_US)
+        (result,) = driver.apply(built.patches, [pid], options)
         return finished(result.state, "applied", result.reasons)
 
     def revert(self, built: Built, pid: int, deadline_seconds: float) -> tuple[Reason, ...]:
@@ -82,7 +85,8 @@ class HotmendEngine:
         from hotmend.live.gate import hotpatch_id
 
         ids = [hotpatch_id(patch) for patch in built.patches]
-        (result,) = driver.revert(ids, [pid], driver.Options(deadline_seconds=deadline_seconds))
+        options = driver.Options(deadline_seconds=deadline_seconds, max_pause_us=_PAUSE_US)
+        (result,) = driver.revert(ids, [pid], options)
         return finished(result.state, "reverted", result.reasons)
 
 
@@ -113,6 +117,6 @@ class Said:
 def run_hotmend(*arguments: str) -> Said:
     """Run `hotmend ARGUMENTS --json` as an operator would."""
     command = [sys.executable, "-m", "hotmend", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=APPLY_SECONDS_MAX, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
     objects = tuple(json.loads(line) for line in done.stdout.splitlines() if line.strip())
     return Said(done.returncode, objects, done.stderr)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from .builds import LIBRARY
 
-REPLY_SECONDS_MAX = 20.0
+REPLY_SECONDS_MAX = 60.0
 
 
 class TargetError(AssertionError):
@@ -81,7 +81,7 @@ class Target:
 
     def _fate(self) -> str:
         try:
-            status = self._process.wait(1)
+            status = self._process.wait(10)
         except subprocess.TimeoutExpired:
             return "silent, still running"
         assert self._process.stderr is not None

@@ -19,7 +19,7 @@ PROVEN = {"blocked-below", "frame-far-up", "handler-on-sigaltstack"}
 """The scenarios with one changed function that nothing leads back to, and that does the same."""
 
 
-@pytest.mark.timeout(120, func_only=True)
+@pytest.mark.timeout(600, func_only=True)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.label) for case in CASES])
 def test_a_held_call_ends_in_old_code(case: Case, pair: Pair) -> None:
     scenario, engine = case.scenario, HotmendEngine()

@@ -36,7 +36,7 @@ def test_builds_answer_as_declared(case: Case, pair: Pair) -> None:
     check_native(case, pair)
 
 
-@pytest.mark.timeout(120, func_only=True)  # compiling all of them first takes longer
+@pytest.mark.timeout(600, func_only=True)  # compiling all of them first takes longer
 @pytest.mark.parametrize("case", PLAYED)
 def test_scenario(case: Case, pair: Pair) -> None:
     play(case, pair, HotmendEngine())

@@ -23,7 +23,10 @@ KEPT int work(void)
 void setup(void)
 {
     pthread_t thread;
-    pthread_create(&thread, NULL, spin_forever, calloc(1, sizeof(int)));
+    volatile int *turns = calloc(1, sizeof(int));
+    pthread_create(&thread, NULL, spin_forever, (void *)turns);
+    while (!*turns)
+        usleep(1000);
 }
 
 void answer(char *line, size_t size)
