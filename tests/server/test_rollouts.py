@@ -523,6 +523,39 @@ def test_a_machine_that_says_nothing_has_failed(one: Fleet) -> None:
     assert one.events(action) == ["SCHEDULED", "TIMED_OUT"]
 
 
+def test_a_machine_that_leaves_in_the_middle_has_failed_and_one_that_has_not_begun_has_not(fleet: Fleet) -> None:
+    """A canary that an update has killed is offboarded, and proves nothing good of the update."""
+    fleet.add(3, canary="1")
+    fleet.add(2)
+    identity = begun(fleet.server, budget=2)
+    fleet.step(identity, 3)
+    (dead, killed), (_, well_done) = fleet.due().items()
+    (not_begun,) = set(fleet.ids[:3]) - {each["machine"] for each in _begun(fleet, identity)}
+    assert fleet.server.call("DELETE", f"/api/v1/machines/{not_begun}", role="approver").status == 204
+    assert not _rollout(fleet, identity)["brake"]
+    assert fleet.server.call("DELETE", f"/api/v1/machines/{dead}", role="approver").status == 204
+    action = fleet.server.get(f"/api/v1/actions/{killed}")
+    assert (action["state"], action["detail"]) == (
+        "TIMED_OUT",
+        "the machine has left, and has not said what came of it",
+    )
+    assert "brake" in _what(fleet, identity)
+    fleet.report(well_done, State.SUCCEEDED)
+    assert fleet.step(identity) == "PAUSED"
+    assert fleet.states(identity) == ["ERROR", "SCHEDULED"]
+    # Taken back: nobody waits for the one that is told nothing any more.
+    fleet.server.post(f"/api/v1/rollouts/{identity}/roll-back", {"reason": "bad"}, role="operator", status=200)
+    assert fleet.step(identity, 2) == "ROLLING_BACK"
+    assert fleet.finish() == 1
+    assert fleet.step(identity) == "ROLLED_BACK"
+    assert _rollout(fleet, identity)["why"] == {}
+
+
+def _begun(fleet: Fleet, identity: str) -> list[dict[str, Any]]:
+    found = fleet.server.get(f"/api/v1/rollouts/{identity}/machines")["items"]
+    return [each for each in found if each["action"]]
+
+
 def test_an_action_that_nobody_fetched_is_taken_back_and_made_again(one: Fleet) -> None:
     one.add(1, canary="1")
     one.add(1)

@@ -18,9 +18,10 @@ from hotmend.server.machines import store
 from hotmend.server.machines.contact import SUSPECT, set_state, suspect
 from hotmend.server.machines.rules import Heard, Known, known
 from hotmend.server.problem import Problem, conflict, not_found
+from hotmend.server.rollouts import steering
 from hotmend.servicing.actions import State
 from hotmend.wire.keys import PublicKey
-from hotmend.wire.messages import Enrol, Enrolled
+from hotmend.wire.messages import Enrol, Enrolled, Kind
 from hotmend.wire.signing import Signed, handover
 
 _WAITS: Final = {
@@ -159,11 +160,24 @@ def _gone(context: Context, identity: str, actor: str, version: int | None) -> N
         if row["state"] == "left":
             raise conflict("left", "it has left already")
         for action in store.open_actions(connection, identity):
-            set_state(connection, action, State.CANCELED, "the machine has left", now)
+            _end(connection, context, action, now)
         values = {"state": "left", "why": "", "public_key": None, "left_at": now}
         store.update_machine(connection, identity, values)
         store.add_event(connection, identity, now, "left", f"by {actor}")
         append(connection, now, actor, "machine.leave", identity, {"name": row["name"]})
+
+
+def _end(connection: Connection, context: Context, action: RowMapping, now: datetime) -> None:
+    """End an action of a machine that leaves.
+
+    An installation that it was told of may have changed it, and may be why it leaves: nobody will hear what came of it.
+    """
+    if action["handed_at"] is None or action["kind"] != Kind.INSTALL:
+        set_state(connection, action["id"], State.CANCELED, "the machine has left", now)
+        return
+    set_state(connection, action["id"], State.TIMED_OUT, "the machine has left, and has not said what came of it", now)
+    if action["rollout_id"] is not None:
+        steering.has_left(connection, context, action["rollout_id"])
 
 
 def approve(context: Context, caller: Principal, identity: str, version: int | None) -> None:

@@ -185,7 +185,8 @@ def waiting_actions(connection: Connection, identity: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def open_actions(connection: Connection, identity: str) -> list[str]:
-    """Return the ids of a machine's actions that have not ended."""
-    query = sa.select(actions.c.id).where(actions.c.machine_id == identity, actions.c.state.not_in(_FINAL))
-    return list(connection.execute(query).scalars())
+def open_actions(connection: Connection, identity: str) -> Sequence[RowMapping]:
+    """Return a machine's actions that have not ended, locked: `id`, `kind`, `handed_at`, `rollout_id`."""
+    columns = actions.c.id, actions.c.kind, actions.c.handed_at, actions.c.rollout_id
+    query = sa.select(*columns).where(actions.c.machine_id == identity, actions.c.state.not_in(_FINAL))
+    return connection.execute(query.order_by(actions.c.id).with_for_update()).mappings().all()

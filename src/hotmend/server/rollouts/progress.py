@@ -324,15 +324,17 @@ def to_revert(connection: Connection, identity: str, before: datetime) -> list[t
     """Return machines for which a revert is to be made now, with the action that it is about.
 
     Those are the machines that the action may have changed, without a revert, or with one that failed before a moment
-    and may be tried again.
+    and may be tried again. One that has left is told nothing any more.
     """
     untouched = [State.CANCELED.value, State.NOT_APPLICABLE.value, State.ALREADY_INSTALLED.value, State.BLOCKED.value]
     query = (
         sa.select(members.c.machine_id, members.c.action_id)
         .join(actions, actions.c.id == members.c.action_id)
+        .join(machines, machines.c.id == members.c.machine_id)
         .outerjoin(_reverts, _reverts.c.id == members.c.revert_id)
         .where(
             members.c.rollout_id == identity,
+            machines.c.state != "left",
             actions.c.handed_at.is_not(None),
             actions.c.state.not_in(untouched),
             members.c.revert_id.is_(None) | (_TRY_AGAIN & (_reverts.c.changed_at <= before)),

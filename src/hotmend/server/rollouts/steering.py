@@ -163,6 +163,13 @@ def reported(connection: Connection, context: Context, rollout: str, state: Acti
         found.brake(cause("failure-reported", "A machine reported {state}.", state=state.value))
 
 
+def has_left(connection: Connection, context: Context, rollout: str) -> None:
+    """Engage the brake of a rollout that a machine has begun which leaves: it will not say what came of it."""
+    found = load(connection, context, rollout)
+    if found is not None and not found.state.final:
+        found.brake(cause("machine-left", "A machine that had begun has left, and has not said what came of it."))
+
+
 def not_returned(connection: Connection, context: Context, machine: str) -> None:
     """Engage the brake of each rollout that changed a machine which did not come back from its restart.
 
