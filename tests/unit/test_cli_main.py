@@ -105,6 +105,23 @@ def test_a_part_that_is_not_installed_is_named(
     assert "'hotmend[publisher]'" in said
 
 
+@pytest.mark.parametrize(
+    ("missing", "given"), [("uvicorn", ["server"]), ("sqlalchemy", ["server", "--backup", "none/b"])]
+)
+def test_a_server_needs_the_part_of_the_server(missing: str, given: list[str], tmp_path: Path) -> None:
+    """What it shares with publishers is not a reason to install what those need beside it."""
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+from hotmend.cli.main import run
+sys.exit(run({[*given, "--state", str(tmp_path)]!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"this Python lacks {missing}" in done.stderr
+    assert "'hotmend[server]'" in done.stderr
+
+
 def test_no_command_needs_an_optional_part_to_be_there() -> None:
     """What the Debian package leaves out: each command's module is imported without it."""
     without = ["dbos", "feedgen", "icalendar", "jinja2", "sqlalchemy", "starlette", "azure"]

@@ -13,15 +13,24 @@ if TYPE_CHECKING:
 
 
 _PUBLISHER = ("dbos", "feedgen", "icalendar", "jinja2", "sqlalchemy")
-"""What only the optional part `publisher` brings."""
+"""What only the optional part `publisher` brings, or `server`, which has all of these."""
+_SERVER = ("alembic", "fastapi", "nacl", "psycopg", "starlette", "uvicorn")
+"""What only the optional part `server` brings."""
 
 
-def part_missing(error: ModuleNotFoundError) -> UsageError | None:
-    """Return what to say where a library of an optional part is not installed; None: it is some other module."""
-    if (error.name or "").partition(".")[0] not in _PUBLISHER:
+def part_missing(error: ModuleNotFoundError, command: str) -> UsageError | None:
+    """Return what to say where a library of an optional part is not installed; None: it is some other module.
+
+    Args:
+        error: by which it was noticed.
+        command: of hotmend, that was asked for.
+    """
+    module = (error.name or "").partition(".")[0]
+    if module not in (*_PUBLISHER, *_SERVER):
         return None
-    command = "python -m pip install 'hotmend[publisher]'"
-    return UsageError("this Python lacks {name}", "run {command}", name=error.name, command=command)
+    part = "server" if module in _SERVER or command == "server" else "publisher"
+    install = f"python -m pip install 'hotmend[{part}]'"
+    return UsageError("this Python lacks {name}", "run {command}", name=error.name, command=install)
 
 
 def error_told(error: HotmendError, reader: Reader | None) -> tuple[str, str]:

@@ -116,7 +116,7 @@ def run(arguments: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a person must not see a traceback
-        message, hint, code = _explain(error, _reader(given))
+        message, hint, code = _explain(error, _reader(given), given[0] if given else "")
         print_error(message, hint, as_json="--json" in given)
         return code
 
@@ -134,10 +134,10 @@ def _reader(given: list[str]) -> Reader | None:
         return None
 
 
-def _explain(error: BaseException, reader: Reader | None) -> tuple[str, str, int]:
-    """Return message, hint and exit code for whatever ended the command."""
+def _explain(error: BaseException, reader: Reader | None, command: str) -> tuple[str, str, int]:
+    """Return message, hint and exit code for whatever ended a command."""
     if isinstance(error, ModuleNotFoundError):
-        error = part_missing(error) or error
+        error = part_missing(error, command) or error
     match error:
         case click.UsageError():
             return *usage_told(error, reader), ExitCode.USAGE

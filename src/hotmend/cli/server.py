@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import os
+import ssl
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from hotmend.server.settings import Settings
 
 _DEFAULT_FOLDER = "/var/lib/hotmend/server"
+_NOT_STARTED = 3
+"""Exit code of uvicorn where it has not begun, which means "nothing to do" here."""
 
 
 @click.command("server")
@@ -87,6 +92,8 @@ def server_command(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"not an address to listen on: {listen}", "--listen 127.0.0.1:8470")
+    if url and not _reachable(url):
+        raise UsageError(f"not an address of a server: {url}", "--url https://fleet.example")
     if database is None:
         try:
             state.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -95,6 +102,8 @@ def server_command(
         database = f"sqlite:///{state.resolve() / 'server.db'}"
     if backup is not None or restore is not None:
         return _carry(database, backup, restore)
+    if tls_certificate is not None and tls_key is not None:
+        _check_tls(tls_certificate, tls_key)
     scheme = "http" if tls_certificate is None else "https"
     settings = Settings(
         database,
@@ -105,9 +114,45 @@ def server_command(
         secure_cookies=scheme == "https" or url.startswith("https:"),
         trusted_proxies=tuple(_proxy(each) for each in proxies),
     )
+    if not url and _anywhere(settings.host):
+        print_note(f"nobody can go to {settings.public_url}: --url says how machines and people reach this server")
     followed = _followed(channel, channel_source, channel_tier, channel_root, state) if channel else None
     _serve(settings, tls_certificate, tls_key, followed)
     return ExitCode.DONE
+
+
+def _reachable(url: str) -> bool:
+    """Say whether machines and people can go to an address: scripts, policies and evidence have it as it is."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _anywhere(host: str) -> bool:
+    """Say whether it is no address to go to, but stands for all that this host has."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    """Read what the server is to show who it is with.
+
+    Raises:
+        HotmendError: one of both cannot be read, or they are no certificate and its key.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        text = f"{certificate} and {key} are no certificate in PEM and its key: {error.reason or error}"
+        raise HotmendError(text, "--tls-certificate and --tls-key name other files") from error
+    except OSError as error:
+        # the library says of neither which one it is
+        files = " or ".join(str(each) for each in (certificate, key) if not os.access(each, os.R_OK))
+        raise HotmendError(f"{files or certificate}: {error.strerror or error}") from error
 
 
 def _proxy(text: str) -> str:
@@ -188,6 +233,11 @@ def _serve(settings: Settings, certificate: Path | None, key: Path | None, follo
             timeout_graceful_shutdown=10,
             **settings.proxy_options,
         )
+    except SystemExit as stop:
+        if stop.code != _NOT_STARTED:
+            raise
+        where = f"{settings.host}:{settings.port}"
+        raise HotmendError(f"nothing listens on {where}: the line above says why", "--listen HOST:PORT") from stop
     finally:
         database.close()
 
