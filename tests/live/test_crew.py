@@ -82,7 +82,8 @@ def test_a_few_need_no_workers() -> None:
 
 @pytest.fixture
 def alone_with_pids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that no process has are told apart like any."""
+    """Numbers that no process has are told apart like any; and nothing of other tests is left that forbids copies."""
+    assert comes_true(lambda: threading.active_count() == 1), threading.enumerate()
     monkeypatch.setattr("hotmend.live.crew.families", lambda pids: [[pid] for pid in pids])
 
 

@@ -21,14 +21,14 @@ from hotmend.agent.record.quarantine import Entry, put_in, read_quarantine
 from hotmend.agent.run import run
 from hotmend.agent.uplink.doing import perform
 from hotmend.diff.options import Options as BuildOptions
-from hotmend.linux.process import processes_mapping
+from hotmend.linux.process import process_images, processes_mapping
 from hotmend.live.driver import Options, ProcessResult, ShadowReport, apply, revert
 from hotmend.live.gate import hotpatch_id
 from hotmend.publisher.update import Side, Update
 from hotmend.servicing.actions import State
 from hotmend.wire.messages import Kind, Order
 from tests.hotpatches import sample
-from tests.live.conftest import Target
+from tests.live.conftest import Target, comes_true
 from tests.live.handmade import make_hotpatch
 from tests.live.test_agent_run import KEY, NOW, Made, machine_at
 
@@ -125,6 +125,7 @@ def test_a_hotpatch_in_quarantine_is_placed_by_nobody() -> None:
     one = Pending("coreutils", "amd64", "1", "2", ())
     sleep = subprocess.Popen(["/bin/sleep", "600"])
     try:
+        assert comes_true(lambda: len(process_images(sleep.pid).images) > 2)  # itself, the linker and the C library
         for kept, error in ((hotpatch_id(hotpatch), f"in quarantine: {hotpatch_id(hotpatch)}"), ("other", "")):
             manner = Manner(BuildOptions(), Options(), kept_away=frozenset({kept}))
             running = [process for process in processes_mapping() if process.pid == sleep.pid]

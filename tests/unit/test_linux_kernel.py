@@ -89,6 +89,7 @@ def test_names_that_others_choose_can_be_kept_and_do_nothing_on_a_terminal(
     shutil.copy("/bin/sleep", program)
     with subprocess.Popen([program, "600"]) as child:
         try:
+            _has_mapped(child.pid)
             (seen,) = (process for process in take_census().processes if process.pid == child.pid)
             with ProcessMemory(child.pid) as memory:
                 images = process_images(child.pid, memory)
@@ -188,12 +189,18 @@ def test_own_images() -> None:
     assert here[0].start_time_ticks == procfs.read_stat(os.getpid()).start_time_ticks
 
 
+def _has_mapped(pid: int) -> None:
+    """Wait until a process that was just begun has its own program and its libraries: `Popen` comes back earlier."""
+    while not any(image.path.endswith("/libc.so.6") for image in process_images(pid).images):
+        time.sleep(0.001)
+
+
 def test_replaced_and_deleted_files(tmp_path: Path) -> None:
     program = tmp_path / "program"
     shutil.copy("/bin/sleep", program)
     child = subprocess.Popen([program, "30"])
     try:
-        time.sleep(0.1)
+        _has_mapped(child.pid)
 
         def image() -> MappedImage:
             return next(i for i in process_images(child.pid).images if i.path == str(program))

@@ -26,12 +26,17 @@ def program(tmp_path: Path) -> Path:
     return Path(shutil.copy(Path(shutil.which("sleep") or "/bin/sleep").resolve(), tmp_path / "program"))
 
 
+def _mapped(pid: int, program: Path) -> None:
+    """Wait until a process has the program in its memory: it is `exe` before it is mapped."""
+    while str(program) not in Path(f"/proc/{pid}/maps").read_text():
+        time.sleep(0.001)
+
+
 @contextlib.contextmanager
 def running(program: Path) -> Iterator[int]:
     with subprocess.Popen([str(program), "60"]) as process:
         try:
-            while str(program) not in Path(f"/proc/{process.pid}/maps").read_text():  # it is `exe` before it is mapped
-                time.sleep(0.001)
+            _mapped(process.pid, program)
             yield process.pid
         finally:
             process.kill()
@@ -84,8 +89,7 @@ def test_other_programs_do_not_and_a_later_execve_does(looking: Newcomers, progr
         assert shell.stdin is not None
         shell.stdin.write(b"\n")
         shell.stdin.flush()
-        while Path(f"/proc/{shell.pid}/exe").resolve() != program:
-            time.sleep(0.001)
+        _mapped(shell.pid, program)
         assert looking.number() == 1
         shell.kill()
 
