@@ -10,7 +10,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { SMALL = 32 << 10, LARGE = 256 << 10, CHUNK = 16 << 20 };
+enum { SMALL = 32 << 10, LARGE = 256 << 10, CHUNK = 16 << 20, GUARD_INSTALL = 102 };
 static const char *mode;
 static int is(const char *name) { return !strcmp(mode, name); }
 
@@ -87,6 +87,7 @@ int main(int count, char **argv) {
         stack = mmap(NULL, CHUNK + 2 * LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         mprotect(stack + CHUNK + LARGE, LARGE, PROT_NONE); /* a mapping apart from what lies above */
         memset(stack, 1, CHUNK + LARGE);
+        if (is("guarded")) madvise(stack + SMALL, 4096, GUARD_INSTALL);
     }
     if (is("alternate")) {
         stack_t given = {.ss_sp = stack, .ss_size = SMALL};

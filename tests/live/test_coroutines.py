@@ -38,6 +38,7 @@ def outcome(target: Target, path: Path, function: str = "paused") -> list[str]:
         pytest.param("neighbour", "paused", id="below a stack on which a signal was handled"),
         pytest.param("first", "paused_first", id="in the function that it began with"),
         pytest.param("chunk", "paused", id="where what is read at once ends"),
+        pytest.param("guarded", "paused", id="below a page that nobody can read (MADV_GUARD_INSTALL, Linux 6.13)"),
     ],
 )
 def test_suspended(fibers: Path, start: Start, mode: str, function: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from hotmend.linux import procfs, sys, window
 from hotmend.linux.memory import ProcessMemory
-from hotmend.linux.stacks import find_restorers
+from hotmend.linux.stacks import find_restorers, lowest_own
 from hotmend.linux.stop import Stopper
 from hotmend.live.driver import Options, apply, revert
 from hotmend.live.gate import FunctionRecord
@@ -47,6 +47,32 @@ def test_old_new_old(form: str, program: Path, start: Start) -> None:
     (result,) = revert(None, [target.pid], Options())
     assert result.state == "reverted"
     assert target.ask("a") == "1 1 1"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To be preloaded: stacks side by side in one mapping, with pages between them that nobody can read."""
+    library = tmp_path_factory.mktemp("guarded") / "guarded.so"
+    return compile_target(Path(__file__).with_name("guarded.c"), library, "-shared", "-fPIC")
+
+
+def test_stacks_side_by_side(
+    form: str, program: Path, guarded: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", str(guarded))
+    target, hotpatch = start(program, str(THREADS)), make_hotpatch(program, ANSWERS)
+    monkeypatch.delenv("LD_PRELOAD")
+    (result,) = apply([hotpatch], [target.pid], Options())
+    assert (result.state, result.threads) == ("applied", THREADS + 1), (form, result.reasons)
+    assert target.ask("a") == "2 2 2"
+    stopper, maps = Stopper(target.pid), procfs.read_maps(target.pid)
+    stopper.look_around()
+    with ProcessMemory(target.pid) as memory:
+        restorers, stopped = find_restorers(memory, maps), stopper.stop(0.5)
+        threads = list(stopped.threads.values())
+        stopper.release(stopped)
+        lows = [lowest_own(memory, maps, t.registers, restorers, leader=t.tid == target.pid) for t in threads]
+    assert None not in lows
 
 
 @pytest.mark.parametrize(("command", "name"), [("s", "slow"), ("h", "high")])
@@ -88,8 +114,13 @@ def test_no_time_at_all(form: str, program: Path, start: Start) -> None:
     assert target.ask("a") == "1 1 1"
 
 
-def test_clear_is_clear(in_c: Path, program: Path, start: Start) -> None:
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_clear_is_clear(
+    in_c: Path, program: Path, guarded: Path, start: Start, monkeypatch: pytest.MonkeyPatch, side_by_side: bool
+) -> None:
     """Ranges around words that stand on the stacks and in the registers: C and Python find the same threads."""
+    if side_by_side:
+        monkeypatch.setenv("LD_PRELOAD", str(guarded))
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
     target = start(program, str(THREADS))

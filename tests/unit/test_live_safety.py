@@ -84,8 +84,15 @@ def test_stack_merged_with_what_lies_above() -> None:
     assert stack.hits(more_bytes=2 * STACK_BYTES_MAX) == []
     stack.put(stack.fs_base - 8, CHANGED.address + 8)
     assert [h.where for h in stack.hits(more_bytes=2 * STACK_BYTES_MAX)] == ["stack"]
-    stack.put(stack.fs_base + 0x690, 0)
+    stack.put(stack.fs_base, 0)
     assert "coroutine" in [h.where for h in stack.hits(more_bytes=2 * STACK_BYTES_MAX)]
+
+
+def test_below_a_block_that_does_not_name_itself() -> None:
+    """What `fs` leads to is no thread's block, as every program has one that keeps to the psABI."""
+    stack = Stack()
+    stack.put(stack.fs_base, stack.fs_base + 8)
+    assert [h.where for h in stack.hits()] == ["coroutine"]
 
 
 def test_leader_on_a_stack_of_its_own() -> None:
@@ -163,6 +170,7 @@ def test_stacks_are_read_in_pieces_that_overlap(monkeypatch: pytest.MonkeyPatch)
 def test_no_more_is_read_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece takes a second here: what it shows is kept, and the thread is not taken for safe, nor for strange."""
     stack, pid, read = Stack(), os.getpid(), [0]
+    stack.sp -= 2048
     real_read = ProcessMemory.read_many
 
     def read_many(self: ProcessMemory, ranges: Sequence[tuple[int, int]]) -> bytearray:

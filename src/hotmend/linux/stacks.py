@@ -42,6 +42,8 @@ def thread_stack(memory: ProcessMemory, maps: tuple[Mapping, ...], fs_base: int)
     if mapping is None or fs_base % 8:
         return None
     raw = memory.try_read(fs_base, min(_THREAD_BLOCK_BYTES, mapping.end - fs_base & -8))
+    if raw is None:  # right above may be the guard page of another stack, which cuts no mapping
+        raw = memory.try_read(fs_base, -fs_base % PAGE_BYTES)
     return None if raw is None else stack_of_block(raw, fs_base)
 
 

@@ -151,8 +151,13 @@ static uint64_t stack_bytes(const struct scene *s, const struct thread *t) {
         if (hits(s, r[i])) return 0;
     uint64_t sp = r[R_RSP], block = r[R_FS_BASE], end = mapping_end(s, sp);
     if (!end) return 0;
-    if (t->tid == s->pid ? end != s->main_stack_end : sp >= block || end != mapping_end(s, block)) return 0;
-    return end - sp;
+    if (t->tid == s->pid) return end == s->main_stack_end ? end - sp : 0;
+    return sp < block && block % 8 == 0 && end == mapping_end(s, block) ? block + 8 - sp : 0;
+}
+
+/* Whether what was read of a stack ends with a thread's block, which names itself. */
+static int is_topped(const struct scene *s, const struct thread *t, const uint64_t *words, size_t count) {
+    return t->tid == s->pid || words[count - 1] == t->registers[R_FS_BASE];
 }
 
 static int all_clear(const struct scene *s, const uint64_t *words, size_t count) {
@@ -171,8 +176,10 @@ static void clear_batch(const struct scene *s, struct thread **batch, struct iov
     struct iovec local = {s->buffer, total};
     if (!count || process_vm_readv(s->pid, &local, 1, remote, count, 0) != (ssize_t)total) return;
     for (size_t i = 0; i < count; i++) {
-        batch[i]->clear = (uint8_t)all_clear(s, s->buffer + at, remote[i].iov_len / 8);
-        at += remote[i].iov_len / 8;
+        const uint64_t *words = s->buffer + at;
+        size_t length = remote[i].iov_len / 8;
+        batch[i]->clear = is_topped(s, batch[i], words, length) && all_clear(s, words, length);
+        at += length;
     }
 }
 

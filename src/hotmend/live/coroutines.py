@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hotmend.linux import procfs
 from hotmend.linux.memory import ProcessMemory
 from hotmend.linux.procfs import Mapping
 from hotmend.linux.search import places_of
@@ -98,6 +99,48 @@ def _present_runs(pid: int, mapping: Mapping) -> Iterator[_Run]:
                 if low < end:
                     start = mapping.start + (first + low) * PAGE_BYTES
                     yield _Run(start, (end - low) * PAGE_BYTES, (high - end) * PAGE_BYTES)
+
+
+def _contents(memory: ProcessMemory, mapping: Mapping) -> Iterator[tuple[_Run, Words]]:
+    """Yield the runs of pages of a mapping that can be read, with their words and those right behind."""
+    for run in _present_runs(memory.pid, mapping):
+        if (words := _words(memory, run)) is not None:
+            yield run, words
+            continue
+        for part in _readable_parts(memory, run):
+            if (words := _words(memory, part)) is not None:
+                yield part, words
+
+
+def _words(memory: ProcessMemory, run: _Run) -> Words | None:
+    """Return the words of a run and those right behind; None where they cannot all be read."""
+    try:
+        return np.frombuffer(memory.read_many([(run.address, run.size + run.above)]), dtype=np.uint64)
+    except KernelError:
+        return None
+
+
+def _readable_parts(memory: ProcessMemory, run: _Run) -> Iterator[_Run]:
+    """Yield what can be read of a run: guard pages (MADV_GUARD_INSTALL) look as if they existed. Or it is unmapped."""
+    if procfs.find_mapping(procfs.read_maps(memory.pid), run.address) is None:
+        return
+    end = run.address + run.size
+    for low, high in _readable(memory, run.address, end + run.above):
+        if low < end:
+            yield _Run(low, min(high, end) - low, max(high - end, 0))
+
+
+def _readable(memory: ProcessMemory, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the ranges of pages between two addresses that can be read, each as long as it is."""
+    if memory.try_read(start, end - start) is not None:
+        return [(start, end)]
+    if end - start <= PAGE_BYTES:
+        return []
+    middle = start + (end - start) // 2 // PAGE_BYTES * PAGE_BYTES
+    below, above = _readable(memory, start, middle), _readable(memory, middle, end)
+    if below and above and below[-1][1] == above[0][0]:
+        return [*below[:-1], (below[-1][0], above[0][1]), *above[1:]]
+    return below + above
 
 
 def _is_looked_at(mapping: Mapping) -> bool:
@@ -200,11 +243,7 @@ def suspended_frames(
         return any(start <= place < end for start, end in stacks_of_threads(mapping))
 
     for mapping in filter(_is_looked_at, maps):
-        for run in _present_runs(memory.pid, mapping):
-            try:
-                words: Words = np.frombuffer(memory.read_many([(run.address, run.size + run.above)]), dtype=np.uint64)
-            except KernelError:  # unmapped meanwhile
-                continue
+        for run, words in _contents(memory, mapping):
             for slot in _slots(words[: run.size // 8], run.address, starts):
                 if not is_threads(mapping, slot):
                     stacks.append((max(mapping.start, slot - _STACK_BYTES_MAX), slot))
@@ -218,9 +257,8 @@ def suspended_frames(
 def _stacks_of_threads(memory: ProcessMemory, mapping: Mapping) -> tuple[tuple[int, int], ...]:
     """Return the threads' stacks `[start, end)` in a mapping, living or kept by the C library for later threads."""
     found: list[tuple[int, int]] = []
-    for run in _present_runs(memory.pid, mapping):
-        if (raw := memory.try_read(run.address, run.size + run.above)) is not None:
-            found.extend(thread_stacks_in(raw, run.address))
+    for run, words in _contents(memory, mapping):
+        found.extend(thread_stacks_in(words.tobytes(), run.address))
     return tuple(found)
 
 

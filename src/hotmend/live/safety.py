@@ -1,7 +1,9 @@
 """Is any thread inside code that is about to change? A conservative scan of everything a thread could return to.
 
-Looked at: the PC, all general registers, every 8-byte word from sp to the end of the mapping sp lies in, and, wherever
-a word is the return address of a signal frame, the interrupted stack that frame names. A word `w` is a hit for a
+Looked at: the PC, all general registers, every 8-byte word from sp to the thread's block above it in the same mapping,
+or else to the mapping's end, and, wherever a word is the return address of a signal frame, the interrupted stack that
+frame names. Above the block, which names itself (psABI), are stacks of others: since glibc 2.42 with guard pages
+between them that cut no mapping (MADV_GUARD_INSTALL) and that nobody can read. A word `w` is a hit for a
 function `[start, end)` if `start < w <= end`: `start` alone is a function pointer; `end` is a return address behind a
 call that does not return. A thread about to execute the very first byte takes the redirected entry where there is one.
 Nothing redirects parts that only jumps lead to, or functions that only changed ones call: a PC is a hit there as well,
@@ -213,6 +215,7 @@ class Scanner:
         self._limit = math.inf
         self._hits: list[Hit] = []
         self._seen: dict[int, list[tuple[int, int]]] = {}
+        self._topped: set[int] = set()
 
     def scan(self, stopped: Stopped, limit: float = math.inf) -> list[Hit]:
         """Return every hit; several for one thread are possible.
@@ -257,7 +260,7 @@ class Scanner:
         registers = registers._replace(rsp=self._main_stack_end - PAGE_BYTES)
         thread = StoppedThread(self._memory.pid, self._memory.pid, registers, 0)
         self.scan(Stopped({thread.tid: thread}, 0.0))
-        self._hits, self._seen, self._fresh = [], {}, False
+        self._hits, self._seen, self._topped, self._fresh = [], {}, set(), False
 
     def _scan_registers(self, threads: Sequence[StoppedThread]) -> None:
         """Look at PCs and general registers."""
@@ -278,6 +281,8 @@ class Scanner:
             self._maps, self._fresh = procfs.read_maps(self._memory.pid), True
             mapping = procfs.find_mapping(self._maps, sp)
         end = 0 if mapping is None else mapping.end
+        if sp < (block := thread.registers.fs_base) < end and block % 8 == 0:
+            end = block + 8
         if end - sp > STACK_BYTES_MAX and (own := self._thread_stack(thread)) and own[0] <= sp < own[1]:
             end = own[1]  # older kernels show a stack and what lies above it as one mapping
         if not 0 < end - sp <= STACK_BYTES_MAX or sp % 8:
@@ -316,6 +321,7 @@ class Scanner:
         for word, name in self._forbidden.matches(words):
             region = _region_of(regions, word)
             self._hits.append(Hit(region.thread.tid, self._forbidden.names[name], "stack"))
+        self._topped |= {r.thread.tid for r in regions if _ends_with_block(r, words)}
         start, size = map(np.uint64, self._scene.probes)
         for place in np.flatnonzero(words - start < size):
             tid = _region_of(regions, int(place)).thread.tid
@@ -351,18 +357,22 @@ class Scanner:
         The block of a main thread lies anywhere, also above somebody's coroutine: for leaders it has to name the stack
         (it does in a child that another thread than the main one forked). Only the main thread is on `[stack]`, or a
         process that a main thread made and shares its memory with. The kernel shows a stack and what was mapped right
-        above it as one mapping: what begins above the block is somebody else's, and ends past the thread's own.
+        above it as one mapping: what begins above the block is somebody else's.
         """
         seen = self._seen.get(thread.tid, [])
         leader, stranger = thread.tid == self._memory.pid, thread.pid != self._memory.pid
         if (leader or stranger) and any(end == self._main_stack_end for _, end in seen):
             return True
-        block = thread.registers.fs_base
-        mapping = None if leader else procfs.find_mapping(self._maps, block)
-        if mapping is not None and any(start < block and end == mapping.end for start, end in seen):
+        if not leader and thread.tid in self._topped:
             return True
         own = self._thread_stack(thread)
         return own is not None and any(own[0] <= start < own[1] <= end for start, end in seen)
+
+
+def _ends_with_block(region: _Region, words: Words) -> bool:
+    """Tell whether a region, or the last piece of it, ends with its thread's block: the word there is its address."""
+    block = region.thread.registers.fs_base
+    return region.end == block + 8 and int(words[region.first_word + (region.end - region.start) // 8 - 1]) == block
 
 
 def _pieces(regions: Sequence[_Region]) -> Iterator[list[_Region]]:
