@@ -32,7 +32,7 @@ class Command:
     def __init__(self, azure: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
         self._azure, self._capsys = azure, capsys
 
-    def __call__(self, *arguments: str, wait: str = "20") -> tuple[int, Any, str]:
+    def __call__(self, *arguments: str, wait: str = "60") -> tuple[int, Any, str]:
         common = ["arc", "--id", WHERE.id, "--endpoint", self._azure.endpoint, "--poll", "0.05", "--wait", wait]
         code = run([*common, *arguments, "--json"])
         said = self._capsys.readouterr()

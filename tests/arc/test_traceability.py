@@ -33,7 +33,8 @@ class _Asked:
 
     def __call__(self, line: str, asked: str, *arguments: str) -> tuple[Row, str]:
         """Return a row without what was said, and what was said."""
-        common = ("arc", "--id", WHERE.id, "--endpoint", self.azure.endpoint, "--poll", "0.05", "--wait", "0.5")
+        wait = "0.5" if self.azure.machines.stuck else "60"
+        common = ("arc", "--id", WHERE.id, "--endpoint", self.azure.endpoint, "--poll", "0.05", "--wait", wait)
         code = run([*common, *arguments, "--language", self._language, "--json"])
         said = self._capsys.readouterr()
         answer = json.loads(said.out)

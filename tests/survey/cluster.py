@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 
 def _program(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ from hotmend.publisher.survey.report import Report, read_lines
 from tests.survey.archive import NEW, OLD, Archive, make_archive, survey_command
 
 _PACKAGES, _FILES = 3, 6
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 def _run(archive: Archive, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = survey_command(output, *options)
-    return subprocess.run(command, env=archive.environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=archive.environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def _check_complete(report: Report, archive: Archive) -> None:
@@ -68,9 +69,15 @@ def _some_recorded(output: Path) -> bool:
 
 def _children(pid: int) -> list[int]:
     """Return the nurseries, which threads of the process have started."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    found = [int(word) for text in texts for word in text.split()]
-    return [child for child in found if b"survey.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in _read(path).split()]
+    return [child for child in found if b"survey.child" in _read(Path(f"/proc/{child}/cmdline"))]
+
+
+def _read(path: Path) -> bytes:
+    """Return a file of a thread or process, b"" where that has ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return path.read_bytes()
+    return b""
 
 
 def test_a_survey_from_the_lists_to_the_page(archive: Archive, tmp_path: Path) -> None:
