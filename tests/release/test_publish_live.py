@@ -70,4 +70,4 @@ def test_a_process_follows_its_channel(vendor: Vendor, tmp_path: Path) -> None:
             assert applied.code == DONE, applied.told()
             assert ask() == _expected(factor)
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0

@@ -25,6 +25,9 @@ class Vendor:
         self.plan()
 
     def plan(self, more: str = "") -> None:
+        """Write the plan; where it names no cycle, half a year is to go to the next baseline, on whatever day it is."""
+        if "[cycle]" not in more:
+            more += f"\n[cycle]\nmonths = [{(self.world.now.month + 5) % 12 + 1}]\nday = 1"
         self.file = self.archive.plan(self.folder, CHANNEL, PACKAGES, more)
 
     def run(self) -> Done:
