@@ -8,10 +8,12 @@ registry) is made once for a run and taken away at its end; between tests the re
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -112,8 +114,17 @@ class Wine:
             shutil.copy2(self.prefix / name, self._saved / name)
 
     def up(self) -> None:
-        """Boot: start the server and its services."""
+        """Boot: start the server and its services; once more where Wine itself crashed or hung at that."""
         assert self._idle is None
+        first = self._begin()
+        if not _is_up(first):
+            first.kill()
+            self.down()
+            warnings.warn("Wine did not come up and no word", stacklevel=2)
+            assert _is_up(self._begin()), "Wine did not come up twice"
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        """Start a process that says when it is there, and idles."""
         self._idle = subprocess.Popen(
             [WINE, str(self.python), "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
             env=self._environment({}),
@@ -121,11 +132,7 @@ class Wine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self._idle.stdout is not None
-        said: list[bytes] = []
-        while not said or not said[-1].endswith(b"up"):  # a service of Wine that crashed says so before, or beside it
-            said.append(self._idle.stdout.readline().rstrip())
-            assert said[-1] or self._idle.poll() is None, said
+        return self._idle
 
     def down(self) -> None:
         """End everything that runs in the prefix; the registry is written to disk."""
@@ -195,6 +202,22 @@ class Wine:
         names = ("PATH", "HOME", "LANG", "TMPDIR")
         kept = {name: os.environ[name] for name in names if name in os.environ}
         return {**kept, "WINEPREFIX": str(self.prefix), "WINEDEBUG": "-all", "WINEARCH": "win64", **more}
+
+
+def _is_up(process: subprocess.Popen[bytes]) -> bool:
+    """Wait until it has said that it is there; return whether it has."""
+    assert process.stdout is not None
+    said, place, end = b"", process.stdout.fileno(), time.monotonic() + _SECONDS_MAX
+    # A service of Wine that crashed says so before, or beside it; and services hold the stream when it has ended.
+    while not any(line.rstrip().endswith(b"up") for line in said.splitlines()):
+        if select.select([place], [], [], 0.5)[0]:
+            piece = os.read(place, 4096)
+            said += piece
+            if not piece:
+                return False
+        elif process.poll() is not None or time.monotonic() > end:
+            return False
+    return True
 
 
 def windows_path(path: Path) -> str:
