@@ -19,7 +19,8 @@ from tests.windows.test_updates import LEAVES, STAYS
 from tests.windows.wine import windows_path
 
 pytestmark = pytest.mark.wine
-ALWAYS = {"window": [{"name": "always", "rule": "FREQ=DAILY", "start": "2020-01-01T00:00:00", "minutes": 1440}]}
+ALWAYS = {"window": [{"name": "always", "rule": "FREQ=WEEKLY", "start": "2020-01-01T12:00:00", "minutes": 10080}]}
+"""Once a week another window begins: what is done once in a window is not done again because it is midnight."""
 NEVER = {"window": [{"name": "once", "rule": "FREQ=DAILY;COUNT=1", "start": "2020-01-01T00:00:00", "minutes": 60}]}
 
 
