@@ -52,6 +52,9 @@ from hotmend.model.errors import KernelError
 
 _CHUNK_PAGES = 4096
 _PRESENT_OR_SWAPPED = np.uint64(3 << 62)
+_GUARD = np.uint64(1 << 58)
+"""A page that nobody can read (MADV_GUARD_INSTALL); Linux 6.13 and 6.14 say the same of it as of one in swap alone."""
+
 _FOUND_MAX = 16
 _USER_END = 1 << 47
 _NEAR_PAGES = 16
@@ -92,7 +95,8 @@ def _present_runs(pid: int, mapping: Mapping) -> Iterator[_Run]:
         for first in range(0, pages, _CHUNK_PAGES):
             count = min(_CHUNK_PAGES + _NEAR_PAGES, pages - first)
             raw = os.pread(descriptor, 8 * count, (mapping.start // PAGE_BYTES + first) * 8)
-            there = (np.frombuffer(raw, dtype=np.uint64) & _PRESENT_OR_SWAPPED) != 0
+            flags = np.frombuffer(raw, dtype=np.uint64)
+            there = ((flags & _PRESENT_OR_SWAPPED) != 0) & ((flags & _GUARD) == 0)
             edges = np.flatnonzero(np.diff(np.concatenate(([False], there, [False])).astype(np.int8))).tolist()
             for low, high in zip(edges[::2], edges[1::2], strict=True):
                 end = min(high, _CHUNK_PAGES)
@@ -121,7 +125,7 @@ def _words(memory: ProcessMemory, run: _Run) -> Words | None:
 
 
 def _readable_parts(memory: ProcessMemory, run: _Run) -> Iterator[_Run]:
-    """Yield what can be read of a run: guard pages (MADV_GUARD_INSTALL) look as if they existed. Or it is unmapped."""
+    """Yield what can be read of a run that guard pages are in; nothing where it was unmapped meanwhile."""
     if procfs.find_mapping(procfs.read_maps(memory.pid), run.address) is None:
         return
     end = run.address + run.size
