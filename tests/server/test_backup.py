@@ -99,6 +99,13 @@ def test_what_is_no_whole_backup_changes_nothing(
     other.close()
 
 
+def test_a_database_on_which_no_server_ran_is_not_what_was_meant(tmp_path: Path) -> None:
+    """It would be a backup of nothing, made each night from a folder with a slip in its name."""
+    file = tmp_path / "backup"
+    assert run(["server", "--state", str(tmp_path / "srever"), "--backup", str(file)]) == 2
+    assert not file.exists()
+
+
 def test_by_command(server: Running, tmp_path: Path) -> None:
     _filled(server)
     file, state = tmp_path / "backup", tmp_path / "state"

@@ -48,8 +48,13 @@ def backup(database: Database, file: Path) -> int:
     """Write all rows as of now into a new file, readable for its owner alone; return how many.
 
     Raises:
+        UsageError: no server has ever run on the database: this is another one than was meant.
         OSError: the file is there already, or cannot be written.
     """
+    with database.read() as connection:
+        keys = connection.execute(sa.select(sa.func.count()).select_from(load_tables().tables["server_keys"])).scalar()
+    if not keys:
+        raise UsageError("no server has its rows in this database", "--database or --state as the server has it")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     total = 0
     with os.fdopen(descriptor, "wb") as stream:
