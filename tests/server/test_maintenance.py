@@ -122,6 +122,10 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(server: Running) -> 
     assert server.call("PUT", f"{PATH}/configurations/night", {}, role="approver", headers=stale).status == 412
     wrong = {"first": "2026-02-01", "last": "2026-01-01"}
     assert server.call("PUT", f"{PATH}/freezes/f", wrong, role="approver").status == 422
+    # A slip in the year of a yearly one would freeze every day, those before its first one among them, for ever.
+    slip = {"first": "2026-12-20", "last": "2028-01-02"}
+    assert server.call("PUT", f"{PATH}/freezes/f", slip | {"yearly": True}, role="approver").status == 422
+    assert server.call("PUT", f"{PATH}/freezes/f", slip, role="approver").status == 204
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,10 @@ DAY = "[[window]]\nname='w'\nrule='FREQ=DAILY'\nstart=2026-01-01T02:00:00\nminut
             "policy: window 'w': one recurrence, not a set",
         ),
         ("[[freeze]]\nname='f'\nfirst=2026-02-02\nlast=2026-02-01", "policy: freeze 'f' ends before it begins"),
+        (
+            "[[freeze]]\nname='f'\nfirst=2026-12-20\nlast=2028-01-02\nyearly=true",
+            "policy: freeze 'f' leaves no day of a year",
+        ),
         ("mode = 'sometimes'", "policy: not a maintenance policy: Invalid enum value 'sometimes'"),
         ("window = []", "policy: not a maintenance policy: Expected `array` of length >= 1"),
         (

@@ -186,8 +186,8 @@ def freezes_command(ctx: click.Context) -> int:
 
 @maintenance_group.command("freeze")
 @click.argument("name")
-@click.argument("first", type=click.DateTime(["%Y-%m-%d"]))
-@click.argument("last", type=click.DateTime(["%Y-%m-%d"]))
+@click.argument("first", type=click.DateTime(["%Y-%m-%d"]), metavar="FIRST")
+@click.argument("last", type=click.DateTime(["%Y-%m-%d"]), metavar="LAST")
 @click.option("--yearly", is_flag=True, help="Every year again.")
 @click.pass_context
 def freeze_command(ctx: click.Context, name: str, first: datetime, last: datetime, yearly: bool) -> int:

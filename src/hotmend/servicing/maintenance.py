@@ -41,6 +41,8 @@ FIRST_YEAR: Final = 1970
 _CYCLE_YEARS: Final = 400
 """After so many years the days of the calendar are the same again, days of the week included."""
 _SECOND: Final = timedelta(seconds=1)
+_ALL_YEAR: Final = timedelta(days=364)
+"""From the first day of a year to its last one."""
 
 
 REBOOTS: Final = ("never", "if-required", "always")
@@ -83,6 +85,11 @@ class Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first: date
     last: date
     yearly: bool = False
+
+    @property
+    def always(self) -> bool:
+        """Whether no day is left, those before the first one among them: a slip in the year of its end."""
+        return self.yearly and self.last - self.first >= _ALL_YEAR
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,13 +162,15 @@ def policy_check(policy: Policy, source: str) -> None:
     """Check what the form of a policy does not say.
 
     Raises:
-        InputError: a recurrence that is none or too frequent, a freeze that ends before it begins.
+        InputError: a recurrence that is none or too frequent, a freeze that ends before it begins, or leaves no day.
     """
     for window in policy.window:
         _recurrence(window, source)
     for freeze in policy.freeze:
         if freeze.last < freeze.first:
             raise InputError("{source}: freeze '{name}' ends before it begins", source=source, name=freeze.name)
+        if freeze.always:
+            raise InputError("{source}: freeze '{name}' leaves no day of a year", source=source, name=freeze.name)
 
 
 def _recurrence(window: Window, source: str = "policy") -> rrule:

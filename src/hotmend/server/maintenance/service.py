@@ -21,7 +21,7 @@ from hotmend.server.machines import policies
 from hotmend.server.machines.store import machine
 from hotmend.server.maintenance import events, rules, store
 from hotmend.server.problem import Problem, conflict, not_found
-from hotmend.servicing.maintenance import Policy, intervals, policy_check
+from hotmend.servicing.maintenance import Freeze, Policy, intervals, policy_check
 from hotmend.wire.maintenance import (
     AssignmentWanted,
     ConfigurationWanted,
@@ -92,10 +92,13 @@ def put_freeze(context: Context, caller: Principal, name: str, wanted: FreezeWan
     """Freeze days for everybody.
 
     Raises:
-        Problem: it ends before it begins, or frees days that were frozen and the caller is no approver.
+        Problem: it ends before it begins, leaves no day, or frees days that were frozen and the caller is no approver.
     """
-    if wanted.last < wanted.first or not 1 <= len(name) <= 100:
-        raise Problem(422, "freeze", "a freeze has a name, and ends on its first day or later")
+    freeze = Freeze(name, wanted.first, wanted.last, wanted.yearly)
+    if wanted.last < wanted.first or freeze.always or not 1 <= len(name) <= 100:
+        raise Problem(
+            422, "freeze", "a freeze has a name, ends on its first day or later, and every year leaves days free"
+        )
     with context.database.write() as connection:
         before = {each: freeze for each, freeze in _freezes(connection).items() if each == name}
         _may_widen(caller, ("freezes",) if rules.thawed(before, {name: wanted}) else ())

@@ -130,7 +130,7 @@ ERRORS: Final = {
     "machine-unknown": N_("A machine that is meant is not active."),
     "lane": N_("An emergency only takes back: roll back the rollout, or revert on machines."),
     "has-agent": N_("A machine of this name has an agent that speaks for it."),
-    "freeze": N_("A freeze has a name, and ends on its first day or later."),
+    "freeze": N_("A freeze has a name, ends on its first day or later, and every year leaves days free."),
     "priority-taken": N_("Another assignment has this priority."),
     "assignment": N_("An assignment is for a machine, a scope or a tag."),
     "not-asked": N_("Nobody waits for an answer to that any more."),
