@@ -56,6 +56,7 @@ def says(machine: Simple, *issues: Issue) -> None:
 
 
 def test_what_a_machine_reports_of_issues_comes_changes_and_goes(server: Running) -> None:
+    server.clock.hold()  # no midnight comes before the day is looked at
     machine, other = simple(server, "one"), simple(server, "two")
     says(machine, issue(0, True, False, None), issue(1, affected=None, options=(), overdue=True))
     says(other, issue(0, True, True))
