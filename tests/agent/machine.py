@@ -86,8 +86,9 @@ echo ready
 exec chroot . env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
     /lib/systemd/systemd --system --show-status=0 --unit=machine.target
 """
-_BOOT_SECONDS_MAX = 60
+_BOOT_SECONDS_MAX = 300
 """Only what a machine cannot do without begins at boot; servers are for the test to start."""
+_SETTLE_SECONDS_MAX = 120
 _INSIDE = 'sh -c "$1"; exit $?'
 """The shell that enters is beside the machine and its child is in it. nsenter's own child would be stopped by a
 shutdown (SIGSTOP goes to all before SIGTERM), nsenter then stops itself, and the shutdown waits for ever.
@@ -237,7 +238,7 @@ class Machine:
 
     def settle(self, command: str, count: int) -> list[int]:
         """Wait until so many processes of that name are there; return them."""
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + _SETTLE_SECONDS_MAX
         while len(found := self.pids(command)) != count and time.monotonic() < limit:
             time.sleep(0.05)
         assert len(found) == count, f"{command}: {found}"

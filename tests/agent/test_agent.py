@@ -126,7 +126,7 @@ def test_who_begins_from_the_old_file_wakes_the_agent(redis: Machine) -> None:
     assert [one["processes"] for one in lost[-1]] == [[f"redis-server ({after})"]]
 
 
-def _await(machine: Machine, done: Callable[[], bool], seconds: float = 120.0) -> None:
+def _await(machine: Machine, done: Callable[[], bool], seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, history(machine)[-3:]
@@ -181,7 +181,9 @@ def test_a_failing_probe_takes_back_and_quarantines(redis: Machine) -> None:
     with subprocess.Popen(redis.command(kill.format(HISTORY, watched))):
         code, ended = asked(redis, "agent", "install")
     (why,) = [action["detail"] for action in ended["actions"] if action["state"] == "ROLLED_BACK"]
-    assert "redis-server.service has restarted" in why or "redis-server crashed" in why
+    # The last where it had lived for long enough to be missed.
+    said = ("redis-server.service has restarted", "redis-server crashed", "ended while they were watched")
+    assert any(each in why for each in said), why
     assert redis.hotmend("agent", "quarantine", "--lift", tools["update"]).returncode == 0
     configure(redis, AUTOMATIC + PROBES)
     code, ended = asked(redis, "agent", "install")

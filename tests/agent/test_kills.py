@@ -64,7 +64,7 @@ def test_apt_goes_on_where_the_turn_is_killed(machine: Machine) -> None:
     machine.run(f"cat > /etc/apt/apt.conf.d/50slow <<'END'\n{SLOW}END")
     try:
         turn = subprocess.Popen(machine.command(f"exec {ONCE}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: machine.run("test -e /run/dpkg", check=False).returncode == 0, "dpkg is about to run", 120)
+        wait_until(lambda: machine.run("test -e /run/dpkg", check=False).returncode == 0, "dpkg is about to run", 300)
         machine.run("pkill -KILL -f '[a]gent run --once'")
         turn.wait()
         cut, truth = history(machine)[-1], active(machine)

@@ -112,7 +112,7 @@ def machine(tmp_path: Path, debs: tuple[Path, Path], world: World) -> Iterator[M
 
 def asked(machine: Machine, function: str) -> int:
     """Have the process call a function of the library; `core_module` is -1 where the module cannot be opened."""
-    wait = "for i in $(seq 200); do test -e /run/ask || break; sleep 0.05; done; cat /run/answer"
+    wait = "for i in $(seq 2400); do test -e /run/ask || break; sleep 0.05; done; cat /run/answer"
     return int(machine.run(f"echo {function} > /run/new; mv /run/new /run/ask; {wait}").stdout)
 
 

@@ -59,6 +59,7 @@ def test_what_ends_well_and_what_does_not(tmp_path: Path) -> None:
         machine.run("systemd-run --quiet --collect --unit=transient sh -c 'read end < /run/transient'")
         oneshot = "--property=Type=oneshot sh -c 'read end < /run/oneshot'"
         machine.run(f"systemd-run --quiet --no-block --collect --unit=oneshot {oneshot}")
+        machine.run("until test $(systemctl show --value --property=MainPID oneshot) != 0; do sleep 0.1; done")
         machine.run(f"cat > /tmp/look.py <<'END'\n{LOOK}END")
         known, told, gone = json.loads(machine.run(f"{shlex.quote(sys.executable)} /tmp/look.py").stdout)
     assert known == ["exits", "fails", "goes-on", "idle", "stopped", "timed", "transient"]
