@@ -95,7 +95,7 @@ def test_a_budget_for_no_write(many: Path, start: Start, monkeypatch: pytest.Mon
     target = start(many)
     monkeypatch.setattr(Transaction, "_is_time_up", lambda _: True)
     for count in (FUNCTIONS, transaction.TOGETHER_MAX):
-        (result,) = apply([hotpatch_of(many, count)], [target.pid], Options(deadline_seconds=0.5))
+        (result,) = apply([hotpatch_of(many, count)], [target.pid], Options(deadline_seconds=0.5, max_pause_us=50_000))
         assert [r.code for r in result.reasons] == ["did-not-stop"]
         assert "no time left to write" in result.reasons[0].sentence
         assert target.ask("a") == str(FUNCTIONS)
