@@ -100,6 +100,10 @@ class Running:
         token = begin_setup(self.database, self.clock())
         made = self.post("/api/v1/setup", {"token": token, "name": "root", "password": PASSWORD}, role=None)
         self.tokens["admin"] = made["secret"]
+        self.add_users()
+
+    def add_users(self) -> None:
+        """Make a user with a token for each role but the administrator's."""
         for role in ("viewer", "operator", "approver"):
             made = self.post("/api/v1/users", {"name": role, "role": role})
             caller = Principal(made["id"], role, role)

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from hotmend.cli.main import run
 from hotmend.fleet.client import Client, ServerRefusal
 from hotmend.fleet.rollouts import Rollouts
 from hotmend.model.errors import RemoteError
 from hotmend.server.identity.service import begin_setup
-from tests.server.fleet import Fleet
+from hotmend.server.machines.tables import actions
+from hotmend.servicing.actions import State
+from tests.server.fleet import Fleet, begun
 from tests.server.running import Running, running
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
@@ -92,6 +95,35 @@ def test_a_rollout_by_the_command(own: Running, tmp_path: Path, capsys: pytest.C
     assert plan in text
     assert run(["fleet", "rollout", "list"]) == 0
     assert identity in capsys.readouterr().out
+
+
+def test_which_machine_of_a_rollout_failed_and_why(
+    own: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotmend.fleet.rollouts._PAGE", 2)
+    own.add_users()
+    fleet = Fleet(own)
+    fleet.add(2, canary="1")
+    fleet.add(3)
+    identity = begun(own)
+    fleet.step(identity, 3)
+    (ill, action), (well, other) = fleet.due().items()
+    with own.database.write() as connection:
+        connection.execute(sa.update(actions).where(actions.c.id == action).values(detail="the probe says no"))
+    fleet.report(action, State.FAILED)
+    fleet.report(other, State.SUCCEEDED)
+    assert run(["fleet", "rollout", "machines", identity]) == 0
+    said = capsys.readouterr().out
+    assert all(each in said for each in fleet.ids)
+    assert run(["fleet", "rollout", "machines", identity, "--state", "failed"]) == 0
+    said = capsys.readouterr().out
+    assert ill in said
+    assert "the probe says no" in said
+    assert well not in said
+    assert run(["fleet", "--json", "rollout", "machines", identity, "--ring", "1", "--state", "waiting"]) == 0
+    waiting = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {each["machine"] for each in waiting} == set(fleet.ids[2:])
+    assert run(["fleet", "rollout", "machines", "nothing"]) == 1
 
 
 def test_a_rollout_is_scheduled_by_the_command(

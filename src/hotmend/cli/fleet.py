@@ -15,6 +15,7 @@ from hotmend.cli.fleet_evidence import evidence_group
 from hotmend.cli.fleet_files import read_toml
 from hotmend.cli.fleet_machines import COMMANDS
 from hotmend.cli.fleet_maintenance import MAINTENANCE
+from hotmend.cli.fleet_output import print_rows, when
 from hotmend.cli.fleet_records import RECORDS
 from hotmend.cli.fleet_scopes import SCOPES
 from hotmend.cli.fleet_users import USERS
@@ -27,6 +28,7 @@ from hotmend.wire.api import SetupWanted, Token
 from hotmend.wire.rollouts import Halt, Rollout, RolloutPreview, RolloutWanted
 
 _FIRST_SHOWN: Final = 3
+_WAITING: Final = "WAITING"
 
 
 class _Profile(msgspec.Struct):
@@ -195,6 +197,27 @@ def list_command(ctx: click.Context, limit: int) -> int:
 def show_command(ctx: click.Context, identity: str) -> int:
     """Show where a rollout and its rings stand."""
     return _rollout_shown(ctx, Rollouts(client_of(ctx)).get(identity))
+
+
+@rollout_group.command("machines")
+@click.argument("identity")
+@click.option("--ring", type=click.IntRange(0), help="Of this ring alone: its number, as `show` has it.")
+@click.option(
+    "--state", "states", multiple=True, help="Those whose action is FAILED, for example; `waiting`: not begun."
+)
+@click.pass_context
+def machines_command(ctx: click.Context, identity: str, ring: int | None, states: tuple[str, ...]) -> int:
+    """Show where each machine of a rollout stands, and why: what it said, or for what it waits."""
+    found = Rollouts(client_of(ctx)).members(identity, ring)
+    wanted = {each.upper() for each in states}
+    print_rows(
+        (each for each in found if not wanted or (each.state or _WAITING) in wanted),
+        ctx,
+        "",
+        ("name", "id", "#ring", "state", "why", "seen"),
+        lambda m: (m.name, m.machine, m.group, m.state or "waiting", m.detail or m.held, when(m.seen_at)),
+    )
+    return ExitCode.DONE
 
 
 @rollout_group.command("approve")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from hotmend.fleet.client import Client, segment
 from hotmend.wire.rollouts import (
@@ -12,6 +14,7 @@ from hotmend.wire.rollouts import (
     MemberPage,
     Reason,
     Rollout,
+    RolloutMember,
     RolloutPage,
     RolloutPreview,
     RolloutState,
@@ -19,6 +22,8 @@ from hotmend.wire.rollouts import (
     StartAt,
     Yes,
 )
+
+_PAGE: Final = 1000
 
 
 class Rollouts:
@@ -51,6 +56,11 @@ class Rollouts:
         """Return machines of a rollout."""
         path = f"/rollouts/{segment(identity)}/machines"
         return self._client.get(path, MemberPage, group=group, cursor=cursor, limit=limit)
+
+    def members(self, identity: str, group: int | None = None) -> Iterator[RolloutMember]:
+        """Yield all machines of a rollout, or of one of its groups, by id."""
+        path = f"/rollouts/{segment(identity)}/machines"
+        return self._client.each(path, MemberPage, group=group, limit=_PAGE)
 
     def events(self, identity: str, cursor: str = "", limit: int = 1000) -> EventPage:
         """Return what happened to a rollout, oldest first."""
