@@ -110,6 +110,18 @@ def test_a_machine_pins_the_servers_key(server: Running, tmp_path: Path) -> None
     assert check_in(machine.places).approved
 
 
+def test_a_pin_that_is_no_key_is_refused_before_the_server_hears_of_it(server: Running, tmp_path: Path) -> None:
+    """It would have taken the machine in, used the registration key up, and shut out the key that it had until then."""
+    machine = _machine(tmp_path / "root", server)
+    key, pinned = registration_key(server, uses=1), server.app.state.context.key.public
+    for wrong in ("00", "x" * 64, f"{pinned} "[:-2]):
+        with pytest.raises(InputError, match="64 hexadecimal digits"):
+            enrol(machine.places, server.url, key, host("a"), name="a", server_key=wrong, ca="")
+    assert server.get("/api/v1/machines")["items"] == []
+    enrol(machine.places, server.url, key, host("a"), name="a", server_key=f" {pinned.upper()}\n", ca="")
+    assert check_in(machine.places).approved
+
+
 def test_a_machine_that_enrols_again_is_known_by_its_old_key(server: Running, tmp_path: Path) -> None:
     machine = _machine(tmp_path / "root", server)
     key = registration_key(server)

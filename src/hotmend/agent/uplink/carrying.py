@@ -87,9 +87,12 @@ def enrol(
     Raises:
         UsageError: not an address to send a registration key to.
         RemoteError: the server refuses, or cannot be reached.
-        InputError: its answer is not signed by the key it should be.
+        InputError: that is no key of a server; or its answer is not signed by the key it should be.
     """
     _check_url(url)
+    server_key = server_key.strip().lower()
+    if server_key:
+        PublicKey(server_key)  # a slip is found before the server has taken the machine in, with its new key
     own = SigningKey.generate()
     counter = 1
     message = encode(Enrol(key, name, own.public, host, platform, __version__, _former(places, own.public)))
