@@ -19,11 +19,13 @@ from hotmend.agent.record.history import (
     Crashed,
     DiskBegan,
     DiskEnded,
+    Ordered,
     Rebooting,
     Restarted,
 )
 from hotmend.agent.report.explain import NEAR, Explanation, Known, Ours, explain
 from hotmend.agent.report.system_log import BROKEN, STARTED, STOPPED, CrashEvent, UnitEvent, parse_journal
+from hotmend.agent.report.telling import told
 from hotmend.agent.report.timeline import merge, since_when
 from hotmend.live.chain import AuditRecord
 from hotmend.model.errors import UsageError
@@ -279,3 +281,17 @@ def test_owners_of_other_units_are_left_out() -> None:
     assert [
         place.process.pid for place in explain("nginx.service", known(process(5, image(patch=PATCH)), other)).places
     ] == [5]
+
+
+@pytest.mark.parametrize(
+    ("order", "sentence"),
+    [
+        (Ordered(order="1", kind="assess"), "the server asks: assess"),
+        (Ordered(order="1", kind="install", reason="now"), "the server asks: install all that waits: now"),
+        (Ordered(order="1", kind="revert"), "the server asks: revert all that was brought"),
+        (Ordered(order="1", kind="revert", updates=("nginx=2",)), "the server asks: revert nginx=2"),
+        (Ordered(order="1", kind="undo", undoes="7"), "the server asks: undo what its order 7 brought"),
+    ],
+)
+def test_an_order_without_updates_is_about_all_and_not_about_nothing(order: Ordered, sentence: str) -> None:
+    assert told(order) == sentence

@@ -65,8 +65,7 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
         case Rebooting():
             text = f"rebooting: {'; '.join(event.reasons)}"
         case Ordered():
-            what = f"what its order {event.undoes} brought" if event.undoes else _names(event.updates)
-            text = f"the server asks: {event.kind} {what}" + _because(event.reason)
+            text = f"the server asks: {event.kind} {_asked(event)}".rstrip() + _because(event.reason)
         case OrderEnded():
             text = f"what the server asked for: {event.state}{_because(event.detail)}"
         case Crashed():
@@ -74,6 +73,15 @@ def told(event: AnyEvent) -> str:  # noqa: C901, PLR0912 - one case for each kin
             at = f" at {event.address:#x}" if event.address else f" ({event.what})"
             text = f"{event.comm} ({event.pid}) crashed{at}, {whose}"
     return text
+
+
+def _asked(order: Ordered) -> str:
+    """Return what an order is about: without updates it is about all, where it is about updates."""
+    if order.undoes:
+        return f"what its order {order.undoes} brought"
+    if order.updates:
+        return _names(order.updates)
+    return {"install": "all that waits", "revert": "all that was brought"}.get(order.kind, "")
 
 
 def _because(text: str) -> str:
