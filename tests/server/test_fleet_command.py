@@ -181,5 +181,7 @@ def test_the_client_tells_a_refusal_from_an_error(own: Running) -> None:
     assert (refusal.value.status, refusal.value.by_a_rule) == (401, False)
     with pytest.raises(RemoteError):
         Client("http://127.0.0.1:1").get("/halt", dict)
+    with pytest.raises(RemoteError, match="not the address of a server"):
+        Client("localhost:1", "hm_secret").get("/halt", dict)
     with pytest.raises(RemoteError):
         Client("not a url").get("/halt", dict)

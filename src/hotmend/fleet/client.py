@@ -136,6 +136,8 @@ class Client:
         self, method: str, path: str, data: bytes | None, given: Mapping[str, str]
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """Give an answer to be read."""
+        if not self.url.startswith(("http://", "https://")):  # the library would guess, and send the token in the clear
+            raise RemoteError(f"not the address of a server: {self.url}", "it begins with https:// or http://")
         headers = {"Accept": "application/json", "User-Agent": f"hotmend/{__version__}", **given}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
