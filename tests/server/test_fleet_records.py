@@ -49,6 +49,8 @@ def test_the_audit_record_by_command(server: Running, typed: Typed) -> None:
     kept = verdict["head"]
     typed("audit-verify", "--head", kept)
     assert "not in it" in typed.error("audit-verify", "--head", "0" * 64, code=4)
+    typed("audit-verify", "--head", f" {kept.upper()}")
+    assert "not a hash" in typed.error("audit-verify", "--head", kept[:8], code=2)
     with server.database.write() as connection:
         connection.execute(sa.update(audit).where(audit.c.number == 2).values(actor="nobody"))
     assert "row 2" in typed.error("audit-verify", code=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +11,13 @@ import msgspec
 
 from hotmend.cli.fleet_output import as_json, print_rows, when
 from hotmend.cli.output import ExitCode, print_error, print_note
+from hotmend.model.errors import UsageError
 
 if TYPE_CHECKING:
     from hotmend.fleet.webhooks import Audit, Webhooks
     from hotmend.wire.webhooks import Webhook
+
+_HASH: Final = re.compile("[0-9a-f]{64}")
 
 
 def _webhooks_of(ctx: click.Context) -> Webhooks:
@@ -122,6 +126,9 @@ def audit_command(ctx: click.Context, subject: str, action: str, limit: int) -> 
 @click.pass_context
 def audit_verify_command(ctx: click.Context, head: str) -> int:
     """Have the server read its whole record. Exit code 4: it is not as it was written."""
+    kept = head.strip().lower()
+    if kept and not _HASH.fullmatch(kept):  # a slip in it is nobody's deed
+        raise UsageError(f"not a hash of the record: {head}", "64 hexadecimal digits, as `audit-verify` prints them")
     audit = _audit_of(ctx)
     found = audit.verify()
     if as_json(ctx):
@@ -129,7 +136,7 @@ def audit_verify_command(ctx: click.Context, head: str) -> int:
     else:
         click.echo(f"{found.rows} rows; the last hash is {found.head}: keep it somewhere else")
     wrong = found.wrong
-    if not wrong and head and all(row.hash != head for row in audit.rows()):
+    if not wrong and kept and all(row.hash != kept for row in audit.rows()):
         wrong = "the row that was kept elsewhere is not in it: the record was written anew"
     if wrong:
         print_error(wrong, "somebody has written to the server's database", as_json=False)
