@@ -145,7 +145,7 @@ def _forecast(shown: Forecast) -> None:
 @click.option("--update", "updates", multiple=True, help="PACKAGE=VERSION or a release's id.")
 @click.option("--anytime", is_flag=True, help="Outside a window too.")
 @click.option("--emergency", is_flag=True, help="A revert before all else, whatever window or halt there is.")
-@click.option("--minutes", type=click.IntRange(0, 44640), default=0, help="Not begun after so many.")
+@click.option("--minutes", type=click.IntRange(0, 44640), default=0, help="Not begun after so many; 0: no end.")
 @click.option(
     "--reboot",
     type=click.Choice(["never", "if-required", "always"]),
