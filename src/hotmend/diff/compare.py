@@ -16,8 +16,9 @@ from hotmend.diff.objects import Objects, writable_at_run_time
 from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal
 
-_SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
-            ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
+SKIPPED = (".got", ".plt", ".eh_frame", ".gcc_except_table", ".dynamic", ".init_array", ".fini_array", ".dyn", ".gnu",
+           ".rela", ".hash", ".note", ".interp", ".tm_clone")  # fmt: skip
+"""Beginnings of the names of sections that no program keeps data in, or that are compared otherwise."""
 
 _ALIGNMENTS = (2, 4, 8, 16, 32, 64)
 
@@ -50,7 +51,7 @@ class Contents:
     def _compare(self, x: int, y: int) -> bool:
         old, new = self.old, self.new
         size = min(old.extent(x), new.extent(y))
-        if old.is_taken(x) == new.is_taken(y) and new.extent(y) > size and not self._tail_equal(x, y, size):
+        if old.is_taken(x) == new.is_taken(y) and new.extent(y) > size and not self.same_tail(x, y, size):
             return False
         if old.text_table(x) and new.text_table(y):
             return self._same_texts(x, y)
@@ -86,7 +87,7 @@ class Contents:
             return True
         return text == other
 
-    def _tail_equal(self, x: int, y: int, size: int) -> bool:
+    def same_tail(self, x: int, y: int, size: int) -> bool:
         """The new object seems longer: harmless if it is a string, a table of jumps, or the same bytes follow."""
         extent = self.new.extent(y)
         if self.new.jump_table(y) or self._surely_text(x, y, extent):
@@ -143,14 +144,14 @@ class Contents:
         old_words = [w - x for w in self.old.words_in(x, size)]
         if old_words != [w - y for w in self.new.words_in(y, size)]:
             return False
-        a, b = self._without_operands(x, y, size)
+        a, b = self.without_operands(x, y, size)
         for offset in old_words:
-            if not self._same_word(x + offset, y + offset):
+            if not self.same_word(x + offset, y + offset):
                 return False
             a[offset : offset + 8] = b[offset : offset + 8] = bytes(min(8, size - offset))
         return a == b
 
-    def _without_operands(self, x: int, y: int, size: int) -> tuple[bytearray, bytearray]:
+    def without_operands(self, x: int, y: int, size: int) -> tuple[bytearray, bytearray]:
         """Read both objects, with what is only accessed as an operand blanked: that is compared by itself."""
         a, b = bytearray(self.old.image.read(x, size)), bytearray(self.new.image.read(y, size))
         operands = [(start - x, n) for start, n in self.old.operands_in(x + 1, size - 1)]
@@ -160,7 +161,8 @@ class Contents:
             a[start:end] = b[start:end] = bytes(max(end - start, 0))
         return a, b
 
-    def _same_word(self, x: int, y: int) -> bool:
+    def same_word(self, x: int, y: int) -> bool:
+        """Return whether two words that the dynamic linker changes lead to the same thing."""
         old_slot, new_slot = self.old.image.slots.get(x), self.new.image.slots.get(y)
         if old_slot is not None and new_slot is not None:
             return old_slot.identity == new_slot.identity
@@ -188,7 +190,7 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         if section is None or section.flags & 4 or section.kind == "SHT_NOBITS":
             continue
         linked = section.name.startswith(".got") and y in c.new.image.pointers  # a symbol that is bound in the image
-        if section.name.startswith(_SKIPPED) and not linked:
+        if section.name.startswith(SKIPPED) and not linked:
             continue
         if y in c.new.image.slots and not contents.new.is_taken(y):
             continue

@@ -31,7 +31,7 @@ def pointer_jumps(body: Body) -> list[int]:
 def pointers_followed(body: Body) -> list[int]:
     """Return where the pointers are that a function calls, or jumps to, but for tables; 0 where that is not known."""
     calls = [n for n, i in enumerate(body.instructions) if i.flow_control == FlowControl.INDIRECT_CALL]
-    found = calls + [n for n in pointer_jumps(body) if not _is_switch(body, n)]
+    found = calls + [n for n in pointer_jumps(body) if not is_switch(body, n)]
     instructions = (body.instructions[n] for n in found)
     return [i.ip_rel_memory_address if i.is_ip_rel_memory_operand else 0 for i in instructions]
 
@@ -67,7 +67,7 @@ def _next_call_is(body: Body, n: int, begin: set[int]) -> bool:
     return False
 
 
-def _is_switch(body: Body, n: int) -> bool:
+def is_switch(body: Body, n: int) -> bool:
     """Return whether a jump through a register goes by a table of distances: the base was added just before."""
     i = body.instructions[n]
     if body.forms[n].memory or int(i.op0_register) == _NONE:

@@ -1,8 +1,8 @@
 """Whether the process may hold copies of a table that changed.
 
 New code uses the new table; what the process has copied from the old one, or keeps a pointer to, stays old. Nobody
-can find such copies, so a changed table that code stores somewhere, or copies from, is refused. Texts are left
-out: an old text that is still shown somewhere does no harm that a new one would undo.
+can find such copies, so a changed table that code stores somewhere, hands out, or copies from, is refused. Texts are
+left out: an old text that is still shown somewhere does no harm that a new one would undo.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.rules.keepers import Keepers
 from hotmend.image.flow import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import refusal
 
@@ -23,9 +24,10 @@ _REGISTERS = re.compile(r"hook|regist|^atexit$|^__cxa_atexit$|^signal$|^sigactio
 
 
 def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
-    """Return a refusal for each changed table whose address or contents code of either build stores."""
+    """Return a refusal for each changed table whose address or contents code stores, or whose address it hands out."""
     found: list[str] = []
     blamed: set[int] = set()
+    keepers = Keepers(contents, aligned)
     copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
     copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
     for y in sorted(contents.changed):
@@ -34,14 +36,14 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
             continue
         size = contents.new.extent(y)
         for j in sorted(contents.new.users(y, size)):
-            if reads_then_stores(aligned.new(j), y, size, copiers):
+            if reads_then_stores(aligned.new(j), y, size, copiers) or keepers.keep(j, y, size):
                 found.append(f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}")
                 blamed |= contents.new.users(y, max(contents.new.extent(y), 1))
     if not found:
         return []
     reason = refusal(
         "contents-may-be-copied",
-        "a changed table is copied, or its address is stored; the process may go on with the old contents",
+        "a changed table is copied, or its address is stored or handed out; the process may go on with the old one",
         *found[:20],
     )
     return [blame(reason, blamed)]
