@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from hotmend.diff.compare import _aligned_anew
+from hotmend.diff.objects import Objects
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
+from hotmend.image.references import survey
 from hotmend.model.hotpatch import Outcome
-from hotmend.model.verdict import Verdict
+from hotmend.model.verdict import Severity, Verdict
 
 _PATCHED = (Verdict.HOTPATCH, Verdict.HOTPATCH_WITH_NOTES)
 _HEAD = """
@@ -28,19 +30,20 @@ KEEP int measure(const char *text) { return count(counter += strlen(text)) + 2; 
 
 
 @cache
-def _build(source: str) -> Image:
+def _build(source: str, compiler: str) -> Image:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "contents.c")
         path.write_text(_HEAD + source)
         library = path.with_suffix(".so")
-        command = ["gcc", "-O2", "-fPIC", "-shared", "-fno-builtin", "-Wl,--build-id", "-o", str(library), str(path)]
+        command = [compiler, "-O2", "-fPIC", "-shared", "-fno-builtin", "-Wl,--build-id", "-o", str(library), str(path)]
         subprocess.run(command, check=True)
         subprocess.run(["strip", str(library)], check=True)
         return read_image(library)
 
 
-def _compare(source: str, old: str, new: str) -> Outcome:
-    return compare(_build(source.replace("CHANGE", old)), _build(source.replace("CHANGE", new)))
+def _compare(source: str, old: str, new: str, compiler: str = "gcc") -> Outcome:
+    before, after = (_build(source.replace("CHANGE", change), compiler) for change in (old, new))
+    return compare(before, after)
 
 
 def _redirected(outcome: Outcome) -> set[str]:
@@ -101,3 +104,58 @@ def test_zeros_are_padding_where_alignment_asks_for_them(
     next_old: int, end: int, next_new: int, another: bool, moved: bool
 ) -> None:
     assert _aligned_anew(next_old, end, next_new, another=another) is moved
+
+
+_FROM_WITHIN = """
+struct kind { const char *name; long limit; };
+static const struct kind kinds[3] = { { "one", CHANGE }, { "two", 7 }, { "three", 9 } };
+long limit(long i) { return i < -1 || i > 1 ? 0 : (&kinds[1])[i].limit; }
+"""
+
+
+def test_what_stands_before_the_first_reference_into_a_table_is_compared() -> None:
+    """It stands at the beginning of its section, behind nothing."""
+    outcome = _compare(_FROM_WITHIN, "1000", "100")
+    assert {r.code for r in outcome.reasons if r.severity is Severity.REFUSAL} == {"unexplained-data-change"}
+
+
+_NAMES = """
+static const char *const names[] = { "alpha", "beta", ODD, "delta", "CHANGE", "zeta" };
+const char *name(unsigned i) { return i < 6 ? names[i] : "none"; }
+"""
+
+
+@pytest.mark.parametrize("odd", ['""', '"a"'])
+def test_a_table_of_distances_to_texts_goes_on_behind_an_empty_or_a_shared_one(odd: str) -> None:
+    """The linker lets "a" be the end of "beta"; every entry and every text has to come along."""
+    outcome = _compare(_NAMES.replace("ODD", odd), "epsilon", "new epsilon", "clang")
+    assert _redirected(outcome) == {"name"}
+    assert outcome.hotpatch is not None
+    new = _build(_NAMES.replace("ODD", odd).replace("CHANGE", "new epsilon"), "clang")
+    objects = Objects(survey(new))
+    (table,) = (address for address in objects.taken if objects.text_table(address))
+    shadow = {s.extent.start + n: byte for s in outcome.hotpatch.segments for n, byte in enumerate(s.content)}
+    for start in (table, *objects.text_table(table)):
+        content = new.read(start, 24 if start == table else len(objects.string(start) or b"\0"))
+        assert bytes(shadow.get(start + n, 0xFF) for n in range(len(content))) == content
+
+
+_ROWS = """
+struct row { long a, b, c, d, e; };
+static const struct row first = { 1, 2, 3, 4, 5 }, second = { 4, 5, 6, 7, 8 }, third = { 7, 8, CHANGE, 10, 11 };
+static const struct row *const rows[] = { &first, &second, &third, &first };
+long look(unsigned i) { EXTRA return i < 4 ? rows[i]->c : -1; }
+KEEP long sum(const struct row *r) { return r->a + r->b + r->c + r->d + r->e + counter; }
+long one(long i) { return sum(&third) * i; }
+long two(long i) { return sum(&first) - sum(&second) * i; }
+"""
+
+
+def test_a_table_of_distances_to_a_changed_object_is_a_changed_one_and_does_not_come_along() -> None:
+    outcome = _compare(_ROWS.replace("EXTRA", ""), "9", "10", "clang")
+    assert {r.code for r in outcome.reasons if r.severity is Severity.REFUSAL} == {"unmapped-reference"}
+
+
+def test_a_function_that_changed_goes_on_using_the_old_table_of_distances() -> None:
+    source = _ROWS.replace("CHANGE", "9").replace("EXTRA", "CHANGE")
+    assert _redirected(_compare(source, "", "if (i == 9) return 99;", "clang")) == {"look"}

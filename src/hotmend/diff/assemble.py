@@ -208,6 +208,10 @@ class Assembly:
         if not size or section is None:
             self._refuse("unmapped-reference", "new code refers to a place without contents", hex(address))
             return
+        if objects.distance_table(address):
+            sentence = "new code looks data up by distances from a table, which fit the places of the new build alone"
+            self._refuse("unmapped-reference", sentence, hex(address))
+            return
         content = b"" if section.kind == "SHT_NOBITS" else image.read(address, size)
         self.piece(address, content, size)
         if variable:

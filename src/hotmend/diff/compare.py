@@ -55,6 +55,8 @@ class Contents:
             return False
         if old.text_table(x) and new.text_table(y):
             return self._same_texts(x, y)
+        if old.distance_table(x) and new.distance_table(y):
+            return self._same_places(x, y)
         fixed = not old.words_in(x, size) and not new.words_in(y, size)
         if fixed and old.image.read(x, size) == new.image.read(y, size):
             return True
@@ -80,6 +82,15 @@ class Contents:
         size = min(size, text_size + room)
         rest, other = self.old.image.read(x, size)[text_size:], self.new.image.read(y, size)[text_size:]
         return rest == other or self._same_words(x + text_size, y + text_size, max(size - text_size, 0))
+
+    def _same_places(self, x: int, y: int) -> bool:
+        """Return whether two tables of distances lead to the same data; whether that changed is asked for itself."""
+        a, b = self.old.distance_table(x), self.new.distance_table(y)
+        return len(a) == len(b) and all(self._is_place(s, t) for s, t in zip(a, b, strict=True))
+
+    def _is_place(self, x: int, y: int) -> bool:
+        mapped = self.c.to_old.get(y) or self.c.neighbours(y)
+        return mapped is not None and mapped.old == x
 
     def _same_text(self, x: int, text: bytes, other: bytes | None) -> bool:
         if other is not None and same_but_for_versions(text, other):
@@ -225,6 +236,10 @@ def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) 
     new = contents.new
     while queue:
         y = queue.popleft()
+        for table in new.distance_tables_to(y, new.extent(y)):
+            if table not in contents.changed:
+                contents.changed.add(table)
+                queue.append(table)
         for word in new.words_to(y, 1):
             if writable_at_run_time(new.image, word):
                 holder = new.container(word)

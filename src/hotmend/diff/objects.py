@@ -12,8 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from hotmend.image.body import Body
 from hotmend.image.image import STT_OBJECT, Image, Integers
 from hotmend.image.references import ABSOLUTE, DATA, LEA, Survey
+from hotmend.image.ways import follows_distances
 
 _STRING_MAX = 1 << 16
 _TABLE_ENTRIES_MIN = 2
@@ -42,6 +44,7 @@ class Objects:
         self._extents: dict[int, int] = {}
         self._jump_tables: dict[int, list[int]] = {}
         self._text_tables: dict[int, list[int]] = {}
+        self._distance_tables: dict[int, list[int]] = {}
         self.bounds: list[int] = np.unique(np.concatenate([np.array(self.taken, np.int64), r.target[direct]])).tolist()
         """Addresses that are referred to in any way, ascending."""
 
@@ -200,8 +203,8 @@ class Objects:
     def text_table(self, address: int) -> list[int]:
         """Return the strings that a table of 4-byte distances at `address` leads to, or an empty list.
 
-        clang makes such tables of arrays of strings (relative lookup tables). Every entry must lead to the start of
-        a text in read-only data.
+        clang makes such tables of arrays of strings (relative lookup tables). Every entry must lead to a text in
+        read-only data, and two of them to the start of one that is not empty: others may be the end of a longer text.
         """
         known = self._text_tables.get(address)
         if known is None:
@@ -209,6 +212,44 @@ class Objects:
         return [*known]
 
     def _text_table(self, address: int) -> list[int]:
+        targets = self._distances(address)
+        good = all(self.string(t) is not None or self.image.read(t, 1) == b"\0" for t in targets)
+        first = sum(self._begins_text(t) for t in targets) if good else 0
+        return targets if first >= _TABLE_ENTRIES_MIN else []
+
+    def distance_table(self, address: int) -> list[int]:
+        """Return the data, other than texts, that a table of 4-byte distances at `address` leads to, or an empty list.
+
+        LLVM makes such tables of any constants. What shows that numbers are distances is the code that uses them.
+        """
+        known = self._distance_tables.get(address)
+        if known is None:
+            targets = [] if self.text_table(address) else self._distances(address)
+            users = self.users(address, 1) if len(targets) >= _TABLE_ENTRIES_MIN else set()
+            used = any(follows_distances(Body(self.survey, user)) for user in users)
+            known = self._distance_tables[address] = targets if used else []
+        return [*known]
+
+    def distance_tables_to(self, address: int, size: int) -> list[int]:
+        """Return the tables of distances that lead into `[address, address + size)`."""
+        targets, tables = self._tables_by_target
+        return tables[bisect_left(targets, address) : bisect_left(targets, address + max(size, 1))]
+
+    @cached_property
+    def _tables_by_target(self) -> tuple[list[int], list[int]]:
+        r = self.survey.references
+        pairs = sorted(
+            (t, table) for table in set(r.target[r.kind == LEA].tolist()) for t in self.distance_table(table)
+        )
+        return [p[0] for p in pairs], [p[1] for p in pairs]
+
+    def _begins_text(self, address: int) -> bool:
+        if self.string(address) is None:
+            return False
+        return self.image.read(address - 1, 1) == b"\0" or self.is_taken(address)
+
+    def _distances(self, address: int) -> list[int]:
+        """Return the addresses of read-only data that 4-byte distances at `address` lead to, one behind the other."""
         section = self.image.section_at(address)
         if (
             section is None
@@ -220,14 +261,11 @@ class Objects:
             return []
         result: list[int] = []
         for place in range(address, address + self.extent(address) // 4 * 4, 4):
-            entry = int.from_bytes(self.image.read(place, 4), "little", signed=True)
-            text = address + entry
-            if not entry or self.image.permissions_at(text) != "r--" or self.string(text) is None:
+            target = address + int.from_bytes(self.image.read(place, 4), "little", signed=True)
+            if address <= target < place + 4 or self.image.permissions_at(target) != "r--":
                 break
-            if self.image.read(text - 1, 1) != b"\0" and not self.is_taken(text):
-                break
-            result.append(text)
-        return result if len(result) >= _TABLE_ENTRIES_MIN else []
+            result.append(target)
+        return result
 
 
 def writable_at_run_time(image: Image, address: int) -> bool:

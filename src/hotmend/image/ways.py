@@ -10,6 +10,7 @@ _RDX = frozenset(int(r) for r in (Register.RDX, Register.EDX, Register.DX, Regis
 _NONE = int(Register.NONE)
 _FOLLOWED_MAX = 12
 _TABLE_STEPS_MAX = 3
+_DISTANCE_BYTES = 4
 
 
 def goals(body: Body) -> dict[int, int]:
@@ -64,6 +65,23 @@ def _next_call_is(body: Body, n: int, begin: set[int]) -> bool:
         uses = {*form.registers, form.memory_base, form.memory_index}
         if i.flow_control != FlowControl.NEXT or uses & _RDX:
             return False
+    return False
+
+
+def follows_distances(body: Body) -> bool:
+    """Return whether a code adds a 4-byte distance from a table to where the table is, and does not jump there."""
+    forms = body.forms
+    for n, form in enumerate(forms):
+        if form.mnemonic != Mnemonic.MOVSXD or form.memory_index_scale != _DISTANCE_BYTES or not form.memory:
+            continue
+        pair = {form.written, form.memory_base}
+        for m in range(n + 1, min(n + 1 + _TABLE_STEPS_MAX, len(forms))):
+            if pair == {forms[m].memory_base, forms[m].memory_index}:
+                return True
+            if forms[m].mnemonic == Mnemonic.ADD and pair == set(forms[m].registers[:2]):
+                after = forms[m + 1 : m + 1 + _TABLE_STEPS_MAX]
+                if all(f.flow_control != FlowControl.INDIRECT_BRANCH for f in after):
+                    return True
     return False
 
 
