@@ -33,6 +33,7 @@ from hotmend.diff.rules.judge import judge_exports, judge_splits
 from hotmend.diff.rules.layout import judge_layout, judge_thread_storage
 from hotmend.diff.rules.leftover import judge_leftovers
 from hotmend.diff.rules.room import judge_room
+from hotmend.diff.rules.threads import judge_thread_places
 from hotmend.diff.rules.types import coverage, judge_types, without_guesses
 from hotmend.diff.rules.values import judge_values
 from hotmend.diff.votes import correspond
@@ -191,6 +192,7 @@ def _judge(
         *whole(c.reasons),
         *contents.findings,
         *judge_thread_storage(c.old.image, c.new.image),
+        *judge_thread_places(c, aligned),
         *judge_exports(c, contents),
         *judge_arrays(c),
         *exact,
