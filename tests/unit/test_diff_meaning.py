@@ -56,6 +56,27 @@ char *buffer; long other[64];
 int fill(int c) { memset(buffer, c, BYTES); return c * 3; }
 long keep(int i) { return other[i & 63] * 5; }
 """
+_ALIGNED = """
+#include <malloc.h>
+#include <stdlib.h>
+#define KEEP __attribute__((noinline,noipa))
+struct item { long id, a, b; TAIL };
+KEEP struct item *make(long id) { struct item *m = ALLOCATE; if (m) m->id = id; return m; }
+KEEP long id_of(const struct item *m) { return m->id + m->b; }
+KEEP void touch(struct item *m) { TOUCH; }
+"""
+_SHARED = """
+#include <sys/shm.h>
+#include <unistd.h>
+#define KEEP __attribute__((noinline,noipa))
+struct board { long lock, rows[ROWS]; };
+static struct board *board;
+KEEP int begin(int file) { BEGIN; return 0; }
+KEEP void put(unsigned long i, long value) { if (i < ROWS) board->rows[i] = value; }
+KEEP long locked(long x) { return board->lock * x; }
+"""
+_SHMGET = "board = shmat(shmget(77, sizeof(struct board), 0600 | IPC_CREAT), 0, 0)"
+_FTRUNCATE = "if (ftruncate(file, sizeof(struct board))) return 1"
 _COPY = """
 #include <string.h>
 static const char source[160] = "a text of one hundred and sixty bytes, of which a part is copied into a buffer, "
@@ -208,6 +229,13 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "objects of an own allocator": (_ARENA, {"TAIL": "", "TOUCH": "m->id += 3"},
                                     {"TAIL": "long more;", "TOUCH": "m->id += 3; m->more = 7"},
                                     "allocation-size-changed"),
+    "aligned objects": (_ALIGNED, {"TAIL": "", "TOUCH": "m->id += 3", "ALLOCATE": "memalign(64, sizeof *m)"},
+                        {"TAIL": "long more;", "TOUCH": "m->more = 7", "ALLOCATE": "memalign(64, sizeof *m)"},
+                        "allocation-size-changed"),
+    "a longer board in shared memory": (_SHARED, {"ROWS": "100", "BEGIN": _SHMGET},
+                                        {"ROWS": "200", "BEGIN": _SHMGET}, "allocation-size-changed"),
+    "a longer board in a file": (_SHARED, {"ROWS": "100", "BEGIN": _FTRUNCATE},
+                                 {"ROWS": "200", "BEGIN": _FTRUNCATE}, "allocation-size-changed"),
     "a longer fill": (_FILL, {"BYTES": "64"}, {"BYTES": "112"}, "allocation-size-changed"),
     "a wider kind": (_KIND, {"KIND": "unsigned char", "FIRST": "0x11111102"}, {"KIND": "int", "FIRST": "2"},
                      "state-encoding-changed"),

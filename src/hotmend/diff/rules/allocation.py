@@ -23,6 +23,12 @@ from hotmend.model.verdict import refusal
 
 _ALLOCATOR = re.compile(r"(alloc|^_Zn[aw][jm])")
 _COUNTED = re.compile(r"(^|_)calloc$|^reallocarray$")
+_SIZE_PLACES = {
+    "memalign": SECOND, "posix_memalign": THIRD, "mmap": SECOND, "mmap64": SECOND, "mremap": THIRD, "shmget": SECOND,
+    "ftruncate": SECOND, "ftruncate64": SECOND, "posix_fallocate": THIRD, "posix_fallocate64": THIRD,
+}  # fmt: skip
+"""Functions of the C library that make room and are not named after it, with the argument that says how much."""
+
 _FILLS = re.compile(r"^(__)?mem(set|cpy|move|pcpy)(_chk)?$")
 _SMALLEST = 16
 _SMALLEST_OWN = 8
@@ -116,6 +122,10 @@ def _sizes(
     """Return what may be the sizes of an object in the old and the new call, in bytes."""
     if _COUNTED.search(name) and all(FIRST in x and SECOND in x for x in (before, after)):
         yield before[FIRST] * before[SECOND], after[FIRST] * after[SECOND]
+    elif name in _SIZE_PLACES:
+        place = _SIZE_PLACES[name]
+        if place in before and place in after:
+            yield before[place], after[place]
     elif _FILLS.search(name):
         if THIRD in before and THIRD in after:
             yield before[THIRD], after[THIRD]
