@@ -159,3 +159,28 @@ def test_a_table_of_distances_to_a_changed_object_is_a_changed_one_and_does_not_
 def test_a_function_that_changed_goes_on_using_the_old_table_of_distances() -> None:
     source = _ROWS.replace("CHANGE", "9").replace("EXTRA", "CHANGE")
     assert _redirected(_compare(source, "", "if (i == 9) return 99;", "clang")) == {"look"}
+
+
+_SWITCH = """
+#include <stdlib.h>
+KEEP int other(int x) { return CHANGE; }
+__attribute__((cold, noreturn)) void die(int);
+int pick(int x)
+{
+    switch (x & 7) {
+    case 0: die(counter);
+    case 1: return count(3);
+    case 2: return count(4) * 2;
+    case 3: return count(5) * 4;
+    case 4: return count(7) - 1;
+    case 5: return count(6) * 3;
+    case 6: return counter;
+    }
+    return x;
+}
+"""
+
+
+def test_a_jump_table_whose_first_entry_leads_into_a_cold_part_is_one() -> None:
+    longer = "x > 1000 ? -1 : x * 3 + counter + count(x) * count(x * 2)"
+    assert _redirected(_compare(_SWITCH, "x * 3", longer)) == {"other"}

@@ -166,8 +166,8 @@ class Objects:
     def jump_table(self, address: int) -> list[int]:
         """Return the code addresses that a table of 4-byte distances at `address` leads to, or an empty list.
 
-        The first entry must lead into a function that takes the table's address; the table ends where an entry
-        does not lead into code any more or the next object begins.
+        One entry must lead into a function that takes the table's address; the table ends where an entry does not lead
+        into code any more or the next object begins.
         """
         known = self._jump_tables.get(address)
         if known is None:
@@ -180,15 +180,14 @@ class Objects:
             return []
         size = self.extent(address) // 4
         first = self.image.read(address, 4)
-        if not size or len(first) < 4:
-            return []
-        holder = self.survey.holder(address + int.from_bytes(first, "little", signed=True))
-        if holder not in self.users(address, 1):
+        if not size or len(first) < 4 or self.survey.holder(address + int.from_bytes(first, "little", signed=True)) < 0:
             return []
         entries = np.frombuffer(self.image.read(address, size * 4), "<i4").astype(np.int64) + address
         holders = self.survey.holders(entries)
         # Cold parts are functions of their own: an entry may lead into any code, but not into data.
         good = int(np.argmin(holders >= 0)) if (holders < 0).any() else len(entries)
+        if self.users(address, 1).isdisjoint(holders[:good].tolist()):
+            return []
         return [int(e) for e in entries[:good]]
 
     def maybe_jump_tables(self, addresses: Integers) -> list[int]:
