@@ -12,7 +12,8 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.diff.resolve import Place, Resolved, Resolver
 from hotmend.image.flow import compares_address
 from hotmend.image.image import R_64, R_COPY, R_GLOB_DAT, R_JUMP_SLOT, Slot
-from hotmend.image.references import ABSOLUTE, LEA
+from hotmend.image.references import ABSOLUTE, JUMP, LEA
+from hotmend.image.ways import code_behind
 from hotmend.model.addresses import JUMP_BYTES, Extent, LinkAddress, page_ceil
 from hotmend.model.hotpatch import ImportTarget, OldTarget, Relocation, RelocationKind, Segment, ShadowTarget, Target
 from hotmend.model.verdict import refusal
@@ -110,6 +111,19 @@ class Assembly:
             self.need(resolved)
             self._count(resolved.evidence)
             self._relocate_field(field, width, kind, tail, target, resolved)
+        self._run_on(j)
+
+    def _run_on(self, j: int) -> None:
+        """Let a code that goes on into the one behind it do so, where that is not in the shadow."""
+        new = self._c.new
+        behind = code_behind(new, j)
+        if behind < 0:
+            return
+        end, start = int(new.codes[j].end), int(new.codes[behind].start)
+        if start > end:
+            self.piece(end, new.image.read(end, start - end), start - end)
+        if behind not in self._selection.shadow and (resolved := self.resolver.resolve(start, JUMP, j)) is not None:
+            self._bridge(start, resolved)
 
     def _relocate_field(
         self, field: int, width: int, kind: int, tail: int, target_address: int, resolved: Resolved

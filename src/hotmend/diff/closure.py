@@ -14,6 +14,7 @@ from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.image.references import CALL, JUMP, LEA
+from hotmend.image.ways import code_behind
 from hotmend.model.verdict import refusal
 
 
@@ -87,7 +88,7 @@ def select(c: Correspondence, contents: Contents, left: frozenset[int] = frozens
             selection.add(j, frozenset(users - {j} - left))
     tables = _tables_by_code(contents)
     while (taken := selection.pop()) is not None:
-        for bound in _bound_to(c, contents, taken) | tables.get(taken, set()):
+        for bound in _bound_to(c, contents, taken) | tables.get(taken, set()) | _leading_into(c, taken):
             selection.add(bound, frozenset({taken}))
     return selection
 
@@ -112,6 +113,14 @@ def _bound_to(c: Correspondence, contents: Contents, j: int) -> set[int]:
     if jumpers and not others and not exported and not contents.new.words_to(code.start, 1):
         inside |= jumpers
     return inside
+
+
+def _leading_into(c: Correspondence, j: int) -> set[int]:
+    """Return the code before `j` if it goes on into it: no reference shows that."""
+    before = c.new.codes[j - 1] if j else None
+    if before is None or before.gap:
+        return set()
+    return {j - 1} if code_behind(c.new, j - 1) == j else set()
 
 
 def _tables_by_code(contents: Contents) -> dict[int, set[int]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from iced_x86 import FlowControl, Mnemonic, Register
 
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
+from hotmend.image.code import padding_length
+from hotmend.image.references import Survey
 
 _RDX = frozenset(int(r) for r in (Register.RDX, Register.EDX, Register.DX, Register.DL))
 _NONE = int(Register.NONE)
 _FOLLOWED_MAX = 12
 _TABLE_STEPS_MAX = 3
 _DISTANCE_BYTES = 4
+_LOWEST = 0x10000
+"""Below this address nothing is mapped."""
 
 
 def goals(body: Body) -> dict[int, int]:
@@ -41,6 +45,30 @@ def falls_through(body: Body) -> bool:
     """Return whether a code may go on in what stands behind it."""
     ends = (FlowControl.RETURN, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH)
     return not body.instructions or body.instructions[-1].flow_control not in ends
+
+
+def runs_on(body: Body) -> bool:
+    """Return whether a code is written so that it goes on in what stands behind it, as assembler of several entries is.
+
+    What compilers end a function with that never gets so far is none: a call that does not return, a trap, an access to
+    what is nowhere.
+    """
+    if not body.instructions:
+        return False
+    form = body.forms[-1]
+    if form.flow_control == FlowControl.CONDITIONAL_BRANCH:
+        return True
+    nowhere = form.memory and form.memory_base == _NONE and form.memory_index == _NONE and form.displacement < _LOWEST
+    return form.flow_control == FlowControl.NEXT and form.mnemonic != Mnemonic.HLT and not nowhere
+
+
+def code_behind(survey: Survey, index: int) -> int:
+    """Return the index of the code that another one runs on into, over padding or not; -1 where it does not."""
+    if index + 1 >= len(survey.codes):
+        return -1
+    end, start = survey.codes[index].end, survey.codes[index + 1].start
+    between = survey.image.read(end, start - end)
+    return index + 1 if padding_length(between) == len(between) and runs_on(Body(survey, index)) else -1
 
 
 def begins_threads(body: Body, address: int, begin: set[int]) -> bool:
