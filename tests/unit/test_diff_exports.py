@@ -248,3 +248,29 @@ def test_an_export_that_is_added_alone_is_for_the_other_images_of_the_update() -
 def test_another_function_at_start_or_end_is_refused(section: str, code: str, besides: str) -> None:
     refusals = _refusals(_compare(_LISTED.replace("LIST", section) + besides))
     assert set(refusals) == {code}
+
+
+_FIRST_AND_LAST = """
+HIDDEN void first(void) { counter = FIRST; }
+HIDDEN void last(void) { if (LAST) return; second(counter); }
+"""
+_NAMED = ("-Wl,-init,first", "-Wl,-fini,last")
+
+
+def test_a_changed_function_that_is_called_last_is_led_to_the_new_one() -> None:
+    body = _FIRST_AND_LAST.replace("FIRST", "7").replace("LAST", "EITHER(0, counter > 20)")
+    outcome = _compare(body, *_NAMED)
+    assert outcome.hotpatch is not None, outcome.reasons
+    assert len(outcome.hotpatch.redirections) == 1
+
+
+def test_a_changed_function_that_was_called_first_has_run() -> None:
+    body = _FIRST_AND_LAST.replace("FIRST", "EITHER(7, 9)").replace("LAST", "0")
+    assert set(_refusals(_compare(body, *_NAMED))) == {"start-only-code"}
+
+
+@pytest.mark.parametrize(("option", "code"), [("-Wl,-init", "start-only-code"), ("-Wl,-fini", "registered-at-start")])
+def test_another_function_that_is_called_first_or_last_is_refused(option: str, code: str) -> None:
+    source = _SOURCE.format(body=_FIRST_AND_LAST.replace("FIRST", "7").replace("LAST", "0"))
+    old, new = (_build(source, f"{option},{name}", "-Wl,-u,first,-u,last") for name in ("first", "last"))
+    assert set(_refusals(compare(old, new))) == {code}

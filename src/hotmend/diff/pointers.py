@@ -82,7 +82,12 @@ def _accept(c: Correspondence, proposals: dict[tuple[int, int], int]) -> int:
 
 
 def map_names(c: Correspondence) -> None:
-    """Map what both builds export under one name and version."""
+    """Map what both builds export under one name and version, and what both have called first and last."""
+    old, new = c.old.image, c.new.image
+    for x, y in ((old.called_first, new.called_first), (old.called_last, new.called_last)):
+        i, j = c.old.at.get(x, -1), c.new.at.get(y, -1)
+        if min(i, j) >= 0 and c.same.get(i, j) == j:
+            c.add(x, y, "name")
     for key, symbol in c.new.image.exports.items():
         twin = c.old.image.exports.get(key)
         if twin is None or symbol.kind == STT_TLS or not symbol.value or not twin.value:

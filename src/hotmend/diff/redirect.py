@@ -30,15 +30,17 @@ def plan_entries(
     """
     entries: list[Entry] = []
     findings: list[Finding] = []
-    exported = c.new.image.exported_addresses
+    exported = c.new.image.exported_addresses | {c.new.image.called_last}
+    first = c.new.image.called_first
     for j in sorted(selection.shadow):
         code = c.new.codes[j]
         users = contents.new.users(code.start, 1) - selection.shadow
         words = contents.new.words_to(code.start, 1)
-        needed = users or words or code.start in exported or j in assembly.resolver.taken_entries
+        once = code.start == first or words
+        needed = users or once or code.start in exported or j in assembly.resolver.taken_entries
         if not needed or c.new.image.entry == code.start:
             continue
-        if words and not users and code.start not in exported and all(_at_start(c.new.image, w) for w in words):
+        if once and not users and code.start not in exported and all(_at_start(c.new.image, w) for w in words):
             reason = refusal("start-only-code", "code that only runs when the program starts changed", code.label)
             findings.append(blame(reason, {j}))
             continue

@@ -163,6 +163,8 @@ def _read(data: bytes, name: str) -> Image:
         file_bytes=len(data),
         text_relocations=_has_text_relocations(elf, relocations, segments),
         stack_executable=any(s["p_type"] == "PT_GNU_STACK" and s["p_flags"] & _PF_X for s in elf.iter_segments()),
+        called_first=_dynamic_address(elf, "DT_INIT"),
+        called_last=_dynamic_address(elf, "DT_FINI"),
     )
 
 
@@ -295,6 +297,13 @@ def _dynamic_all(elf: ELFFile, tag: str) -> list[str]:
 
 def _dynamic(elf: ELFFile, tag: str) -> str:
     return next(iter(_dynamic_all(elf, tag)), "")
+
+
+def _dynamic_address(elf: ELFFile, tag: str) -> int:
+    section = elf.get_section_by_name(".dynamic")
+    if not isinstance(section, DynamicSection):
+        return 0
+    return next((t.entry.d_ptr for t in itertools.islice(section.iter_tags(), _TAGS_MAX) if t.entry.d_tag == tag), 0)
 
 
 def _versions(elf: ELFFile) -> tuple[dict[int, str], list[int]]:

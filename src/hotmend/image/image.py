@@ -120,6 +120,8 @@ class Image:
         frames: function extents.
         text_relocations: the dynamic linker changes code when it loads the image.
         stack_executable: the program asks for a stack that code may run on.
+        called_first: function that the dynamic linker calls when it has loaded the image (DT_INIT), 0 without.
+        called_last: function that it calls at the end (DT_FINI), 0 without.
     """
 
     name: str
@@ -140,6 +142,8 @@ class Image:
     file_bytes: int
     text_relocations: bool = False
     stack_executable: bool = False
+    called_first: int = 0
+    called_last: int = 0
 
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes at a link address; fewer where the image ends."""

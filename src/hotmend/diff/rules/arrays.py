@@ -1,12 +1,13 @@
 """Whether the functions that are called at the start and at the end of a process are those they were.
 
-The dynamic linker goes through an array of them once. A running process has been through that of the old build, and
-will go through that of the old build when it ends, whatever stands in the new one.
+The dynamic linker goes through an array of them once, and calls one more that the image names. A running process has
+been through those of the old build, and will go through those of the old build when it ends, whatever stands in the
+new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
@@ -22,18 +23,26 @@ _AT_END = (".fini_array", ".dtors")
 def judge_arrays(c: Correspondence) -> list[Finding]:
     """Return refusals for functions that only one build has in such an array."""
     return [
-        *_judge(c, ONCE, "start-only-code", "code that only runs when the program starts changed"),
+        *_judge(c, _at_start, "start-only-code", "code that only runs when the program starts changed"),
         *_judge(
             c,
-            _AT_END,
+            _at_end,
             "registered-at-start",
             "the functions that are called when the program ends changed; the process goes by the old list of them",
         ),
     ]
 
 
-def _judge(c: Correspondence, sections: tuple[str, ...], code: str, sentence: str) -> list[Finding]:
-    before, after = _called(c.old.image, sections), _called(c.new.image, sections)
+def _at_start(image: Image) -> list[int]:
+    return [*_called(image, ONCE), *([image.called_first] if image.called_first else [])]
+
+
+def _at_end(image: Image) -> list[int]:
+    return [*_called(image, _AT_END), *([image.called_last] if image.called_last else [])]
+
+
+def _judge(c: Correspondence, called: Callable[[Image], list[int]], code: str, sentence: str) -> list[Finding]:
+    before, after = called(c.old.image), called(c.new.image)
     origins = c.origins()
     added: list[int] = []
     for y in after:

@@ -112,6 +112,8 @@ class Startup:
             if holder >= 0 and word not in self._linked:
                 (once if section is not None and section.name in ONCE else roots).add(holder)
         roots |= {survey.holder(a) for a in image.exported_addresses} - {-1, self.main}
+        once |= {survey.holder(image.called_first)} - {-1}
+        roots |= {survey.holder(image.called_last)} - {-1}
         entry = survey.holder(image.entry)
         roots |= {j for j, code in enumerate(survey.codes) if code.gap and j != entry}
         self._follow_main(once, roots)
