@@ -184,3 +184,17 @@ int pick(int x)
 def test_a_jump_table_whose_first_entry_leads_into_a_cold_part_is_one() -> None:
     longer = "x > 1000 ? -1 : x * 3 + counter + count(x) * count(x * 2)"
     assert _redirected(_compare(_SWITCH, "x * 3", longer)) == {"other"}
+
+
+_BOTH_WAYS = """
+extern const int limits[8] __attribute__((visibility("hidden")));
+__asm__(".section .rodata\\n.globl limits\\n.hidden limits\\n.align 32\\n"
+        "limits: .long 3, 4, 5, 6, CHANGE, 8, 9, 10\\n.text\\n");
+int limit(unsigned i) { return limits[i & 7]; }
+int checked(int x) { return x > limits[4] ? -1 : count(x); }
+"""
+
+
+def test_an_entry_that_one_function_reads_by_itself_changes_the_table_for_those_who_index_it() -> None:
+    """As where another file has the table, so that the compiler does not know what stands there."""
+    assert _redirected(_compare(_BOTH_WAYS, "1000", "100")) == {"limit", "checked"}

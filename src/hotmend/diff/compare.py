@@ -209,9 +209,10 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
             continue
         if writable_at_run_time(c.new.image, y):
             values[f"{_name(c, y)} at {y:#x}"] = _reachers(new, y)
-        elif y not in contents.changed:
-            contents.changed.add(y)
-            queue.append(y)
+            continue
+        for changed in {y, _table_around(contents, mapped.old, y)} - contents.changed:
+            contents.changed.add(changed)
+            queue.append(changed)
     _spread(contents, queue, values)
     if contents.cosmetic:
         reason = note(
@@ -229,6 +230,28 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         known = all(values.values())
         contents.findings.append(Finding(reason, frozenset().union(*values.values()) if known else None))
     return contents
+
+
+def _table_around(contents: Contents, x: int, y: int) -> int:
+    """Return the table in which a changed operand stands, read there by itself and elsewhere by an index; or `y`.
+
+    What has an end of its own before it is no such table, nor what stands at another distance in front of it in the
+    old build: constants that the compiler laid down may stand behind any object.
+    """
+    old, new = contents.old, contents.new
+    table = None if new.is_taken(y) else new.taken_before(y)
+    if table is None or table + new.extent(table) <= y or new.image.section_at(table) != new.image.section_at(y):
+        return y
+    mapped = contents.c.to_old.get(table)
+    if mapped is None or x - mapped.old != y - table or mapped.old != old.taken_before(x):
+        return y
+    return y if _ends_by_itself(new, table, y) else table
+
+
+def _ends_by_itself(objects: Objects, start: int, before: int) -> bool:
+    text = objects.string(start)
+    jumps = objects.jump_table(start)
+    return (text is not None and len(text) > SHORT_TEXT and start + len(text) <= before) or bool(jumps)
 
 
 def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) -> None:
