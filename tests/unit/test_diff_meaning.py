@@ -75,6 +75,16 @@ KEEP int begin(int file) { BEGIN; return 0; }
 KEEP void put(unsigned long i, long value) { if (i < ROWS) board->rows[i] = value; }
 KEEP long locked(long x) { return board->lock * x; }
 """
+_LOOKED_UP = """
+#include <stdlib.h>
+#define KEEP __attribute__((noinline,noipa))
+struct small { long kind, id; };
+struct item { long kind, id, a; TAIL };
+static const unsigned char sizes[] = { sizeof(struct small), sizeof(struct item), 77, 99 };
+KEEP void *make(unsigned kind) { return calloc(1, sizes[kind & 3]); }
+KEEP long id_of(const struct item *m) { return m->id + m->a; }
+KEEP void touch(struct item *m) { TOUCH; }
+"""
 _SHMGET = "board = shmat(shmget(77, sizeof(struct board), 0600 | IPC_CREAT), 0, 0)"
 _FTRUNCATE = "if (ftruncate(file, sizeof(struct board))) return 1"
 _COPY = """
@@ -232,6 +242,8 @@ _DANGEROUS: dict[str, tuple[str, dict[str, str], dict[str, str], str]] = {
     "aligned objects": (_ALIGNED, {"TAIL": "", "TOUCH": "m->id += 3", "ALLOCATE": "memalign(64, sizeof *m)"},
                         {"TAIL": "long more;", "TOUCH": "m->more = 7", "ALLOCATE": "memalign(64, sizeof *m)"},
                         "allocation-size-changed"),
+    "sizes in a table": (_LOOKED_UP, {"TAIL": "", "TOUCH": "m->id += 3"},
+                         {"TAIL": "long more;", "TOUCH": "m->more = 7"}, "allocation-size-changed"),
     "a longer board in shared memory": (_SHARED, {"ROWS": "100", "BEGIN": _SHMGET},
                                         {"ROWS": "200", "BEGIN": _SHMGET}, "allocation-size-changed"),
     "a longer board in a file": (_SHARED, {"ROWS": "100", "BEGIN": _FTRUNCATE},

@@ -197,7 +197,7 @@ def _judge(
         *judge_arrays(c),
         *exact,
         *without_guesses(c, options.types, exact, judge_layout(c, aligned)),
-        *judge_allocations(c, aligned),
+        *judge_allocations(c, contents, aligned),
         *judge_splits(c),
         *judge_room(c, contents.new),
         *judge_copies(c, contents, aligned),

@@ -6,7 +6,7 @@ adding to it counts as the pointer; what is read through it does not, unless tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,8 +31,8 @@ def _mnemonics(*names: str) -> frozenset[int]:
 
 _READS = _mnemonics("CMP", "TEST", "PUSH", "BT", "NOP", "COMISD", "UCOMISD", "COMISS", "UCOMISS", "PTEST")
 _MOVES = _mnemonics(
-    "MOV", "MOVQ", "MOVD", "MOVUPS", "MOVAPS", "MOVUPD", "MOVAPD", "MOVDQU", "MOVDQA", "MOVLPS", "MOVHPS", "MOVLPD",
-    "MOVHPD", "VMOVQ", "VMOVUPS", "VMOVAPS", "VMOVDQU", "VMOVDQA", "VMOVHPS", "VMOVLPS",
+    "MOV", "MOVZX", "MOVSX", "MOVSXD", "MOVQ", "MOVD", "MOVUPS", "MOVAPS", "MOVUPD", "MOVAPD", "MOVDQU", "MOVDQA",
+    "MOVLPS", "MOVHPS", "MOVLPD", "MOVHPD", "VMOVQ", "VMOVUPS", "VMOVAPS", "VMOVDQU", "VMOVDQA", "VMOVHPS", "VMOVLPS",
 )  # fmt: skip
 _CONDITIONAL_MOVES = frozenset(int(getattr(Mnemonic, n)) for n in dir(Mnemonic) if n.startswith("CMOV"))
 _JOINS = _CONDITIONAL_MOVES | _mnemonics(
@@ -41,6 +41,7 @@ _JOINS = _CONDITIONAL_MOVES | _mnemonics(
 """What holds the pointer afterwards if any of the operands did."""
 
 _SUMS = _mnemonics("ADD", "SUB", "INC", "DEC")
+_TAKES = _mnemonics("LEA", "MOV", "MOVZX", "MOVSX", "MOVSXD")
 _LEA, _XCHG, _SUB = (int(getattr(Mnemonic, n)) for n in ("LEA", "XCHG", "SUB"))
 
 _Key = int | tuple[int, int]
@@ -71,6 +72,23 @@ def escapes(body: Body, starts: Iterable[tuple[int, int]], *, reads: bool = Fals
         reads: what is read through the pointer counts like the pointer: it is a table of pointers.
     """
     return _Follower(body, reads=reads).run(starts)
+
+
+def takers(body: Body, start: int, size: int, *, reads: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield where a register has got an address in `[start, start + size)`, and which register.
+
+    Args:
+        body: the function.
+        start: link address of an object.
+        size: its bytes.
+        reads: what stands there counts as well.
+    """
+    for n in body.taking(start, start + size):
+        i, form = body.instructions[n], body.forms[n]
+        relative = form.is_ip_rel_memory_operand and start <= i.ip_rel_memory_address < start + size
+        address = form.mnemonic == _LEA if relative else form.number is not None
+        if form.mnemonic in _TAKES and form.op0_kind == _REGISTER and (address or reads):
+            yield n + 1, FULL[form.op0_register]
 
 
 class _Follower:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotmend.diff.align import Aligned
+from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
+from hotmend.image.escape import escapes, takers
 from hotmend.image.fills import copies, fills, uses_within
 from hotmend.image.handed import COUNT, FIRST, SECOND, THIRD, constants_handed, filled_up_to, repeated
 from hotmend.image.multiples import multiples_handed
@@ -50,12 +52,13 @@ class _Resized:
     text: str
 
 
-def judge_allocations(c: Correspondence, aligned: Aligned) -> list[Finding]:
-    """Return a refusal that lists the sizes which changed between aligned calls of an allocator."""
+def judge_allocations(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
+    """Return a refusal that lists the sizes which changed between aligned calls of an allocator, or in a table."""
     found: list[_Resized] = []
     for i, j in c.pairs.items():
         if not c.old.codes[i].gap:
             found += _changed_sizes(c, aligned, i, j)
+    found += _sizes_looked_up(c, contents, aligned)
     if not found:
         return []
     reason = refusal(
@@ -91,6 +94,34 @@ def _changed_sizes(c: Correspondence, aligned: Aligned, i: int, j: int) -> list[
             where = f"{new.code.label} at {new.instructions[n].ip:#x}"
             result.append(_Resized(j, a, b, f"{where}: {a} -> {b} bytes copied or filled in place"))
     return result + list(_longer_fills(old, new, j))
+
+
+def _sizes_looked_up(c: Correspondence, contents: Contents, aligned: Aligned) -> Iterator[_Resized]:
+    """Yield calls of an allocator for as much as a table says that changed; 0 bytes, as which of them is not known."""
+    new = contents.new
+    for y in sorted(contents.changed):
+        text, size = new.string(y), new.extent(y)
+        if (text is not None and len(text) > SHORT_TEXT) or new.jump_table(y) or new.text_table(y):
+            continue
+        for j in sorted(new.users(y, size)):
+            body = aligned.new(j)
+            calls = calls_by_instruction(body) | tail_calls(body)
+            for n, register in sorted(escapes(body, takers(body, y, size, reads=True), reads=True).handed):
+                name = _name(c, calls.get(n, 0))
+                if register in _size_registers(name):
+                    where = f"{body.code.label} at {body.instructions[n].ip:#x}"
+                    yield _Resized(j, 0, 0, f"{where}: {name} of what the changed table at {y:#x} says")
+
+
+def _size_registers(name: str) -> tuple[int, ...]:
+    """Return the registers in which a function is handed how much room to make."""
+    if name in _SIZE_PLACES:
+        return (_SIZE_PLACES[name],)
+    if re.search(r"(^|_)malloc$|^_Zn[aw][jm]", name):
+        return (FIRST,)
+    if re.search(r"(^|_)realloc$", name):
+        return (SECOND,)
+    return (FIRST, SECOND) if _ALLOCATOR.search(name) else ()
 
 
 def _larger_elements(old: Body, new: Body, at: tuple[int, int], name: str, j: int) -> Iterator[_Resized]:

@@ -8,18 +8,16 @@ count as keeping it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-from iced_x86 import Mnemonic, OpKind, Register
+from iced_x86 import Register
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.compare import SHORT_TEXT, Contents
 from hotmend.diff.rules.dealings import callee_name
-from hotmend.image.body import Body, calls_by_instruction, tail_calls
-from hotmend.image.escape import Escapes, escapes
+from hotmend.image.body import calls_by_instruction, tail_calls
+from hotmend.image.escape import Escapes, escapes, takers
 from hotmend.image.references import ABSOLUTE, LEA
-from hotmend.image.values import FULL
 
 _LEVELS: Final = 6
 """How many functions an address is followed through; behind that it counts as kept."""
@@ -56,7 +54,7 @@ class Keepers:
             return False
         body = self._aligned.new(j)
         reads = any(self._is_more_than_texts(t) for t in self._changed_targets(y, size))
-        starts = list(_taken(body, y, size, reads=reads))
+        starts = list(takers(body, y, size, reads=reads))
         return bool(starts) and self._goes_on(j, escapes(body, starts, reads=reads), _LEVELS)
 
     def _goes_on(self, j: int, found: Escapes, levels: int) -> bool:
@@ -158,13 +156,3 @@ class Keepers:
         old, new = self._contents.old, self._objects
         a, b = old.image.pointers.get(x), new.image.pointers.get(y)
         return a is not None and b is not None and old.string(a) is not None and new.string(b) is not None
-
-
-def _taken(body: Body, y: int, size: int, *, reads: bool) -> Iterable[tuple[int, int]]:
-    """Yield where a register has got an address in `[y, y + size)`, or what stands there, and which register."""
-    for n in body.taking(y, y + size):
-        i, form = body.instructions[n], body.forms[n]
-        relative = form.is_ip_rel_memory_operand and y <= i.ip_rel_memory_address < y + size
-        address = form.mnemonic == Mnemonic.LEA if relative else form.number is not None
-        if form.mnemonic in (Mnemonic.LEA, Mnemonic.MOV) and form.op0_kind == OpKind.REGISTER and (address or reads):
-            yield n + 1, FULL[form.op0_register]
