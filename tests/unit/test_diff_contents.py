@@ -198,3 +198,21 @@ int checked(int x) { return x > limits[4] ? -1 : count(x); }
 def test_an_entry_that_one_function_reads_by_itself_changes_the_table_for_those_who_index_it() -> None:
     """As where another file has the table, so that the compiler does not know what stands there."""
     assert _redirected(_compare(_BOTH_WAYS, "1000", "100")) == {"limit", "checked"}
+
+
+_ONE_OF_THEM = """
+struct level { long good, lazy; const char *name; };
+static const struct level levels[6] = {
+    { 1, 2, "a" }, { 3, 4, "b" }, { 5, 6, "c" }, { 7, 8, "d" }, { 9, CHANGE, "e" }, { 11, 12, "f" },
+};
+__attribute__((noipa)) static long use(const struct level *l) { return l->good * 3 + l->lazy + counter; }
+long one(unsigned i) { return i < 6 ? use(&levels[i]) : 0; }
+long usual(void) { return use(&levels[USUAL]) * 7; }
+"""
+
+
+@pytest.mark.parametrize("usual", ["3", "4"])
+def test_a_table_changes_behind_the_address_of_an_element_that_is_taken_by_itself(usual: str) -> None:
+    """The fourth stands where nothing of that size begins; the fifth stands at a multiple of 32."""
+    outcome = _compare(_ONE_OF_THEM.replace("USUAL", usual), "1000", "100")
+    assert _redirected(outcome) == {"one", "usual"}

@@ -12,7 +12,8 @@ from collections import deque
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.cosmetic import same_but_for_versions
 from hotmend.diff.finding import Finding
-from hotmend.diff.objects import Objects, writable_at_run_time
+from hotmend.diff.inside import tables_around
+from hotmend.diff.objects import SHORT_TEXT, Objects, writable_at_run_time
 from hotmend.image.image import Image
 from hotmend.model.verdict import note, refusal
 
@@ -24,9 +25,6 @@ _ALIGNMENTS = (2, 4, 8, 16, 32, 64)
 
 _CONSTANTS_MAX = 32
 """Bytes of operands that may stand between one object whose address is taken and the next."""
-
-SHORT_TEXT = 4
-"""Bytes, NUL included, up to which a text may as well be a small number."""
 
 
 class Contents:
@@ -210,7 +208,7 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         if writable_at_run_time(c.new.image, y):
             values[f"{_name(c, y)} at {y:#x}"] = _reachers(new, y)
             continue
-        for changed in {y, _table_around(contents, mapped.old, y)} - contents.changed:
+        for changed in {y, *tables_around(c, old, new, mapped.old, y)} - contents.changed:
             contents.changed.add(changed)
             queue.append(changed)
     _spread(contents, queue, values)
@@ -230,28 +228,6 @@ def compare_contents(c: Correspondence, old: Objects, new: Objects) -> Contents:
         known = all(values.values())
         contents.findings.append(Finding(reason, frozenset().union(*values.values()) if known else None))
     return contents
-
-
-def _table_around(contents: Contents, x: int, y: int) -> int:
-    """Return the table in which a changed operand stands, read there by itself and elsewhere by an index; or `y`.
-
-    What has an end of its own before it is no such table, nor what stands at another distance in front of it in the
-    old build: constants that the compiler laid down may stand behind any object.
-    """
-    old, new = contents.old, contents.new
-    table = None if new.is_taken(y) else new.taken_before(y)
-    if table is None or table + new.extent(table) <= y or new.image.section_at(table) != new.image.section_at(y):
-        return y
-    mapped = contents.c.to_old.get(table)
-    if mapped is None or x - mapped.old != y - table or mapped.old != old.taken_before(x):
-        return y
-    return y if _ends_by_itself(new, table, y) else table
-
-
-def _ends_by_itself(objects: Objects, start: int, before: int) -> bool:
-    text = objects.string(start)
-    jumps = objects.jump_table(start)
-    return (text is not None and len(text) > SHORT_TEXT and start + len(text) <= before) or bool(jumps)
 
 
 def _spread(contents: Contents, queue: deque[int], values: dict[str, set[int]]) -> None:

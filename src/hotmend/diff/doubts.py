@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from hotmend.diff.align import Aligned, aligned_references
-from hotmend.diff.compare import SHORT_TEXT, Contents
+from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
 from hotmend.diff.groups import Groups
-from hotmend.diff.objects import writable_at_run_time
+from hotmend.diff.objects import SHORT_TEXT, writable_at_run_time
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.lines import NumberedCalls
 from hotmend.image.words import Word, is_step, means_bits, moves_stack, number_of, operand_of, word_of, words_of

@@ -19,6 +19,9 @@ from hotmend.image.ways import follows_distances
 
 _STRING_MAX = 1 << 16
 _TABLE_ENTRIES_MIN = 2
+SHORT_TEXT = 4
+"""Bytes, NUL included, up to which a text may as well be a small number."""
+
 _TEXT = bytes([*range(0x20, 0x7F), 9, 10, 13, 27, *range(0x80, 0x100)])
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotmend.diff.align import Aligned
-from hotmend.diff.compare import SHORT_TEXT, Contents
+from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.escape import escapes, takers

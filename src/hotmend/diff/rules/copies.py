@@ -11,9 +11,10 @@ import re
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.closure import Selection
-from hotmend.diff.compare import SHORT_TEXT, Contents
+from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
+from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.keepers import Keepers
 from hotmend.image.flow import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import refusal

@@ -13,7 +13,8 @@ from typing import Final
 from iced_x86 import Register
 
 from hotmend.diff.align import Aligned
-from hotmend.diff.compare import SHORT_TEXT, Contents
+from hotmend.diff.compare import Contents
+from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.dealings import callee_name
 from hotmend.image.body import calls_by_instruction, tail_calls
 from hotmend.image.escape import Escapes, escapes, takers

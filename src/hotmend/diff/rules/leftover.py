@@ -13,10 +13,10 @@ from bisect import bisect_left
 
 import numpy as np
 
-from hotmend.diff.compare import SHORT_TEXT, SKIPPED, Contents
+from hotmend.diff.compare import SKIPPED, Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, whole
-from hotmend.diff.objects import Objects
+from hotmend.diff.objects import SHORT_TEXT, Objects
 from hotmend.image.image import Section
 from hotmend.model.verdict import refusal
 
