@@ -43,6 +43,7 @@ _ONE_GATEWAY = {
             "body",
             "code",
             "entry",
+            "escape",
             "flow",
             "fills",
             "forms",

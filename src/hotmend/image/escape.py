@@ -18,7 +18,10 @@ from hotmend.image.values import FULL
 from hotmend.image.ways import is_switch
 
 _REGISTER, _MEMORY = int(OpKind.REGISTER), int(OpKind.MEMORY)
-_NONE, _RAX, _RSP, _RBP = (int(getattr(Register, r)) for r in ("NONE", "RAX", "RSP", "RBP"))
+_NONE, _RSP, _RBP = (int(getattr(Register, r)) for r in ("NONE", "RSP", "RBP"))
+RESULT = int(Register.RAX)
+"""The register in which a function returns a pointer."""
+
 _ARGUMENTS = tuple(int(getattr(Register, r)) for r in ("RDI", "RSI", "RDX", "RCX", "R8", "R9"))
 _KEPT_BY_CALLS = frozenset(int(getattr(Register, r)) for r in ("RBX", "RBP", "R12", "R13", "R14", "R15"))
 _CALLS = (FlowControl.CALL, FlowControl.INDIRECT_CALL)
@@ -126,7 +129,7 @@ class _Follower:
                 holding.discard(key)
             return [n + 1]
         if flow in (FlowControl.RETURN, FlowControl.EXCEPTION):
-            self._found.returned |= flow == FlowControl.RETURN and _RAX in holding
+            self._found.returned |= flow == FlowControl.RETURN and RESULT in holding
             return []
         if flow == FlowControl.INDIRECT_BRANCH:
             if not is_switch(self._body, n):

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Register
-
 from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
 from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.dealings import callee_name
 from hotmend.image.body import calls_by_instruction, tail_calls
-from hotmend.image.escape import Escapes, escapes, takers
+from hotmend.image.escape import RESULT, Escapes, escapes, takers
 from hotmend.image.references import ABSOLUTE, LEA
 
 _LEVELS: Final = 6
 """How many functions an address is followed through; behind that it counts as kept."""
 
-_RAX: Final = int(Register.RAX)
 _LOOK: Final = frozenset({
     "__errno_location", "__explicit_bzero_chk", "__fprintf_chk", "__fwrite_chk", "__memset_chk", "__printf_chk",
     "__snprintf_chk", "__sprintf_chk", "__stack_chk_fail", "__strcat_chk", "__strcpy_chk", "__strncat_chk",
@@ -46,7 +43,7 @@ class Keepers:
         self._c, self._objects = contents.c, contents.new
         self._exported = self._c.new.image.exported_addresses
         self._kept: dict[tuple[int, int], bool] = {}
-        """(code, register that holds the pointer at its entry, or RAX for its result) -> whether somebody keeps it."""
+        """(code, register that holds the pointer at its entry, or RESULT) -> whether somebody keeps it."""
         self._more: dict[int, bool] = {}
 
     def keep(self, j: int, y: int, size: int) -> bool:
@@ -87,7 +84,7 @@ class Keepers:
 
     def _result_kept(self, j: int, levels: int) -> bool:
         """Return whether somebody may keep what a code returns."""
-        key = (j, _RAX)
+        key = (j, RESULT)
         if key not in self._kept:
             self._kept[key] = False
             self._kept[key] = levels == 0 or self._is_known_elsewhere(j) or self._callers_keep(j, levels - 1)
@@ -104,7 +101,7 @@ class Keepers:
             body = self._aligned.new(owner)
             if start in tail_calls(body).values() and self._result_kept(owner, levels):
                 return True
-            after = [(n + 1, _RAX) for n, target in calls_by_instruction(body).items() if target == start]
+            after = [(n + 1, RESULT) for n, target in calls_by_instruction(body).items() if target == start]
             if self._goes_on(owner, escapes(body, after), levels):
                 return True
         return False
