@@ -213,6 +213,6 @@ long usual(void) { return use(&levels[USUAL]) * 7; }
 
 @pytest.mark.parametrize("usual", ["3", "4"])
 def test_a_table_changes_behind_the_address_of_an_element_that_is_taken_by_itself(usual: str) -> None:
-    """The fourth stands where nothing of that size begins; the fifth stands at a multiple of 32."""
+    """The addresses in the elements show that these go on there."""
     outcome = _compare(_ONE_OF_THEM.replace("USUAL", usual), "1000", "100")
     assert _redirected(outcome) == {"one", "usual"}

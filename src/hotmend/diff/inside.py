@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import SHORT_TEXT, Objects
 
-_ALIGNMENT = 32
-"""Compilers put what is as long as this at a multiple of it."""
+_ELEMENTS_MIN = 2
+"""Elements that have to stand in front of an address: one alone may as well be an object like the next one."""
 
 _WORD_BYTES = 8
 _ELEMENT_MAX = 512
@@ -44,7 +44,7 @@ def _may_be_inside(objects: Objects, table: int, y: int) -> bool:
         return False
     if objects.jump_table(y) or objects.text_table(y) or objects.distance_table(y):
         return False
-    return (extent >= _ALIGNMENT and y % _ALIGNMENT != 0) or _go_on_alike(objects, table, y, extent)
+    return _go_on_alike(objects, table, y, extent)
 
 
 def _ends(objects: Objects, start: int, before: int) -> bool:
@@ -61,7 +61,7 @@ def _go_on_alike(objects: Objects, table: int, y: int, extent: int) -> bool:
     after = {w - y for w in objects.words_in(y, extent)}
     for size in range(2 * _WORD_BYTES, min(y - table, extent, _ELEMENT_MAX) + 1, _WORD_BYTES):
         first = {w for w in before if w < size}
-        if (y - table) % size or not first or len(first) == size // _WORD_BYTES:
+        if (y - table) % size or (y - table) // size < _ELEMENTS_MIN or not first or len(first) == size // _WORD_BYTES:
             continue
         places = range(0, y - table, size)
         if before == {p + w for p in places for w in first} and {w for w in after if w < size} == first:

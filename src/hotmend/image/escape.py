@@ -48,7 +48,8 @@ _TAKES = _mnemonics("LEA", "MOV", "MOVZX", "MOVSX", "MOVSXD")
 _LEA, _XCHG, _SUB = (int(getattr(Mnemonic, n)) for n in ("LEA", "XCHG", "SUB"))
 
 _Key = int | tuple[int, int]
-"""A whole register, or a word of the function's own stack by base register and displacement."""
+"""A whole register, its negative while it has not been used as an address since it was set, or a word of the function's
+own stack by base register and displacement."""
 
 
 @dataclass(slots=True)
@@ -59,11 +60,14 @@ class Escapes:
         stored: into memory other than the function's own stack.
         returned: to the caller.
         handed: (index of the instruction, register) of calls, and jumps to other functions, that may get it.
+        meant: those of them before which the register was set and not used as an address since: an argument looks so,
+            and what is left over from a loop or a look into a table does not.
     """
 
     stored: bool = False
     returned: bool = False
     handed: set[tuple[int, int]] = field(default_factory=set)
+    meant: set[tuple[int, int]] = field(default_factory=set)
 
 
 def escapes(body: Body, starts: Iterable[tuple[int, int]], *, reads: bool = False) -> Escapes:
@@ -103,7 +107,7 @@ class _Follower:
         self._found = Escapes()
 
     def run(self, starts: Iterable[tuple[int, int]]) -> Escapes:
-        todo = [n for n, register in starts if self._arrives(n, {register})]
+        todo = [n for n, register in starts if self._arrives(n, {register, -register})]
         while todo:
             n = todo.pop()
             holding = set(self._holding[n])
@@ -123,10 +127,11 @@ class _Follower:
         """Carry one instruction out and return which may come next."""
         form = self._forms[n]
         flow = form.flow_control
+        if form.memory and form.mnemonic != _LEA:
+            holding -= {-FULL[form.memory_base], -FULL[form.memory_index]}
         if flow in _CALLS:
             self._hand(n, holding)
-            for key in [key for key in holding if isinstance(key, int) and key not in _KEPT_BY_CALLS]:
-                holding.discard(key)
+            holding -= {key for key in holding if isinstance(key, int) and abs(key) not in _KEPT_BY_CALLS}
             return [n + 1]
         if flow in (FlowControl.RETURN, FlowControl.EXCEPTION):
             self._found.returned |= flow == FlowControl.RETURN and RESULT in holding
@@ -147,6 +152,7 @@ class _Follower:
 
     def _hand(self, n: int, holding: set[_Key]) -> None:
         self._found.handed |= {(n, register) for register in _ARGUMENTS if register in holding}
+        self._found.meant |= {(n, register) for register in _ARGUMENTS if {register, -register} <= holding}
 
     @cached_property
     def _labels(self) -> list[int]:
@@ -175,6 +181,8 @@ class _Follower:
         else:
             holds = form.mnemonic in _MOVES and second
         (holding.add if holds else holding.discard)(target)
+        if form.mnemonic not in _SUMS:
+            (holding.add if holds else holding.discard)(-target)
 
     def _holds(self, form: Form, operand: int, holding: set[_Key]) -> bool:
         if form.kinds[operand] == _REGISTER:

@@ -12,12 +12,13 @@ from typing import Final
 
 from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
-from hotmend.diff.objects import SHORT_TEXT
+from hotmend.diff.objects import SHORT_TEXT, Objects
 from hotmend.diff.rules.dealings import callee_name
 from hotmend.image.body import calls_by_instruction, tail_calls
 from hotmend.image.escape import RESULT, Escapes, escapes, takers
 from hotmend.image.references import ABSOLUTE, LEA
 
+_NUMBER_BYTES: Final = 4
 _LEVELS: Final = 6
 """How many functions an address is followed through; behind that it counts as kept."""
 
@@ -58,15 +59,18 @@ class Keepers:
     def _goes_on(self, j: int, found: Escapes, levels: int) -> bool:
         if found.stored or (found.returned and self._result_kept(j, levels)):
             return True
-        return any(self._argument_kept(j, n, register, levels) for n, register in sorted(found.handed))
+        return any(
+            self._argument_kept(j, n, register, levels, meant=(n, register) in found.meant)
+            for n, register in sorted(found.handed)
+        )
 
-    def _argument_kept(self, j: int, n: int, register: int, levels: int) -> bool:
+    def _argument_kept(self, j: int, n: int, register: int, levels: int, *, meant: bool) -> bool:
         """Return whether what is called by instruction `n` of a code may keep what a register holds."""
         c, i = self._c, self._aligned.new(j).instructions[n]
         target = int(i.ip_rel_memory_address if i.is_ip_rel_memory_operand else i.near_branch_target)
         callee = c.new.at.get(self._linked(target), -1)
         if callee < 0:
-            return callee_name(c.new, c.new_plt, target) not in _LOOK
+            return meant and callee_name(c.new, c.new_plt, target) not in _LOOK
         key = (callee, register)
         if key not in self._kept:
             self._kept[key] = False  # for functions that call each other
@@ -115,10 +119,8 @@ class Keepers:
 
     def _differs(self, y: int) -> bool:
         contents, old, new = self._contents, self._contents.old, self._objects
-        text, mapped = new.string(y), self._c.to_old.get(y)
-        if text is not None and (len(text) > SHORT_TEXT or len(text) == new.extent(y) > 1):
-            return False
-        if new.jump_table(y) or new.text_table(y):
+        mapped = self._c.to_old.get(y)
+        if _is_text(new, y) or new.jump_table(y) or new.text_table(y):
             return False
         if mapped is None:
             return True
@@ -154,3 +156,11 @@ class Keepers:
         old, new = self._contents.old, self._objects
         a, b = old.image.pointers.get(x), new.image.pointers.get(y)
         return a is not None and b is not None and old.string(a) is not None and new.string(b) is not None
+
+
+def _is_text(objects: Objects, y: int) -> bool:
+    """Return whether a text and nothing else stands at an address; a short one may as well be a number, if aligned."""
+    text, extent = objects.string(y), objects.extent(y)
+    if text is None or len(text) > SHORT_TEXT or len(text) == extent > 1:
+        return text is not None
+    return y % _NUMBER_BYTES != 0 and not any(objects.image.read(y, extent)[len(text) :])

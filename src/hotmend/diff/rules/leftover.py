@@ -14,7 +14,7 @@ from bisect import bisect_left
 import numpy as np
 
 from hotmend.diff.compare import SKIPPED, Contents
-from hotmend.diff.correspond import Correspondence
+from hotmend.diff.correspond import Correspondence, leads_to_same
 from hotmend.diff.finding import Finding, whole
 from hotmend.diff.objects import SHORT_TEXT, Objects
 from hotmend.image.image import Section
@@ -30,7 +30,8 @@ def judge_leftovers(c: Correspondence, contents: Contents) -> list[Finding]:
     """Return a refusal that lists bytes of data which differ and belong to no compared object."""
     bounds = set(contents.new.bounds)
     # What holds the address of a changed object and is itself reached by nothing that was seen.
-    found = [f"{y:#x}" for y in sorted(contents.changed) if y not in c.to_old and y not in bounds]
+    unseen = (y for y in sorted(contents.changed) if y not in c.to_old and y not in bounds)
+    found = [f"{y:#x}" for y in unseen if c.neighbours(y) is not None]
     for section in c.new.image.allocated:
         if section.kind == "SHT_PROGBITS" and not section.flags & _NO_DATA and not section.name.startswith(SKIPPED):
             found += _differences(c, contents, section)
@@ -81,9 +82,15 @@ def _compare_words(contents: Contents, x: int, y: int, size: int, differs: np.nd
     before, after = ({w - start for w in side.words_in(start, size)} for side, start in ((old, x), (new, y)))
     for offset in before | after:
         both = offset in before and offset in after
-        differs[offset : offset + _WORD_BYTES] = not (
-            both and (contents.same_word(x + offset, y + offset) or _same_texts(contents, x + offset, y + offset))
-        )
+        differs[offset : offset + _WORD_BYTES] = not both or _leads_elsewhere(contents, x + offset, y + offset)
+
+
+def _leads_elsewhere(contents: Contents, x: int, y: int) -> bool:
+    old, new = contents.old.image, contents.new.image
+    if x in old.pointers and y in new.pointers:
+        known = leads_to_same(contents.c, old.pointers[x], new.pointers[y])
+        return known is False and not _same_texts(contents, x, y)
+    return not contents.same_word(x, y)
 
 
 def _same_texts(contents: Contents, x: int, y: int) -> bool:
