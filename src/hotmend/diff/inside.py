@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.objects import SHORT_TEXT, Objects
+from hotmend.image.body import Body
+from hotmend.image.forms import NO_REGISTER
 
 _ELEMENTS_MIN = 2
 """Elements that have to stand in front of an address: one alone may as well be an object like the next one."""
@@ -37,7 +39,7 @@ def _may_be_inside(objects: Objects, table: int, y: int) -> bool:
     if image.section_at(table) is not image.section_at(y) or _ends(objects, table, y):
         return False
     if not objects.is_taken(y):
-        return True
+        return _is_indexed(objects, table, objects.extent(y))
     extent = objects.extent(y)
     text = objects.string(y)
     if text is not None and (len(text) > SHORT_TEXT or len(text) == extent):
@@ -45,6 +47,12 @@ def _may_be_inside(objects: Objects, table: int, y: int) -> bool:
     if objects.jump_table(y) or objects.text_table(y) or objects.distance_table(y):
         return False
     return _go_on_alike(objects, table, y, extent)
+
+
+def _is_indexed(objects: Objects, table: int, width: int) -> bool:
+    """Return whether code that takes a table's address reads as many bytes somewhere by an index."""
+    bodies = (Body(objects.survey, user) for user in objects.users(table, 1))
+    return any(form.memory_index != NO_REGISTER and form.width == width for body in bodies for form in body.forms)
 
 
 def _ends(objects: Objects, start: int, before: int) -> bool:

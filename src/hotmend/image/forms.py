@@ -13,7 +13,7 @@ from typing import NamedTuple
 from iced_x86 import ConstantOffsets, Decoder, EncodingKind, Instruction, MemorySizeExt, OpKind, Register, RegisterExt
 
 _MEMORY, _NEAR, _REGISTER = int(OpKind.MEMORY), int(OpKind.NEAR_BRANCH64), int(OpKind.REGISTER)
-_NONE = int(Register.NONE)
+NO_REGISTER = _NONE = int(Register.NONE)
 _IMMEDIATE8, _IMMEDIATE32TO64 = int(OpKind.IMMEDIATE8), int(OpKind.IMMEDIATE32TO64)
 _KEPT_MAX = 1 << 17
 """Forms that are remembered, about half a KiB each; where there are more, it begins anew."""
