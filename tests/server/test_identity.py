@@ -73,7 +73,12 @@ def test_a_lowered_disabled_or_revoked_user_is_so_at_once(server: Running) -> No
     users = {each["name"]: each["id"] for each in server.get("/api/v1/users")["items"]}
     own = next(each for each in server.get("/api/v1/tokens")["items"] if each["name"] == "operator")
     assert server.call("DELETE", f"/api/v1/tokens/{own['id']}").status == 204
-    assert server.call("GET", "/api/v1/me", role="operator").status == 401
+    reply = server.call("GET", "/api/v1/me", role="operator")
+    assert (reply.status, reply.json()["detail"]) == (
+        401,
+        "this token is unknown, over or revoked, or its user is disabled",
+    )
+    assert server.call("GET", "/api/v1/me", role=None).json()["detail"] == "a token is needed"
     reply = server.call("PATCH", f"/api/v1/users/{users['root']}", {"disabled": True})
     assert reply.json()["code"] == "last-admin"
 

@@ -152,10 +152,11 @@ def needs(least: str) -> Callable[[Request], Principal]:
     def dependency(request: Request) -> Principal:
         caller = admitted(request)
         if caller is None:
+            shown = "authorization" in request.headers
             raise Problem(
                 401,
                 "not-authenticated",
-                "a token is needed",
+                "this token is unknown, over or revoked, or its user is disabled" if shown else "a token is needed",
                 "Authorization: Bearer hm_…",
                 {"WWW-Authenticate": "Bearer"},
             )
