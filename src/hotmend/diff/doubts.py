@@ -31,7 +31,7 @@ OF_STATE = frozenset({
 })  # fmt: skip
 """Refusals after which declarations of lasting values may differ from those that the process was filled by."""
 
-OF_SIZE = frozenset({"allocation-size-changed"})
+OF_SIZE = frozenset({"allocation-size-changed", "table-handed-out"})
 """Refusals for what grew at its end: there numbers count, and who uses the end is blamed by the rule itself."""
 
 AT_START = frozenset({"registered-at-start", "start-only-code"})

@@ -16,6 +16,7 @@ ACCEPTABLE: Final = frozenset(
         "generator-changed",
         "registered-at-start",
         "state-encoding-changed",
+        "table-handed-out",
     }
 )
 """Reasons that depend on what the process does: an operator who knows may accept them, no other."""

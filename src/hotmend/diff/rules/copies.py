@@ -17,7 +17,7 @@ from hotmend.diff.finding import Finding, blame
 from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.keepers import Keepers
 from hotmend.image.flow import compares_address, hands_over, reads_then_stores
-from hotmend.model.verdict import refusal
+from hotmend.model.verdict import note, refusal
 
 _COPIERS = frozenset({"memcpy", "__memcpy_chk", "memmove", "__memmove_chk", "mempcpy", "strcpy"})
 
@@ -26,8 +26,9 @@ _REGISTERS = re.compile(r"hook|regist|^atexit$|^__cxa_atexit$|^signal$|^sigactio
 
 def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:
     """Return a refusal for each changed table whose address or contents code stores, or whose address it hands out."""
-    found: list[str] = []
-    blamed: set[int] = set()
+    found: dict[str, set[int]] = {}
+    handed: dict[str, set[int]] = {}
+    listed: dict[str, set[int]] = {}
     keepers = Keepers(contents, aligned)
     copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
     copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
@@ -37,17 +38,23 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
             continue
         size = contents.new.extent(y)
         for j in sorted(contents.new.users(y, size)):
-            if reads_then_stores(aligned.new(j), y, size, copiers) or keepers.keep(j, y, size):
-                found.append(f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}")
-                blamed |= contents.new.users(y, max(contents.new.extent(y), 1))
-    if not found:
-        return []
-    reason = refusal(
-        "contents-may-be-copied",
-        "a changed table is copied, or its address is stored or handed out; the process may go on with the old one",
-        *found[:20],
-    )
-    return [blame(reason, blamed)]
+            stores = reads_then_stores(aligned.new(j), y, size, copiers)
+            if not stores and not keepers.keep(j, y, size):
+                continue
+            place = f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}"
+            users = contents.new.users(y, max(contents.new.extent(y), 1))
+            (found if stores else listed if keepers.lists_texts(y) else handed)[place] = users
+    sentence = "a changed table is copied, or its address is stored; the process may go on with the old contents"
+    handed_out = "a changed table is registered or handed out; the process may go on with the old one"
+    return [
+        blame(make(code, said, *list(places)[:20]), set().union(*places.values()))
+        for make, code, said, places in (
+            (refusal, "contents-may-be-copied", sentence, found),
+            (refusal, "table-handed-out", handed_out, handed),
+            (note, "table-handed-out", handed_out, listed),
+        )
+        if places
+    ]
 
 
 def judge_identity(c: Correspondence, contents: Contents, aligned: Aligned) -> list[Finding]:

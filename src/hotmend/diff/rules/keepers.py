@@ -16,7 +16,6 @@ from hotmend.diff.objects import SHORT_TEXT, Objects
 from hotmend.diff.rules.dealings import callee_name
 from hotmend.image.body import calls_by_instruction, tail_calls
 from hotmend.image.escape import RESULT, Escapes, escapes, takers
-from hotmend.image.references import ABSOLUTE, LEA
 
 _NUMBER_BYTES: Final = 4
 _LEVELS: Final = 6
@@ -56,6 +55,12 @@ class Keepers:
         starts = list(takers(body, y, size, reads=reads))
         return bool(starts) and self._goes_on(j, escapes(body, starts, reads=reads), _LEVELS)
 
+    def lists_texts(self, y: int) -> bool:
+        """Return whether a table has numbers and texts alone, as lists of messages and their numbers do."""
+        image, new = self._objects.image, self._objects
+        targets = [image.pointers.get(word, -1) for word in new.words_in(y, new.extent(y))]
+        return bool(targets) and all(new.string(target) is not None for target in targets)
+
     def _goes_on(self, j: int, found: Escapes, levels: int) -> bool:
         if found.stored or (found.returned and self._result_kept(j, levels)):
             return True
@@ -91,13 +96,10 @@ class Keepers:
         key = (j, RESULT)
         if key not in self._kept:
             self._kept[key] = False
-            self._kept[key] = levels == 0 or self._is_known_elsewhere(j) or self._callers_keep(j, levels - 1)
+            self._kept[key] = (
+                levels == 0 or self._c.new.codes[j].start in self._exported or self._callers_keep(j, levels - 1)
+            )
         return self._kept[key]
-
-    def _is_known_elsewhere(self, j: int) -> bool:
-        start = self._c.new.codes[j].start
-        taken = any(kind in (LEA, ABSOLUTE) for _, kind in self._objects.references_to(start))
-        return taken or start in self._exported or bool(self._objects.words_to(start, 1))
 
     def _callers_keep(self, j: int, levels: int) -> bool:
         start = self._c.new.codes[j].start
