@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hotmend.diff.options import Options
 from hotmend.diff.pipeline import compare
 from hotmend.image.elf import read_image
 from hotmend.image.image import Image
@@ -95,6 +96,14 @@ _NOT_KEPT = {
     "nothing but texts": _TEXTS,
 }
 
+_WHOLE, _PART = Options(), Options(partial=True)
+_BESIDE = """
+KEEP static long count(const struct thing *t) {{ return t->size EITHER(, * 40); }}
+EXPORT long counted(const struct thing *t, long x) {{ return count(t) + x; }}
+static const struct kind only = {{ "one", {limit}, twice }};
+EXPORT const struct kind *the_kind(void) {{ return &only; }}
+"""
+
 
 @cache
 def _build(body: str, level: str, *, new: bool) -> Image:
@@ -107,8 +116,8 @@ def _build(body: str, level: str, *, new: bool) -> Image:
         return read_image(library)
 
 
-def _compare(body: str, level: str) -> Outcome:
-    return compare(_build(body, level, new=False), _build(body, level, new=True))
+def _compare(body: str, level: str, options: Options = _WHOLE) -> Outcome:
+    return compare(_build(body, level, new=False), _build(body, level, new=True), options=options)
 
 
 @pytest.mark.parametrize("name", list(_KEPT))
@@ -125,3 +134,11 @@ def test_one_that_is_only_looked_at_is_not(name: str, level: str) -> None:
     outcome = _compare(_NOT_KEPT[name], level)
     assert outcome.verdict is not Verdict.BASELINE_REQUIRED, outcome.reasons
     assert outcome.hotpatch is not None
+
+
+@pytest.mark.parametrize(("limit", "waits"), [("EITHER(1000, 1040)", True), ("EITHER(1000, 936)", False)])
+def test_code_of_a_part_may_go_by_what_grew_in_a_table_and_by_nothing_else(limit: str, waits: bool) -> None:
+    """A number that grew may be a size, and a new step of another function may go by it."""
+    outcome = _compare(_BESIDE.format(limit=limit), "-O2", _PART)
+    assert (outcome.hotpatch is None) == waits
+    assert {name.rpartition(" ")[2] for r in outcome.reasons for name in r.subjects} == {"the_kind"}

@@ -51,7 +51,7 @@ def judge_doubts(
         causes: refusals that make others stay old.
     """
     c = contents.c
-    codes = {f.reason.code for f in causes}
+    codes = {f.reason.code for f in causes if not f.alone}
     doubted: set[int] = set()
     if codes & (OF_STATE | OF_SIZE):
         doubted = _Doubts(contents, aligned, groups, shadow, sizes_only=not codes & OF_STATE).codes()

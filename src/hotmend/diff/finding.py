@@ -16,10 +16,12 @@ class Finding:
         reason: what the operator reads.
         blamed: indexes of codes of the new build that would have to stay old for the reason to vanish; None where the
             image as a whole is meant, so that no part of it can be patched.
+        alone: what it found cannot have changed any other function, seen or not.
     """
 
     reason: Reason
     blamed: frozenset[int] | None = None
+    alone: bool = False
 
     @property
     def refuses(self) -> bool:
@@ -27,9 +29,9 @@ class Finding:
         return self.reason.severity is Severity.REFUSAL
 
 
-def blame(reason: Reason, codes: Iterable[int]) -> Finding:
+def blame(reason: Reason, codes: Iterable[int], *, alone: bool = False) -> Finding:
     """Return the finding that rests on some new codes."""
-    return Finding(reason, frozenset(codes))
+    return Finding(reason, frozenset(codes), alone)
 
 
 def whole(reasons: Iterable[Reason]) -> list[Finding]:

@@ -29,6 +29,7 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
     found: dict[str, set[int]] = {}
     handed: dict[str, set[int]] = {}
     listed: dict[str, set[int]] = {}
+    grew = False
     keepers = Keepers(contents, aligned)
     copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
     copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
@@ -43,15 +44,21 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
                 continue
             place = f"{c.new.image.names.get(y, hex(y))} in {c.new.codes[j].label}"
             users = contents.new.users(y, max(contents.new.extent(y), 1))
-            (found if stores else listed if keepers.lists_texts(y) else handed)[place] = users
+            if stores:
+                found[place] = users
+            elif keepers.lists_texts(y):
+                listed[place] = users
+            else:
+                handed[place] = users
+                grew = grew or keepers.grows(y)
     sentence = "a changed table is copied, or its address is stored; the process may go on with the old contents"
     handed_out = "a changed table is registered or handed out; the process may go on with the old one"
     return [
-        blame(make(code, said, *list(places)[:20]), set().union(*places.values()))
-        for make, code, said, places in (
-            (refusal, "contents-may-be-copied", sentence, found),
-            (refusal, "table-handed-out", handed_out, handed),
-            (note, "table-handed-out", handed_out, listed),
+        blame(make(code, said, *list(places)[:20]), set().union(*places.values()), alone=alone)
+        for make, code, said, places, alone in (
+            (refusal, "contents-may-be-copied", sentence, found, False),
+            (refusal, "table-handed-out", handed_out, handed, not grew),  # no size that others were compiled with
+            (note, "table-handed-out", handed_out, listed, False),
         )
         if places
     ]

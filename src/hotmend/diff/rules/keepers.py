@@ -61,6 +61,30 @@ class Keepers:
         targets = [image.pointers.get(word, -1) for word in new.words_in(y, new.extent(y))]
         return bool(targets) and all(new.string(target) is not None for target in targets)
 
+    def grows(self, y: int) -> bool:
+        """Return whether a number in a changed table, or in one that it leads to, may be larger than before."""
+        seen: set[int] = set()
+        left = [y]
+        while left:
+            table = left.pop()
+            if table in seen or _is_text(self._objects, table):
+                continue
+            seen.add(table)
+            if self._has_grown(table):
+                return True
+            left += self._changed_targets(table, self._objects.extent(table))
+        return False
+
+    def _has_grown(self, y: int) -> bool:
+        old, new, mapped = self._contents.old, self._objects, self._c.to_old.get(y)
+        if mapped is None or old.extent(mapped.old) != new.extent(y):
+            return True
+        size = new.extent(y)
+        a, b = old.image.read(mapped.old, size), new.image.read(y, size)
+        addresses = {word - y + n for word in new.words_in(y, size) for n in range(8)}
+        # However wide a number is, one of its bytes is larger then.
+        return any(after > before for n, (before, after) in enumerate(zip(a, b, strict=True)) if n not in addresses)
+
     def _goes_on(self, j: int, found: Escapes, levels: int) -> bool:
         if found.stored or (found.returned and self._result_kept(j, levels)):
             return True
