@@ -159,6 +159,12 @@ class Objects:
             return None
         return memory[at : end + 1]
 
+    def has_no_values(self, address: int) -> bool:
+        """Return whether what begins there is surely a text, or a table of jumps or of texts."""
+        text = self.string(address)
+        surely = text is not None and len(text) > SHORT_TEXT
+        return surely or bool(self.jump_table(address) or self.text_table(address))
+
     def only_texts(self, address: int, size: int) -> bool:
         """Return whether a range looks like texts one behind the other, and not like a table of small numbers."""
         raw = self.image.read(address, size)

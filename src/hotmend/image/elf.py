@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
-from elftools.elf.dynamic import DynamicSection
+from elftools.elf.dynamic import DynamicSection, DynamicTag
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import (
     GNUVerDefSection,
@@ -283,16 +283,16 @@ def _build_id(elf: ELFFile, name: str) -> BuildId:
     raise InputError(f"{name}: no build-id", "hotmend identifies builds by their build-id alone")
 
 
-def _dynamic_all(elf: ELFFile, tag: str) -> list[str]:
+def _tags(elf: ELFFile, tag: str) -> list[DynamicTag]:
     section = elf.get_section_by_name(".dynamic")
     if not isinstance(section, DynamicSection):
         return []
+    return [t for t in itertools.islice(section.iter_tags(), _TAGS_MAX) if t.entry.d_tag == tag]
+
+
+def _dynamic_all(elf: ELFFile, tag: str) -> list[str]:
     names = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}
-    result = []
-    for t in itertools.islice(section.iter_tags(), _TAGS_MAX):
-        if t.entry.d_tag == tag:
-            result.append(str(getattr(t, names[tag])))
-    return result
+    return [str(getattr(t, names[tag])) for t in _tags(elf, tag)]
 
 
 def _dynamic(elf: ELFFile, tag: str) -> str:
@@ -300,10 +300,7 @@ def _dynamic(elf: ELFFile, tag: str) -> str:
 
 
 def _dynamic_address(elf: ELFFile, tag: str) -> int:
-    section = elf.get_section_by_name(".dynamic")
-    if not isinstance(section, DynamicSection):
-        return 0
-    return next((t.entry.d_ptr for t in itertools.islice(section.iter_tags(), _TAGS_MAX) if t.entry.d_tag == tag), 0)
+    return next((t.entry.d_ptr for t in _tags(elf, tag)), 0)
 
 
 def _versions(elf: ELFFile) -> tuple[dict[int, str], list[int]]:

@@ -15,7 +15,6 @@ from hotmend.diff.align import Aligned
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.suspects import users_of_members_above
 from hotmend.image.body import Body, calls_by_instruction, tail_calls
 from hotmend.image.escape import escapes, takers
@@ -101,8 +100,8 @@ def _sizes_looked_up(c: Correspondence, contents: Contents, aligned: Aligned) ->
     """Yield calls of an allocator for as much as a table says that changed; 0 bytes, as which of them is not known."""
     new = contents.new
     for y in sorted(contents.changed):
-        text, size = new.string(y), new.extent(y)
-        if (text is not None and len(text) > SHORT_TEXT) or new.jump_table(y) or new.text_table(y):
+        size = new.extent(y)
+        if new.has_no_values(y):
             continue
         for j in sorted(new.users(y, size)):
             body = aligned.new(j)

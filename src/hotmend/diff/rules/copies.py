@@ -14,7 +14,6 @@ from hotmend.diff.closure import Selection
 from hotmend.diff.compare import Contents
 from hotmend.diff.correspond import Correspondence
 from hotmend.diff.finding import Finding, blame
-from hotmend.diff.objects import SHORT_TEXT
 from hotmend.diff.rules.keepers import Keepers
 from hotmend.image.flow import compares_address, hands_over, reads_then_stores
 from hotmend.model.verdict import note, refusal
@@ -34,8 +33,7 @@ def judge_copies(c: Correspondence, contents: Contents, aligned: Aligned) -> lis
     copiers = {stub for stub, slot in c.new_plt.items() if _name(c, slot) in _COPIERS}
     copiers |= {a for a, slot in c.new.image.slots.items() if slot.name in _COPIERS}
     for y in sorted(contents.changed):
-        text = contents.new.string(y)
-        if (text is not None and len(text) > SHORT_TEXT) or contents.new.jump_table(y) or contents.new.text_table(y):
+        if contents.new.has_no_values(y):
             continue
         size = contents.new.extent(y)
         for j in sorted(contents.new.users(y, size)):
